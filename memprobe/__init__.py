@@ -1,0 +1,41 @@
+"""memprobe: what a language model remembers of its training data, and for how long.
+
+The public names are resolved on first use, so `import memprobe` costs nothing that is not asked for.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0.dev0"
+
+if TYPE_CHECKING:
+    from memprobe.errors import MemprobeError
+    from memprobe.probes.base import discover as probes
+    from memprobe.run import Run, open_run, run
+    from memprobe.suite import load_suite
+
+_PUBLIC = {
+    "MemprobeError": ("memprobe.errors", "MemprobeError"),
+    "Run": ("memprobe.run", "Run"),
+    "load_suite": ("memprobe.suite", "load_suite"),
+    "open_run": ("memprobe.run", "open_run"),
+    "probes": ("memprobe.probes.base", "discover"),
+    "run": ("memprobe.run", "run"),
+}
+
+__all__ = ["MemprobeError", "Run", "__version__", "load_suite", "open_run", "probes", "run"]
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first asked for."""
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'memprobe' has no attribute {name!r}")
+    module, attribute = _PUBLIC[name]
+    value = getattr(import_module(module), attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names, imported or not."""
+    return sorted({*globals(), *__all__})

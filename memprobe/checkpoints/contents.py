@@ -1,0 +1,208 @@
+"""What one checkpoint's folder holds: weights, config, tokenizer, and why it may not be used.
+
+A `Listing` stands for a folder on disk and for a tree on the hub alike.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from memprobe.checkpoints.identity import Options, WeightsFormat, listed
+from memprobe.errors import CheckpointError, Problem, SafetyError
+
+CONFIG = "config.json"
+ADAPTER = "adapter_config.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
+SINGLE: tuple[tuple[WeightsFormat, str], ...] = (
+    ("safetensors", "model.safetensors"),
+    ("pickle", "pytorch_model.bin"),
+)
+# Any of these is a tokenizer; tokenizer_config.json alone holds no vocabulary.
+VOCABULARIES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "vocab.json",
+    "vocab.txt",
+    "tekken.json",
+)
+_ENCODER_DECODERS = ("t5", "mt5", "umt5", "longt5", "bart", "mbart", "pegasus", "marian", "whisper")
+_OTHER_HEADS = ("ForMaskedLM", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
+GGUF_FIX = "pass the folder of the checkpoint that it was converted from, with safetensors weights"
+LORA_FIX = (
+    "merge the adapter into its base model (PEFT: merge_and_unload, save_pretrained) and pass that folder"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The files of one checkpoint.
+
+    Attributes:
+        where: The folder, or `org/name@revision`.
+        sizes_bytes: File name to size, the top level alone.
+        read: Reads one small file; raises OSError.
+    """
+
+    where: str
+    sizes_bytes: Mapping[str, int]
+    read: Callable[[str], bytes]
+
+    def has(self, name: str) -> bool:
+        """Whether the file is there."""
+        return name in self.sizes_bytes
+
+    def ending(self, suffix: str) -> list[str]:
+        """Return the names that end in `suffix`, sorted."""
+        return sorted(name for name in self.sizes_bytes if name.endswith(suffix))
+
+    def json(self, name: str) -> dict[str, Any]:
+        """Read a file that holds a JSON object.
+
+        Raises:
+            CheckpointError: It cannot be read, or holds something else.
+        """
+        try:
+            value = json.loads(self.read(name))
+        except OSError as error:
+            raise CheckpointError(f"{name} cannot be read: {error}", where=self.where) from error
+        except (ValueError, RecursionError) as error:
+            raise CheckpointError(f"{name} is no valid JSON", where=self.where) from error
+        if not isinstance(value, dict):
+            raise CheckpointError(f"{name} holds no JSON object", where=self.where)
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """The weight files of a checkpoint; `files` sorted, `n_bytes` their size together."""
+
+    format: WeightsFormat
+    files: tuple[str, ...]
+    n_bytes: int
+
+
+def list_folder(folder: Path) -> Listing:
+    """List a folder on disk; a link to nothing is no file.
+
+    Raises:
+        CheckpointError: The folder cannot be read.
+    """
+    try:
+        sizes_bytes = {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
+    except OSError as error:
+        raise CheckpointError(f"the folder cannot be read: {error.strerror}", where=str(folder)) from error
+    return Listing(str(folder), sizes_bytes, lambda name: (folder / name).read_bytes())
+
+
+def has_tokenizer(listing: Listing) -> bool:
+    """Whether the files hold a tokenizer with its vocabulary."""
+    return any(map(listing.has, VOCABULARIES)) or bool(listing.ending(".tiktoken"))
+
+
+def inspect(listing: Listing, options: Options) -> Weights:
+    """Find the weights and check that they are those of a causal language model that may be loaded.
+
+    Raises:
+        CheckpointError: No weights, a missing shard, a kind of model that is not measured.
+        SafetyError: It needs pickle or remote code and that was not allowed.
+    """
+    weights = find_weights(listing)
+    if not listing.has(CONFIG):
+        raise CheckpointError(
+            "there are weights and no config.json, so the architecture is unknown",
+            where=listing.where,
+            fix="copy config.json from the model that was trained to this folder",
+        )
+    config = listing.json(CONFIG)
+    _check_architecture(config, listing.where)
+    problems = [*_remote_code(config, listing, options), *_pickle(weights, listing.where, options)]
+    if problems:
+        raise SafetyError(problems)
+    return weights
+
+
+def find_weights(listing: Listing) -> Weights:
+    """Return the weight files: safetensors before pickle, one file before shards.
+
+    Raises:
+        CheckpointError: There are none, or a shard is missing.
+    """
+    for weights_format, name in SINGLE:
+        if listing.has(name):
+            return Weights(weights_format, (name,), listing.sizes_bytes[name])
+        if listing.has(f"{name}.index.json"):
+            files = _shards(listing, f"{name}.index.json")
+            return Weights(weights_format, files, sum(listing.sizes_bytes[file] for file in files))
+    raise _no_weights(listing)
+
+
+def _shards(listing: Listing, index: str) -> tuple[str, ...]:
+    weight_map = listing.json(index).get("weight_map")
+    names = set(weight_map.values()) if isinstance(weight_map, dict) and weight_map else set()
+    if not names or not all(isinstance(name, str) and Path(name).name == name for name in names):
+        what = f"{index} has no `weight_map` from tensors to files of this folder"
+        raise CheckpointError(what, where=listing.where, fix="copy or download the checkpoint again")
+    missing = sorted(name for name in names if not listing.has(name))
+    if missing:
+        what = f"{len(missing)} of {len(names)} weight shards missing: {listed(missing)}"
+        raise CheckpointError(what, where=listing.where, fix="copy or download the missing files")
+    return tuple(sorted(names))
+
+
+def _no_weights(listing: Listing) -> CheckpointError:
+    if listing.has(ADAPTER):
+        return CheckpointError(
+            "this is a LoRA adapter without its base model", where=listing.where, fix=LORA_FIX
+        )
+    if listing.ending(".gguf"):
+        return CheckpointError("GGUF weights are not supported", where=listing.where, fix=GGUF_FIX)
+    others = [*listing.ending(".safetensors"), *listing.ending(".bin"), *listing.ending(".pt")]
+    what = f"there are no weights beside {CONFIG}" if listing.has(CONFIG) else "there is no checkpoint"
+    if others:
+        what += f"; {listed(others)} cannot be used without an index file"
+    fix = "a checkpoint has model.safetensors, or model.safetensors.index.json and its shards"
+    return CheckpointError(what, where=listing.where, fix=fix)
+
+
+def _check_architecture(config: dict[str, Any], where: str) -> None:
+    architectures = config.get("architectures")
+    names = [str(name) for name in architectures] if isinstance(architectures, list) else []
+    named = names[0] if names else str(config.get("model_type", "unknown"))
+    # Multimodal decoders (with a text_config) end in ForConditionalGeneration too, and are causal.
+    conditional = any(name.endswith("ForConditionalGeneration") for name in names)
+    by_name = conditional or config.get("model_type") in _ENCODER_DECODERS
+    # A flag of False stands: BartForCausalLM is the decoder alone.
+    if config.get("is_encoder_decoder", by_name and "text_config" not in config):
+        what = f"{named} is an encoder-decoder, and only decoder-only language models are measured"
+        raise CheckpointError(what, where=where, fix="pass a causal language model")
+    if names and all(name.endswith(_OTHER_HEADS) for name in names):
+        what = f"{named} predicts no next token, and only causal language models are measured"
+        raise CheckpointError(what, where=where, fix="pass a causal language model")
+
+
+def _remote_code(config: dict[str, Any], listing: Listing, options: Options) -> list[Problem]:
+    if options.trust_remote_code or "auto_map" not in config:
+        return []
+    return [
+        Problem(
+            "the checkpoint brings its own code (auto_map in config.json), which loading would run",
+            listing.where,
+            "read that code, and pass --trust-remote-code if you trust it",
+        )
+    ]
+
+
+def _pickle(weights: Weights, where: str, options: Options) -> list[Problem]:
+    if options.allow_pickle or weights.format != "pickle":
+        return []
+    return [
+        Problem(
+            f"the weights are a pickle file ({listed(list(weights.files))}), which can run code when loaded",
+            where,
+            "convert them to safetensors, or pass --allow-pickle if you trust their origin",
+        )
+    ]

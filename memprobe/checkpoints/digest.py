@@ -1,0 +1,215 @@
+"""Who a checkpoint is: SHA-256 of its weights, config and tokenizer, wherever they lie.
+
+Digests of large files are remembered by path, size, times and inode, here and in
+`~/.cache/memprobe/digests.json`; a cache that cannot be read or written costs time and nothing else.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from memprobe.checkpoints.contents import CONFIG, TOKENIZER_CONFIG, VOCABULARIES, list_folder
+from memprobe.checkpoints.identity import Checkpoint
+from memprobe.errors import CheckpointError
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_READ_BYTES = 4 * 2**20
+# Below this a file is hashed faster than the cache is written.
+_CACHED_FROM_BYTES = 8 * 2**20
+# A file that changed this recently may change again within one tick of its clock.
+_SETTLED_NS = 2_000_000_000
+_N_THREADS = 2
+
+_CONFIG_VOLATILE = frozenset({"transformers_version", "_name_or_path"})
+# What saving and loading write about themselves.
+_TOKENIZER_VOLATILE = frozenset(
+    {
+        "transformers_version",
+        "name_or_path",
+        "_name_or_path",
+        "is_local",
+        "local_files_only",
+        "tokenizer_file",
+    }
+)
+_TOKENIZER_JSON = (TOKENIZER_CONFIG, "special_tokens_map.json", "added_tokens.json")
+_TOKENIZER_RAW = (*VOCABULARIES, "merges.txt", "chat_template.jinja")
+
+_Stamp = tuple[int, int, int, int]
+_lock = threading.Lock()
+_remembered: dict[str, tuple[_Stamp, str]] = {}
+
+
+def weights_digest(checkpoint: Checkpoint) -> str:
+    """Return the SHA-256 (hex) over the names and contents of the weight files.
+
+    Equal for the same files in any folder. Files that the hub's cache names by their SHA-256 are
+    not read; of the others, two are read at a time.
+
+    Raises:
+        CheckpointError: A file cannot be read.
+        ValueError: The checkpoint was not fetched.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    paths = [_folder(checkpoint) / name for name in checkpoint.weight_files]
+    with ThreadPoolExecutor(_N_THREADS) as pool:
+        digests = list(pool.map(_file_digest, paths))
+    return _combined(dict(zip(checkpoint.weight_files, digests, strict=True)))
+
+
+def config_digest(checkpoint: Checkpoint) -> str:
+    """Return the SHA-256 (hex) of config.json, key order and what names the writer left out.
+
+    Raises:
+        CheckpointError: It cannot be read.
+        ValueError: The checkpoint was not fetched.
+    """
+    config = list_folder(_folder(checkpoint)).json(CONFIG)
+    return hashlib.sha256(_canonical(config, _CONFIG_VOLATILE)).hexdigest()
+
+
+def tokenizer_digest(folder: Path) -> str:
+    """Return the SHA-256 (hex) over the names and contents of the tokenizer's files in `folder`.
+
+    The chat template belongs to it; what saving writes about itself (versions, paths) does not.
+
+    Raises:
+        CheckpointError: A file cannot be read, or there is no tokenizer.
+    """
+    listing = list_folder(folder)
+    raw = [name for name in (*_TOKENIZER_RAW, *listing.ending(".tiktoken")) if listing.has(name)]
+    digests = {name: _file_digest(folder / name) for name in raw}
+    for name in filter(listing.has, _TOKENIZER_JSON):
+        digests[name] = hashlib.sha256(_canonical(listing.json(name), _TOKENIZER_VOLATILE)).hexdigest()
+    if not digests:
+        raise CheckpointError("the folder holds no tokenizer", where=str(folder))
+    return _combined(digests)
+
+
+def _folder(checkpoint: Checkpoint) -> Path:
+    if checkpoint.folder is None:
+        raise ValueError(f"expected a fetched checkpoint, got {checkpoint.label} without a folder")
+    return checkpoint.folder
+
+
+def _canonical(value: Mapping[str, Any], volatile: frozenset[str]) -> bytes:
+    kept = {key: item for key, item in value.items() if key not in volatile}
+    return json.dumps(kept, sort_keys=True, ensure_ascii=True).encode()
+
+
+def _combined(digests: Mapping[str, str]) -> str:
+    lines = "".join(f"{name}\0{digest}\n" for name, digest in sorted(digests.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _file_digest(path: Path) -> str:
+    named = _digest_in_name(path)
+    if named is not None:
+        return named
+    try:
+        stamp = _stamp(path)
+        known = _recall(path, stamp)
+        if known is not None:
+            return known
+        digest = _sha256(path)
+        unchanged = _stamp(path) == stamp
+    except OSError as error:
+        raise CheckpointError(f"a file cannot be read: {error.strerror}", where=str(path)) from error
+    if unchanged and stamp[0] >= _CACHED_FROM_BYTES and max(stamp[1:3]) < time.time_ns() - _SETTLED_NS:
+        _remember(path, stamp, digest)
+    return digest
+
+
+def _digest_in_name(path: Path) -> str | None:
+    """Return the SHA-256 by which the hub's cache names a large file: snapshots/x/f -> blobs/SHA256."""
+    if not path.is_symlink():
+        return None
+    blob = path.readlink()
+    is_blob = blob.parent.name == "blobs" and _SHA256.fullmatch(blob.name) and path.exists()
+    return blob.name if is_blob else None
+
+
+def _sha256(path: Path) -> str:
+    hashed = hashlib.sha256()
+    buffer = memoryview(bytearray(_READ_BYTES))
+    with path.open("rb", buffering=0) as file:
+        while n_bytes := file.readinto(buffer):
+            hashed.update(buffer[:n_bytes])
+    return hashed.hexdigest()
+
+
+def _stamp(path: Path) -> _Stamp:
+    status = path.stat()
+    # The time of the inode's change also tells of contents replaced under an old modification time.
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
+def _recall(path: Path, stamp: _Stamp) -> str | None:
+    if stamp[0] < _CACHED_FROM_BYTES:
+        return None
+    key = str(path.absolute())
+    with _lock:
+        if key not in _remembered:
+            _remembered.update(
+                {name: entry for name, entry in _read_cache().items() if name not in _remembered}
+            )
+        known = _remembered.get(key)
+    return known[1] if known and known[0] == stamp else None
+
+
+def _remember(path: Path, stamp: _Stamp, digest: str) -> None:
+    with _lock:
+        # Other processes write too; what they added since is kept.
+        merged = {**_remembered, **_read_cache(), str(path.absolute()): (stamp, digest)}
+        _remembered.update(merged)
+        _write_cache(merged)
+
+
+def _cache_file() -> Path:
+    home = os.environ.get("XDG_CACHE_HOME", "")
+    # The specification of base directories has relative paths ignored.
+    base = Path(home) if home and Path(home).is_absolute() else Path("~/.cache").expanduser()
+    return base / "memprobe" / "digests.json"
+
+
+def _read_cache() -> dict[str, tuple[_Stamp, str]]:
+    """Return what is remembered on disk; entries that are no digests are left out."""
+    try:
+        entries = json.loads(_cache_file().read_bytes())
+    except (OSError, ValueError, RuntimeError, RecursionError):
+        return {}
+    if not isinstance(entries, dict):
+        return {}
+    parsed = ((name, _parsed(entry)) for name, entry in entries.items())
+    return {name: entry for name, entry in parsed if entry is not None}
+
+
+def _parsed(entry: object) -> tuple[_Stamp, str] | None:
+    match entry:
+        case [int(size), int(mtime), int(ctime), int(inode), str(digest)] if _SHA256.fullmatch(digest):
+            return (size, mtime, ctime, inode), digest
+    return None
+
+
+def _write_cache(entries: Mapping[str, tuple[_Stamp, str]]) -> None:
+    text = json.dumps({name: [*stamp, digest] for name, (stamp, digest) in sorted(entries.items())}, indent=0)
+    with contextlib.suppress(OSError, RuntimeError):
+        path = _cache_file()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".digests-")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+            Path(temporary).replace(path)
+        except OSError:
+            Path(temporary).unlink(missing_ok=True)
+            raise

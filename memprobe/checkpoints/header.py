@@ -1,0 +1,107 @@
+"""The header of a safetensors file, read as bytes: 8 bytes of little-endian length, then JSON.
+
+Format: https://github.com/huggingface/safetensors#format
+"""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from memprobe.errors import CheckpointError
+
+# The format's own limit, which keeps a corrupt length from filling the memory.
+_MAX_HEADER_BYTES = 100_000_000
+_LENGTH_BYTES = 8
+_METADATA = "__metadata__"
+_DTYPES = {
+    "F64": ("float64", 8),
+    "F32": ("float32", 4),
+    "F16": ("float16", 2),
+    "BF16": ("bfloat16", 2),
+    "F8_E4M3": ("float8_e4m3fn", 1),
+    "F8_E5M2": ("float8_e5m2", 1),
+    "I64": ("int64", 8),
+    "I32": ("int32", 4),
+    "I16": ("int16", 2),
+    "I8": ("int8", 1),
+    "U8": ("uint8", 1),
+    "BOOL": ("bool", 1),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SafetensorsHeader:
+    """What the header of one file says.
+
+    Attributes:
+        n_tensors: Tensors in the file.
+        numbers: Numbers in the file by dtype; masks of booleans, which are no parameters, left out.
+    """
+
+    n_tensors: int
+    numbers: Mapping[str, int]
+
+    @property
+    def n_parameters(self) -> int:
+        """Numbers in the file."""
+        return sum(self.numbers.values())
+
+
+def header(path: Path) -> SafetensorsHeader:
+    """Read and check the header of a safetensors file; the tensors are not read.
+
+    Raises:
+        CheckpointError: The file cannot be read, is cut short, or its header contradicts it.
+    """
+    try:
+        n_file_bytes = path.stat().st_size
+        with path.open("rb") as file:
+            n_header_bytes = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+            n_data_bytes = n_file_bytes - _LENGTH_BYTES - n_header_bytes
+            if n_file_bytes < _LENGTH_BYTES or n_data_bytes < 0 or n_header_bytes > _MAX_HEADER_BYTES:
+                what = f"its header should take {n_header_bytes:,} bytes and the file has {n_file_bytes:,}"
+                raise _corrupt(path, what)
+            raw = file.read(n_header_bytes)
+    except OSError as error:
+        raise CheckpointError(f"a weight file cannot be read: {error.strerror}", where=str(path)) from error
+    return _checked(path, raw, n_data_bytes)
+
+
+def _checked(path: Path, raw: bytes, n_data_bytes: int) -> SafetensorsHeader:
+    try:
+        entries = json.loads(raw)
+        tensors = [entry for name, entry in entries.items() if name != _METADATA]
+        spans = sorted((int(entry["data_offsets"][0]), int(entry["data_offsets"][1])) for entry in tensors)
+        shapes = [(str(entry["dtype"]), math.prod(map(int, entry["shape"]))) for entry in tensors]
+        lengths = [int(entry["data_offsets"][1]) - int(entry["data_offsets"][0]) for entry in tensors]
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError) as error:
+        raise _corrupt(path, "its header is no safetensors header") from error
+    end = max((stop for _, stop in spans), default=0)
+    if end != n_data_bytes:
+        raise _corrupt(path, f"its tensors should take {end:,} bytes and {n_data_bytes:,} are there")
+    starts = [start for start, _ in spans]
+    if starts != [0, *(stop for _, stop in spans)][: len(spans)]:
+        raise _corrupt(path, "its tensors overlap or leave gaps")
+    for (dtype, n_numbers), n_bytes in zip(shapes, lengths, strict=True):
+        if dtype in _DTYPES and n_numbers * _DTYPES[dtype][1] != n_bytes:
+            raise _corrupt(path, f"a tensor of {n_numbers:,} {dtype} numbers takes {n_bytes:,} bytes")
+    return SafetensorsHeader(len(tensors), _numbers(shapes))
+
+
+def _numbers(shapes: list[tuple[str, int]]) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    for dtype, n_numbers in shapes:
+        if dtype != "BOOL":
+            counts[_DTYPES.get(dtype, (dtype.lower(), 0))[0]] += n_numbers
+    return dict(counts)
+
+
+def _corrupt(path: Path, what: str) -> CheckpointError:
+    return CheckpointError(
+        f"a weight file is cut short or corrupt: {what}",
+        where=str(path),
+        fix="copy or download the file again",
+    )

@@ -1,0 +1,173 @@
+"""The records: a checkpoint, a sequence of them, and what stands between a spec and both."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from memprobe.errors import CheckpointError, Problem, SafetyError
+
+WeightsFormat = Literal["safetensors", "pickle"]
+N_LISTED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """One model at one moment of its training.
+
+    Attributes:
+        model: Hub id, or the name of the sequence's folder.
+        revision: Git revision, or the name of the checkpoint's folder.
+        step: Optimizer updates done; the position from 0 where the name has no number.
+        folder: Where the files lie; None for a hub checkpoint that is not in the cache yet.
+        repo: Hub id; None for a folder.
+        tokenizer_folder: The folder that holds the tokenizer: `--tokenizer`'s, its own, or its
+            parent's. None where there is none, and until `fetch` where `folder` is None.
+        weights_format: How the weights are stored.
+        weight_files: Names within `folder`, sorted.
+        n_bytes: Size of the weight files together.
+        n_parameters: Numbers in the weight files; None for pickle, a corrupt header, or not fetched.
+        dtype: The dtype that most of them have, such as `bfloat16`; None likewise.
+        commit: The commit that the revision stood for, 40 hex digits; None for a folder.
+    """
+
+    model: str
+    revision: str
+    step: int
+    folder: Path | None
+    repo: str | None
+    tokenizer_folder: Path | None
+    weights_format: WeightsFormat
+    weight_files: tuple[str, ...]
+    n_bytes: int
+    n_parameters: int | None
+    dtype: str | None
+    commit: str | None = None
+
+    @property
+    def label(self) -> str:
+        """`model@revision`, for messages."""
+        return f"{self.model}@{self.revision}"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointSequence:
+    """Checkpoints of one model, by step.
+
+    Attributes:
+        model: What all of them have as `model`.
+        checkpoints: Steps rise strictly; at least one.
+        notes: What a user should know about how the spec was read, one sentence each.
+    """
+
+    model: str
+    checkpoints: tuple[Checkpoint, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What `resolve` was asked for besides the specs.
+
+    Attributes:
+        offline: The network may not be used.
+        allow_pickle: Pickle weights are accepted.
+        trust_remote_code: Checkpoints that bring their own code are accepted.
+        needs_tokenizer: A checkpoint without a tokenizer is an error.
+        tokenizer_folder: The folder of `--tokenizer`, which wins over all others.
+    """
+
+    offline: bool = False
+    allow_pickle: bool = False
+    trust_remote_code: bool = False
+    needs_tokenizer: bool = True
+    tokenizer_folder: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A checkpoint that a spec names, not looked into yet.
+
+    Attributes:
+        revision: Git revision, or the name of the folder.
+        step: Its step.
+        folder: Where it lies; None where the hub has to be asked.
+        commit: Commit of the revision; None for a folder.
+    """
+
+    revision: str
+    step: int
+    folder: Path | None
+    commit: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What one spec names.
+
+    Attributes:
+        model: Hub id or the sequence folder's name.
+        spec: What the user wrote, for messages.
+        root: The folder that `model` is the name of; None for the hub.
+        candidates: In the order of the spec.
+        describe: Looks into one candidate.
+        stepped: The steps come from names, so sources with the same root are one sequence.
+        notes: How the spec was read.
+    """
+
+    model: str
+    spec: str
+    root: Path | None
+    candidates: tuple[Candidate, ...]
+    describe: Callable[[Candidate, Options], Checkpoint]
+    stepped: bool = True
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Troubles:
+    """Collects what is wrong with many checkpoints, so that all of it is reported at once.
+
+    Problems that differ only in their place become one that lists the places.
+    """
+
+    found: dict[tuple[bool, str, str], list[str]] = field(default_factory=dict)
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Keep a CheckpointError or SafetyError for later."""
+        try:
+            yield
+        except (CheckpointError, SafetyError) as error:
+            self.add(error)
+
+    def add(self, error: CheckpointError | SafetyError) -> None:
+        """Keep the problems of `error`."""
+        for problem in error.problems:
+            key = (isinstance(error, SafetyError), problem.what, problem.fix)
+            self.found.setdefault(key, []).append(problem.where)
+
+    def raise_any(self) -> None:
+        """Raise all that was kept; a SafetyError only where nothing else is wrong.
+
+        Raises:
+            CheckpointError: Something is wrong with the input.
+            SafetyError: Only permissions are lacking.
+        """
+        problems = [
+            Problem(what, listed([place for place in dict.fromkeys(places) if place]), fix)
+            for (_, what, fix), places in self.found.items()
+        ]
+        if not problems:
+            return
+        if all(is_safety for is_safety, _, _ in self.found):
+            raise SafetyError(problems)
+        raise CheckpointError(problems)
+
+
+def listed(names: list[str]) -> str:
+    """Return the first three names and how many more there are."""
+    shown = ", ".join(names[:N_LISTED])
+    more = len(names) - N_LISTED
+    return f"{shown} and {more} more" if more > 0 else shown

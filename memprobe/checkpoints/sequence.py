@@ -1,0 +1,252 @@
+"""From specs to sequences: find, merge, choose by step, look into each, agree on a tokenizer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from memprobe.checkpoints.contents import has_tokenizer, list_folder
+from memprobe.checkpoints.digest import tokenizer_digest
+from memprobe.checkpoints.hub import fetch_tokenizer, find_on_hub
+from memprobe.checkpoints.identity import (
+    Candidate,
+    Checkpoint,
+    CheckpointSequence,
+    Options,
+    Source,
+    Troubles,
+    listed,
+)
+from memprobe.checkpoints.local import find_folder, is_there, named_path, path_problem, sibling_near
+from memprobe.checkpoints.spec import StepSelection, parse_hub_spec, parse_steps
+from memprobe.errors import CheckpointError, SafetyError
+
+# The hub answers in tenths of a second; a sequence may have hundreds of revisions.
+_N_THREADS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """The sources of one sequence, and what of them is chosen."""
+
+    sources: tuple[Source, ...]
+    chosen: tuple[tuple[Source, Candidate], ...]
+    notes: tuple[str, ...]
+
+    @property
+    def model(self) -> str:
+        return self.sources[0].model
+
+    @property
+    def root(self) -> Path | None:
+        return self.sources[0].root
+
+
+def resolve(
+    specs: Sequence[str],
+    *,
+    steps: str | None = None,
+    tokenizer: str | None = None,
+    offline: bool = False,
+    allow_pickle: bool = False,
+    trust_remote_code: bool = False,
+    needs_tokenizer: bool = True,
+) -> tuple[CheckpointSequence, ...]:
+    """Return the sequences that the specs name, in the order of the specs.
+
+    Specs that name checkpoints of one folder or one repository are one sequence. Sequences whose
+    names agree get the names of their parent folders in front.
+
+    Args:
+        specs: As after `-m`: folders or hub specs; a path that exists wins over a hub id.
+        steps: As after `--steps`: which checkpoints.
+        tokenizer: As after `--tokenizer`: a folder or a hub id; it wins over all others.
+        offline: The network may not be used.
+        allow_pickle: Pickle weights are accepted.
+        trust_remote_code: Checkpoints with their own code are accepted.
+        needs_tokenizer: A checkpoint without a tokenizer is an error.
+
+    Raises:
+        CheckpointError: All that is wrong with the specs and the checkpoints, before any work.
+        SafetyError: Nothing is wrong but that pickle, remote code or the network is not allowed.
+    """
+    if not specs:
+        raise CheckpointError("no model was given", fix="pass -m DIR or -m org/name")
+    selection = None if steps is None else parse_steps(steps)
+    troubles = Troubles()
+    options = Options(offline, allow_pickle, trust_remote_code, needs_tokenizer)
+    with troubles.noted():
+        options = replace(options, tokenizer_folder=_tokenizer_folder(tokenizer, offline=offline))
+    groups = []
+    for sources in _merged(_sources(specs, selection, troubles, offline=offline)):
+        with troubles.noted():
+            groups.append(_chosen(sources, selection))
+    troubles.raise_any()
+    names = _names(groups)
+    sequences = []
+    for group, name in zip(groups, names, strict=True):
+        sequences.append(_sequence(group, name, options, troubles))
+    troubles.raise_any()
+    return tuple(sequences)
+
+
+def _sources(
+    specs: Sequence[str], selection: StepSelection | None, troubles: Troubles, *, offline: bool
+) -> list[Source]:
+    sources = []
+    for spec in specs:
+        with troubles.noted():
+            sources.append(_source(spec, with_steps=selection is not None, offline=offline))
+    return sources
+
+
+def _source(spec: str, *, with_steps: bool, offline: bool) -> Source:
+    if not spec.strip():
+        raise CheckpointError("the model spec is empty", fix="pass -m DIR or -m org/name")
+    if is_there(named_path(spec)):
+        return find_folder(spec, with_steps=with_steps)
+    hub_spec = parse_hub_spec(spec)
+    if hub_spec is None:
+        raise path_problem(spec)
+    path = named_path(hub_spec.repo)
+    if path.is_dir():
+        what = f"{hub_spec.repo} is a folder here, and a folder has no revisions"
+        raise CheckpointError(what, where=spec, fix=f"pass -m {hub_spec.repo} and choose with --steps")
+    try:
+        return find_on_hub(spec, hub_spec, offline=offline)
+    except (CheckpointError, SafetyError) as error:
+        # `runs/mian` reads as a hub id; a near neighbour on disk says that a path was meant.
+        if path.parent.is_dir() and sibling_near(path):
+            raise path_problem(hub_spec.repo) from error
+        raise
+
+
+def _tokenizer_folder(spec: str | None, *, offline: bool) -> Path | None:
+    if spec is None:
+        return None
+    path = named_path(spec)
+    if path.is_dir():
+        if has_tokenizer(list_folder(path)):
+            return path
+        what = "the folder of --tokenizer holds no tokenizer"
+        raise CheckpointError(what, where=str(path), fix="pass a folder with tokenizer.json, or a hub id")
+    hub_spec = None if is_there(path) else parse_hub_spec(spec)
+    if hub_spec is None:
+        what = f"--tokenizer `{spec}` is no folder{sibling_near(path)}"
+        raise CheckpointError(what, where=str(path), fix="pass a folder with tokenizer.json, or a hub id")
+    return fetch_tokenizer(spec, hub_spec, offline=offline)
+
+
+def _merged(sources: list[Source]) -> list[list[Source]]:
+    """Group the sources whose checkpoints belong to one folder or one repository."""
+    groups: dict[tuple[str, bool], list[Source]] = {}
+    for source in sources:
+        key = (source.model, True) if source.root is None else (str(source.root), source.stepped)
+        groups.setdefault(key, []).append(source)
+    return list(groups.values())
+
+
+def _chosen(sources: list[Source], selection: StepSelection | None) -> _Group:
+    """Choose by step, order by step, and refuse a step that occurs twice."""
+    found = {
+        (candidate.revision, candidate.step): (source, candidate)
+        for source in sources
+        for candidate in source.candidates
+    }
+    chosen = sorted(
+        (pair for (_, step), pair in found.items() if selection is None or step in selection),
+        key=lambda pair: pair[1].step,
+    )
+    steps = [candidate.step for _, candidate in found.values()]
+    where = ", ".join(source.spec for source in sources)
+    notes = [note for source in sources for note in source.notes]
+    if selection is not None and not chosen:
+        raise _none_left(sources[0].model, selection, sorted(steps), where)
+    if selection is not None:
+        absent = [str(step) for step in selection.singles() if step not in steps]
+        if absent:
+            notes.append(f"--steps names steps that {sources[0].model} has not: {listed(absent)}")
+    _refuse_twins([candidate for _, candidate in chosen], sources[0].model, where)
+    return _Group(tuple(sources), tuple(chosen), tuple(notes))
+
+
+def _none_left(model: str, selection: StepSelection, steps: list[int], where: str) -> CheckpointError:
+    what = f"no checkpoint of {model} is left by --steps {selection.text}"
+    has = f"{len(steps)} checkpoints, at steps {steps[0]} to {steps[-1]}"
+    fix = f"it has {has}" if len(steps) > 1 else f"it has one checkpoint, at step {steps[0]}"
+    if "/" in model:
+        fix += f"; '{model}@step*' names all its steps"
+    return CheckpointError(what, where=where, fix=fix)
+
+
+def _refuse_twins(candidates: list[Candidate], model: str, where: str) -> None:
+    by_step: dict[int, list[str]] = {}
+    for candidate in candidates:
+        by_step.setdefault(candidate.step, []).append(candidate.revision)
+    twins = [f"{step} ({', '.join(names)})" for step, names in by_step.items() if len(names) > 1]
+    if twins:
+        raise CheckpointError(
+            f"two checkpoints of {model} have one step: {listed(twins)}",
+            where=where,
+            fix="name the checkpoints that you mean one by one, with -m for each",
+        )
+
+
+def _names(groups: list[_Group]) -> list[str]:
+    """Return each group's model name, with as many parent folders in front as tell them apart."""
+    names = [group.model for group in groups]
+    for depth in range(2, max((len(group.root.parts) for group in groups if group.root), default=0) + 1):
+        clashing = [names.count(name) > 1 for name in names]
+        if not any(clashing):
+            return names
+        names = [
+            "/".join(group.root.parts[-depth:]) if clashes and group.root else name
+            for group, name, clashes in zip(groups, names, clashing, strict=True)
+        ]
+    for group, name in zip(groups, names, strict=True):
+        if names.count(name) > 1:
+            raise CheckpointError(
+                f"two sequences have the name {group.model}",
+                where=", ".join(source.spec for other in groups for source in other.sources),
+                fix="measure them in two runs, or rename a folder",
+            )
+    return names
+
+
+def _sequence(group: _Group, model: str, options: Options, troubles: Troubles) -> CheckpointSequence:
+    from concurrent.futures import ThreadPoolExecutor
+
+    def look(pair: tuple[Source, Candidate]) -> Checkpoint | CheckpointError | SafetyError:
+        source, candidate = pair
+        try:
+            return source.describe(candidate, options)
+        except (CheckpointError, SafetyError) as error:
+            return error
+
+    with ThreadPoolExecutor(_N_THREADS) as pool:
+        seen = list(pool.map(look, group.chosen))
+    checkpoints = []
+    for outcome in seen:
+        if isinstance(outcome, Checkpoint):
+            checkpoints.append(replace(outcome, model=model))
+        else:
+            troubles.add(outcome)
+    if options.needs_tokenizer and options.tokenizer_folder is None:
+        with troubles.noted():
+            _refuse_mixed_tokenizers(model, checkpoints)
+    return CheckpointSequence(model, tuple(checkpoints), group.notes)
+
+
+def _refuse_mixed_tokenizers(model: str, checkpoints: list[Checkpoint]) -> None:
+    folders = {checkpoint.tokenizer_folder for checkpoint in checkpoints}
+    digests = {folder: tokenizer_digest(folder) for folder in folders if folder is not None}
+    by_digest: dict[str, list[str]] = {}
+    for checkpoint in checkpoints:
+        if checkpoint.tokenizer_folder is not None:
+            by_digest.setdefault(digests[checkpoint.tokenizer_folder], []).append(checkpoint.revision)
+    if len(by_digest) > 1:
+        shares = " / ".join(listed(revisions) for revisions in by_digest.values())
+        raise CheckpointError(
+            f"the tokenizer differs inside {model}: {len(by_digest)} different ones",
+            where=shares,
+            fix="pass --tokenizer with the one for all, or choose checkpoints with --steps",
+        )

@@ -1,0 +1,169 @@
+"""The grammar of `-m` and `--steps`: steps in names, braces, ranges, hub ids; no file is touched."""
+
+import itertools
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from memprobe.errors import CheckpointError
+
+# A word for time, perhaps a separator, a number; `global_step1000`, `iter_0001000`, `stage2-step8`.
+_STEP_WORDS = ("step", "checkpoint", "iter", "epoch")
+_STEP_PATTERNS = tuple(re.compile(rf"(?<![a-z]){word}[-_=]?(\d+)", re.IGNORECASE) for word in _STEP_WORDS)
+_RANGE = re.compile(r"(\d+)\.\.(\d+)(?:\.\.(\d+))?")
+_STEPS_ITEM = re.compile(r"(\d+)(?:\.\.(\d+)(?::(\d+))?)?")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_MAX_EXPANSION = 100_000
+_SPEC_FORMS = (
+    "write 'org/name', 'org/name@REVISION', 'org/name@step{0,1,2,4}', "
+    "'org/name@step{1000..143000..1000}' or 'org/name@step*'"
+)
+_STEPS_FORM = "write steps and rising ranges with commas between, as in --steps 0,1000..143000:1000"
+
+
+def step_in_name(name: str) -> int | None:
+    """Return the number after `step`, `checkpoint`, `iter` or `epoch` in `name`, or None.
+
+    Where several of these words have a number (`epoch=3-step=1000`), the first of that list wins.
+    """
+    for pattern in _STEP_PATTERNS:
+        match = pattern.search(name)
+        if match:
+            return int(match[1])
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class StepSelection:
+    """Steps chosen by `--steps`; `step in selection` answers.
+
+    Attributes:
+        ranges: The ranges and, as ranges of one, the single steps, in the order given.
+        text: What was parsed.
+    """
+
+    ranges: tuple[range, ...]
+    text: str
+
+    def __contains__(self, step: object) -> bool:
+        return any(step in steps for steps in self.ranges)
+
+    def singles(self) -> tuple[int, ...]:
+        """Return the steps that were named one by one."""
+        return tuple(steps.start for steps in self.ranges if len(steps) == 1)
+
+
+def parse_steps(text: str) -> StepSelection:
+    """Parse `0,1000..143000:1000`: steps and inclusive ranges, the stride (1) behind a colon.
+
+    Raises:
+        CheckpointError: A part is no step and no rising range.
+    """
+    return StepSelection(tuple(_steps_range(part.strip(), text) for part in text.split(",")), text)
+
+
+def _steps_range(part: str, text: str) -> range:
+    match = _STEPS_ITEM.fullmatch(part)
+    where = f"--steps {text}"
+    if not match:
+        raise CheckpointError(f"`{part}` is no step and no range of steps", where=where, fix=_STEPS_FORM)
+    first = int(match[1])
+    return _rising(part, first, int(match[2] or first), int(match[3] or 1), where=where, fix=_STEPS_FORM)
+
+
+def _rising(part: str, first: int, last: int, stride: int, *, where: str, fix: str) -> range:
+    if last < first:
+        raise CheckpointError(f"the range `{part}` falls from {first} to {last}", where=where, fix=fix)
+    if stride < 1:
+        raise CheckpointError(f"the range `{part}` has a stride of {stride}", where=where, fix=fix)
+    return range(first, last + 1, stride)
+
+
+@dataclass(frozen=True, slots=True)
+class HubSpec:
+    """A spec that names a repository of the hub.
+
+    Attributes:
+        repo: `org/name`.
+        revisions: Revisions after the braces are expanded; those for which `is_glob` are patterns.
+    """
+
+    repo: str
+    revisions: tuple[str, ...]
+
+
+def is_hub_id(text: str) -> bool:
+    """Whether `text` has the form `org/name`."""
+    return _HUB_ID.fullmatch(text) is not None
+
+
+def is_glob(revision: str) -> bool:
+    """Whether `revision` is a pattern over the hub's refs."""
+    return any(sign in revision for sign in "*?[")
+
+
+def parse_hub_spec(spec: str) -> HubSpec | None:
+    """Return the repository and revisions that `spec` names, or None where it has not that form.
+
+    Raises:
+        CheckpointError: It names a repository, and its revision is badly formed.
+    """
+    repo, at, revision = spec.partition("@")
+    if not is_hub_id(repo):
+        return None
+    if at and not revision.strip():
+        raise CheckpointError("there is no revision after `@`", where=spec, fix=_SPEC_FORMS)
+    return HubSpec(repo, tuple(dict.fromkeys(_expand(revision, spec)))) if at else HubSpec(repo, ("main",))
+
+
+def _expand(revision: str, spec: str) -> list[str]:
+    """Expand braces as a shell does, plus ranges between commas."""
+    _check_braces(revision, spec)
+    # Balanced and flat, so every second part stood between braces.
+    alternatives = [
+        list(_brace_items(part, spec)) if index % 2 else [_outside(part, spec)]
+        for index, part in enumerate(re.split(r"[{}]", revision))
+    ]
+    expanded = list(itertools.islice(map("".join, itertools.product(*alternatives)), _MAX_EXPANSION + 1))
+    if len(expanded) > _MAX_EXPANSION:
+        raise CheckpointError(f"the braces name more than {_MAX_EXPANSION:,} revisions", where=spec)
+    return expanded
+
+
+def _check_braces(revision: str, spec: str) -> None:
+    inside = False
+    for sign in re.findall(r"[{}]", revision):
+        if inside == (sign == "{"):
+            what = "a brace stands inside another" if inside else "`}` has no `{` before it"
+            raise CheckpointError(what, where=spec, fix=_SPEC_FORMS)
+        inside = sign == "{"
+    if inside:
+        raise CheckpointError("a brace is not closed", where=spec, fix=_SPEC_FORMS)
+
+
+def _outside(part: str, spec: str) -> str:
+    if ".." in part:
+        raise CheckpointError("a range stands outside braces", where=spec, fix=_SPEC_FORMS)
+    if any(sign.isspace() or sign in ",@" for sign in part):
+        raise CheckpointError(f"`{part}` is no revision", where=spec, fix=_SPEC_FORMS)
+    return part
+
+
+def _brace_items(text: str, spec: str) -> Iterator[str]:
+    for item in text.split(","):
+        match = _RANGE.fullmatch(item)
+        if not item.strip():
+            raise CheckpointError("an alternative between braces is empty", where=spec, fix=_SPEC_FORMS)
+        if not match and ".." in item:
+            what = f"`{item}` is no range of numbers"
+            raise CheckpointError(what, where=spec, fix=_SPEC_FORMS)
+        if not match:
+            yield _outside(item, spec)
+            continue
+        steps = _rising(item, int(match[1]), int(match[2]), int(match[3] or 1), where=spec, fix=_SPEC_FORMS)
+        if len(steps) > _MAX_EXPANSION:
+            raise CheckpointError(f"the braces name more than {_MAX_EXPANSION:,} revisions", where=spec)
+        # Zeros in front are kept, as a shell keeps them: {008..010} is 008, 009, 010.
+        is_padded = any(len(end) > 1 and end[0] == "0" for end in (match[1], match[2]))
+        width = max(len(match[1]), len(match[2])) if is_padded else 0
+        yield from (f"{step:0{width}d}" if width else str(step) for step in steps)

@@ -1,0 +1,111 @@
+"""Errors that a user can cause or meet, each with the fix in the message.
+
+MemprobeError
+├── InputError            what we were given is wrong, found before any work     (exit 2)
+│   ├── SuiteError            a suite file, a setting, a probe's name
+│   ├── ItemError             an item file or an item
+│   ├── CheckpointError       a model spec, a directory, a revision
+│   └── RunMismatchError      a run directory that belongs to something else
+├── InvalidRunError       the measurement cannot be trusted or does not exist    (exit 3)
+│   └── TableError            a table breaks its schema
+├── IncompleteRunError    some units or checkpoints failed, the rest is kept     (exit 4)
+└── SafetyError           pickle, remote code, or the network was refused        (exit 5)
+
+A gate that measures fine and finds too much memorization raises nothing: that is a result
+(exit 1). What no class here covers is a bug (exit 70).
+"""
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong.
+
+    Attributes:
+        what: What happened, with the numbers and their units.
+        where: The file, line, column, key or item; empty where `what` says it all.
+        fix: What to do about it; empty where nothing helps.
+    """
+
+    what: str
+    where: str = ""
+    fix: str = ""
+
+    def __str__(self) -> str:
+        lines = [self.what]
+        if self.where:
+            lines.append(f"  where: {self.where}")
+        if self.fix:
+            lines.append(f"  fix:   {self.fix}")
+        return "\n".join(lines)
+
+
+class MemprobeError(Exception):
+    """Root of all expected failures; carries one problem or several.
+
+    Attributes:
+        problems: All that was found, in the order in which it was found.
+        exit_code: What the command line exits with.
+    """
+
+    exit_code: ClassVar[int] = 70
+
+    def __init__(self, what: str | Sequence[Problem], *, where: str = "", fix: str = "") -> None:
+        self.problems: tuple[Problem, ...] = (
+            (Problem(what, where, fix),) if isinstance(what, str) else tuple(what)
+        )
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class InputError(MemprobeError):
+    """What we were given is wrong."""
+
+    exit_code = 2
+
+
+class SuiteError(InputError):
+    """A suite file, a setting or a probe's name is wrong."""
+
+
+class ItemError(InputError):
+    """An item file or an item is wrong."""
+
+
+class CheckpointError(InputError):
+    """A model spec, directory or revision cannot be used."""
+
+
+class RunMismatchError(InputError):
+    """The run directory belongs to another question."""
+
+
+class InvalidRunError(MemprobeError):
+    """The measurement cannot be trusted, or there is none."""
+
+    exit_code = 3
+
+
+class TableError(InvalidRunError):
+    """A table breaks its schema."""
+
+
+class IncompleteRunError(MemprobeError):
+    """Some units or checkpoints failed; the others are kept."""
+
+    exit_code = 4
+
+
+class SafetyError(MemprobeError):
+    """Something unsafe was needed and not allowed."""
+
+    exit_code = 5
+
+
+def near_miss(word: str, allowed: Iterable[str]) -> str:
+    """Return `, did you mean `x`?` for the allowed name nearest to `word`, or an empty string."""
+    close = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.6)
+    return f", did you mean `{close[0]}`?" if close else ""

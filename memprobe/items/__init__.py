@@ -1,0 +1,10 @@
+"""Items: what the user wants measured, read from files into one checked table.
+
+`read` turns files into raw rows that know their line, `check` finds all that is wrong with
+them, `itemset` puts the two together; contract.md, section 1, "Item files", is the law.
+"""
+
+from memprobe.items.itemset import ItemFile, ItemSet, read_items
+from memprobe.items.schema import CONTENT, ITEMS, RESERVED, SKIPPED
+
+__all__ = ["CONTENT", "ITEMS", "RESERVED", "SKIPPED", "ItemFile", "ItemSet", "read_items"]

@@ -1,0 +1,229 @@
+"""Raw rows -> checked items -> the item table; every fault is kept, with its column."""
+
+import functools
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from memprobe.errors import Problem, near_miss
+from memprobe.items.further import Value, check_value, nan_cells, to_series
+from memprobe.items.raw import Fault, RawFile, RawRow, RefusedError
+from memprobe.items.schema import CONTENT, GIVEN, ITEMS, RESERVED, RESERVED_PREFIXES
+from memprobe.items.values import PARSERS
+
+_WAYS = ("text", "prefix", "suffix", "input_ids")
+_ONE_OF = "text, prefix + suffix, or input_ids"
+
+
+@dataclass(slots=True)
+class Item:
+    """One row on its way into the table.
+
+    Attributes:
+        file: Where it stands.
+        line: Where in it.
+        known: Values of the columns with a meaning, typed; absent: null.
+        further: The user's own columns, as read; absent: null.
+        faults: All that is wrong with it.
+        has_given_id: The file names the item; else its name is made from its content.
+    """
+
+    file: RawFile
+    line: int
+    known: dict[str, Any] = field(default_factory=dict)
+    further: dict[str, object] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+    has_given_id: bool = False
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield the faults as problems with their place."""
+        for fault in self.faults:
+            yield Problem(fault.what, self.file.where(self.line, fault.column), fault.fix)
+
+
+def file_problems(file: RawFile) -> list[Problem]:
+    """Return what is wrong with a file's columns as a whole."""
+    problems = []
+    for name in file.columns:
+        where = f"{file.spec}, column {name}"
+        if not name:
+            problems.append(Problem("a column has no name", file.spec, "name it or remove it"))
+        elif name in RESERVED or name.startswith(RESERVED_PREFIXES):
+            problems.append(Problem("memprobe writes a column of this name", where, "rename it"))
+    if lacks_content(file):
+        hint = _miss_hint(tuple(name for name in file.columns if name not in GIVEN), _WAYS)
+        problems.append(
+            Problem(
+                f"no column holds the items; the columns are {', '.join(file.columns)}",
+                file.spec,
+                f"each item needs {_ONE_OF}{hint}",
+            )
+        )
+    return problems
+
+
+def lacks_content(file: RawFile) -> bool:
+    """Return whether rows could be read, but no column of the file holds items."""
+    return any(row.values for row in file.rows) and not set(file.columns) & set(_WAYS)
+
+
+def check_items(files: Sequence[RawFile]) -> list[Item]:
+    """Return all items of all files with their faults.
+
+    Items are checked one by one, then together: NaN in the user's columns, whose type is only known
+    over all files, and names or contents given twice. Files that lack content are passed over.
+    """
+    items = [_check_row(file, row) for file in files if not lacks_content(file) for row in file.rows]
+    for name in further_columns(items):
+        _check_further(name, items)
+    _check_names(items)
+    return items
+
+
+def further_columns(items: Iterable[Item]) -> list[str]:
+    """Return the user's own columns, in order of appearance."""
+    seen: dict[str, None] = {}
+    for file in {id(item.file): item.file for item in items}.values():
+        seen.update(dict.fromkeys(name for name in file.columns if name not in GIVEN))
+    return list(seen)
+
+
+def to_table(items: Sequence[Item]) -> pl.DataFrame:
+    """Return the item table of items without faults, schema ITEMS.
+
+    Raises:
+        TableError: The table breaks its schema, which would be a bug of the checks.
+    """
+    columns = {name: [item.known.get(name) for item in items] for name in GIVEN if name != "input_ids"}
+    columns["content_hash"] = [item.known["content_hash"] for item in items]
+    columns["source_file"] = [item.file.spec for item in items]
+    columns["source_line"] = [item.line for item in items]
+    frame = pl.DataFrame(columns, schema_overrides={name: ITEMS.columns[name].dtype for name in columns})
+    further = [to_series(name, [_value(item, name) for item in items]) for name in further_columns(items)]
+    return ITEMS.conform(frame.with_columns(_ids_column(items), *further))
+
+
+def _check_row(file: RawFile, row: RawRow) -> Item:
+    item = Item(file, row.line, faults=list(row.faults))
+    for name, value in row.values.items():
+        if value is None:
+            continue
+        try:
+            if (parse := PARSERS.get(name)) is not None:
+                item.known[name] = parse(value)
+            else:
+                check_value(value)
+                item.further[name] = value
+        except RefusedError as error:
+            item.faults.append(Fault(name, error.fault.what, error.fault.fix))
+    item.has_given_id = "item_id" in item.known
+    if row.faults:
+        return item
+    item.faults += _content_faults(item)
+    item.faults += _step_faults(item)
+    if not item.faults:
+        item.known["content_hash"] = made = content_hash(item.known)
+        item.known.setdefault("item_id", f"sha-{made[:12]}")
+        if "first_step" in item.known:
+            item.known.setdefault("last_step", item.known["first_step"])
+    return item
+
+
+def content_hash(known: dict[str, Any]) -> str:
+    """Return the SHA-256 of an item's content, hex: each field with its name and its length in bytes."""
+    digest = hashlib.sha256()
+    for name in CONTENT:
+        if (value := known.get(name)) is not None:
+            data = value.astype("<i8").tobytes() if isinstance(value, np.ndarray) else value.encode()
+            digest.update(f"{name}:{len(data)}:".encode() + data)
+    return digest.hexdigest()
+
+
+def _content_faults(item: Item) -> list[Fault]:
+    refused = {fault.column for fault in item.faults}
+    given = [name for name in _WAYS if name in item.known or name in refused]
+    if given in (["text"], ["input_ids"], ["prefix", "suffix"]):
+        return []
+    if given in (["prefix"], ["suffix"]):
+        lacking = "suffix" if given == ["prefix"] else "prefix"
+        empty = ", which is empty here" if lacking in item.file.columns else ""
+        hint = _miss_hint(tuple(item.further), (lacking,))
+        return [Fault(lacking, f"{given[0]} without {lacking}{empty}", f"give both, or text{hint}")]
+    if given:
+        return [
+            Fault(given[-1], f"gives {', '.join(given)} at once", f"an item has exactly one of {_ONE_OF}")
+        ]
+    empty = ", ".join(name for name in item.file.columns if name in _WAYS)
+    hint = _miss_hint(tuple(item.further), _WAYS)
+    what = f"no content: {empty} null or empty" if empty else "no content"
+    return [Fault("", what, f"an item has exactly one of {_ONE_OF}{hint}")]
+
+
+def _step_faults(item: Item) -> list[Fault]:
+    first, last = item.known.get("first_step"), item.known.get("last_step")
+    if last is None or any(fault.column == "first_step" for fault in item.faults):
+        return []
+    if first is None:
+        fix = "null first_step says that the item was never trained on"
+        return [Fault("last_step", f"last_step {last} without first_step", fix)]
+    if first > last:
+        return [
+            Fault("last_step", f"last_step {last} comes before first_step {first}", "first_step <= last_step")
+        ]
+    return []
+
+
+@functools.lru_cache(maxsize=1024)
+def _miss_hint(columns: tuple[str, ...], wanted: tuple[str, ...]) -> str:
+    """Return a hint for each of the user's columns that looks like a wanted one."""
+    hints = (
+        f"; column `{name}`{miss}" for name in columns if (miss := near_miss(name.strip().lower(), wanted))
+    )
+    return "".join(hints)
+
+
+def _value(item: Item, name: str) -> Value:
+    return Value(item.further.get(name), item.file.untyped)
+
+
+def _check_further(name: str, items: Sequence[Item]) -> None:
+    if any(item.file.untyped for item in items):
+        for place in nan_cells([_value(item, name) for item in items]):
+            items[place].faults.append(Fault(name, "NaN", "an unknown value is an empty cell"))
+
+
+def _check_names(items: Sequence[Item]) -> None:
+    """Add a fault to each item whose name stands before; sound items own a name before faulty ones do."""
+    owners: dict[str, Item] = {}
+    for item in sorted(items, key=lambda item: bool(item.faults)):
+        name = item.known.get("item_id")
+        if name is not None and (owner := owners.setdefault(name, item)) is not item:
+            item.faults.append(_duplicate_fault(name, item, owner))
+
+
+def _duplicate_fault(name: str, item: Item, owner: Item) -> Fault:
+    there = owner.file.where(owner.line)
+    contents = item.known.get("content_hash"), owner.known.get("content_hash")
+    same = contents[0] == contents[1]
+    if not item.has_given_id and not owner.has_given_id and same:
+        return Fault("item_id", f"the same content as {there}, and no item_id", "remove one, or give ids")
+    told = f"with {'the same' if same else 'other'} content" if all(contents) else "too"
+    return Fault("item_id", f'"{name}" names {there} {told}', "remove one, or rename it")
+
+
+def _ids_column(items: Sequence[Item]) -> pl.Series:
+    """Return the token ids as one list column, without a Python object per id."""
+    ids: list[Any] = [item.known.get("input_ids") for item in items]
+    given = [place for place, one in enumerate(ids) if one is not None]
+    dtype = ITEMS.columns["input_ids"].dtype
+    if not given:
+        return pl.Series("input_ids", [None] * len(items), dtype=dtype)
+    places = np.repeat(np.array(given), [len(ids[place]) for place in given])
+    flat = pl.DataFrame({"place": places, "input_ids": np.concatenate([ids[place] for place in given])})
+    lists = flat.group_by("place", maintain_order=True).agg("input_ids")
+    every = pl.DataFrame({"place": np.arange(len(items))})
+    return every.join(lists, on="place", how="left", maintain_order="left")["input_ids"].cast(dtype)

@@ -1,0 +1,103 @@
+"""CSV -> raw rows with their true lines; cells are text, empty ones null, known numbers are cast."""
+
+import contextlib
+import csv
+import hashlib
+import io
+import itertools
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from memprobe.errors import ItemError, Problem
+from memprobe.items.raw import Fault, RawFile, RawRow, decode_utf8
+
+WHOLE = re.compile(r"[-+]?(0|[1-9][0-9]*)")
+DECIMAL = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
+_NUMBERS = frozenset({"exposures", "first_step", "last_step"})
+_MAX_DIGITS = 20
+
+
+def read_csv(path: Path, spec: str, limit: int | None) -> RawFile:
+    """Read a CSV file with a header, separated by commas, quoted as RFC 4180 says.
+
+    Raises:
+        ItemError: Not UTF-8, broken quotes, a column without a name or given twice.
+    """
+    data = path.read_bytes()
+    text = decode_utf8(data, spec)
+    with _any_field_size(len(text)):
+        records = _records(text, spec)
+        header = next(records, (1, []))[1]
+        _check_header(header, spec)
+        rows = tuple(_row(line, header, cells) for line, cells in itertools.islice(records, limit))
+    return RawFile(spec, hashlib.sha256(data).hexdigest(), "line", tuple(header), rows, untyped=True)
+
+
+def _records(text: str, spec: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the cells of each record that is no blank line, with the line at which it starts."""
+    reader, line = csv.reader(io.StringIO(text, newline=""), strict=True), 1
+    try:
+        for cells in reader:
+            if cells:
+                yield line, cells
+            # Quoted cells may hold line ends, so a record starts behind the last line of the one before.
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise ItemError(
+            f"broken CSV: {error}, in the row that starts here",
+            where=f"{spec}, line {line}",
+            fix='a cell with a comma, a quote or a line end is put into quotes; a quote in it is written ""',
+        ) from error
+
+
+def _row(line: int, header: list[str], cells: list[str]) -> RawRow:
+    if len(cells) != len(header):
+        what = f"{len(cells)} cells where the header has {len(header)}"
+        return RawRow(line, {}, (Fault("", what, "put cells that hold a comma into double quotes"),))
+    return RawRow(
+        line, {name: _cell(name, cell) for name, cell in zip(header, cells, strict=True) if cell != ""}
+    )
+
+
+def _cell(name: str, cell: str) -> object:
+    """Return the cell as what the column holds; what cannot be cast stays text, for the checks to name."""
+    if name in _NUMBERS and len(cell) <= _MAX_DIGITS:
+        if WHOLE.fullmatch(cell):
+            return int(cell)
+        if DECIMAL.fullmatch(cell):
+            return float(cell)
+    if name == "input_ids":
+        with contextlib.suppress(ValueError, RecursionError):
+            return json.loads(cell)
+    return cell
+
+
+def _check_header(header: list[str], spec: str) -> None:
+    problems = [
+        Problem(f"the column has no name (column number {number})", f"{spec}, line 1", "name it or remove it")
+        for number, name in enumerate(header, start=1)
+        if not name
+    ]
+    problems += [
+        Problem(f"given {count} times", f"{spec}, line 1, column {name}", "keep one of them")
+        for name, count in Counter(header).items()
+        if name and count > 1
+    ]
+    if len(header) == 1 and (mark := next((mark for mark in ";\t|" if mark in header[0]), "")):
+        shown = "tabs" if mark == "\t" else f"`{mark}`"
+        problems.append(Problem(f"separated by {shown}, not by commas", f"{spec}, line 1"))
+    if problems:
+        raise ItemError(problems)
+
+
+@contextlib.contextmanager
+def _any_field_size(size_chars: int) -> Iterator[None]:
+    """Let a cell be as long as the file; the module's own limit, 131,072, is less than a document."""
+    before = csv.field_size_limit(max(size_chars, 1) + 1)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)

@@ -1,0 +1,141 @@
+"""`read_items`: item files -> one checked table, or one error that names all that is wrong."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import polars as pl
+
+from memprobe.errors import ItemError, Problem
+from memprobe.items.check import Item, check_items, file_problems, to_table
+from memprobe.items.read import read_files
+from memprobe.items.schema import CONTENT, SKIPPED
+
+_MAX_SHOWN: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class ItemFile:
+    """One file that items came from.
+
+    Attributes:
+        spec: The file as the user named it.
+        sha256: Digest of the file's bytes; of the rows read for `hf:`.
+        n_items: Items of this file in the table.
+    """
+
+    spec: str
+    sha256: str
+    n_items: int
+
+
+@dataclass(frozen=True, slots=True)
+class ItemSet:
+    """Checked items.
+
+    Attributes:
+        table: One row per item, schema ITEMS, then the user's further columns.
+        files: The files that were read, in order; none that `limit` left no row for.
+        skipped: One row per item left out under `on_bad="skip"`, schema SKIPPED.
+        given: Columns that at least one file gave, even if only nulls.
+    """
+
+    table: pl.DataFrame
+    files: tuple[ItemFile, ...]
+    skipped: pl.DataFrame
+    given: frozenset[str]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over all items, hex; the order of rows, columns and files does not matter.
+
+        Covers names, contents and all other columns but the place in a file; null equals absent.
+        """
+        left_out = {*CONTENT, "source_file", "source_line"}
+        names = sorted(name for name in self.table.columns if name not in left_out)
+        rows = sorted(
+            json.dumps([pair for pair in zip(names, row, strict=True) if pair[1] is not None])
+            for row in self.table.select(names).iter_rows()
+        )
+        return hashlib.sha256("\n".join(rows).encode()).hexdigest()
+
+
+def read_items(
+    specs: Sequence[str],
+    *,
+    limit: int | None = None,
+    on_bad: Literal["error", "skip"] = "error",
+    offline: bool = False,
+) -> ItemSet:
+    """Read and check item files.
+
+    Args:
+        specs: Paths ending in .jsonl, .json, .csv, .parquet or .txt, or `hf:NAME[:CONFIG]:SPLIT`.
+        limit: The first so many items of all files together, bad ones counted; None: all.
+        on_bad: `skip` leaves bad items out and lists them; what is wrong with a file stays an error.
+        offline: Refuse the network.
+
+    Raises:
+        ItemError: Files or items are wrong; all at once, the first ten items in full.
+        SafetyError: A data set would have to come over the network under `offline`.
+    """
+    _check_arguments(specs, limit, on_bad)
+    reading = read_files(specs, limit=limit, offline=offline)
+    problems = [*reading.problems, *(problem for file in reading.files for problem in file_problems(file))]
+    items = check_items(reading.files)
+    good = [item for item in items if not item.faults]
+    bad = [item for item in items if item.faults]
+    if on_bad == "error":
+        problems += _first_problems(bad)
+    elif not good and not problems:
+        problems = [Problem(f"all {len(items)} items are bad, none is left"), *_first_problems(bad)]
+    if problems:
+        raise ItemError(problems)
+    n_items = Counter(item.file.spec for item in good)
+    return ItemSet(
+        table=to_table(good),
+        files=tuple(ItemFile(file.spec, file.sha256, n_items[file.spec]) for file in reading.files),
+        skipped=_skipped(bad),
+        given=frozenset(name for file in reading.files for name in file.columns),
+    )
+
+
+def _check_arguments(specs: Sequence[str], limit: int | None, on_bad: str) -> None:
+    if isinstance(specs, str) or on_bad not in {"error", "skip"}:
+        raise ValueError(f"want a list of specs and on_bad error or skip, got {specs!r}, {on_bad!r}")
+    if not specs:
+        raise ItemError("no item file was given", fix="name one with -d FILE")
+    if limit is not None and limit < 1:
+        raise ItemError(f"a limit of {limit} items leaves none", fix="give a limit of 1 or more")
+
+
+def _first_problems(bad: Sequence[Item]) -> list[Problem]:
+    """Return the first problems of bad items, and a last one that counts the rest."""
+    problems = [problem for item in bad for problem in item.problems()]
+    rest = len(problems) - _MAX_SHOWN
+    if rest > 0:
+        counted = Problem(
+            f"and {rest} more problems; {len(bad)} items are bad in all",
+            fix="--on-bad-item skip leaves bad items out and lists them",
+        )
+        return [*problems[:_MAX_SHOWN], counted]
+    return problems
+
+
+def _skipped(bad: Sequence[Item]) -> pl.DataFrame:
+    rows = [
+        {
+            "file": item.file.spec,
+            "line": item.line,
+            "item_id": item.known.get("item_id"),
+            "column": item.faults[0].column or None,
+            "reason": "; ".join(
+                f"{fault.column}: {fault.what}" if fault.column else fault.what for fault in item.faults
+            ),
+        }
+        for item in bad
+    ]
+    return SKIPPED.conform(pl.DataFrame(rows, schema=SKIPPED.empty().schema))

@@ -1,0 +1,86 @@
+"""The item table: its columns, the names that memprobe keeps for itself, and the list of skipped items."""
+
+from typing import Final
+
+import polars as pl
+
+from memprobe.tables.schema import Column, TableSchema
+
+CONTENT: Final = ("text", "prefix", "suffix", "input_ids", "foil")
+"""Columns that hold text or token ids; they leave the item table only under `--include-text`."""
+
+ITEMS: Final = TableSchema(
+    name="items",
+    key=("item_id",),
+    columns={
+        "item_id": Column(
+            pl.String(), "-", "the item's name; `sha-` and 12 hex of its content when not given"
+        ),
+        "content_hash": Column(pl.String(), "-", "SHA-256 of text, prefix, suffix, input_ids and foil, hex"),
+        "group": Column(pl.String(), "-", "rows of one group are summarised together", "no group"),
+        "exposures": Column(pl.Int64(), "count", "times the model was trained on the item", "not known"),
+        "first_step": Column(
+            pl.Int64(), "updates", "updates done when the item had been trained on once", "never trained on"
+        ),
+        "last_step": Column(
+            pl.Int64(), "updates", "updates done when the item was last trained on", "never trained on"
+        ),
+        "batch_id": Column(pl.String(), "-", "the training batch that held the item", "not known"),
+        "doc_id": Column(pl.String(), "-", "items of one document form a cluster", "a document of its own"),
+        "foil_kind": Column(pl.String(), "-", "how the foil was made", "not said"),
+        "text": Column(pl.String(), "-", "the whole item", "given as prefix and suffix, or as ids"),
+        "prefix": Column(pl.String(), "-", "what comes before the suffix, joined with nothing", "not cut"),
+        "suffix": Column(pl.String(), "-", "what is scored after the prefix", "not cut"),
+        "foil": Column(pl.String(), "-", "a like text that was not trained on", "no foil"),
+        "input_ids": Column(pl.List(pl.Int64()), "token ids", "the item, already tokenised", "given as text"),
+        "source_file": Column(pl.String(), "-", "the file as the user named it"),
+        "source_line": Column(
+            pl.Int64(), "-", "from 1: line (JSONL, CSV, text), row (Parquet, hf) or place in the list (JSON)"
+        ),
+    },
+    open_ended=True,
+)
+
+SKIPPED: Final = TableSchema(
+    name="skipped_items",
+    key=("file", "line"),
+    columns={
+        "file": Column(pl.String(), "-", "the file as the user named it"),
+        "line": Column(pl.Int64(), "-", "line, row or place, as `source_line` of the item table"),
+        "item_id": Column(pl.String(), "-", "the item's name", "it gives none, or none that can be read"),
+        "column": Column(pl.String(), "-", "the column of the first problem", "the row as a whole"),
+        "reason": Column(pl.String(), "-", "all problems of the item, joined with `; `"),
+    },
+)
+
+MADE: Final = frozenset({"content_hash", "source_file", "source_line"})
+GIVEN: Final = tuple(name for name in ITEMS.columns if name not in MADE)
+"""Columns with a meaning that a file may give; any other is the user's own."""
+
+_KEYS = "model revision step cohort_step base_step"
+_TOKENISATION = "n_tokens n_prefix_tokens n_suffix_tokens n_foil_tokens boundary_shift bos_mode"
+_RECOGNITION = """
+seen_nll_mean_nats foil_nll_mean_nats seen_nll_sum_nats foil_nll_sum_nats seen_tokens foil_tokens
+margin_nats correct
+"""
+_RECALL = """
+prefix_tokens suffix_tokens exact lcp_tokens hit_frac es_frac min_margin_nats gen_match_frac rouge1_f
+rouge2_f rougeL_f
+"""
+_EXTRACTION = "scheme logp_nats pz max_rank in_support tau coverage_frac covered_chars longest_run_chars"
+_RETENTION = "steps_since_exposure recognition_correct recall_exact logprob_mean_nats"
+_COMPRESSION = """
+target_tokens prompt_tokens acr is_censored censored_at_tokens acr_upper_bound verified optimizer
+evaluations_used final_ce_nats prompt_roundtrip gzip_ratio target_bits prompt_ids
+"""
+_SORT = "condition mode delta position_bias label_mass truncated"
+
+RESERVED: Final = MADE | frozenset(
+    " ".join(
+        (_KEYS, _TOKENISATION, _RECOGNITION, _RECALL, _EXTRACTION, _RETENTION, _COMPRESSION, _SORT)
+    ).split()
+)
+"""Names that memprobe writes beside the user's columns; a file that gives one is refused."""
+
+RESERVED_PREFIXES: Final = ("n_at_p",)
+"""Beginnings of names that memprobe writes, one column for each probability."""

@@ -1,0 +1,124 @@
+"""One value of a known column: what it must be, and what it becomes."""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from memprobe.items.raw import RefusedError
+
+_INT64_MAX: Final = 2**63 - 1
+_SHOWN_CHARS: Final = 20
+
+
+def as_text(value: object) -> str:
+    """Return a text; the message never quotes what it refuses.
+
+    Raises:
+        RefusedError: It is no string, or empty.
+    """
+    if not isinstance(value, str):
+        raise RefusedError(f"{kind(value)}, not a string")
+    if not value:
+        raise RefusedError("empty", "remove the item, or give it some text")
+    return value
+
+
+def as_name(value: object) -> str:
+    """Return a name; whole numbers are names too.
+
+    Raises:
+        RefusedError: It is neither a string nor a whole number, or empty.
+    """
+    if type(value) is int:
+        return str(value)
+    if not isinstance(value, str):
+        raise RefusedError(f"{kind(value)}, not a string or a whole number")
+    if not value:
+        raise RefusedError("empty", "null, or no such key, says that there is none")
+    return value
+
+
+def as_count(value: object) -> int:
+    """Return a whole number from 0 up; 3.0 is one, since nulls turn a column of a data frame into floats.
+
+    Raises:
+        RefusedError: It is none, or does not fit int64.
+    """
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise RefusedError(f"{shown(value)}, not a whole number")
+    if not 0 <= value <= _INT64_MAX:
+        raise RefusedError(f"{value}, below 0" if value < 0 else "does not fit 64 bits")
+    return value
+
+
+def as_ids(value: object) -> NDArray[np.int64]:
+    """Return token ids, shape (n_tokens,).
+
+    Raises:
+        RefusedError: No list, an empty one, or one that holds something else than whole numbers from 0 up.
+    """
+    if isinstance(value, pl.Series):
+        ids = value.to_numpy()
+    elif not isinstance(value, list):
+        raise RefusedError(f"{kind(value)}, not a list of token ids")
+    elif set(map(type, value)) <= {int}:
+        # numpy makes Python objects of numbers beyond 64 bits.
+        ids = np.array(value) if value else np.empty(0, dtype=np.int64)
+    else:
+        raise _wrong_id(value)
+    if not len(ids):
+        raise RefusedError("empty", "remove the item, or give it some token ids")
+    if ids.dtype.kind not in "iu":
+        raise RefusedError("holds null, a fraction or a number beyond 64 bits; token ids are whole numbers")
+    if ids.min() < 0 or ids.max() > _INT64_MAX:
+        place = int(np.argmax((ids < 0) | (ids > _INT64_MAX))) + 1
+        raise RefusedError(f"token id {place} of {len(ids)} is below 0 or beyond 64 bits")
+    return ids.astype(np.int64)
+
+
+def _wrong_id(values: list[object]) -> RefusedError:
+    place, value = next((n, v) for n, v in enumerate(values, start=1) if type(v) is not int)
+    return RefusedError(f"token id {place} of {len(values)} is {kind(value)}, not a whole number")
+
+
+PARSERS: Final[Mapping[str, Callable[[object], object]]] = {
+    "item_id": as_name,
+    "text": as_text,
+    "prefix": as_text,
+    "suffix": as_text,
+    "input_ids": as_ids,
+    "foil": as_text,
+    "foil_kind": as_name,
+    "group": as_name,
+    "exposures": as_count,
+    "first_step": as_count,
+    "last_step": as_count,
+    "batch_id": as_name,
+    "doc_id": as_name,
+}
+
+
+def kind(value: object) -> str:
+    """Return what sort of value this is, in a user's words."""
+    if value is None:
+        return "null"
+    if isinstance(value, float) and value != value:  # noqa: PLR0124 - NaN
+        return "NaN"
+    names = {bool: "true or false", int: "a number", float: "a number", str: "a string", bytes: "raw bytes"}
+    names |= {list: "a list", dict: "an object"}
+    return names.get(type(value), f"a {type(value).__name__}")
+
+
+def shown(value: object) -> str:
+    """Return a short value as the user wrote it; for columns that hold no text of items."""
+    if isinstance(value, str):
+        cut = value if len(value) <= _SHOWN_CHARS else value[:_SHOWN_CHARS] + "..."
+        return f'"{cut}"'
+    if isinstance(value, int | float) and not isinstance(value, bool) and value == value:  # noqa: PLR0124
+        return repr(value)[:_SHOWN_CHARS]
+    return kind(value)

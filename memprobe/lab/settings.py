@@ -1,0 +1,128 @@
+"""What a lab is asked for and what it hands back."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Literal
+
+from memprobe.errors import InputError, Problem
+from memprobe.lab.tokenizer import MIN_VOCABULARY
+
+Phase = Literal["tokenizer", "main", "twin"]
+
+
+@dataclass(frozen=True, slots=True)
+class LabProgress:
+    """How far the training is.
+
+    Attributes:
+        phase: The tokenizer, the main sequence, or its twin.
+        update: Optimizer updates done in this phase.
+        n_updates: Optimizer updates of this phase; 0 for the tokenizer.
+        loss_nats: Mean loss of the last batch, nats per token; None before the first update.
+    """
+
+    phase: Phase
+    update: int
+    n_updates: int
+    loss_nats: float | None
+
+
+OnProgress = Callable[[LabProgress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class LabResult:
+    """Where a finished lab lies.
+
+    Attributes:
+        folder: The lab's folder, with `lab.json` (what was asked, counts, versions).
+        main: The checkpoint sequence, `step<N>` folders.
+        twin: The sequence trained without the left-out items; None: there is none.
+        items: The item file, with text, readable by its owner alone.
+        truth: One row per exposure, as Parquet.
+        seconds: Wall-clock time of the training, tokenizer and writing included.
+        asked: What was asked for; two labs with the same are the same.
+        counts: Items by group, and for texts windows dropped or left out.
+    """
+
+    folder: Path
+    main: Path
+    twin: Path | None
+    items: Path
+    truth: Path
+    seconds: float
+    asked: Mapping[str, object]
+    counts: Mapping[str, int]
+
+    @property
+    def sequences(self) -> tuple[Path, ...]:
+        """The checkpoint sequences there are: main, then its twin."""
+        return (self.main,) if self.twin is None else (self.main, self.twin)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainSettings:
+    """Model and training; checked when it is made.
+
+    Attributes:
+        hidden: Width of the model.
+        layers: Transformer blocks.
+        heads: Attention heads; must divide `hidden`, with an even quotient.
+        context_tokens: Tokens of a window of text, and the longest input of the model.
+        updates: Optimizer updates.
+        checkpoints: Checkpoints saved after training began, evenly spaced, the last after the last
+            update; the untrained model is saved as step 0 beside them.
+        batch_sequences: Sequences per update. Small batches memorise, large ones do not.
+        learning_rate: Peak of AdamW's learning rate: linear warmup, cosine decay to a tenth.
+        vocabulary: Tokens of the tokenizer, at most.
+        passes: How often each window of text is trained on; with `updates` and `batch_sequences`
+            it decides how much of the text is used.
+        seed: Of weights, selection and order.
+
+    Raises:
+        InputError: A value is impossible; all of them are listed.
+    """
+
+    hidden: int = 256
+    layers: int = 4
+    heads: int = 4
+    context_tokens: int = 128
+    updates: int = 560
+    checkpoints: int = 8
+    batch_sequences: int = 4
+    learning_rate: float = 2e-3
+    vocabulary: int = 4096
+    passes: int = 30
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        problems = [*self._range_problems()] or [*self._relation_problems()]
+        if problems:
+            raise InputError(problems)
+
+    def _range_problems(self) -> Iterator[Problem]:
+        least = {"context_tokens": 2, "vocabulary": MIN_VOCABULARY, "seed": 0}
+        for setting in fields(self):
+            value = getattr(self, setting.name)
+            if setting.name == "learning_rate":
+                if not 0 < value < 1:
+                    yield Problem(f"learning_rate is {value}", fix="give a number above 0 and below 1")
+            elif value < (lowest := least.get(setting.name, 1)):
+                yield Problem(f"{setting.name} is {value}", fix=f"give {lowest} or more")
+
+    def _relation_problems(self) -> Iterator[Problem]:
+        if self.hidden % (2 * self.heads):
+            yield Problem(
+                f"hidden {self.hidden} cannot be cut into {self.heads} heads of even width",
+                fix=f"give a multiple of {2 * self.heads} for hidden, or other heads",
+            )
+        if self.checkpoints > self.updates:
+            yield Problem(
+                f"{self.checkpoints} checkpoints asked for in {self.updates} updates",
+                fix="give at most one checkpoint per update",
+            )
+
+    def saved_steps(self) -> tuple[int, ...]:
+        """Updates after which a checkpoint is saved, rising, 0 first and `updates` last."""
+        return tuple(round(self.updates * i / self.checkpoints) for i in range(self.checkpoints + 1))

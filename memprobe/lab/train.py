@@ -1,0 +1,268 @@
+"""Trains a controlled checkpoint sequence: the demo's, or one on the user's own text.
+
+OUT/main/step<N> (and OUT/twin/step<N>), OUT/items.jsonl, OUT/truth.parquet, and OUT/lab.json,
+which says what was asked and counted. All is made in a hidden folder and moved when finished.
+"""
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from memprobe.errors import InputError, Problem, RunMismatchError
+from memprobe.lab.canaries import check_lengths, read_canaries
+from memprobe.lab.corpus import LabItem, Preset, demo_corpus, tokenizer_texts
+from memprobe.lab.optimise import Course, train_sequence
+from memprobe.lab.settings import LabProgress, LabResult, OnProgress, TrainSettings
+from memprobe.lab.text import plan_text, read_texts, text_sequences
+from memprobe.lab.tokenizer import train_tokenizer
+from memprobe.lab.truth import swap, training_order, truth_table, write_items, write_truth
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+FORMAT = 1
+_PARTIAL = ".partial"
+_DEMO_BATCH_SEQUENCES = 4
+# Items have at most some 70 tokens; the rest is room for probes that put something in front.
+_DEMO_CONTEXT_TOKENS = 256
+_DEMO_CHECKPOINTS: Mapping[Preset, int] = {"quick": 7, "full": 14}
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """All that is known before the first update."""
+
+    asked: Mapping[str, object]
+    items: Sequence[LabItem]
+    settings: TrainSettings
+    tokenizer: "PreTrainedTokenizerFast"
+    spares: Sequence[LabItem] = ()
+    left_out: Sequence[str] = ()
+    counts: Mapping[str, int] | None = None
+
+
+def train_demo(
+    out: Path,
+    *,
+    preset: Preset = "quick",
+    seed: int = 0,
+    threads: int | None = None,
+    progress: OnProgress | None = None,
+) -> LabResult:
+    """Train the demo's model on memprobe's own corpus, canaries planted.
+
+    Args:
+        out: The lab's folder.
+        preset: `quick` or `full`, which has twice the items and checkpoints.
+        seed: Of corpus, tokenizer, weights and order.
+        threads: Of torch; None: as many as torch takes. The same seed and threads give the same
+            weights.
+        progress: Told after the tokenizer and after each update.
+
+    Returns:
+        Where it lies. A finished lab of the same request is returned as it is.
+
+    Raises:
+        InputError: The preset or seed is impossible, or `out` holds something else.
+    """
+    if preset not in _DEMO_CHECKPOINTS or seed < 0:
+        raise InputError(f"preset {preset}, seed {seed}", fix="give quick or full, and a seed of 0 or more")
+    started = time.monotonic()
+    asked = {"kind": "demo", "preset": preset, "seed": seed}
+    if finished := _finished(out, asked):
+        return finished
+    items = demo_corpus(preset, seed)
+    settings = TrainSettings(
+        hidden=128,
+        layers=3,
+        heads=4,
+        context_tokens=_DEMO_CONTEXT_TOKENS,
+        updates=-(-sum(item.n_exposures for item in items) // _DEMO_BATCH_SEQUENCES),
+        checkpoints=_DEMO_CHECKPOINTS[preset],
+        batch_sequences=_DEMO_BATCH_SEQUENCES,
+        learning_rate=3e-3,
+        vocabulary=512,
+        seed=seed,
+    )
+    told = progress or _unheard
+    tokenizer = train_tokenizer(tokenizer_texts(seed), settings.vocabulary)
+    told(LabProgress("tokenizer", 0, 0, None))
+    return _carry_out(_Job(asked, items, settings, tokenizer), out, threads, told, started)
+
+
+def train_text(
+    texts: Sequence[Path],
+    out: Path,
+    *,
+    canaries: Path | None = None,
+    settings: TrainSettings,
+    leave_out: int = 0,
+    threads: int | None = None,
+    progress: OnProgress | None = None,
+) -> LabResult:
+    """Train a model on windows of the user's texts and on their canaries.
+
+    How much of the texts is used follows from the settings, see `memprobe.lab.text`.
+
+    Args:
+        texts: UTF-8 files; their names become `doc_id`.
+        out: The lab's folder.
+        canaries: JSONL with `prefix`, `suffix`, `exposures`.
+        settings: Model and training.
+        leave_out: Trained windows that a twin is not trained on; 0: no twin. The twin has the same
+            weights at the start and the same order, with unused windows in their place.
+        threads: Of torch; None: as many as torch takes.
+        progress: Told after the tokenizer and after each update.
+
+    Returns:
+        Where it lies. A finished lab of the same request is returned as it is.
+
+    Raises:
+        InputError: A text, the canaries or the settings cannot be used, or `out` holds something else.
+    """
+    if leave_out < 0:
+        raise InputError(f"leave_out is {leave_out}", fix="give 0 or more")
+    started = time.monotonic()
+    contents = read_texts(texts)
+    planted = read_canaries(canaries, contents) if canaries else []
+    # Before the tokenizer is trained, so that a wrong setting costs no waiting.
+    text_sequences(planted, settings, leave_out)
+    asked = {
+        "kind": "text",
+        "settings": asdict(settings),
+        "leave_out": leave_out,
+        "texts": {name: hashlib.sha256(text.encode()).hexdigest() for name, text in contents.items()},
+        "canaries": hashlib.sha256(canaries.read_bytes()).hexdigest() if canaries else None,
+    }
+    if finished := _finished(out, asked):
+        return finished
+    told = progress or _unheard
+    tokenizer = train_tokenizer(contents.values(), settings.vocabulary)
+    told(LabProgress("tokenizer", 0, 0, None))
+    if canaries:
+        check_lengths(planted, tokenizer, settings.context_tokens, canaries)
+    plan = plan_text(contents, planted, tokenizer, settings, leave_out)
+    counts = {"rejected_cuts": plan.cuts.n_rejected, "repeated_windows": plan.cuts.n_repeated}
+    job = _Job(asked, plan.items, settings, tokenizer, plan.spares, plan.left_out, counts)
+    return _carry_out(job, out, threads, told, started)
+
+
+def open_lab(folder: Path) -> LabResult | None:
+    """Return the finished lab in `folder`, or None where there is none."""
+    manifest = folder / "lab.json"
+    if not manifest.is_file():
+        return None
+    stored = json.loads(manifest.read_text(encoding="utf-8"))
+    twin = folder / "twin"
+    return LabResult(
+        folder=folder,
+        main=folder / "main",
+        twin=twin if twin.is_dir() else None,
+        items=folder / "items.jsonl",
+        truth=folder / "truth.parquet",
+        seconds=stored["seconds"],
+        asked=stored["asked"],
+        counts=stored["counts"],
+    )
+
+
+def _unheard(_: LabProgress) -> None:
+    """Stand in where nobody listens."""
+
+
+def _finished(out: Path, asked: Mapping[str, object]) -> LabResult | None:
+    """Return the lab that was asked for if it is there already; refuse a folder that holds another."""
+    lab = open_lab(out)
+    if lab is not None:
+        if lab.asked == asked:
+            return lab
+        problems = [
+            Problem(f"{key}: {lab.asked.get(key)} there, {asked.get(key)} asked for")
+            for key in sorted({*lab.asked, *asked})
+            if lab.asked.get(key) != asked.get(key)
+        ]
+        raise RunMismatchError(
+            [Problem("the folder holds another lab", str(out), "choose another folder"), *problems]
+        )
+    taken = [name for name in ("main", "twin", "items.jsonl", "truth.parquet") if (out / name).exists()]
+    if taken:
+        raise InputError(
+            f"the folder holds {', '.join(taken)}, but no finished lab",
+            where=str(out),
+            fix="choose another folder, or remove them",
+        )
+    return None
+
+
+def _carry_out(job: _Job, out: Path, threads: int | None, told: OnProgress, started: float) -> LabResult:
+    partial = out / _PARTIAL
+    if partial.exists():
+        shutil.rmtree(partial)
+    partial.mkdir(parents=True)
+    everything = [*job.items, *job.spares]
+    batches = training_order(
+        [item.n_exposures for item in everything], job.settings.batch_sequences, job.settings.seed
+    )
+    sequences = [_sequence(item, job.tokenizer) for item in everything]
+    courses = [Course("main", partial / "main", sequences, batches)]
+    if job.left_out:
+        index = {item.item_id: i for i, item in enumerate(everything)}
+        replacement = {index[item_id]: len(job.items) + i for i, item_id in enumerate(job.left_out)}
+        courses.append(Course("twin", partial / "twin", sequences, swap(batches, replacement)))
+    for course in courses:
+        train_sequence(course, job.tokenizer, job.settings, threads=threads, progress=told)
+    truth = truth_table(job.items, batches, frozenset(job.left_out))
+    write_truth(truth, partial / "truth.parquet")
+    write_items(job.items, truth, partial / "items.jsonl")
+    _write_manifest(job, partial / "lab.json", threads, time.monotonic() - started)
+    return _move(partial, out)
+
+
+def _sequence(item: LabItem, tokenizer: "PreTrainedTokenizerFast") -> list[int]:
+    ids: list[int] = tokenizer(item.text + item.tail)["input_ids"]
+    return [*ids, tokenizer.eos_token_id] if item.ends else ids
+
+
+def _write_manifest(job: _Job, path: Path, threads: int | None, seconds: float) -> None:
+    import torch
+    import transformers
+
+    from memprobe import __version__
+
+    groups = [item.group for item in job.items]
+    content = {
+        "format": FORMAT,
+        "asked": job.asked,
+        "settings": asdict(job.settings),
+        "counts": {
+            **{f"{group}_items": groups.count(group) for group in dict.fromkeys(groups)},
+            "spare_windows": len(job.spares),
+            "left_out_items": len(job.left_out),
+            **(job.counts or {}),
+        },
+        "threads": threads or torch.get_num_threads(),
+        "seconds": round(seconds, 2),
+        "versions": {
+            "memprobe": __version__,
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        },
+    }
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _move(partial: Path, out: Path) -> LabResult:
+    """Move the finished parts to their place; the manifest goes last and says that all is there."""
+    for name in ("main", "twin", "items.jsonl", "truth.parquet", "lab.json"):
+        if (partial / name).exists():
+            (partial / name).rename(out / name)
+    partial.rmdir()
+    lab = open_lab(out)
+    if lab is None:
+        raise ValueError(f"{out}: lab.json was written and is gone")
+    return lab

@@ -1,0 +1,145 @@
+"""Where and how fast: the flags that every command shares, under their long names.
+
+A suite says what is measured; these say on what, where and how. Precedence: flag, `MEMPROBE_*`
+variable, the suite's `[run]` table, default.
+"""
+
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from memprobe.errors import Problem, near_miss
+
+Device = str
+DType = Literal["auto", "float32", "bfloat16", "float16"]
+BosMode = Literal["default", "none", "forced"]
+OnBad = Literal["error", "skip"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """The flags of a run.
+
+    Attributes:
+        model: Model specs.
+        data: Item files.
+        steps: Which checkpoints, like `0,1000..143000:1000`.
+        tokenizer: A tokenizer to use instead of the checkpoints' own.
+        limit: The first so many items of all files together.
+        device: auto, cpu, cuda:N or mps.
+        dtype: auto, float32, bfloat16 or float16.
+        batch_tokens: Tokens of one batch, padding counted; None: chosen once and kept.
+        bos: What stands in front of a text.
+        seed: Of every random draw.
+        threads: CPU threads; None leaves the library's choice.
+        offline: Refuse the network.
+        trust_remote_code: Run code that comes with a model.
+        allow_pickle: Read weights that are not safetensors.
+        include_text: Let text and token ids into units, tables and reports.
+        on_bad_item: Stop at a bad item, or leave it out and count it.
+    """
+
+    model: tuple[str, ...] = ()
+    data: tuple[str, ...] = ()
+    steps: str | None = None
+    tokenizer: str | None = None
+    limit: int | None = None
+    device: Device = "auto"
+    dtype: DType = "auto"
+    batch_tokens: int | None = None
+    bos: BosMode = "default"
+    seed: int = 0
+    threads: int | None = None
+    offline: bool = False
+    trust_remote_code: bool = False
+    allow_pickle: bool = False
+    include_text: bool = False
+    on_bad_item: OnBad = "error"
+
+    def overlaid(self, given: Mapping[str, Any]) -> "RunOptions":
+        """Return these options with those that were given (not None, not empty) in their place."""
+        return replace(self, **{name: value for name, value in given.items() if value not in (None, ())})
+
+
+def convert(value: object, hint: Any) -> Any:  # noqa: ANN401
+    """Return a TOML value as the type of a dataclass field.
+
+    Raises:
+        ValueError: The value is of another type; the message says what is allowed.
+    """
+    origin = get_origin(hint)
+    if origin in (Union, types.UnionType):
+        inner = [each for each in get_args(hint) if each is not type(None)]
+        return None if value is None else convert(value, inner[0])
+    if origin is Literal:
+        if value not in get_args(hint):
+            raise ValueError(f"is {_shown(value)}, allowed: {', '.join(map(str, get_args(hint)))}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise ValueError(f"is {_shown(value)}, not a list")
+        return tuple(convert(each, get_args(hint)[0]) for each in value)
+    if hasattr(hint, "__dataclass_fields__"):
+        return _convert_table(value, hint)
+    return _convert_plain(value, hint)
+
+
+def _convert_plain(value: object, hint: type) -> object:
+    names = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise ValueError(f"is {_shown(value)}, not {names[hint]}")
+    return value
+
+
+def _convert_table(value: object, hint: Any) -> Any:  # noqa: ANN401
+    if isinstance(value, hint):
+        return value
+    if not isinstance(value, Mapping):
+        raise ValueError(f"is {_shown(value)}, not a table like {{ key = value }}")
+    hints = get_type_hints(hint)
+    for name in value:
+        if name not in hints:
+            raise ValueError(
+                f"has the unknown key `{name}`{near_miss(name, hints)}; allowed: {', '.join(hints)}"
+            )
+    try:
+        return hint(**{name: convert(each, hints[name]) for name, each in value.items()})
+    except ValueError as error:
+        raise ValueError(f"holds {error}" if str(error).split()[0] in hints else str(error)) from error
+
+
+def _shown(value: object) -> str:
+    return (
+        f'"{value}"'
+        if isinstance(value, str)
+        else str(value).lower()
+        if isinstance(value, bool)
+        else str(value)
+    )
+
+
+def check_table(table: Mapping[str, Any], cls: type, where: str) -> tuple[dict[str, Any], list[Problem]]:
+    """Convert a TOML table to the keyword arguments of a dataclass, with all that is wrong in it.
+
+    Args:
+        table: As read from TOML.
+        cls: The dataclass.
+        where: File and table, for the messages.
+    """
+    hints = get_type_hints(cls)
+    allowed = [each.name for each in fields(cls)]
+    good: dict[str, Any] = {}
+    problems = []
+    for name, value in table.items():
+        if name not in hints:
+            fix = f"settings are {', '.join(allowed)}" if allowed else "there are no settings here"
+            problems.append(Problem(f"unknown setting `{name}`{near_miss(name, allowed)}", where, fix))
+            continue
+        try:
+            good[name] = convert(value, hints[name])
+        except ValueError as error:
+            problems.append(Problem(f"`{name}` {error}", where))
+    return good, problems

@@ -1,0 +1,234 @@
+"""Read, check and plan a question: everything that is known before a model is loaded."""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import polars as pl
+
+from memprobe.checkpoints import (
+    Checkpoint,
+    CheckpointSequence,
+    config_digest,
+    fetch,
+    resolve,
+    weights_digest,
+)
+from memprobe.errors import CheckpointError, ItemError, Problem
+from memprobe.items import ItemSet, read_items
+from memprobe.manifest import (
+    describe_checkpoints,
+    describe_items,
+    entries_of,
+    merge_stages,
+    new_manifest,
+    refuse_other_question,
+)
+from memprobe.options import RunOptions
+from memprobe.planning import SequencePlan, context_key, cut_stages, plan_entries, unfit_problems
+from memprobe.question import Question
+from memprobe.suite import Entry, Suite
+from memprobe.tables.store import RunStore
+
+BATCH_TOKENS = {"cpu": 4_096, "other": 32_768}
+
+
+class Notes(Protocol):
+    """Hears what the user should know that is no error."""
+
+    def stage(self, name: str) -> None:
+        """A stage begins."""
+
+    def note(self, text: str) -> None:
+        """Something is worth knowing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A question, ready to be scored.
+
+    Attributes:
+        suite: All probe entries of the run, those that it already held first.
+        options: As asked, with device, dtype and batch size resolved.
+        items: The checked items.
+        plans: One per sequence of checkpoints.
+        contexts: `model@revision` to the key of its scores.
+        unfit: Items that a probe would measure and cannot: `item_id, probe, reason`.
+        manifest: What the run directory will say was asked.
+    """
+
+    suite: Suite
+    options: RunOptions
+    items: ItemSet
+    plans: tuple[SequencePlan, ...]
+    contexts: Mapping[str, str]
+    unfit: pl.DataFrame
+    manifest: dict[str, Any]
+
+    @staticmethod
+    def same_shape(checkpoint: Checkpoint) -> str:
+        """Return what checkpoints that differ in nothing but their weights have in common."""
+        return config_digest(checkpoint)
+
+
+def prepare(question: Question, notes: Notes) -> Prepared:
+    """Read, check and plan everything, without loading a model.
+
+    Raises:
+        InputError: The items, the checkpoints or the run directory do not fit the question.
+        SafetyError: Something unsafe, or the network under `offline`, would be needed.
+    """
+    from memprobe.scoring.load import read_limits, resolve_device
+
+    options = question.options
+    notes.stage("read")
+    items = read_items(options.data, limit=options.limit, on_bad=options.on_bad_item, offline=options.offline)
+    sequences = read_sequences(options, items, notes)
+    first = sequences[0].checkpoints[0]
+    device = resolve_device(options.device)
+    stored = read_limits(first, trust_remote_code=options.trust_remote_code).stored_dtype
+    old = RunStore(question.out).read_manifest()
+    options = replace(
+        options,
+        device=device,
+        dtype=_dtype(options.dtype, device, stored),
+        batch_tokens=options.batch_tokens or _batch_tokens(old, device),
+    )
+    contexts = _contexts(sequences, options, question.suite, notes)
+    manifest = _manifest(question, options, sequences, items, contexts)
+    if old is not None:
+        refuse_other_question(old, manifest, str(question.out))
+        manifest["stages"] = merge_stages(old, manifest)
+    notes.stage("plan")
+    stages = [entries_of(stage) for stage in manifest["stages"]]
+    plans, unfit = _plans(stages, sequences, items, options)
+    if unfit.height and options.on_bad_item == "error":
+        raise ItemError(unfit_problems(unfit, items.table))
+    manifest["items"]["n_unfit"] = unfit["item_id"].n_unique()
+    suite = replace(question.suite, entries=tuple(entry for stage in stages for entry in stage))
+    return Prepared(
+        suite, options, items, plans, {label: key for label, (_, key) in contexts.items()}, unfit, manifest
+    )
+
+
+def read_sequences(options: RunOptions, items: ItemSet, notes: Notes) -> tuple[CheckpointSequence, ...]:
+    """Resolve the model specs and bring what is not here yet.
+
+    Raises:
+        CheckpointError: A spec, a folder or a revision cannot be used.
+        SafetyError: Pickle, remote code or the network would be needed.
+    """
+    sequences = resolve(
+        options.model,
+        steps=options.steps,
+        tokenizer=options.tokenizer,
+        offline=options.offline,
+        allow_pickle=options.allow_pickle,
+        trust_remote_code=options.trust_remote_code,
+        needs_tokenizer=items.table["input_ids"].null_count() > 0 or "foil" in items.given,
+    )
+    for sequence in sequences:
+        for text in sequence.notes:
+            notes.note(text)
+    return tuple(
+        replace(each, checkpoints=tuple(fetch(one, offline=options.offline) for one in each.checkpoints))
+        for each in sequences
+    )
+
+
+def _dtype(asked: str, device: str, stored: str) -> Any:  # noqa: ANN401
+    if asked != "auto":
+        return asked
+    return "float32" if device == "cpu" else stored
+
+
+def _batch_tokens(old: Mapping[str, Any] | None, device: str) -> int:
+    """Choose the batch once: a run that goes on keeps what its manifest says."""
+    if old is not None:
+        return int(old["batch_tokens"])
+    return BATCH_TOKENS["cpu" if device == "cpu" else "other"]
+
+
+def _contexts(
+    sequences: Sequence[CheckpointSequence], options: RunOptions, suite: Suite, notes: Notes
+) -> dict[str, tuple[str, str]]:
+    """Return weights digest and score key of each checkpoint, by `model@revision`."""
+    checkpoints = [each for sequence in sequences for each in sequence.checkpoints]
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        digests = list(pool.map(weights_digest, checkpoints))
+    _same_weights(
+        sequences, dict(zip([each.label for each in checkpoints], digests, strict=True)), suite, notes
+    )
+    return {
+        each.label: (digest, context_key(each, digest, bos=options.bos, dtype=options.dtype))
+        for each, digest in zip(checkpoints, digests, strict=True)
+    }
+
+
+def _same_weights(
+    sequences: Sequence[CheckpointSequence], digests: Mapping[str, str], suite: Suite, notes: Notes
+) -> None:
+    """Two steps with the same weights: an error for probes over time, else a note."""
+    problems = []
+    for sequence in sequences:
+        steps: dict[str, list[str]] = {}
+        for each in sequence.checkpoints:
+            steps.setdefault(digests[each.label], []).append(f"{each.revision} (step {each.step})")
+        problems += [
+            Problem(
+                f"{' and '.join(same)} hold the same weights", sequence.model, "leave one out with --steps"
+            )
+            for same in steps.values()
+            if len(same) > 1
+        ]
+    if problems and any(entry.probe.over_time for entry in suite.entries):
+        raise CheckpointError(problems)
+    for problem in problems:
+        notes.note(f"{problem.where}: {problem.what}")
+
+
+def _manifest(
+    question: Question,
+    options: RunOptions,
+    sequences: Sequence[CheckpointSequence],
+    items: ItemSet,
+    contexts: Mapping[str, tuple[str, str]],
+) -> dict[str, Any]:
+    return {
+        **new_manifest(question.suite, question.options),
+        "device": options.device,
+        "dtype": options.dtype,
+        "bos": options.bos,
+        "seed": options.seed,
+        "include_text": options.include_text,
+        "batch_tokens": options.batch_tokens,
+        "items": describe_items(items),
+        "checkpoints": describe_checkpoints(sequences, contexts),
+    }
+
+
+def _plans(
+    stages: Sequence[Sequence[Entry]],
+    sequences: Sequence[CheckpointSequence],
+    items: ItemSet,
+    options: RunOptions,
+) -> tuple[tuple[SequencePlan, ...], pl.DataFrame]:
+    """Return a plan per sequence, and the items that a probe would measure and cannot."""
+    from memprobe.scoring.load import read_limits
+    from memprobe.scoring.tokenise import load_tokenizer, tokenise
+
+    plans, unfit = [], []
+    for sequence in sequences:
+        first = sequence.checkpoints[0]
+        limits = read_limits(first, trust_remote_code=options.trust_remote_code)
+        folder = first.tokenizer_folder
+        tokenizer = load_tokenizer(folder, trust_remote_code=options.trust_remote_code) if folder else None
+        tokenised = tokenise(items.table, tokenizer, bos=options.bos, limits=limits)
+        planned = [plan_entries(stage, items, tokenised, limits) for stage in stages]
+        unfit += [found for _, found in planned]
+        entries = tuple(each for stage, _ in planned for each in stage)
+        plans.append(
+            SequencePlan(sequence, tokenised, entries, cut_stages([each for each, _ in planned], tokenised))
+        )
+    return tuple(plans), pl.concat(unfit).unique(maintain_order=True)

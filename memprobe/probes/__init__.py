@@ -1,0 +1,1 @@
+"""Probes: one file each, found by discovery; a probe plans what to score and measures from tables."""

@@ -1,0 +1,172 @@
+"""Recall: does the model finish a text that it was trained on, word for word?
+
+Teacher forcing decides it without generating: free-running greedy decoding equals the true suffix
+exactly when every true token is the greedy choice given the true tokens before, and both part at the
+same first miss. After the first miss they differ, so shares of matching tokens come in two
+kinds: `hit_frac` (given the truth) and `gen_match_frac` (really generated). A sample is always
+generated and compared.
+
+Sources: Orhan (2023), section 2.2, https://arxiv.org/abs/2303.17557; Carlini et al. (2022), section 3,
+https://arxiv.org/abs/2202.07646; extraction strength as in Carlini et al. (2021), see methods.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from functools import partial
+
+import polars as pl
+
+from memprobe.probes.base import Metric, Probe, Scores, whole
+from memprobe.probes.spans import Align, Lengths, place
+from memprobe.tables.catalogue import RECALL
+from memprobe.tables.requests import Plan, request_frame
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Options of recall.
+
+    Attributes:
+        prefix_tokens: Tokens that condition; None: the item's whole prefix, or half of its tokens.
+        suffix_tokens: Tokens to be recalled; None: all that follow.
+        align: `start`, or `end` to take the last suffix_tokens of the item.
+        generate: Generate every suffix as well, for `gen_match_frac` and ROUGE.
+        verify_items: Items, chosen by the hash of their id, whose result real generation must confirm.
+
+    Raises:
+        ValueError: A value is outside its range.
+    """
+
+    prefix_tokens: int | None = None
+    suffix_tokens: int | None = None
+    align: Align = "start"
+    generate: bool = False
+    verify_items: int = 4
+
+    def __post_init__(self) -> None:
+        check_lengths(self.prefix_tokens, self.suffix_tokens, self.align)
+        if self.verify_items < 0:
+            raise ValueError(f"verify_items is {self.verify_items}, not 0 or more")
+
+
+def check_lengths(prefix_tokens: int | None, suffix_tokens: int | None, align: str) -> None:
+    """Check the settings that place a span.
+
+    Raises:
+        ValueError: A value is outside its range.
+    """
+    if prefix_tokens is not None and prefix_tokens < 0:
+        raise ValueError(f"prefix_tokens is {prefix_tokens}, not 0 or more")
+    if suffix_tokens is not None and suffix_tokens < 1:
+        raise ValueError(f"suffix_tokens is {suffix_tokens}, not 1 or more")
+    if align == "end" and suffix_tokens is None:
+        raise ValueError('align = "end" needs suffix_tokens')
+
+
+def plan(items: pl.DataFrame, settings: Settings) -> Plan:
+    """Ask for the tokens of each suffix, and for some or all of them to be generated."""
+    placed = place(items, Lengths(settings.prefix_tokens, settings.suffix_tokens, settings.align))
+    asked = [request_frame(placed.spans, detail="tokens")]
+    if settings.generate:
+        asked.append(request_frame(placed.spans, detail="generate"))
+    elif settings.verify_items:
+        asked.append(request_frame(_sample(placed.spans, settings.verify_items), detail="verify"))
+    return Plan(pl.concat(asked), unfit=placed.unfit)
+
+
+def _sample(spans: pl.DataFrame, n_items: int) -> pl.DataFrame:
+    """Take the items whose ids hash lowest: a fixed sample, whatever the order."""
+    order = pl.col("item_id").map_elements(
+        lambda item: hashlib.sha256(item.encode()).hexdigest(), return_dtype=pl.String
+    )
+    return spans.sort(order).head(n_items)
+
+
+def measure(scores: Scores, settings: Settings) -> pl.DataFrame:  # noqa: ARG001
+    """Measure the recall of each item.
+
+    Returns:
+        The columns of `RECALL` after the keys. More of each means more recalled.
+        `lcp_tokens`: hits before the first miss. `es_frac`: 1 - (last miss + 1) / n, the share of the
+        suffix that follows its last miss; 0 if the last token misses, 1 if all hit. All null where the
+        first suffix token has nothing before it.
+    """
+    tokens = scores.spans.filter(pl.col("detail") == "tokens")
+    n = pl.col("n_scored")
+    hits = pl.col("hit")
+    # A miss ends the run of hits: the running minimum counts up to it, from the front or from the end.
+    front = hits.list.eval(pl.element().cum_min()).list.sum().cast(pl.Int32)
+    back = hits.list.reverse().list.eval(pl.element().cum_min()).list.sum()
+    values = {
+        "exact": pl.col("n_hits") == n,
+        "lcp_tokens": front,
+        "hit_frac": pl.col("n_hits") / n,
+        "es_frac": back / n,
+        "min_margin_nats": pl.col("margin_nats").list.min().cast(pl.Float64),
+    }
+    # Without BOS a suffix from the item's first token has a token without a condition.
+    whole_suffix = n == pl.col("stop") - pl.col("score_from")
+    measured = tokens.select(
+        "item_id",
+        prefix_tokens=pl.col("score_from") - pl.col("start"),
+        suffix_tokens=pl.col("stop") - pl.col("score_from"),
+        **{name: pl.when(whole_suffix).then(value) for name, value in values.items()},
+    )
+    generated = scores.spans.filter(pl.col("detail") == "generate")
+    extra = ["gen_text"] if "gen_text" in generated.columns else []
+    columns = ["gen_match_frac", "rouge1_f", "rouge2_f", "rougeL_f", *extra]
+    return measured.join(
+        generated.select("item_id", *columns), on="item_id", how="left", maintain_order="left"
+    )
+
+
+def checks(spans: pl.DataFrame) -> dict[str, int]:
+    """Count the generated suffixes and those that part from teacher forcing at another token."""
+    tokens = spans.filter(pl.col("detail") == "tokens").select(
+        "item_id", lcp=pl.col("hit").list.eval(pl.element().cum_min()).list.sum()
+    )
+    generated = spans.filter(pl.col("detail").is_in(["generate", "verify"]), pl.col("gen_tokens") > 0)
+    both = generated.join(tokens, on="item_id")
+    agree = both["gen_lcp_tokens"] == pl.Series(
+        both.select(pl.min_horizontal("lcp", "gen_tokens")).to_series()
+    )
+    return {"greedy_verified": both.height, "greedy_tf_disagree": int((~agree).sum())}
+
+
+def _column(column: str, table: pl.DataFrame, _: Settings) -> pl.DataFrame:
+    return whole(table, column)
+
+
+PROBE = Probe(
+    name="recall",
+    version=1,
+    title="Does the model finish the text word for word?",
+    formula="exact = every suffix token is the argmax given the true tokens before it",
+    source="Orhan 2023, arXiv:2303.17557; Carlini et al. 2022, arXiv:2202.07646",
+    settings=Settings,
+    needs=(),
+    plan=plan,
+    measure=measure,
+    table=RECALL,
+    metrics=(
+        Metric("exact_frac", "fraction", "more suffixes recalled whole", "rate", partial(_column, "exact")),
+        Metric(
+            "lcp_tokens",
+            "tokens",
+            "longer recall before the first miss",
+            "mean",
+            partial(_column, "lcp_tokens"),
+        ),
+        Metric(
+            "hit_frac",
+            "fraction",
+            "more suffix tokens are the greedy choice",
+            "mean",
+            partial(_column, "hit_frac"),
+        ),
+        Metric(
+            "es_frac", "fraction", "less of the true suffix is needed", "mean", partial(_column, "es_frac")
+        ),
+    ),
+    checks=checks,
+)

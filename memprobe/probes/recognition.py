@@ -1,0 +1,113 @@
+"""Recognition: does the model find a text that it has seen likelier than a foil?
+
+Two-alternative forced choice on the mean -ln p per token of two strings, each scored alone. A tie
+counts half; chance is 0.5. A foil may be likelier than the seen text before any training, so the gain
+over the first checkpoint says more than the accuracy.
+
+Source: Orhan (2023), section 2.1, https://arxiv.org/abs/2303.17557
+"""
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from memprobe.probes.base import Metric, Probe, Scores
+from memprobe.tables.catalogue import RECOGNITION
+from memprobe.tables.requests import Plan, request_frame
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Recognition has no options: both strings are scored in full."""
+
+
+def plan(items: pl.DataFrame, settings: Settings) -> Plan:  # noqa: ARG001
+    """Ask for the sums over both strings."""
+    seen = items.select("item_id", start=0, score_from=0, stop="n_tokens")
+    foil = items.select("item_id", start=0, score_from=0, stop="n_foil_tokens")
+    return Plan(
+        pl.concat([request_frame(seen, detail="sums"), request_frame(foil, detail="sums", part="foil")])
+    )
+
+
+def measure(scores: Scores, settings: Settings) -> pl.DataFrame:  # noqa: ARG001
+    """Compare the two strings of each item.
+
+    Returns:
+        The columns of `RECOGNITION` after the keys. `margin_nats` is the foil's mean -ln p minus the
+        seen text's: positive means that the seen text is likelier. Null where a string has no
+        token with a condition.
+    """
+    seen, foil = (_nll(scores.spans, part, name) for part, name in (("text", "seen"), ("foil", "foil")))
+    margin = pl.col("foil_nll_mean_nats") - pl.col("seen_nll_mean_nats")
+    return (
+        scores.items.select("item_id", "foil_kind")
+        .join(seen, on="item_id")
+        .join(foil, on="item_id")
+        .with_columns(
+            margin_nats=margin,
+            correct=pl.when(margin == 0).then(0.5).otherwise((margin > 0).cast(pl.Float64)),
+        )
+        .with_columns(correct=pl.when(margin.is_not_null()).then("correct"))
+    )
+
+
+def _nll(spans: pl.DataFrame, part: str, name: str) -> pl.DataFrame:
+    total = -pl.col("logprob_sum_nats")
+    return spans.filter(pl.col("part") == part).select(
+        "item_id",
+        pl.when(pl.col("n_scored") > 0).then(total / pl.col("n_scored")).alias(f"{name}_nll_mean_nats"),
+        total.alias(f"{name}_nll_sum_nats"),
+        pl.col("n_scored").alias(f"{name}_tokens"),
+    )
+
+
+def by_foil_kind(values: pl.DataFrame, *columns: pl.Expr) -> pl.DataFrame:
+    """Return the values of all items together and once more under each foil kind."""
+    pooled = values.select("item_id", *columns, condition=pl.lit(None, dtype=pl.String))
+    kinds = values.filter(pl.col("foil_kind").is_not_null()).select(
+        "item_id", *columns, condition=pl.format("foil_kind={}", "foil_kind")
+    )
+    return pl.concat([pooled, kinds])
+
+
+def _correct(table: pl.DataFrame, _: Settings) -> pl.DataFrame:
+    return by_foil_kind(table, pl.col("correct").alias("value"))
+
+
+def _margin(table: pl.DataFrame, _: Settings) -> pl.DataFrame:
+    return by_foil_kind(table, pl.col("margin_nats").alias("value"))
+
+
+def _both(table: pl.DataFrame, _: Settings) -> pl.DataFrame:
+    # Higher must mean more member-like, so both sides are mean ln p.
+    return by_foil_kind(
+        table, (-pl.col("seen_nll_mean_nats")).alias("value"), (-pl.col("foil_nll_mean_nats")).alias("other")
+    )
+
+
+PROBE = Probe(
+    name="recognition",
+    version=1,
+    title="Is the seen text likelier than its foil?",
+    formula="correct = 1 if NLL_mean(seen) < NLL_mean(foil), 0.5 if equal, else 0; chance 0.5",
+    source="Orhan 2023, arXiv:2303.17557",
+    settings=Settings,
+    needs=("foil",),
+    plan=plan,
+    measure=measure,
+    table=RECOGNITION,
+    metrics=(
+        Metric("accuracy_frac", "fraction", "the seen text is preferred more often", "rate", _correct),
+        Metric("margin_nats", "nats per token", "the seen text is likelier by more", "mean", _margin),
+        Metric("auc", "fraction", "seen texts and foils are told apart by likelihood alone", "auc", _both),
+        Metric(
+            "gain_frac",
+            "fraction",
+            "accuracy rose since the first checkpoint",
+            "mean",
+            _correct,
+            since_first=True,
+        ),
+    ),
+)

@@ -1,0 +1,88 @@
+"""Where prefix and suffix lie in an item: the rule shared by recall and extraction.
+
+Items given as prefix and suffix are cut there; others start at their first token. Lengths count
+tokens without BOS. Given, exactly that many tokens are used; left out, the prefix is all of it (or
+floor(n / 2) of an item without one) and the suffix is all that follows.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import polars as pl
+
+Align = Literal["start", "end"]
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """The settings that place a span.
+
+    Attributes:
+        prefix_tokens: Tokens that condition; None: all there are.
+        suffix_tokens: Tokens to be produced; None: all that follow.
+        align: `start`, or `end`: the last suffix_tokens, and the prefix_tokens before them.
+    """
+
+    prefix_tokens: int | None
+    suffix_tokens: int | None
+    align: Align
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Spans of the items that are long enough, and why the others are not.
+
+    Attributes:
+        spans: `item_id, start, score_from, stop` in tokens.
+        unfit: `item_id, reason`.
+    """
+
+    spans: pl.DataFrame
+    unfit: pl.DataFrame
+
+
+def place(items: pl.DataFrame, lengths: Lengths) -> Placed:
+    """Place prefix and suffix in each item.
+
+    Args:
+        items: With `item_id, n_tokens, n_prefix_tokens` (null where the item has no border).
+        lengths: Where to cut.
+    """
+    a, k = lengths.prefix_tokens, lengths.suffix_tokens
+    n = pl.col("n_tokens")
+    at_end = lengths.align == "end" and k is not None
+    free_cut = n - k if at_end else pl.lit(a) if a is not None else n // 2
+    border = pl.col("n_prefix_tokens")
+    cut = pl.when(border.is_not_null()).then(border).otherwise(free_cut)
+    frame = items.select("item_id", "n_tokens", cut=cut.cast(pl.Int32)).with_columns(
+        start=pl.col("cut") - (pl.lit(a) if a is not None else pl.col("cut")),
+        stop=(pl.col("cut") + k) if k is not None else pl.col("n_tokens"),
+    )
+    reason = _reason(a, k)
+    judged = frame.with_columns(reason=reason)
+    return Placed(
+        spans=judged.filter(pl.col("reason").is_null()).select(
+            "item_id",
+            pl.col("start").cast(pl.Int32),
+            pl.col("cut").cast(pl.Int32).alias("score_from"),
+            pl.col("stop").cast(pl.Int32),
+        ),
+        unfit=judged.filter(pl.col("reason").is_not_null()).select("item_id", "reason"),
+    )
+
+
+def _reason(a: int | None, k: int | None) -> pl.Expr:
+    """Why an item is too short, or null."""
+    cut, n = pl.col("cut"), pl.col("n_tokens")
+    prefix = pl.format("has {} tokens before the suffix, prefix_tokens is {}", cut, pl.lit(a))
+    suffix = pl.format("has {} tokens after the prefix, suffix_tokens is {}", n - cut, pl.lit(k))
+    return (
+        pl.when(cut < 0)
+        .then(pl.format("has {} tokens, suffix_tokens is {}", n, pl.lit(k)))
+        .when(pl.col("start") < 0)
+        .then(prefix)
+        .when((pl.col("stop") > n) & (cut < n))
+        .then(suffix)
+        .when(cut >= n)
+        .then(pl.format("has {} tokens, so none is left after a prefix of {}", n, cut))
+    )

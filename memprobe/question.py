@@ -1,0 +1,78 @@
+"""What is asked of a run: suite, settings, options, and where the answer goes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from memprobe.errors import InputError
+from memprobe.manifest import question_digest
+from memprobe.options import RunOptions
+from memprobe.suite import Suite, keep_probes, load_suite, suite_of, with_settings
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question about checkpoints.
+
+    Attributes:
+        suite: Probes with all their settings.
+        options: On what, where and how.
+        out: The run directory.
+    """
+
+    suite: Suite
+    options: RunOptions
+    out: Path
+
+
+def ask(
+    suite: str | Path | Suite | None = None,
+    *,
+    probes: Sequence[str] = (),
+    settings: Sequence[str] = (),
+    out: str | Path | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Question:
+    """Put a question together.
+
+    Args:
+        suite: A suite, the name of one that ships, or a path ending in `.toml`; None: the probes.
+        probes: Keep only these, or measure these with default settings where there is no suite.
+        settings: `PROBE.KEY=VALUE`, applied to every entry of that probe.
+        out: The run directory; None: under `reports/`, named after the question, so that the same
+            question finds its run.
+        options: Options by name; they go before the suite's `[run]` table.
+
+    Raises:
+        InputError: Suite, probes, settings or options are wrong.
+    """
+    given = dict(options or {})
+    if unknown := sorted(set(given) - {each.name for each in fields(RunOptions)}):
+        raise InputError(f"unknown options: {', '.join(unknown)}")
+    if suite is None:
+        asked = suite_of(probes)
+    else:
+        asked = keep_probes(suite if isinstance(suite, Suite) else load_suite(suite), probes)
+    asked = with_settings(asked, settings)
+    merged = RunOptions().overlaid(asked.run).overlaid(given)
+    flags = {"-m MODEL": merged.model, "-d FILE": merged.data}
+    if missing := [flag for flag, value in flags.items() if not value]:
+        raise InputError(
+            f"nothing to measure: {' and '.join(missing)} not given",
+            fix="name at least one model with -m and one item file with -d",
+        )
+    _check_ranges(merged)
+    name = f"{asked.name}-{question_digest(asked, merged)}"
+    return Question(asked, merged, Path(out) if out is not None else Path("reports") / name)
+
+
+def _check_ranges(options: RunOptions) -> None:
+    for name, value, least in (
+        ("limit", options.limit, 1),
+        ("batch_tokens", options.batch_tokens, 1),
+        ("threads", options.threads, 1),
+        ("seed", options.seed, 0),
+    ):
+        if value is not None and value < least:
+            raise InputError(f"--{name.replace('_', '-')} is {value}, not {least} or more")

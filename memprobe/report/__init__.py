@@ -1,0 +1,1 @@
+"""Report: result tables to strings."""

@@ -1,0 +1,94 @@
+"""Requests to forwards, forwards to batches and units of work; depends on the requests alone.
+
+A forward reads one (item, part, start) up to the furthest token that any of its spans needs. The
+order is by length, so right padding is small; ties go by item, so that the same requests give the
+same batches whatever order they came in.
+"""
+
+from dataclasses import dataclass
+
+import polars as pl
+
+# A unit is big enough to amortise its file and small enough that a killed run loses little.
+UNIT_TOKENS_MIN, UNIT_TOKENS_MAX, UNITS_AIM = 8_192, 262_144, 16
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """One sequence to read.
+
+    Attributes:
+        item_id: The item.
+        part: `text` or `foil`.
+        start: First token read.
+        stop: One past the last token read.
+        spans: The (score_from, stop, detail) that are wanted of it.
+    """
+
+    item_id: str
+    part: str
+    start: int
+    stop: int
+    spans: tuple[tuple[int, int, str], ...]
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens read, BOS not counted."""
+        return self.stop - self.start
+
+
+def forwards(requests: pl.DataFrame) -> list[Forward]:
+    """Return one forward for each (item, part, start) of scored requests, longest last."""
+    scored = requests.filter(pl.col("detail").is_in(["tokens", "sums"]))
+    grouped = (
+        scored.sort("score_from", "stop", "detail")
+        .group_by("item_id", "part", "start")
+        .agg("score_from", pl.col("stop"), "detail", furthest=pl.col("stop").max())
+        .sort(pl.col("furthest") - pl.col("start"), "item_id", "part", "start")
+    )
+    return [
+        Forward(
+            item_id=row["item_id"],
+            part=row["part"],
+            start=row["start"],
+            stop=row["furthest"],
+            spans=tuple(zip(row["score_from"], row["stop"], row["detail"], strict=True)),
+        )
+        for row in grouped.iter_rows(named=True)
+    ]
+
+
+def pack(sequences: list[Forward], batch_tokens: int) -> list[list[Forward]]:
+    """Cut a list sorted by length into batches of at most `batch_tokens` tokens, padding counted."""
+    batches: list[list[Forward]] = []
+    for sequence in sequences:
+        # Sorted: this sequence is the longest of its batch so far, so it sets the padded width.
+        if batches and (len(batches[-1]) + 1) * sequence.n_tokens <= batch_tokens:
+            batches[-1].append(sequence)
+        else:
+            batches.append([sequence])
+    return batches
+
+
+def cut_units(requests: pl.DataFrame) -> list[pl.DataFrame]:
+    """Cut the requests of one checkpoint into units of work.
+
+    Requests that share a forward stay together; units follow the order of lengths, so that each
+    one packs well by itself.
+    """
+    if requests.is_empty():
+        return []
+    sequence = ["item_id", "part", "start"]
+    sizes = (
+        requests.group_by(sequence)
+        .agg(n_tokens=(pl.col("stop") - pl.col("start")).max().cast(pl.Int64))
+        .sort("n_tokens", *sequence)
+    )
+    total = int(sizes["n_tokens"].sum())
+    unit_tokens = min(max(total // UNITS_AIM, UNIT_TOKENS_MIN), UNIT_TOKENS_MAX)
+    placed = sizes.with_columns(unit=((pl.col("n_tokens").cum_sum() - pl.col("n_tokens")) // unit_tokens))
+    keyed = requests.join(placed.select(*sequence, "unit"), on=sequence)
+    return [
+        part.drop("unit").sort(requests.columns)
+        for part in keyed.sort("unit").partition_by("unit", maintain_order=True)
+    ]

@@ -1,0 +1,296 @@
+"""The pass over checkpoints: claim a unit, score it, check it, write it; the next one is read meanwhile.
+
+A checkpoint that cannot be loaded, gives NaN, or does not fit even one item at a time is recorded
+with its error and the others go on.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import polars as pl
+import torch
+from torch import Tensor
+
+from memprobe.checkpoints import Checkpoint
+from memprobe.errors import CheckpointError
+from memprobe.scoring.forward import scoring_mode
+from memprobe.scoring.load import (
+    LoadedModel,
+    LoadOptions,
+    load,
+    mirrors,
+    quiet_libraries,
+    read_weights,
+    swap_weights,
+)
+from memprobe.scoring.tokenise import TokenisedItems
+from memprobe.scoring.unit import score_unit
+from memprobe.tables.requests import Unit
+from memprobe.tables.store import RunStore
+
+WAIT_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be scored with one checkpoint.
+
+    Attributes:
+        checkpoint: The checkpoint, its files on disk.
+        context: Key of weights, tokenizer and scoring options: the first half of a unit's name.
+        units: Unit key to unit of work.
+        same_shape: Jobs with equal values here differ in nothing but their weights.
+    """
+
+    checkpoint: Checkpoint
+    context: str
+    units: dict[str, Unit]
+    same_shape: str
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """How the pass is made.
+
+    Attributes:
+        load: Device, dtype and what may be trusted.
+        batch_tokens: Tokens of one batch, padding counted.
+        threads: CPU threads; None leaves torch's choice.
+        include_text: Write generated text into the units.
+    """
+
+    load: LoadOptions
+    batch_tokens: int
+    threads: int | None = None
+    include_text: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringProgress:
+    """Where the pass stands, after a batch or a unit.
+
+    Attributes:
+        checkpoint: Which job, from 1.
+        n_checkpoints: Jobs in all.
+        revision: The checkpoint's revision.
+        units_done: Units of all jobs that are done.
+        n_units: Units of all jobs.
+        items_done: Sequences read so far by this process.
+    """
+
+    checkpoint: int
+    n_checkpoints: int
+    revision: str
+    units_done: int
+    n_units: int
+    items_done: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A checkpoint that could not be scored."""
+
+    checkpoint: Checkpoint
+    error: str
+
+
+@dataclass(slots=True)
+class ScoringReport:
+    """What the pass did.
+
+    Attributes:
+        failures: Checkpoints that could not be scored.
+        load_s: Seconds spent waiting for weights.
+        score_s: Seconds spent scoring.
+        paths: `fast` or `own`, for each model that was loaded.
+        batch_tokens: Tokens of one batch at the end; less than asked after running out of memory.
+    """
+
+    failures: list[Failure] = field(default_factory=list)
+    load_s: float = 0.0
+    score_s: float = 0.0
+    paths: set[str] = field(default_factory=set)
+    batch_tokens: int = 0
+
+    def add(self, other: "ScoringReport") -> None:
+        """Take up what another pass of the same run did."""
+        self.failures += other.failures
+        self.load_s += other.load_s
+        self.score_s += other.score_s
+        self.paths |= other.paths
+        self.batch_tokens = other.batch_tokens
+
+
+def score(
+    jobs: Sequence[Job],
+    tokenised: TokenisedItems,
+    options: EngineOptions,
+    store: RunStore,
+    on_progress: Callable[[ScoringProgress], None] = lambda _: None,
+) -> ScoringReport:
+    """Score every unit of every job that is not there yet; returns when all are there or failed.
+
+    Units that another process holds are left to it and taken over if it dies.
+    """
+    quiet_libraries()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    report = ScoringReport(batch_tokens=options.batch_tokens)
+    with ThreadPoolExecutor(max_workers=1) as reader, scoring_mode():
+        sweep = _Sweep(jobs, tokenised, options, store, on_progress, report, reader)
+        while sweep.pending():
+            if not sweep.once():
+                time.sleep(WAIT_S)
+    return report
+
+
+@dataclass(slots=True)
+class _Sweep:
+    """State of one pass: the loaded model, what is being read, what failed."""
+
+    jobs: Sequence[Job]
+    tokenised: TokenisedItems
+    options: EngineOptions
+    store: RunStore
+    on_progress: Callable[[ScoringProgress], None]
+    report: ScoringReport
+    reader: ThreadPoolExecutor
+    loaded: LoadedModel | None = None
+    loaded_shape: str = ""
+    reading: dict[str, "Future[dict[str, Tensor] | None]"] = field(default_factory=dict)
+    failed: set[str] = field(default_factory=set)
+    items_done: int = 0
+
+    def pending(self) -> list[Job]:
+        """Jobs that have units left."""
+        return [job for job in self.jobs if job.context not in self.failed and self._units_left(job)]
+
+    def once(self) -> bool:
+        """Go over the jobs once; False where nothing could be claimed."""
+        progressed = False
+        pending = self.pending()
+        for i, job in enumerate(pending):
+            following = pending[i + 1] if i + 1 < len(pending) else None
+            try:
+                progressed |= self._job(job, following)
+            except (CheckpointError, torch.OutOfMemoryError) as error:
+                self.report.failures.append(Failure(job.checkpoint, str(error)))
+                self.failed.add(job.context)
+                self.loaded, progressed = None, True
+        return progressed
+
+    def _units_left(self, job: Job) -> list[str]:
+        return [unit for unit in job.units if not self.store.has_unit(job.context, unit)]
+
+    def _job(self, job: Job, following: Job | None) -> bool:
+        model: LoadedModel | None = None
+        for unit in self._units_left(job):
+            with self.store.claim(job.context, unit) as held:
+                if not held or self.store.has_unit(job.context, unit):
+                    continue
+                if model is None:
+                    model = self._model(job)
+                    self._read_ahead(following)
+                self._unit(job, unit, model)
+        return model is not None
+
+    def _unit(self, job: Job, unit: str, model: LoadedModel) -> None:
+        started = time.perf_counter()
+        spans = self._score_with_less_memory(job, unit, model)
+        about = {
+            "context": job.context,
+            "unit": unit,
+            "model": job.checkpoint.model,
+            "revision": job.checkpoint.revision,
+            "step": str(job.checkpoint.step),
+        }
+        self.store.write_unit(job.context, unit, spans, about)
+        self.report.score_s += time.perf_counter() - started
+        self._tell(job)
+
+    def _score_with_less_memory(self, job: Job, unit: str, model: LoadedModel) -> pl.DataFrame:
+        """Score a unit; out of memory halves the batch for what remains, down to one item."""
+        work = job.units[unit]
+        longest = int((work.requests["stop"] - work.requests["start"]).max() or 1)  # type: ignore[arg-type]
+        while True:
+            try:
+                return score_unit(
+                    model,
+                    self.tokenised,
+                    work.requests,
+                    schemes=work.schemes,
+                    batch_tokens=self.report.batch_tokens,
+                    include_text=self.options.include_text,
+                    on_batch=lambda n: self._count(job, n),
+                )
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                if not _out_of_memory(error) or self.report.batch_tokens <= longest:
+                    raise
+                self.report.batch_tokens //= 2
+                model.scratch.clear()
+                if model.device.type == "cuda":
+                    torch.cuda.empty_cache()
+
+    def _count(self, job: Job, n_sequences: int) -> None:
+        self.items_done += n_sequences
+        self._tell(job)
+
+    def _tell(self, job: Job) -> None:
+        n_units = sum(len(each.units) for each in self.jobs)
+        left = sum(len(self._units_left(each)) for each in self.jobs)
+        self.on_progress(
+            ScoringProgress(
+                checkpoint=self.jobs.index(job) + 1,
+                n_checkpoints=len(self.jobs),
+                revision=job.checkpoint.revision,
+                units_done=n_units - left,
+                n_units=n_units,
+                items_done=self.items_done,
+            )
+        )
+
+    def _model(self, job: Job) -> LoadedModel:
+        """Return the job's model: by copying weights that were read ahead, else from its folder."""
+        started = time.perf_counter()
+        future = self.reading.pop(job.context, None)
+        weights = future.result() if future else None
+        same = self.loaded is not None and self.loaded_shape == job.same_shape
+        if not (same and weights is not None and self.loaded and swap_weights(self.loaded, weights)):
+            self.loaded = None
+            self.loaded = load(job.checkpoint, self.options.load)
+            self.loaded_shape = job.same_shape if self._may_swap(job) else ""
+        self.report.load_s += time.perf_counter() - started
+        self.report.paths.add("fast" if self.loaded.fast else "own")
+        return self.loaded
+
+    def _may_swap(self, job: Job) -> bool:
+        """Whether later checkpoints of this shape may be copied in: checked against this one's files."""
+        others = sum(each.same_shape == job.same_shape for each in self.jobs) > 1
+        if not others or self.options.load.device == "auto" or self.loaded is None:
+            return False
+        weights = read_weights(job.checkpoint) if _fits_in_memory(job.checkpoint) else None
+        return weights is not None and mirrors(self.loaded, weights)
+
+    def _read_ahead(self, following: Job | None) -> None:
+        if following and self.loaded_shape == following.same_shape and _fits_in_memory(following.checkpoint):
+            self.reading[following.context] = self.reader.submit(read_weights, following.checkpoint)
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _fits_in_memory(checkpoint: Checkpoint) -> bool:
+    """Whether the weights fit twice into the memory that is free; unknown counts as yes."""
+    available = [int(line.split()[1]) * 1024 for line in _meminfo() if line.startswith("MemAvailable:")]
+    return not available or 2 * checkpoint.n_bytes < available[0]
+
+
+def _meminfo() -> Iterator[str]:
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:  # noqa: PTH123
+            yield from lines
+    except OSError:
+        return

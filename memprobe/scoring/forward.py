@@ -1,0 +1,129 @@
+"""Batches to token statistics: body once, head on the positions that matter, in chunks.
+
+No tensor of shape (batch, length, vocabulary) is made on the fast path; on a model's own path the
+batch is cut so that its logits stay within a fixed number of bytes.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from memprobe.scoring.load import LoadedModel
+from memprobe.scoring.statistics import TokenStatistics, cut, join, token_statistics
+from memprobe.tables.requests import Scheme
+
+# Logits of one chunk of positions: matrix products are at their best from 512 rows on.
+CHUNK_BYTES = 256 * 2**20
+CHUNK_ROWS = 512
+OWN_PATH_BYTES = 512 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSequence:
+    """One sequence of a batch.
+
+    Attributes:
+        ids: Input token ids, front tokens included, int64, shape (length,).
+        score_from: Index into `ids` of the first token to score, at least 1.
+    """
+
+    ids: NDArray[np.int64]
+    score_from: int
+
+    @property
+    def n_scored(self) -> int:
+        """Tokens that are scored: from `score_from` to the end."""
+        return len(self.ids) - self.score_from
+
+
+@contextmanager
+def scoring_mode() -> Iterator[None]:
+    """No gradients, and denormals flushed to zero: in exp they cost ten times as much."""
+    flushed = torch.set_flush_denormal(True)
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        if flushed:
+            torch.set_flush_denormal(False)
+
+
+def score_batch(
+    loaded: LoadedModel, batch: Sequence[TokenSequence], schemes: Sequence[Scheme]
+) -> list[TokenStatistics]:
+    """Score each sequence's tokens from its `score_from` on, given all tokens before.
+
+    Returns:
+        One `TokenStatistics` per sequence, in order, of `n_scored` tokens each.
+    """
+    flat = _fast(loaded, batch, schemes) if loaded.fast else _own(loaded, batch, schemes)
+    ends = np.cumsum([sequence.n_scored for sequence in batch]).tolist()
+    return [cut(flat, end - sequence.n_scored, end) for sequence, end in zip(batch, ends, strict=True)]
+
+
+def _padded(batch: Sequence[TokenSequence], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return ids padded on the right, shape (batch, longest), and the mask of real tokens."""
+    longest = max(len(sequence.ids) for sequence in batch)
+    ids = np.zeros((len(batch), longest), dtype=np.int64)
+    mask = np.zeros((len(batch), longest), dtype=np.int64)
+    for row, sequence in enumerate(batch):
+        ids[row, : len(sequence.ids)] = sequence.ids
+        mask[row, : len(sequence.ids)] = 1
+    return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
+
+
+def _fast(loaded: LoadedModel, batch: Sequence[TokenSequence], schemes: Sequence[Scheme]) -> TokenStatistics:
+    # No attention mask: the model is causal, padding is on the right, so no real token sees it.
+    ids, _ = _padded(batch, loaded.device)
+    rows = np.concatenate([np.full(s.n_scored, row) for row, s in enumerate(batch)])
+    columns = np.concatenate([np.arange(s.score_from, len(s.ids)) for s in batch])
+    row, column = (torch.from_numpy(index).to(loaded.device) for index in (rows, columns))
+    hidden = loaded.model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+    hidden = hidden[row, column - 1]
+    targets = ids[row, column]
+    step = max(1, min(CHUNK_ROWS, CHUNK_BYTES // (4 * loaded.vocabulary)))
+    parts = [
+        token_statistics(
+            _head(loaded, hidden[i : i + step], step), targets[i : i + step].to(hidden.device), schemes
+        )
+        for i in range(0, len(targets), step)
+    ]
+    return join(parts, schemes)
+
+
+def _head(loaded: LoadedModel, hidden: Tensor, step: int) -> Tensor:
+    """Return the logits of some positions, in a buffer that is used again: fresh pages cost time."""
+    head = loaded.head
+    weight, bias = head.weight, head.bias
+    if weight.is_meta or bias is not None or hidden.device.type != "cpu":
+        logits: Tensor = head(hidden)
+        return logits
+    buffer = loaded.scratch.get("logits")
+    if buffer is None or buffer.shape[0] < step or buffer.dtype != hidden.dtype:
+        buffer = torch.empty(step, weight.shape[0], dtype=hidden.dtype)
+        loaded.scratch["logits"] = buffer
+    return torch.mm(hidden, weight.t(), out=buffer[: len(hidden)])
+
+
+def _own(loaded: LoadedModel, batch: Sequence[TokenSequence], schemes: Sequence[Scheme]) -> TokenStatistics:
+    longest = max(len(sequence.ids) for sequence in batch)
+    at_once = max(1, OWN_PATH_BYTES // (4 * longest * loaded.vocabulary))
+    parts: list[TokenStatistics] = []
+    for i in range(0, len(batch), at_once):
+        part = batch[i : i + at_once]
+        ids, mask = _padded(part, loaded.device)
+        logits = loaded.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        parts.extend(
+            token_statistics(
+                logits[row, s.score_from - 1 : len(s.ids) - 1],
+                ids[row, s.score_from : len(s.ids)].to(logits.device),
+                schemes,
+            )
+            for row, s in enumerate(part)
+        )
+    return join(parts, schemes)

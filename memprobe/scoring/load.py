@@ -1,0 +1,299 @@
+"""Checkpoints to models: loading, the choice of path, and swapping weights within a sequence.
+
+The fast path runs the body and then the output head on the positions that matter; it is taken only
+where it gives the very bits of the model's own logits. A sequence of checkpoints that differ in
+nothing but their weights is loaded once: the next weights are read while the current ones score.
+"""
+
+import json
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+
+from memprobe.checkpoints import Checkpoint
+from memprobe.errors import CheckpointError, InputError, SafetyError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_READABLE_ERRORS = (
+    OSError,
+    ValueError,
+    KeyError,
+    RuntimeError,
+    safetensors.SafetensorError,
+    json.JSONDecodeError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """How models are loaded.
+
+    Attributes:
+        device: `cpu`, `cuda:N` or `mps`; `auto` spreads a model over several devices.
+        dtype: float32, bfloat16 or float16.
+        trust_remote_code: Run code that lies beside the weights.
+        allow_pickle: Read weights that are not safetensors.
+    """
+
+    device: str = "cpu"
+    dtype: str = "float32"
+    trust_remote_code: bool = False
+    allow_pickle: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a model can read.
+
+    Attributes:
+        context_tokens: Longest input, BOS included; None where the configuration sets none.
+        vocabulary: Number of rows of its embedding.
+        bos_id: The configuration's BOS id, None where it has none.
+        stored_dtype: The dtype that the weights are stored in.
+    """
+
+    context_tokens: int | None
+    vocabulary: int
+    bos_id: int | None
+    stored_dtype: str
+
+
+@dataclass(slots=True)
+class LoadedModel:
+    """A model ready to score.
+
+    Attributes:
+        model: The causal language model, in evaluation mode.
+        device: Where its inputs go.
+        fast: Whether body and head may be called apart; see `choose_path`.
+        vocabulary: Width of its logits.
+        scratch: Buffers that are used again, by shape.
+    """
+
+    model: Any
+    device: torch.device
+    fast: bool = False
+    vocabulary: int = 0
+    scratch: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def head(self) -> nn.Module:
+        """The output head."""
+        head: nn.Module = self.model.get_output_embeddings()
+        return head
+
+
+def resolve_device(device: str) -> str:
+    """Return the device that `auto` stands for, or check the one that is named.
+
+    Raises:
+        InputError: The device is unknown or not there.
+    """
+    if device == "auto":
+        return "cuda:0" if torch.cuda.is_available() else "cpu"
+    kind = device.split(":", 1)[0]
+    there = {
+        "cpu": device == "cpu",
+        "cuda": torch.cuda.is_available(),
+        "mps": device == "mps" and torch.backends.mps.is_available(),
+    }
+    if kind not in there:
+        raise InputError(
+            f"unknown device `{device}`", where="--device", fix="devices are auto, cpu, cuda:N, mps"
+        )
+    if not there[kind]:
+        raise InputError(f"there is no device `{device}` here", where="--device", fix="use --device cpu")
+    if kind == "cuda" and ":" in device:
+        number = device.split(":", 1)[1]
+        if not number.isdigit() or int(number) >= torch.cuda.device_count():
+            raise InputError(
+                f"there is no device `{device}` here",
+                where="--device",
+                fix=f"devices are cuda:0 to cuda:{torch.cuda.device_count() - 1}",
+            )
+    return device
+
+
+def read_limits(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> Limits:
+    """Read what the model can take from its configuration, without its weights.
+
+    Raises:
+        CheckpointError: The configuration cannot be read or names an unknown architecture.
+    """
+    try:
+        config = AutoConfig.from_pretrained(
+            checkpoint.folder, local_files_only=True, trust_remote_code=trust_remote_code
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"transformers cannot read the configuration: {_first_line(error)}", where=str(checkpoint.folder)
+        ) from error
+    text = config.get_text_config()
+    context = next(
+        (
+            value
+            for name in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
+            if isinstance(value := getattr(text, name, None), int) and value > 0
+        ),
+        None,
+    )
+    bos = getattr(text, "bos_token_id", None)
+    dtype = str(getattr(config, "dtype", None) or "float32").removeprefix("torch.")
+    return Limits(
+        context_tokens=context,
+        vocabulary=int(text.vocab_size),
+        bos_id=bos if isinstance(bos, int) else None,
+        stored_dtype=dtype if dtype in DTYPES else "float32",
+    )
+
+
+def load(checkpoint: Checkpoint, options: LoadOptions) -> LoadedModel:
+    """Load a checkpoint and choose its path.
+
+    Raises:
+        CheckpointError: The weights are damaged, incomplete or of an unknown architecture.
+        SafetyError: Only a pickle is there and it is not allowed.
+    """
+    if checkpoint.weights_format == "pickle" and not options.allow_pickle:
+        raise SafetyError(
+            "the weights are a pickle, which can run code when read",
+            where=str(checkpoint.folder),
+            fix="convert them to safetensors, or pass --allow-pickle if you trust their source",
+        )
+    placement: dict[str, object] = {"device_map": "auto"} if options.device == "auto" else {}
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            checkpoint.folder,
+            dtype=DTYPES[options.dtype],
+            local_files_only=True,
+            trust_remote_code=options.trust_remote_code,
+            use_safetensors=checkpoint.weights_format == "safetensors",
+            output_loading_info=True,
+            **placement,
+        )
+    except _READABLE_ERRORS as error:
+        raise CheckpointError(
+            f"the checkpoint cannot be loaded: {_first_line(error)}", where=str(checkpoint.folder)
+        ) from error
+    _refuse_incomplete(info, checkpoint)
+    if not placement:
+        model = model.to(options.device)
+    # A blank one: min_length, penalties or a forbidden eos in the model's own would make greedy
+    # decoding something else than the argmax.
+    model.generation_config = GenerationConfig()
+    model.eval()
+    device = model.device if placement else torch.device(options.device)
+    loaded = LoadedModel(model=model, device=device)
+    choose_path(loaded)
+    return loaded
+
+
+def _refuse_incomplete(info: dict[str, Any], checkpoint: Checkpoint) -> None:
+    """Refuse weights that leave a parameter to chance: its score would be a random number."""
+    missing = sorted(info.get("missing_keys") or ())
+    mismatched = sorted(str(key) for key in (info.get("mismatched_keys") or ()))
+    if missing or mismatched:
+        named = ", ".join([*missing, *mismatched][:3])
+        raise CheckpointError(
+            f"the weights lack {len(missing) + len(mismatched)} parameters of the architecture: {named}",
+            where=str(checkpoint.folder),
+            fix="check that config.json and the weights belong together",
+        )
+
+
+def choose_path(loaded: LoadedModel) -> None:
+    """Take the fast path if body and head give the model's own logits, to the bit, on a small batch.
+
+    Logit scaling, soft-capping or an unusual head show up as a difference; a model that reads its
+    right padding shows up when a sequence changes beside a longer one. Both take the model's own
+    path, with an attention mask.
+    """
+    model = loaded.model
+    vocabulary = int(model.config.get_text_config().vocab_size)
+    rng = torch.Generator().manual_seed(0)
+    ids = torch.randint(vocabulary, (2, 12), generator=rng).to(loaded.device)
+    with torch.inference_mode():
+        own = model(input_ids=ids, use_cache=False).logits
+        loaded.vocabulary = own.shape[-1]
+        head = model.get_output_embeddings()
+        body = model.base_model
+        if body is model or head is None or not isinstance(head, nn.Linear):
+            return
+        hidden = body(input_ids=ids, use_cache=False).last_hidden_state
+        if hidden.shape[-1] != head.in_features or not torch.equal(head(hidden), own):
+            return
+        short = body(input_ids=ids[:1, :5], use_cache=False).last_hidden_state
+        tolerance = 64 * torch.finfo(hidden.dtype).eps * max(1.0, float(hidden.abs().max()))
+        loaded.fast = float((hidden[:1, :5] - short).abs().max()) <= tolerance
+
+
+def read_weights(checkpoint: Checkpoint) -> dict[str, Tensor] | None:
+    """Read a checkpoint's safetensors into memory; None where the plain copy is not possible.
+
+    Meant for a thread: it touches no model. A damaged file is left for `load` to report.
+    """
+    if checkpoint.folder is None or checkpoint.weights_format != "safetensors":
+        return None
+    weights: dict[str, Tensor] = {}
+    try:
+        for name in checkpoint.weight_files:
+            # The loader maps the file; a copy is what reads it from the disk.
+            part = safetensors.torch.load_file(Path(checkpoint.folder) / name)
+            weights.update({key: tensor.clone() for key, tensor in part.items()})
+    except (OSError, safetensors.SafetensorError):
+        return None
+    return weights
+
+
+def mirrors(loaded: LoadedModel, weights: dict[str, Tensor]) -> bool:
+    """Whether these files, copied name by name, give exactly the model that was loaded from them.
+
+    True only where every parameter and buffer that the model saves is in the files or tied to one
+    that is, under the same name and with equal values; then the next checkpoint of the sequence
+    may be copied in, and renamed or converted weights never are.
+    """
+    state = loaded.model.state_dict()
+    if not weights.keys() <= state.keys():
+        return False
+    filled = {state[name].data_ptr() for name in weights}
+    if any(tensor.data_ptr() not in filled for tensor in state.values()):
+        return False
+    return all(
+        state[name].shape == tensor.shape
+        and torch.equal(state[name], tensor.to(device=state[name].device, dtype=state[name].dtype))
+        for name, tensor in weights.items()
+    )
+
+
+def swap_weights(loaded: LoadedModel, weights: dict[str, Tensor]) -> bool:
+    """Copy the next checkpoint's weights into the model; False where names or shapes differ."""
+    state = loaded.model.state_dict()
+    fits = weights.keys() <= state.keys() and all(
+        state[name].shape == tensor.shape for name, tensor in weights.items()
+    )
+    if fits:
+        with torch.no_grad():
+            for name, tensor in weights.items():
+                state[name].copy_(tensor)
+    return fits
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0]
+
+
+def quiet_libraries() -> None:
+    """Keep transformers' progress bars and advice off the screen; ours say what matters."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    logging.getLogger("transformers").setLevel(logging.ERROR)

@@ -1,0 +1,141 @@
+"""Probability of the true token under a sampling scheme: temperature, top-k, top-p, renormalise.
+
+Exactly k tokens are kept by top-k, by logit descending and id ascending; the nucleus is the
+smallest set, in that order, whose mass reaches P, the crossing token included.
+
+References: Holtzman et al. (2020), https://arxiv.org/abs/1904.09751, for the nucleus.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from memprobe.tables.requests import Scheme
+
+# Bins of 1/64 nat below the largest logit; the last one holds everything further away.
+N_BINS, BINS_PER_NAT = 2048, 64.0
+
+
+class Rows(NamedTuple):
+    """What is known of a chunk of rows.
+
+    Attributes:
+        z: Logits, float32, shape (rows, V).
+        p: softmax(z), shape (rows, V).
+        z_true: Logit of the true token, shape (rows, 1).
+        targets: True token ids, shape (rows,).
+        place: 0-based place of the true token by (logit descending, id ascending), shape (rows,);
+            exact where it is below the width of `top`.
+        top: The largest logits, descending, shape (rows, at least the scheme's top_k or V).
+        log_z: ln sum exp(z), shape (rows, 1).
+    """
+
+    z: Tensor
+    p: Tensor
+    z_true: Tensor
+    targets: Tensor
+    place: Tensor
+    top: Tensor
+    log_z: Tensor
+
+
+def scheme_logprob(scheme: Scheme, rows: Rows) -> Tensor:
+    """Return ln of the scheme's probability of the true token, float32, shape (rows,); -inf: not kept."""
+    if scheme.top_k is not None:
+        return _within_top_k(scheme, rows, scheme.top_k)
+    if scheme.top_p is not None:
+        return _within_nucleus(scheme, rows, scheme.top_p)
+    tempered = _tempered(scheme, rows)
+    return (rows.z_true / scheme.temperature - tempered.log_z).squeeze(1).clamp_(max=0)
+
+
+class Tempered(NamedTuple):
+    """Logits over a temperature, their softmax, and the logarithm of their normaliser."""
+
+    z: Tensor
+    p: Tensor
+    log_z: Tensor
+
+
+def log_normaliser(z: Tensor, p: Tensor) -> Tensor:
+    """Return ln sum exp(z) of each row, shape (rows, 1), from p = softmax(z).
+
+    The largest probability is 1 / sum exp(z - max), so its logarithm saves another pass over exp.
+    """
+    return z.amax(1, keepdim=True) - p.amax(1, keepdim=True).log()
+
+
+def _tempered(scheme: Scheme, rows: Rows) -> Tempered:
+    if scheme.temperature == 1:
+        return Tempered(rows.z, rows.p, rows.log_z)
+    z = rows.z / scheme.temperature
+    p = torch.softmax(z, dim=1)
+    return Tempered(z, p, log_normaliser(z, p))
+
+
+def _within_top_k(scheme: Scheme, rows: Rows, k: int) -> Tensor:
+    kept_z = rows.top[:, :k].double() / scheme.temperature
+    n_kept = torch.full_like(rows.place, kept_z.shape[1])
+    if scheme.top_p is not None:
+        p = torch.softmax(kept_z, dim=1)
+        # A token is kept while the mass before it is below P; the first one always is.
+        n_kept = ((p.cumsum(1) - p < scheme.top_p).sum(1)).clamp_(min=1)
+        outside = torch.arange(kept_z.shape[1], device=p.device) >= n_kept[:, None]
+        kept_z = kept_z.masked_fill(outside, float("-inf"))
+    logprob = rows.z_true.squeeze(1).double() / scheme.temperature - torch.logsumexp(kept_z, dim=1)
+    return torch.where(rows.place < n_kept, logprob.clamp(max=0), float("-inf")).float()
+
+
+def _within_nucleus(scheme: Scheme, rows: Rows, top_p: float) -> Tensor:
+    z, p, log_z = _tempered(scheme, rows)
+    last = crossing_token(z, p, top_p)
+    z_true = rows.z_true.squeeze(1) / scheme.temperature
+    kept = (z_true > last.z) | ((z_true == last.z) & (rows.targets <= last.token_id))
+    logprob = (z_true - log_z.squeeze(1)).double() - last.mass.log()
+    return torch.where(kept, logprob.clamp(max=0), float("-inf")).float()
+
+
+class Crossing(NamedTuple):
+    """The last token of each nucleus; every field has shape (rows,).
+
+    Attributes:
+        z: Its logit.
+        token_id: Its id.
+        mass: Probability of the whole nucleus, itself included, float64.
+    """
+
+    z: Tensor
+    token_id: Tensor
+    mass: Tensor
+
+
+def crossing_token(z: Tensor, p: Tensor, top_p: float) -> Crossing:
+    """Find where the cumulative mass, by (logit descending, id ascending), reaches `top_p`.
+
+    The same as a full sort and a cumulative sum, without sorting V values: a histogram of mass over
+    the logit finds the bin in which the mass crosses, and only that bin is sorted.
+
+    Args:
+        z: Logits, shape (rows, V).
+        p: Their softmax, shape (rows, V).
+        top_p: Mass to be reached, between 0 and 1.
+    """
+    bins = (z.amax(1, keepdim=True) - z).mul_(BINS_PER_NAT).clamp_(0, N_BINS - 1).long()
+    mass = torch.zeros(z.shape[0], N_BINS, device=z.device).scatter_add_(1, bins, p).double().cumsum(1)
+    # Rounding may leave the total just under P: then the last token that has mass is the crossing one.
+    goal = mass[:, -1:].clamp(max=top_p)
+    crossing = (mass < goal).sum(1, keepdim=True)
+    before = torch.where(crossing > 0, mass.gather(1, (crossing - 1).clamp(min=0)), 0.0).squeeze(1)
+    row, token = (bins == crossing).nonzero(as_tuple=True)
+    order = torch.argsort(z[row, token], descending=True, stable=True)
+    order = order[torch.argsort(row[order], stable=True)]
+    row, token = row[order], token[order]
+    n_in_bin = torch.bincount(row, minlength=z.shape[0])
+    first = n_in_bin.cumsum(0) - n_in_bin
+    running = p[row, token].double().cumsum(0)
+    offset = torch.where(first > 0, running[(first - 1).clamp(min=0)], 0.0)
+    reached = running - offset[row] + before[row]
+    short = torch.zeros_like(n_in_bin).scatter_add_(0, row, (reached < goal.squeeze(1)[row]).long())
+    last = first + torch.minimum(short, n_in_bin - 1)
+    return Crossing(z=z[row[last], token[last]], token_id=token[last], mass=reached[last])

@@ -1,0 +1,222 @@
+"""Items to token ids: the whole string once, split on ids, with BOS set explicitly.
+
+A token that crosses the border of prefix and suffix belongs to the suffix; `boundary_shift` says
+that prefix and suffix tokenised apart give other ids than together.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from transformers import AutoTokenizer
+
+from memprobe.errors import CheckpointError, InputError, ItemError, Problem
+from memprobe.scoring.load import Limits
+
+BosMode = Literal["default", "none", "forced"]
+Ids = NDArray[np.int64]
+
+_AT_ONCE = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class TokenisedItems:
+    """Items with their token ids, which only scoring sees.
+
+    Attributes:
+        table: The item table joined by `n_tokens, n_prefix_tokens, n_foil_tokens` (Int32) and
+            `boundary_shift` (Boolean, null where there is no border).
+        ids: Token ids of each (item_id, part), BOS not included; part is `text` or `foil`.
+        front: Ids in front of every text, which condition and are never scored or counted.
+        front_of_ids: Ids in front of items given as `input_ids`.
+        given_as_ids: The items given as `input_ids`.
+        decode: Ids to text, None where there is no tokenizer.
+    """
+
+    table: pl.DataFrame
+    ids: dict[tuple[str, str], Ids]
+    front: tuple[int, ...]
+    front_of_ids: tuple[int, ...]
+    given_as_ids: frozenset[str]
+    decode: Callable[[list[int]], str] | None = None
+
+    def front_for(self, item_id: str) -> tuple[int, ...]:
+        """Return the ids in front of an item."""
+        return self.front_of_ids if item_id in self.given_as_ids else self.front
+
+    @property
+    def n_front(self) -> int:
+        """Tokens in front of an item, at most."""
+        return max(len(self.front), len(self.front_of_ids))
+
+
+def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any:  # noqa: ANN401
+    """Load a tokenizer from its folder.
+
+    Raises:
+        CheckpointError: transformers cannot read it.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=trust_remote_code
+        )
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise CheckpointError(
+            f"the tokenizer cannot be loaded: {str(error).strip().splitlines()[0]}",
+            where=str(folder),
+            fix="name a tokenizer with --tokenizer",
+        ) from error
+
+
+def front_ids(tokenizer: Any, bos: BosMode, *, bos_id: int | None) -> tuple[int, ...]:  # noqa: ANN401
+    """Return the ids that stand in front of a text.
+
+    Raises:
+        InputError: `forced`, and neither tokenizer nor configuration has a BOS id.
+    """
+    if bos == "none":
+        return ()
+    if bos == "forced":
+        forced = getattr(tokenizer, "bos_token_id", None)
+        forced = forced if forced is not None else bos_id
+        if forced is None:
+            raise InputError(
+                "there is no BOS id to force", where="--bos forced", fix="use --bos default or none"
+            )
+        return (int(forced),)
+    plain = tokenizer("a", add_special_tokens=False)["input_ids"]
+    special = tokenizer("a", add_special_tokens=True)["input_ids"]
+    for start in range(len(special) - len(plain) + 1):
+        if special[start : start + len(plain)] == plain:
+            return tuple(int(token) for token in special[:start])
+    raise CheckpointError(
+        "the tokenizer changes the text's ids when it adds its special tokens", fix="use --bos none"
+    )
+
+
+def tokenise(items: pl.DataFrame, tokenizer: Any, *, bos: BosMode, limits: Limits) -> TokenisedItems:  # noqa: ANN401
+    """Tokenise every item once.
+
+    Args:
+        items: A checked item table.
+        tokenizer: A transformers tokenizer; None will do where all items are `input_ids`.
+        bos: What stands in front; `input_ids` stand as given under `default` and `none`.
+        limits: Of the model, for the vocabulary and its BOS id.
+
+    Raises:
+        ItemError: Ids outside the vocabulary, or a border that the tokenizer cannot locate.
+        InputError: BOS is forced and there is none.
+    """
+    needs_text = items["input_ids"].null_count() > 0
+    front = front_ids(tokenizer, bos, bos_id=limits.bos_id) if needs_text or bos == "forced" else ()
+    texts = items.select(
+        "item_id",
+        "foil",
+        "input_ids",
+        border=pl.col("prefix").str.len_chars(),
+        whole=pl.coalesce("text", pl.concat_str("prefix", "suffix")),
+        prefix="prefix",
+        suffix="suffix",
+    )
+    ids: dict[tuple[str, str], Ids] = {}
+    lengths = []
+    encoded = _encode(tokenizer, texts["whole"].to_list(), offsets=True)
+    foils = _encode(tokenizer, texts["foil"].to_list(), offsets=False)
+    for row, whole, foil in zip(texts.iter_rows(named=True), encoded, foils, strict=True):
+        item = row["item_id"]
+        ids[item, "text"] = np.asarray(row["input_ids"] if whole is None else whole.ids, dtype=np.int64)
+        if foil is not None:
+            ids[item, "foil"] = np.asarray(foil.ids, dtype=np.int64)
+        n_prefix = None if whole is None or row["border"] is None else whole.tokens_before(row["border"])
+        lengths.append((item, len(ids[item, "text"]), n_prefix, None if foil is None else len(foil.ids)))
+    _refuse_outside_vocabulary(items, ids, limits)
+    shifted = _shifted_borders(tokenizer, texts, ids)
+    table = items.join(
+        pl.DataFrame(
+            lengths,
+            schema={
+                "item_id": pl.String,
+                "n_tokens": pl.Int32,
+                "n_prefix_tokens": pl.Int32,
+                "n_foil_tokens": pl.Int32,
+            },
+            orient="row",
+        ),
+        on="item_id",
+        maintain_order="left",
+    ).join(shifted, on="item_id", how="left", maintain_order="left")
+    return TokenisedItems(
+        table=table,
+        ids=ids,
+        front=front,
+        front_of_ids=front if bos == "forced" else (),
+        decode=None if tokenizer is None else tokenizer.decode,
+        given_as_ids=frozenset(items.filter(pl.col("input_ids").is_not_null())["item_id"]),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    ids: list[int]
+    ends: list[int] | None
+
+    def tokens_before(self, border: int) -> int | None:
+        """Count the tokens that end at or before a character; None where offsets are unknown."""
+        if self.ends is None:
+            return None
+        return int(np.searchsorted(np.maximum.accumulate(np.asarray(self.ends)), border, side="right"))
+
+
+def _encode(tokenizer: Any, texts: list[str | None], *, offsets: bool) -> list[_Encoded | None]:  # noqa: ANN401
+    """Encode the texts that are there, without special tokens, with the end of each token in characters."""
+    out: list[_Encoded | None] = [None] * len(texts)
+    there = [index for index, text in enumerate(texts) if text is not None]
+    with_offsets = offsets and bool(getattr(tokenizer, "is_fast", False))
+    for i in range(0, len(there), _AT_ONCE):
+        part = there[i : i + _AT_ONCE]
+        encoded = tokenizer(
+            [texts[index] for index in part],
+            add_special_tokens=False,
+            return_attention_mask=False,
+            return_offsets_mapping=with_offsets,
+            verbose=False,
+        )
+        for place, index in enumerate(part):
+            ends = [end for _, end in encoded["offset_mapping"][place]] if with_offsets else None
+            out[index] = _Encoded(encoded["input_ids"][place], ends)
+    return out
+
+
+def _shifted_borders(tokenizer: Any, texts: pl.DataFrame, ids: dict[tuple[str, str], Ids]) -> pl.DataFrame:  # noqa: ANN401
+    """Return `item_id, boundary_shift` of the items that have a border."""
+    split = texts.filter(pl.col("border").is_not_null())
+    prefixes = _encode(tokenizer, split["prefix"].to_list(), offsets=False)
+    suffixes = _encode(tokenizer, split["suffix"].to_list(), offsets=False)
+    shifts = [
+        (prefix.ids if prefix else []) + (suffix.ids if suffix else []) != ids[item, "text"].tolist()
+        for item, prefix, suffix in zip(split["item_id"], prefixes, suffixes, strict=True)
+    ]
+    return pl.DataFrame(
+        {"item_id": split["item_id"], "boundary_shift": shifts},
+        schema={"item_id": pl.String, "boundary_shift": pl.Boolean},
+    )
+
+
+def _refuse_outside_vocabulary(items: pl.DataFrame, ids: dict[tuple[str, str], Ids], limits: Limits) -> None:
+    problems = []
+    for item, file, line in items.select("item_id", "source_file", "source_line").iter_rows():
+        largest = int(ids[item, "text"].max(initial=-1))
+        if largest >= limits.vocabulary:
+            problems.append(
+                Problem(
+                    f"item {item} holds the id {largest}, the model's vocabulary has {limits.vocabulary}",
+                    f"{file}, line {line}, column input_ids",
+                    "use the ids of this model's own tokenizer",
+                )
+            )
+    if problems:
+        raise ItemError(problems)

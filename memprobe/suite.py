@@ -1,0 +1,278 @@
+"""Suites: TOML files that say what is measured, read into a frozen `Suite`; all problems at once."""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from memprobe.errors import Problem, SuiteError, near_miss
+from memprobe.options import RunOptions, check_table
+from memprobe.probes.base import Probe, discover, find
+from memprobe.shipped import shipped_folder
+
+_SUITE_KEYS = ("name", "title", "source")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One `[[probe]]` of a suite: a probe and its settings."""
+
+    probe: Probe
+    settings: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """What is measured.
+
+    Attributes:
+        name: Short name, part of the default run directory.
+        title: One line.
+        source: The paper.
+        entries: Probes with their settings, in order.
+        run: The `[run]` table, converted: options by name.
+    """
+
+    name: str
+    title: str
+    source: str
+    entries: tuple[Entry, ...]
+    run: Mapping[str, Any] = field(default_factory=dict)
+
+
+def shipped_suites() -> dict[str, Path]:
+    """Return the suites that ship, by name."""
+    return {file.stem: file for file in sorted(shipped_folder("probes").glob("*.toml"))}
+
+
+def load_suite(name_or_path: str | Path) -> Suite:
+    """Read a suite by the name of one that ships, or by a path ending in `.toml`.
+
+    Raises:
+        SuiteError: It is not there, is not TOML, or holds anything unknown or impossible.
+    """
+    text = str(name_or_path)
+    if text.endswith(".toml"):
+        file = Path(text)
+        if not file.is_file():
+            there = [each.name for each in file.parent.glob("*.toml")] if file.parent.is_dir() else []
+            raise SuiteError(f"there is no suite file{near_miss(file.name, there)}", where=text)
+    else:
+        suites = shipped_suites()
+        if text not in suites:
+            raise SuiteError(
+                f"unknown suite `{text}`{near_miss(text, suites)}",
+                fix=f"suites are {', '.join(suites)}; a path must end in .toml",
+            )
+        file = suites[text]
+    try:
+        raw = tomllib.loads(file.read_bytes().decode("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SuiteError(f"the suite is not TOML: {error}", where=str(file)) from error
+    return _parse(raw, str(file))
+
+
+def suite_of(probes: Sequence[str]) -> Suite:
+    """Return a suite of probes with their default settings, named after them.
+
+    Raises:
+        SuiteError: A probe is unknown or none is given.
+    """
+    if not probes:
+        raise SuiteError(
+            "no suite and no probe was given", fix=f"name a suite ({', '.join(shipped_suites())}) or -p PROBE"
+        )
+    found = [find(name) for name in dict.fromkeys(probes)]
+    entries = tuple(Entry(probe, probe.settings()) for probe in found)
+    return Suite("-".join(probe.name for probe in found), "", "", entries)
+
+
+def keep_probes(suite: Suite, probes: Sequence[str]) -> Suite:
+    """Return the suite with only those probes.
+
+    Raises:
+        SuiteError: A probe is unknown, or the suite does not hold it.
+    """
+    if not probes:
+        return suite
+    wanted = {find(name).name for name in probes}
+    held = {entry.probe.name for entry in suite.entries}
+    if missing := sorted(wanted - held):
+        raise SuiteError(
+            f"the suite {suite.name} does not hold {', '.join(missing)}",
+            fix=f"it holds {', '.join(sorted(held))}",
+        )
+    return replace(suite, entries=tuple(entry for entry in suite.entries if entry.probe.name in wanted))
+
+
+def with_settings(suite: Suite, assignments: Sequence[str]) -> Suite:
+    """Apply `PROBE.KEY=VALUE` to every entry of that probe; VALUE is TOML, else a string.
+
+    Raises:
+        SuiteError: The form, the probe, the key or the value is wrong; all problems at once.
+    """
+    problems: list[Problem] = []
+    entries = list(suite.entries)
+    for assignment in assignments:
+        where = f"--set {assignment}"
+        target, equals, text = assignment.partition("=")
+        name, dot, key = target.partition(".")
+        if not (equals and dot and key):
+            problems.append(Problem("a setting has the form PROBE.KEY=VALUE", where))
+            continue
+        if name not in {entry.probe.name for entry in entries}:
+            held = [entry.probe.name for entry in entries]
+            problems.append(Problem(f"this run has no probe `{name}`{near_miss(name, held)}", where))
+            continue
+        good, found = check_table({key: _toml_value(text)}, find(name).settings, where)
+        problems += found
+        entries = [
+            _changed(entry, good, where, problems) if entry.probe.name == name else entry for entry in entries
+        ]
+    if problems:
+        raise SuiteError(problems)
+    return replace(suite, entries=tuple(entries))
+
+
+def _changed(entry: Entry, good: dict[str, Any], where: str, problems: list[Problem]) -> Entry:
+    try:
+        return Entry(entry.probe, replace(entry.settings, **good))
+    except ValueError as error:
+        problems.append(Problem(str(error), where))
+        return entry
+
+
+def _toml_value(text: str) -> object:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _parse(raw: dict[str, Any], where: str) -> Suite:
+    problems = [
+        Problem(
+            f"unknown table `{name}`{near_miss(name, ('suite', 'probe', 'run'))}",
+            where,
+            "a suite holds [suite], [[probe]] and [run]",
+        )
+        for name in raw
+        if name not in ("suite", "probe", "run")
+    ]
+    about = raw.get("suite", {})
+    problems += _about_problems(about, where)
+    entries = _entries(raw.get("probe", []), where, problems)
+    run = raw.get("run", {})
+    options: dict[str, Any] = {}
+    if isinstance(run, dict):
+        options, found = check_table(_listed(run), RunOptions, f"{where} [run]")
+        problems += found
+    else:
+        problems.append(Problem("`run` is not a table", where))
+    if problems:
+        raise SuiteError(problems)
+    return Suite(
+        about.get("name", Path(where).stem),
+        about.get("title", ""),
+        about.get("source", ""),
+        tuple(entries),
+        options,
+    )
+
+
+def _about_problems(about: object, where: str) -> list[Problem]:
+    if not isinstance(about, dict):
+        return [Problem("`suite` is not a table", where, "write [suite]")]
+    problems = [
+        Problem(
+            f"unknown key `{key}`{near_miss(key, _SUITE_KEYS)}",
+            f"{where} [suite]",
+            f"keys are {', '.join(_SUITE_KEYS)}",
+        )
+        for key in about
+        if key not in _SUITE_KEYS
+    ]
+    return problems + [
+        Problem(f"`{key}` is {value}, not a string", f"{where} [suite]")
+        for key, value in about.items()
+        if key in _SUITE_KEYS and not isinstance(value, str)
+    ]
+
+
+def _listed(run: dict[str, Any]) -> dict[str, Any]:
+    """Allow one model or data file to stand without brackets, as on the command line."""
+    return {
+        key: [value] if key in ("model", "data") and isinstance(value, str) else value
+        for key, value in run.items()
+    }
+
+
+def _entries(tables: object, where: str, problems: list[Problem]) -> list[Entry]:
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        problems.append(Problem("`probe` is not a list of tables", where, "write [[probe]]"))
+        return []
+    if not tables:
+        problems.append(Problem("the suite holds no probe", where, "add a [[probe]] with a `kind`"))
+    entries = []
+    for number, table in enumerate(tables, start=1):
+        kind = table.get("kind")
+        place = f"{where} [[probe]] {number}"
+        if kind not in discover():
+            hint = near_miss(str(kind), discover()) if kind is not None else ""
+            what = "a probe has no `kind`" if kind is None else f"unknown probe kind `{kind}`{hint}"
+            problems.append(Problem(what, place, f"kinds are {', '.join(discover())}"))
+            continue
+        probe = discover()[kind]
+        place = f"{place} ({kind})"
+        good, found = check_table(
+            {key: value for key, value in table.items() if key != "kind"}, probe.settings, place
+        )
+        problems += found
+        try:
+            entries.append(Entry(probe, probe.settings(**good)))
+        except ValueError as error:
+            problems.append(Problem(str(error), place))
+    problems += _twins(entries, where)
+    return entries
+
+
+def _twins(entries: list[Entry], where: str) -> list[Problem]:
+    return [
+        Problem(f"two entries of {entry.probe.name} have the same settings", where, "remove one")
+        for number, entry in enumerate(entries)
+        if entry in entries[:number]
+    ]
+
+
+def settings_table(settings: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Return settings as TOML and JSON can hold them: lists for tuples, nothing for what is left out."""
+    return {
+        each.name: _plain(value)
+        for each in fields(settings)
+        if (value := getattr(settings, each.name)) is not None
+    }
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return {name: each for name, each in asdict(value).items() if each is not None}
+    return value
+
+
+def write_suite(suite: Suite, options: RunOptions) -> str:
+    """Return the TOML of a suite that repeats a run: every setting, and a `[run]` table of all options."""
+    import tomli_w
+
+    run = {each.name: _plain(getattr(options, each.name)) for each in fields(options)}
+    return tomli_w.dumps(
+        {
+            "suite": {"name": suite.name, "title": suite.title, "source": suite.source},
+            "run": {name: value for name, value in run.items() if value is not None},
+            "probe": [
+                {"kind": entry.probe.name, **settings_table(entry.settings)} for entry in suite.entries
+            ],
+        }
+    )

@@ -1,0 +1,1 @@
+"""Tables: schemas, the catalogue of what is written, and the run directory that holds it."""

@@ -1,0 +1,151 @@
+"""What probes ask of scoring: spans of tokens to score, continuations to generate, sampling schemes.
+
+Positions count the item's own tokens from 0; BOS is never counted. One request reads the tokens
+[start, stop) and scores [score_from, stop): the tokens before score_from only condition.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import polars as pl
+
+from memprobe.tables.schema import Column, TableSchema
+
+# `tokens`: statistics of each scored token; `sums`: one row of sums for the span; `generate`: the real
+# greedy continuation of [start, score_from), as long as the span; `verify`: the same, but no longer than
+# what confirms or refutes the teacher-forced result.
+DETAILS = ("tokens", "sums", "generate", "verify")
+
+REQUESTS = TableSchema(
+    name="requests",
+    key=("item_id", "part", "start", "score_from", "stop", "detail"),
+    columns={
+        "item_id": Column(pl.String(), "-", "the item"),
+        "part": Column(pl.String(), "-", "which string of the item: text or foil"),
+        "start": Column(pl.Int32(), "tokens", "first token that is read"),
+        "score_from": Column(pl.Int32(), "tokens", "first token that is scored"),
+        "stop": Column(pl.Int32(), "tokens", "one past the last token"),
+        "detail": Column(pl.String(), "-", "tokens, sums, generate or verify"),
+    },
+)
+
+SPAN_KEY = ("item_id", "part", "start", "score_from", "stop")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Scheme:
+    """A sampling scheme: temperature, then top-k, then top-p (nucleus), then renormalise.
+
+    Attributes:
+        temperature: Divides the logits; above 0.
+        top_k: Tokens kept, exactly that many, by logit descending and id ascending; None keeps all.
+        top_p: The smallest set of tokens whose mass reaches this is kept, the crossing token included;
+            None keeps all.
+
+    Raises:
+        ValueError: A value is outside its range.
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.temperature < float("inf"):
+            raise ValueError(f"temperature is {self.temperature}, not above 0")
+        if self.top_k is not None and self.top_k < 1:
+            raise ValueError(f"top_k is {self.top_k}, not 1 or more")
+        if self.top_p is not None and not 0 < self.top_p < 1:
+            raise ValueError(f"top_p is {self.top_p}, not between 0 and 1")
+
+    @property
+    def name(self) -> str:
+        """The scheme's name in tables: `full`, `top40`, `nucleus0.9`, `top40-nucleus0.9`, `full-t0.7`."""
+        parts = []
+        if self.top_k is not None:
+            parts.append(f"top{self.top_k}")
+        if self.top_p is not None:
+            parts.append(f"nucleus{self.top_p:g}")
+        name = "-".join(parts) or "full"
+        return name if self.temperature == 1 else f"{name}-t{self.temperature:g}"
+
+    @property
+    def column(self) -> str:
+        """The column of the units that holds ln of the scheme's probability of the true token."""
+        return f"logprob_{self.name}_nats"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one probe entry asks.
+
+    Attributes:
+        requests: Rows of `REQUESTS`.
+        schemes: Sampling schemes under which the `tokens` requests are scored.
+        unfit: Items that have what the probe needs but cannot be measured: `item_id, reason`.
+    """
+
+    requests: pl.DataFrame
+    schemes: frozenset[Scheme] = frozenset()
+    unfit: pl.DataFrame | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One unit of work: requests that are scored together, and under which schemes.
+
+    Attributes:
+        requests: Rows of `REQUESTS`.
+        schemes: Sampling schemes, sorted.
+    """
+
+    requests: pl.DataFrame
+    schemes: tuple[Scheme, ...]
+
+
+def request_frame(frame: pl.DataFrame, *, detail: str, part: str = "text") -> pl.DataFrame:
+    """Return `REQUESTS` rows from a frame with `item_id, start, score_from, stop`."""
+    return REQUESTS.conform(
+        frame.select("item_id", "start", "score_from", "stop", part=pl.lit(part), detail=pl.lit(detail))
+    )
+
+
+def merge_requests(frames: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    """Return all requests once, without those that another one answers.
+
+    `sums` inside a `tokens` span and a `verify` beside a `generate` of the same span add nothing;
+    overlapping or touching `tokens` spans with one start become their union.
+    """
+    requests = pl.concat([REQUESTS.empty(), *frames]).unique()
+    tokens = _unite(requests.filter(pl.col("detail") == "tokens"))
+    sums = requests.filter(pl.col("detail") == "sums")
+    covered = (
+        sums.join(tokens, on=["item_id", "part", "start"], suffix="_wide")
+        .filter(pl.col("score_from_wide") <= pl.col("score_from"), pl.col("stop_wide") >= pl.col("stop"))
+        .select(SPAN_KEY)
+        .unique()
+    )
+    generate = requests.filter(pl.col("detail") == "generate")
+    verify = requests.filter(pl.col("detail") == "verify")
+    merged = pl.concat(
+        [
+            tokens,
+            sums.join(covered, on=SPAN_KEY, how="anti"),
+            generate,
+            verify.join(generate, on=SPAN_KEY, how="anti"),
+        ]
+    )
+    return merged.sort(REQUESTS.key)
+
+
+def _unite(tokens: pl.DataFrame) -> pl.DataFrame:
+    """Return overlapping or touching spans of one (item, part, start) as their union."""
+    group = ["item_id", "part", "start"]
+    reach = pl.col("stop").cum_max().shift(1).over(group)
+    return (
+        tokens.sort(*group, "score_from", "stop")
+        .with_columns(island=(pl.col("score_from") > reach).fill_null(value=False).cum_sum().over(group))
+        .group_by(*group, "island", maintain_order=True)
+        .agg(pl.col("score_from").min(), pl.col("stop").max(), pl.col("detail").first())
+        .select(*REQUESTS.columns)
+    )
