@@ -6,15 +6,16 @@ rows nor what else is summarised matters.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from memprobe.probes.base import Metric
+from memprobe.probes.base import Metric, SummaryKind
 from memprobe.stats.bootstrap import bootstrap_mean
 from memprobe.stats.intervals import Interval, wilson
 from memprobe.stats.ranking import auc, paired_auc
@@ -83,16 +84,33 @@ def summarise(
         prefix: Goes in front of every condition: what tells this entry from others of its probe.
     """
     rows: list[dict[str, Any]] = []
+    about = items.select("item_id", "group", "exposures", cluster=_clusters())
     for metric in entry.probe.metrics:
         frame = values[metric.name]
         if metric.since_first:
             if first is None:
                 continue
             frame = _change(frame, first[metric.name])
-        joined = frame.join(items, on="item_id").sort("item_id")
-        for key, block in _blocks(joined, prefix):
-            rows.append(_row(metric, entry, key, block, context))
+        blocks = _blocks(frame.join(about, on="item_id"), prefix)
+        ordered = sorted(blocks.iter_rows(named=True), key=_natural)
+        rows += [_row(metric, entry, block, context) for block in ordered]
     return SUMMARY.conform(pl.DataFrame(rows, schema=SUMMARY.empty().schema, orient="row"))
+
+
+def _natural(block: Mapping[str, Any]) -> tuple[list[tuple[int, str]], int, str, int]:
+    """Order by condition with its numbers as numbers, then pooled, groups, exposure counts."""
+    pieces = re.split(r"(\d+)", block["of"] or "")
+    words = [(int(piece), "") if piece.isdigit() else (-1, piece) for piece in pieces]
+    return words, block["part"], block["group"] or "", block["number"] or 0
+
+
+def _clusters() -> pl.Expr:
+    """Items of one document belong together; any other item is a cluster of its own."""
+    return (
+        pl.when(pl.col("doc_id").is_not_null())
+        .then(pl.format("doc {}", "doc_id"))
+        .otherwise(pl.format("item {}", "item_id"))
+    )
 
 
 def _change(now: pl.DataFrame, first: pl.DataFrame) -> pl.DataFrame:
@@ -101,91 +119,101 @@ def _change(now: pl.DataFrame, first: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Key:
-    group: str | None
-    condition: str | None
+def _blocks(frame: pl.DataFrame, prefix: str | None) -> pl.DataFrame:
+    """Return one row per block: all items together, each group, each exposure count, per condition.
+
+    Values are lists in the order of item ids; where one of a pair is undefined, both are left out.
+    """
+    none = pl.lit(None, dtype=pl.String)
+    pooled = frame.with_columns(part=pl.lit(0), group=none, exposed=none)
+    grouped = frame.filter(pl.col("group").is_not_null()).with_columns(part=pl.lit(1), exposed=none)
+    exposed = frame.filter(pl.col("exposures").is_not_null()).with_columns(
+        part=pl.lit(2), group=none, exposed=pl.format("exposures={}", "exposures")
+    )
+    columns = [name for name in ("value", "other") if name in frame.columns]
+    known = pl.all_horizontal(pl.col(name).is_not_null() for name in columns)
+    # What a condition is made of goes from the general to the particular.
+    condition = pl.concat_str(
+        pl.lit(prefix, dtype=pl.String), "condition", "exposed", separator=";", ignore_nulls=True
+    )
+    return (
+        pl.concat([pooled, grouped, exposed])
+        .with_columns(number=pl.when(pl.col("part") == 2).then("exposures"), full=condition)
+        .sort("item_id")
+        .group_by("condition", "part", "group", "number", "full")
+        .agg(
+            *(pl.col(name).filter(known) for name in columns),
+            cluster=pl.col("cluster").filter(known),
+            n_missing=(~known).sum(),
+        )
+        .with_columns(of="condition", condition=pl.when(pl.col("full") != "").then("full"))
+    )
 
 
-def _blocks(frame: pl.DataFrame, prefix: str | None) -> Iterator[tuple[_Key, pl.DataFrame]]:
-    """Yield all items together, each group, and each exposure count, under every condition."""
-    for (condition,), block in frame.group_by("condition", maintain_order=True):
-        base = _joined(prefix, str(condition) if condition is not None else None)
-        yield _Key(None, base), block
-        grouped = block.filter(pl.col("group").is_not_null())
-        for (group,), part in sorted(grouped.group_by("group"), key=lambda pair: str(pair[0][0])):
-            yield _Key(str(group), base), part
-        exposed = block.filter(pl.col("exposures").is_not_null())
-        for (count,), part in sorted(exposed.group_by("exposures"), key=lambda pair: int(pair[0][0])):
-            yield _Key(None, _joined(base, f"exposures={count}")), part
-
-
-def _joined(first: str | None, second: str | None) -> str | None:
-    return ";".join(part for part in (first, second) if part) or None
-
-
-def _row(metric: Metric, entry: Entry, key: _Key, block: pl.DataFrame, context: Context) -> dict[str, Any]:
-    known = block.filter(pl.col("value").is_not_null())
-    if metric.summary == "auc":
-        known = known.filter(pl.col("other").is_not_null())
-    clusters = _clusters(known)
-    rng = _rng(context.seed, entry.probe.name, metric.name, key)
-    estimate, interval = _estimate(metric, known, clusters, rng) if known.height else (None, None)
+def _row(metric: Metric, entry: Entry, block: dict[str, Any], context: Context) -> dict[str, Any]:
+    values = np.asarray(block["value"], dtype=np.float64)
+    numbers = {name: number for number, name in enumerate(sorted(set(block["cluster"])))}
+    clusters = np.array([numbers[name] for name in block["cluster"]], dtype=np.int64)
+    others = np.asarray(block.get("other", ()), dtype=np.float64)
+    rng = _rng(context.seed, entry.probe.name, metric.name, block["group"], block["condition"])
+    estimate, interval = _estimate(metric.summary, values, others, clusters, rng)
     return {
         "model": context.model,
         "revision": context.revision,
         "step": context.step,
         "probe": entry.probe.name,
         "metric": metric.name,
-        "group": key.group,
-        "condition": key.condition,
+        "group": block["group"],
+        "condition": block["condition"],
         "estimate": estimate,
         "ci_low": interval.lo if interval else None,
         "ci_high": interval.hi if interval else None,
         "ci_level": LEVEL,
         "ci_method": interval.method if interval else None,
-        "n_items": known.height,
-        "n_clusters": int(clusters.max()) + 1 if known.height else 0,
-        "n_missing": block.height - known.height,
+        "n_items": len(values),
+        "n_clusters": len(numbers),
+        "n_missing": block["n_missing"],
         "unit": metric.unit,
         "version": entry.probe.version,
         "signature": signature(entry, context.scoring),
     }
 
 
-def _clusters(block: pl.DataFrame) -> NDArray[np.int64]:
-    """Number the clusters: items of one document belong together, any other item is its own."""
-    named = block.select(
-        pl.when(pl.col("doc_id").is_not_null())
-        .then(pl.format("doc {}", "doc_id"))
-        .otherwise(pl.format("item {}", "item_id"))
-    ).to_series()
-    return named.rank("dense").cast(pl.Int64).to_numpy() - 1
-
-
 def _estimate(
-    metric: Metric, known: pl.DataFrame, clusters: NDArray[np.int64], rng: np.random.Generator
-) -> tuple[float, Interval | None]:
-    values = known["value"].to_numpy()
+    kind: SummaryKind,
+    values: NDArray[np.float64],
+    others: NDArray[np.float64],
+    clusters: NDArray[np.int64],
+    rng: np.random.Generator,
+) -> tuple[float | None, Interval | None]:
+    """Return estimate and interval.
+
+    One cluster says nothing about how clusters differ, and one value nothing about how values do:
+    then no interval is better than a false one.
+    """
+    if not len(values):
+        return None, None
     n_clusters = int(clusters.max()) + 1
-    overlapping = n_clusters < len(values)
-    if metric.summary == "auc":
-        others = known["other"].to_numpy()
-        # One cluster says nothing about how clusters differ: no interval is better than a false one.
+    together = clusters if n_clusters < len(values) else None
+    if kind == "auc":
         if n_clusters < 2:
             return auc(values, others), None
-        area = paired_auc(values, others, clusters=clusters if overlapping else None, level=LEVEL)
+        area = paired_auc(values, others, clusters=together, level=LEVEL)
         return area.auc, area.interval
     estimate = float(values.mean())
-    if metric.summary == "rate" and not overlapping:
+    if kind == "rate" and together is None:
         return estimate, wilson(float(values.sum()), len(values), level=LEVEL)
+    if kind == "rate" and estimate in (0, 1):
+        # Resampling clusters that all agree shows no spread: as many independent items do.
+        stand_in = wilson(estimate * n_clusters, n_clusters, level=LEVEL)
+        return estimate, replace(stand_in, method="wilson-clusters")
     if n_clusters < 2:
         return estimate, None
-    return estimate, bootstrap_mean(values, rng=rng, clusters=clusters if overlapping else None, level=LEVEL)
+    return estimate, bootstrap_mean(values, rng=rng, clusters=together, level=LEVEL)
 
 
-def _rng(seed: int, probe: str, metric: str, key: _Key) -> np.random.Generator:
-    words = "\x1f".join([str(seed), probe, metric, str(key.group), str(key.condition)])
+def _rng(seed: int, probe: str, metric: str, group: str | None, condition: str | None) -> np.random.Generator:
+    words = "\x1f".join([str(seed), probe, metric, str(group), str(condition)])
     return np.random.default_rng(int.from_bytes(hashlib.sha256(words.encode()).digest()[:8], "big"))
 
 

@@ -226,8 +226,14 @@ class _Sweep:
                     on_batch=lambda n: self._count(job, n),
                 )
             except (torch.OutOfMemoryError, RuntimeError) as error:
-                if not _out_of_memory(error) or self.report.batch_tokens <= longest:
+                if not _out_of_memory(error):
                     raise
+                if self.report.batch_tokens <= longest:
+                    raise CheckpointError(
+                        "out of memory, even with one item at a time",
+                        where=job.checkpoint.label,
+                        fix="score shorter spans, or use a device with more memory",
+                    ) from error
                 self.report.batch_tokens //= 2
                 model.scratch.clear()
                 if model.device.type == "cuda":

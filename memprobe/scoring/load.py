@@ -257,31 +257,40 @@ def mirrors(loaded: LoadedModel, weights: dict[str, Tensor]) -> bool:
 
     True only where every parameter and buffer that the model saves is in the files or tied to one
     that is, under the same name and with equal values; then the next checkpoint of the sequence
-    may be copied in, and renamed or converted weights never are.
+    may be copied in, and renamed or converted weights never are. Tensors that the model has no name
+    for, such as buffers of older versions, are passed over as the loader passes over them.
     """
     state = loaded.model.state_dict()
-    if not weights.keys() <= state.keys():
-        return False
-    filled = {state[name].data_ptr() for name in weights}
-    if any(tensor.data_ptr() not in filled for tensor in state.values()):
-        return False
-    return all(
-        state[name].shape == tensor.shape
-        and torch.equal(state[name], tensor.to(device=state[name].device, dtype=state[name].dtype))
+    return _fills(state, weights) and all(
+        torch.equal(state[name], tensor.to(device=state[name].device, dtype=state[name].dtype))
         for name, tensor in weights.items()
+        if name in state
     )
+
+
+def _fills(state: dict[str, Tensor], weights: dict[str, Tensor]) -> bool:
+    """Whether the weights fit and leave no tensor of the model as it was; tied names must agree."""
+    given: dict[int, Tensor] = {}
+    for name in weights.keys() & state.keys():
+        if state[name].shape != weights[name].shape:
+            return False
+        twin = given.setdefault(state[name].data_ptr(), weights[name])
+        if twin is not weights[name] and not torch.equal(twin, weights[name]):
+            return False
+    return all(tensor.data_ptr() in given for tensor in state.values())
 
 
 def swap_weights(loaded: LoadedModel, weights: dict[str, Tensor]) -> bool:
-    """Copy the next checkpoint's weights into the model; False where names or shapes differ."""
+    """Copy the next checkpoint's weights into the model; False, and nothing done, where they do not fit.
+
+    What is missing in the files would keep the value of the checkpoint before, so it does not fit.
+    """
     state = loaded.model.state_dict()
-    fits = weights.keys() <= state.keys() and all(
-        state[name].shape == tensor.shape for name, tensor in weights.items()
-    )
+    fits = _fills(state, weights)
     if fits:
         with torch.no_grad():
-            for name, tensor in weights.items():
-                state[name].copy_(tensor)
+            for name in weights.keys() & state.keys():
+                state[name].copy_(weights[name])
     return fits
 
 

@@ -28,7 +28,7 @@ class Rows(NamedTuple):
         place: 0-based place of the true token by (logit descending, id ascending), shape (rows,);
             exact where it is below the width of `top`.
         top: The largest logits, descending, shape (rows, at least the scheme's top_k or V).
-        log_z: ln sum exp(z), shape (rows, 1).
+        logprob: ln p of the true token, shape (rows,).
     """
 
     z: Tensor
@@ -37,7 +37,7 @@ class Rows(NamedTuple):
     targets: Tensor
     place: Tensor
     top: Tensor
-    log_z: Tensor
+    logprob: Tensor
 
 
 def scheme_logprob(scheme: Scheme, rows: Rows) -> Tensor:
@@ -46,32 +46,32 @@ def scheme_logprob(scheme: Scheme, rows: Rows) -> Tensor:
         return _within_top_k(scheme, rows, scheme.top_k)
     if scheme.top_p is not None:
         return _within_nucleus(scheme, rows, scheme.top_p)
-    tempered = _tempered(scheme, rows)
-    return (rows.z_true / scheme.temperature - tempered.log_z).squeeze(1).clamp_(max=0)
+    return _tempered(scheme, rows).logprob
 
 
 class Tempered(NamedTuple):
-    """Logits over a temperature, their softmax, and the logarithm of their normaliser."""
+    """Logits over a temperature, their softmax, and its logarithm at the true token."""
 
     z: Tensor
     p: Tensor
-    log_z: Tensor
+    logprob: Tensor
 
 
-def log_normaliser(z: Tensor, p: Tensor) -> Tensor:
-    """Return ln sum exp(z) of each row, shape (rows, 1), from p = softmax(z).
+def log_share(gap: Tensor, p: Tensor) -> Tensor:
+    """Return ln of the probability of a token whose logit lies `gap` (rows, 1) from the largest, shape (rows,).
 
-    The largest probability is 1 / sum exp(z - max), so its logarithm saves another pass over exp.
+    The largest probability is 1 / sum exp(z - max z), so its logarithm saves another pass over exp.
+    Taking the difference of logits first keeps all digits where the logits themselves are large.
     """
-    return z.amax(1, keepdim=True) - p.amax(1, keepdim=True).log()
+    return (gap + p.amax(1, keepdim=True).log()).squeeze(1).clamp_(max=0)
 
 
 def _tempered(scheme: Scheme, rows: Rows) -> Tempered:
     if scheme.temperature == 1:
-        return Tempered(rows.z, rows.p, rows.log_z)
+        return Tempered(rows.z, rows.p, rows.logprob)
     z = rows.z / scheme.temperature
     p = torch.softmax(z, dim=1)
-    return Tempered(z, p, log_normaliser(z, p))
+    return Tempered(z, p, log_share((rows.z_true - rows.top[:, :1]) / scheme.temperature, p))
 
 
 def _within_top_k(scheme: Scheme, rows: Rows, k: int) -> Tensor:
@@ -88,12 +88,16 @@ def _within_top_k(scheme: Scheme, rows: Rows, k: int) -> Tensor:
 
 
 def _within_nucleus(scheme: Scheme, rows: Rows, top_p: float) -> Tensor:
-    z, p, log_z = _tempered(scheme, rows)
+    z, p, whole = _tempered(scheme, rows)
+    undefined = torch.isnan(whole)
+    if undefined.any():
+        # A row with NaN has no nucleus to be found; its answer below stays NaN.
+        z, p = z.masked_fill(undefined[:, None], 0), p.masked_fill(undefined[:, None], 1 / z.shape[1])
     last = crossing_token(z, p, top_p)
     z_true = rows.z_true.squeeze(1) / scheme.temperature
     kept = (z_true > last.z) | ((z_true == last.z) & (rows.targets <= last.token_id))
-    logprob = (z_true - log_z.squeeze(1)).double() - last.mass.log()
-    return torch.where(kept, logprob.clamp(max=0), float("-inf")).float()
+    logprob = whole.double() - last.mass.log()
+    return torch.where(kept | undefined, logprob.clamp(max=0), float("-inf")).float()
 
 
 class Crossing(NamedTuple):

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from memprobe.scoring.schemes import Rows, log_normaliser, scheme_logprob
+from memprobe.scoring.schemes import Rows, log_share, scheme_logprob
 from memprobe.tables.requests import Scheme
 
 # Logits handled at once: 1.6 million float32 stay in the last-level cache of common CPUs.
@@ -112,36 +112,38 @@ def _rows_statistics(z: Tensor, targets: Tensor, schemes: Sequence[Scheme]) -> T
     z_true = z.gather(1, targets[:, None])
     top = top_values(z, max([2, *(scheme.top_k or 0 for scheme in schemes)]))
     p = torch.softmax(z, dim=1)
-    log_z = log_normaliser(z, p)
+    z_max = top[:, :1]
     # Counting with 0/1 floats is three times faster than with booleans and exact below 2**24.
     scratch = torch.empty_like(z)
     rank = torch.gt(z, z_true, out=scratch).sum(1)
     n_ties = torch.eq(z, z_true, out=scratch).sum(1) - 1
-    expected_z = _expectation(p, z, scratch)
+    gap = _expected_gap(p, z, z_max, scratch)
+    logprob = log_share(z_true - z_max, p)
     place = rank + _ties_below(z, z_true, targets, (n_ties > 0) & (rank < top.shape[1]))
-    rows = Rows(z=z, p=p, z_true=z_true, targets=targets, place=place, top=top, log_z=log_z)
+    rows = Rows(z=z, p=p, z_true=z_true, targets=targets, place=place, top=top, logprob=logprob)
     other = torch.where(rank > 0, top[:, 0], top[:, -1] if top.shape[1] < 2 else top[:, 1])
     return TokenStatistics(
-        logprob=(z_true - log_z).squeeze(1).clamp_(max=0),
+        logprob=logprob,
         rank=rank.int(),
         n_ties=n_ties.int(),
         hit=place == 0,
-        entropy=(log_z.squeeze(1) - expected_z).clamp_(min=0),
+        entropy=log_share(gap, p).abs_(),
         margin=z_true.squeeze(1) - other,
         schemes={scheme: scheme_logprob(scheme, rows) for scheme in schemes},
     )
 
 
-def _expectation(p: Tensor, z: Tensor, scratch: Tensor) -> Tensor:
-    """Return sum p z of each row; a logit of -inf (a masked token) has p = 0 and adds nothing."""
+def _expected_gap(p: Tensor, z: Tensor, z_max: Tensor, scratch: Tensor) -> Tensor:
+    """Return sum p (z - max z) of each row, shape (rows, 1); a masked token (z = -inf) adds nothing."""
     if z.shape[0] == 1:
         # torch splits the sum of a lone row over threads: two rows keep the bits of every other chunk.
-        return _expectation(p.expand(2, -1), z.expand(2, -1), torch.empty_like(z.expand(2, -1)))[:1]
-    total = torch.mul(p, z, out=scratch).sum(1)
+        p, z, z_max = p.expand(2, -1), z.expand(2, -1), z_max.expand(2, -1)
+        return _expected_gap(p, z, z_max, torch.empty(z.shape, device=z.device))[:1]
+    total = torch.sub(z, z_max, out=scratch).mul_(p).sum(1)
     masked = torch.isnan(total)
     if masked.any():
-        total[masked] = (p[masked] * z[masked]).nan_to_num(nan=0.0).sum(1)
-    return total
+        total[masked] = (p[masked] * (z[masked] - z_max[masked])).nan_to_num(nan=0.0).sum(1)
+    return total[:, None]
 
 
 def top_values(z: Tensor, k: int) -> Tensor:

@@ -4,7 +4,8 @@ A token that crosses the border of prefix and suffix belongs to the suffix; `bou
 that prefix and suffix tokenised apart give other ids than together.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -124,6 +125,7 @@ def tokenise(items: pl.DataFrame, tokenizer: Any, *, bos: BosMode, limits: Limit
     )
     ids: dict[tuple[str, str], Ids] = {}
     lengths = []
+    _refuse_unlocatable_border(items, tokenizer)
     encoded = _encode(tokenizer, texts["whole"].to_list(), offsets=True)
     foils = _encode(tokenizer, texts["foil"].to_list(), offsets=False)
     for row, whole, foil in zip(texts.iter_rows(named=True), encoded, foils, strict=True):
@@ -164,10 +166,14 @@ class _Encoded:
     ids: list[int]
     ends: list[int] | None
 
-    def tokens_before(self, border: int) -> int | None:
-        """Count the tokens that end at or before a character; None where offsets are unknown."""
+    def tokens_before(self, border: int) -> int:
+        """Count the tokens that end at or before a character.
+
+        Raises:
+            ValueError: The ends of the tokens are unknown.
+        """
         if self.ends is None:
-            return None
+            raise ValueError("the tokenizer gave no offsets")
         return int(np.searchsorted(np.maximum.accumulate(np.asarray(self.ends)), border, side="right"))
 
 
@@ -178,17 +184,33 @@ def _encode(tokenizer: Any, texts: list[str | None], *, offsets: bool) -> list[_
     with_offsets = offsets and bool(getattr(tokenizer, "is_fast", False))
     for i in range(0, len(there), _AT_ONCE):
         part = there[i : i + _AT_ONCE]
-        encoded = tokenizer(
-            [texts[index] for index in part],
-            add_special_tokens=False,
-            return_attention_mask=False,
-            return_offsets_mapping=with_offsets,
-            verbose=False,
-        )
+        with _untrimmed(tokenizer, wanted=with_offsets):
+            encoded = tokenizer(
+                [texts[index] for index in part],
+                add_special_tokens=False,
+                return_attention_mask=False,
+                return_offsets_mapping=with_offsets,
+                verbose=False,
+            )
         for place, index in enumerate(part):
             ends = [end for _, end in encoded["offset_mapping"][place]] if with_offsets else None
             out[index] = _Encoded(encoded["input_ids"][place], ends)
     return out
+
+
+@contextmanager
+def _untrimmed(tokenizer: Any, *, wanted: bool) -> Iterator[None]:  # noqa: ANN401
+    """Set the post-processor aside: some cut spaces off the offsets, so that a token seems to end early."""
+    if not wanted:
+        yield
+        return
+    core = tokenizer.backend_tokenizer
+    aside = core.post_processor
+    core.post_processor = None
+    try:
+        yield
+    finally:
+        core.post_processor = aside
 
 
 def _shifted_borders(tokenizer: Any, texts: pl.DataFrame, ids: dict[tuple[str, str], Ids]) -> pl.DataFrame:  # noqa: ANN401
@@ -206,17 +228,33 @@ def _shifted_borders(tokenizer: Any, texts: pl.DataFrame, ids: dict[tuple[str, s
     )
 
 
+def _refuse_unlocatable_border(items: pl.DataFrame, tokenizer: Any) -> None:  # noqa: ANN401
+    """Refuse a cut that the tokenizer cannot locate: the default cut would measure something else."""
+    split = items.filter(pl.col("prefix").is_not_null())
+    if split.is_empty() or bool(getattr(tokenizer, "is_fast", False)):
+        return
+    file, line = split.select("source_file", "source_line").row(0)
+    raise ItemError(
+        f"{split.height} items have a prefix, and this tokenizer does not say which characters its tokens cover",
+        where=f"{file}, line {line}, column prefix",
+        fix="give the items as input_ids or as text, or name a fast tokenizer with --tokenizer",
+    )
+
+
 def _refuse_outside_vocabulary(items: pl.DataFrame, ids: dict[tuple[str, str], Ids], limits: Limits) -> None:
     problems = []
-    for item, file, line in items.select("item_id", "source_file", "source_line").iter_rows():
-        largest = int(ids[item, "text"].max(initial=-1))
-        if largest >= limits.vocabulary:
-            problems.append(
-                Problem(
-                    f"item {item} holds the id {largest}, the model's vocabulary has {limits.vocabulary}",
-                    f"{file}, line {line}, column input_ids",
-                    "use the ids of this model's own tokenizer",
+    placed = items.select("item_id", "source_file", "source_line", pl.col("input_ids").is_not_null())
+    for item, file, line, as_ids in placed.iter_rows():
+        for part in ("text", "foil"):
+            largest = int(ids.get((item, part), np.zeros(0, np.int64)).max(initial=-1))
+            if largest >= limits.vocabulary:
+                column = "foil" if part == "foil" else "input_ids" if as_ids else "text"
+                problems.append(
+                    Problem(
+                        f"item {item} holds the id {largest}, the model's vocabulary has {limits.vocabulary}",
+                        f"{file}, line {line}, column {column}",
+                        "use this model's own tokenizer",
+                    )
                 )
-            )
     if problems:
         raise ItemError(problems)

@@ -172,7 +172,9 @@ def _frame(
     frame = flat.join(_token_lists(rows, types, lists), on="row", how="left", maintain_order="left")
     # A span without a scored token has empty lists, which is not the same as none.
     empty = [
-        pl.when(pl.col("detail") == "tokens").then(pl.col(name).fill_null(pl.lit([], dtype=types[name]))).alias(name)
+        pl.when(pl.col("detail") == "tokens")
+        .then(pl.col(name).fill_null(pl.lit([], dtype=types[name])))
+        .alias(name)
         for name in lists
     ]
     hashes = tokenised.table.select("item_id", "content_hash")
@@ -183,9 +185,8 @@ def _token_lists(rows: list[Row], types: dict[str, pl.DataType], lists: list[str
     """Return `row` and the list columns of the rows that have tokens."""
     numbers = [number for number, row in enumerate(rows) if row["detail"] == "tokens"]
     lengths = [len(rows[number]["logprob_nats"]) for number in numbers]
-    columns = {
-        name: np.concatenate([rows[number][name] for number in numbers]) if numbers else []
-        for name in lists
+    columns: dict[str, Any] = {
+        name: np.concatenate([rows[number][name] for number in numbers]) if numbers else [] for name in lists
     }
     inner = {name: dtype.inner for name, dtype in types.items() if isinstance(dtype, pl.List)}
     long = pl.DataFrame(

@@ -26,12 +26,11 @@ class Auc:
     interval: Interval
 
 
-def placement(scores: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return, for each score, the share of `others` below it, ties as half; shape of `scores`."""
+def _half_wins(scores: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return, for each score, twice the number of `others` below it, ties once; whole, so sums are exact."""
     ordered = np.sort(others)
-    below = np.searchsorted(ordered, scores, side="left")
-    up_to = np.searchsorted(ordered, scores, side="right")
-    return (below + up_to) / (2 * len(others))
+    below = np.searchsorted(ordered, scores, side="left").astype(np.int64)
+    return below + np.searchsorted(ordered, scores, side="right")
 
 
 def auc(positives: NDArray[np.float64], negatives: NDArray[np.float64]) -> float:
@@ -42,7 +41,7 @@ def auc(positives: NDArray[np.float64], negatives: NDArray[np.float64]) -> float
     """
     if not len(positives) or not len(negatives):
         raise ValueError(f"{len(positives)} positives and {len(negatives)} negatives; need one of each")
-    return float(placement(positives, negatives).mean())
+    return int(_half_wins(positives, negatives).sum()) / (2 * len(positives) * len(negatives))
 
 
 def paired_auc(
@@ -73,10 +72,12 @@ def paired_auc(
         raise ValueError(f"{n} positives and {len(negatives)} negatives; need as many of both")
     area = auc(positives, negatives)
     # Influence of each pair: how its positive stands among negatives, and its negative among positives.
-    influence: NDArray[np.float64] = placement(positives, negatives) - placement(negatives, positives)
-    influence += 1 - 2 * area
+    # In whole numbers of 1 / 2n^2: in fractions, rounding would hide that a variance is 0.
+    wins, losses = _half_wins(positives, negatives), _half_wins(negatives, positives)
+    whole: NDArray[np.float64] = (n * (wins - losses) + 2 * n * n - 2 * int(wins.sum())).astype(np.float64)
     if clusters is not None:
-        influence = np.bincount(clusters, weights=influence).astype(np.float64)
+        whole = np.bincount(clusters, weights=whole).astype(np.float64)
+    influence = whole / (2 * n * n)
     n_clusters = len(influence)
     variance = float((influence**2).sum()) / n**2 * n_clusters / max(1, n_clusters - 1)
     method = "delong-logit" if clusters is None else "cluster-delong-logit"

@@ -1,0 +1,5 @@
+"""`python -m memprobe`."""
+
+from memprobe.cli import main
+
+main()

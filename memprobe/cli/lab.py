@@ -1,0 +1,162 @@
+"""`memprobe demo` and `memprobe lab`: controlled checkpoint sequences with planted memories."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from memprobe.cli import console, options
+
+if TYPE_CHECKING:
+    from memprobe.lab import LabProgress, LabResult
+
+lab = typer.Typer(help="Controlled checkpoint sequences with planted memories.", no_args_is_help=True)
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="The run directory.", metavar="DIR")] = Path(
+        "reports/demo"
+    ),
+    preset: Annotated[
+        Literal["quick", "full"], typer.Option("--preset", help="How much to train.")
+    ] = "quick",
+    seed: Annotated[int, typer.Option("--seed", help="Of corpus, training and intervals.", metavar="N")] = 0,
+    threads: options.Threads = None,
+    resume: options.Resume = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    json: options.Json = False,
+) -> None:
+    """Train a small checkpoint sequence with planted memories, audit it, compare with the truth."""
+    options.begin(quiet, verbose)
+    from memprobe.cli.run import show_run
+    from memprobe.lab import train_demo
+    from memprobe.question import ask
+    from memprobe.run import answer_question
+    from memprobe.tables.store import RunStore
+
+    if resume is False:
+        RunStore(out).empty()
+    with _Training("training a small model with planted memories") as listen:
+        trained = train_demo(out / "lab", preset=preset, seed=seed, threads=threads, progress=listen.hear)
+    given = {"model": (str(trained.main),), "data": (str(trained.items),), "seed": seed, "threads": threads}
+    with console.Progressing() as listener:
+        answered = answer_question(ask("quickstart", out=out, options=given), fresh=False, listener=listener)
+    show_run(answered, json=json)
+    if not json:
+        import polars as pl
+
+        from memprobe.report.truth import truth_view
+
+        console.show(
+            truth_view(pl.read_parquet(trained.truth), answered.table("recall"), answered.table("extraction"))
+        )
+        console.show(f"\nNext, with your own model and items:\n  {_next(trained)}")
+
+
+@lab.command("train")
+def train(
+    text: Annotated[list[Path], typer.Option("--text", help="A text file. Repeatable.", metavar="FILE")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where the lab goes.", metavar="DIR")],
+    canaries: Annotated[
+        Path | None, typer.Option("--canaries", help="JSONL with prefix, suffix, exposures.", metavar="FILE")
+    ] = None,
+    leave_out: Annotated[
+        int, typer.Option("--leave-out", help="Also train a twin that never sees N items.", metavar="N")
+    ] = 0,
+    updates: Annotated[int, typer.Option("--updates", help="Optimizer updates.", metavar="N")] = 560,
+    checkpoints: Annotated[int, typer.Option("--checkpoints", help="Besides step 0.", metavar="N")] = 8,
+    hidden: Annotated[int, typer.Option("--hidden", help="Width of the model.", metavar="N")] = 256,
+    layers: Annotated[int, typer.Option("--layers", help="Layers of the model.", metavar="N")] = 4,
+    context: Annotated[
+        int, typer.Option("--context", help="Tokens of a training window.", metavar="N")
+    ] = 128,
+    seed: Annotated[int, typer.Option("--seed", help="Of weights and order.", metavar="N")] = 0,
+    threads: options.Threads = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    json: options.Json = False,
+) -> None:
+    """Train a controlled checkpoint sequence from your own text and canaries, with recorded truth."""
+    options.begin(quiet, verbose)
+    from memprobe.lab import TrainSettings, train_text
+
+    settings = TrainSettings(
+        hidden=hidden,
+        layers=layers,
+        context_tokens=context,
+        updates=updates,
+        checkpoints=checkpoints,
+        seed=seed,
+    )
+    with _Training("training on your text") as listen:
+        trained = train_text(
+            text,
+            out,
+            canaries=canaries,
+            settings=settings,
+            leave_out=leave_out,
+            threads=threads,
+            progress=listen.hear,
+        )
+    about = {
+        "main": str(trained.main),
+        "twin": str(trained.twin) if trained.twin else None,
+        "items": str(trained.items),
+        "truth": str(trained.truth),
+        "seconds": round(trained.seconds, 1),
+        **trained.counts,
+    }
+    if json:
+        console.show_json(about)
+        return
+    for name, value in about.items():
+        if value is not None:
+            console.show(f"{name}: {value}")
+    console.show(f"next: {_next(trained)}")
+
+
+def _next(trained: "LabResult") -> str:
+    return f"memprobe run quickstart -m {trained.main} -d {trained.items}"
+
+
+class _Training:
+    """Shows how training goes on: a bar on a terminal, a line for each quarter elsewhere."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.shown = ""
+
+    def __enter__(self) -> "_Training":
+        import sys
+
+        self.bar = None
+        if not console.quiet() and not console.plain(sys.stderr):
+            from rich.progress import Progress
+
+            self.bar = Progress(console=console.stderr(), transient=True)
+            self.bar.start()
+            self.task = self.bar.add_task(self.title, total=None)
+        else:
+            console.note(f"{self.title} ...")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    def hear(self, progress: "LabProgress") -> None:
+        """Show one update."""
+        loss = "" if progress.loss_nats is None else f", loss {progress.loss_nats:.2f} nats per token"
+        if self.bar is not None:
+            self.bar.update(
+                self.task,
+                completed=progress.update,
+                total=progress.n_updates,
+                description=f"{self.title} ({progress.phase}{loss})",
+            )
+            return
+        quarter = f"{progress.phase} {4 * progress.update // max(1, progress.n_updates)}"
+        if progress.phase != "tokenizer" and quarter != self.shown:
+            self.shown = quarter
+            console.note(f"training {progress.phase}: update {progress.update}/{progress.n_updates}{loss}")

@@ -1,0 +1,109 @@
+"""`memprobe run`: the audit."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from memprobe.cli import console, options
+from memprobe.errors import IncompleteRunError
+
+if TYPE_CHECKING:
+    from memprobe.run import Run
+
+
+def run(
+    suite: Annotated[
+        str | None, typer.Argument(help="A suite that ships, or a path ending in .toml.", metavar="[SUITE]")
+    ] = None,
+    model: options.Model = None,
+    data: options.Data = None,
+    probe: options.ProbeNames = None,
+    set_: options.Settings = None,
+    steps: options.Steps = None,
+    tokenizer: options.Tokenizer = None,
+    limit: options.Limit = None,
+    bos: options.Bos = None,
+    on_bad_item: options.OnBadItem = None,
+    seed: options.Seed = None,
+    out: options.Out = None,
+    device: options.Device = None,
+    dtype: options.DType = None,
+    batch_tokens: options.BatchTokens = None,
+    threads: options.Threads = None,
+    resume: options.Resume = None,
+    offline: options.Offline = None,
+    trust_remote_code: options.RemoteCode = None,
+    allow_pickle: options.Pickle = None,
+    include_text: options.IncludeText = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show checkpoints, units, bytes and time; score nothing.")
+    ] = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    json: options.Json = False,
+) -> None:
+    """Measure every probe of a suite on every checkpoint of a sequence."""
+    options.begin(quiet, verbose)
+    from memprobe.question import ask
+    from memprobe.run import answer_question
+
+    given = {
+        "model": tuple(model or ()),
+        "data": tuple(data or ()),
+        "steps": steps,
+        "tokenizer": tokenizer,
+        "limit": limit,
+        "bos": bos,
+        "on_bad_item": on_bad_item,
+        "seed": seed,
+        "device": device,
+        "dtype": dtype,
+        "batch_tokens": options.batch_tokens(batch_tokens),
+        "threads": threads,
+        "offline": offline,
+        "trust_remote_code": trust_remote_code,
+        "allow_pickle": allow_pickle,
+        "include_text": include_text,
+    }
+    question = ask(suite, probes=probe or (), settings=set_ or (), out=out, options=given)
+    if dry_run:
+        _forecast(question, json=json)
+        return
+    with console.Progressing() as listener:
+        answered = answer_question(question, fresh=resume is False, listener=listener)
+    show_run(answered, json=json)
+
+
+def show_run(answered: "Run", *, json: bool) -> None:
+    """Show the summary of a run, where it lies, and what failed.
+
+    Raises:
+        IncompleteRunError: Some checkpoints failed.
+    """
+    from memprobe.cli.results import summary_json
+    from memprobe.report.console import summary_view
+
+    if json:
+        console.show_json(summary_json(answered))
+    else:
+        console.show(summary_view(answered.summary, answered.manifest))
+    console.note(f"run directory: {answered.path}")
+    if failures := answered.failures:
+        raise IncompleteRunError(
+            f"{len(failures)} checkpoints failed: "
+            + "; ".join(f"{each['revision']}: {each['error'].splitlines()[0]}" for each in failures[:3]),
+            where=str(answered.path / "errors.jsonl"),
+            fix="the others are kept; mend these and run the same command again",
+        )
+
+
+def _forecast(question: Any, *, json: bool) -> None:  # noqa: ANN401
+    from memprobe.forecast import forecast
+    from memprobe.report.console import forecast_view
+
+    with console.Progressing() as listener:
+        expected = forecast(question, listener)
+    if json:
+        console.show_json(expected.as_json())
+    else:
+        console.show(forecast_view(expected.checkpoints, expected.totals))

@@ -1,0 +1,100 @@
+"""`--dry-run`: what a run would do, and roughly how long it would take, without loading a model."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from memprobe.planning import SequencePlan
+from memprobe.prepare import Notes, Prepared, prepare
+from memprobe.question import Question
+from memprobe.tables.store import RunStore
+
+# What a pass reaches of the speed of plain matrix products; see tests/benchmarks.
+EFFICIENCY = 0.6
+READ_BYTES_PER_S = 500e6
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a run would do.
+
+    Attributes:
+        checkpoints: One row per checkpoint: `model, revision, step, units, units_left, tokens, bytes`.
+        totals: Name to value, in the order of showing.
+    """
+
+    checkpoints: pl.DataFrame
+    totals: dict[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the forecast as JSON can hold it."""
+        return {"checkpoints": self.checkpoints.to_dicts(), "totals": self.totals}
+
+
+def forecast(question: Question, notes: Notes) -> Forecast:
+    """Prepare a question and count its work.
+
+    Raises:
+        InputError: As `prepare`.
+    """
+    prepared = prepare(question, notes)
+    store = RunStore(question.out)
+    rows = [row for plan in prepared.plans for row in _rows(plan, prepared, store)]
+    frame = pl.DataFrame(rows)
+    flops = sum(2.0 * (row["parameters"] or 0) * row["tokens_left"] for row in rows)
+    read_s = sum(row["bytes"] for row in rows if row["units_left"]) / READ_BYTES_PER_S
+    unknown = any(row["parameters"] is None for row in rows)
+    totals = {
+        "run": str(question.out),
+        "device": prepared.options.device,
+        "dtype": prepared.options.dtype,
+        "items": prepared.items.table.height,
+        "items_skipped": prepared.items.skipped.height + prepared.unfit["item_id"].n_unique(),
+        "checkpoints": len(rows),
+        "units": int(frame["units"].sum()),
+        "units_left": int(frame["units_left"].sum()),
+        "tokens_left": int(frame["tokens_left"].sum()),
+        "bytes": int(frame["bytes"].sum()),
+        "estimated_s": None if unknown else round(flops / (EFFICIENCY * _flops_per_s(prepared)) + read_s, 1),
+    }
+    return Forecast(frame, totals)
+
+
+def _rows(plan: SequencePlan, prepared: Prepared, store: RunStore) -> list[dict[str, Any]]:
+    tokens = {key: _tokens(unit.requests) for key, unit in plan.units.items()}
+    rows = []
+    for each in plan.sequence.checkpoints:
+        context = prepared.contexts[each.label]
+        left = [key for key in plan.units if not store.has_unit(context, key)]
+        rows.append(
+            {
+                "model": each.model,
+                "revision": each.revision,
+                "step": each.step,
+                "units": len(plan.units),
+                "units_left": len(left),
+                "tokens_left": sum(tokens[key] for key in left),
+                "bytes": each.n_bytes,
+                "parameters": each.n_parameters,
+            }
+        )
+    return rows
+
+
+def _tokens(requests: pl.DataFrame) -> int:
+    """Count the tokens that a unit reads; generation is left out."""
+    return int(
+        requests.group_by("item_id", "part", "start")
+        .agg(n=(pl.col("stop") - pl.col("start")).max())["n"]
+        .sum()
+    )
+
+
+def _flops_per_s(prepared: Prepared) -> float:
+    """Measure the speed of matrix products on the device, for a tenth of a second or so."""
+    from memprobe.scoring.speed import matmul_flops_per_s
+
+    return matmul_flops_per_s(
+        prepared.options.device, prepared.options.dtype, threads=prepared.options.threads
+    )

@@ -1,0 +1,80 @@
+"""Planted truth beside measured value: what the lab knows about its canaries and what was found."""
+
+from collections.abc import Callable
+
+import polars as pl
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from memprobe.report.console import plain_table, short
+
+_MAX_STEPS = 6
+
+
+def truth_view(truth: pl.DataFrame, recall: pl.DataFrame, extraction: pl.DataFrame) -> RenderableType:
+    """Return two tables with one row per planted exposure count and one column per checkpoint.
+
+    The first holds how often a canary of the row had been trained on by then (mean), and the share of
+    canaries recalled whole; the second the mean ln p of the code in nats.
+
+    Args:
+        truth: One row per exposure: `item_id, step` (null: never), as the lab writes it.
+        recall: Item-level recall, with `exposures`.
+        extraction: Item-level extraction, of which the scheme `full` is used.
+    """
+    canaries = recall.filter(pl.col("exposures").is_not_null()).select(
+        "item_id", "exposures", "step", "exact"
+    )
+    logp = extraction.filter(pl.col("scheme") == "full").select("item_id", "step", "logp_nats")
+    trained = truth.filter(pl.col("step").is_not_null()).select("item_id", trained_at="step")
+    joined = canaries.join(logp, on=["item_id", "step"])
+    steps = _spread(sorted(joined["step"].unique().to_list()))
+
+    def seen_and_recalled(rows: pl.DataFrame, step: int) -> str:
+        seen = trained.filter(pl.col("trained_at") <= step).join(rows, on="item_id", how="semi").height
+        return (
+            f"{seen / rows.height:.0f} → {short(rows.select(pl.col('exact').cast(pl.Float64).mean()).item())}"
+        )
+
+    def mean_logp(rows: pl.DataFrame, _: int) -> str:
+        return f"{rows.select(pl.col('logp_nats').mean()).item():.1f}"
+
+    n = canaries.filter(pl.col("exposures") == 0)["item_id"].n_unique()
+    return Group(
+        Text(""),
+        _table(
+            f"Planted: times a code was trained on so far → measured: share recalled (of {n})",
+            joined,
+            steps,
+            seen_and_recalled,
+        ),
+        Text(""),
+        _table(
+            "Measured: mean ln p of the code, nats (a guess among 100,000 codes: -11.5)",
+            joined,
+            steps,
+            mean_logp,
+        ),
+    )
+
+
+def _table(
+    title: str, joined: pl.DataFrame, steps: list[int], cell: Callable[[pl.DataFrame, int], str]
+) -> Table:
+    table = plain_table(title)
+    table.add_column("planted", justify="right", no_wrap=True)
+    for step in steps:
+        table.add_column(f"step {step}", justify="right", no_wrap=True)
+    for exposures in sorted(joined["exposures"].unique().to_list()):
+        rows = joined.filter(pl.col("exposures") == exposures)
+        table.add_row(str(exposures), *(cell(rows.filter(pl.col("step") == step), step) for step in steps))
+    return table
+
+
+def _spread(steps: list[int]) -> list[int]:
+    """Return at most six steps, first and last among them, evenly apart."""
+    if len(steps) <= _MAX_STEPS:
+        return steps
+    last = len(steps) - 1
+    return [steps[round(i * last / (_MAX_STEPS - 1))] for i in range(_MAX_STEPS)]
