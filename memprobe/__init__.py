@@ -3,7 +3,9 @@
 The public names are resolved on first use, so `import memprobe` costs nothing that is not asked for.
 """
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0.dev0"
@@ -39,3 +41,14 @@ def __getattr__(name: str) -> object:
 def __dir__() -> list[str]:
     """List the public names, imported or not."""
     return sorted({*globals(), *__all__})
+
+
+class _Package(ModuleType):
+    """Keeps `run` and `probes` the functions: importing the modules of those names would hide them."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _PUBLIC and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -138,8 +138,12 @@ def identity(manifest: Mapping[str, Any]) -> dict[str, str]:
         "include_text": str(manifest["include_text"]).lower(),
     }
     for each in manifest["checkpoints"]:
-        flat[f"checkpoint {each['model']}@{each['revision']} (step {each['step']})"] = each["context"]
+        flat[_checkpoint_name(each)] = each["context"]
     return flat
+
+
+def _checkpoint_name(each: Mapping[str, Any]) -> str:
+    return f"checkpoint {each['model']}@{each['revision']} (step {each['step']})"
 
 
 def refuse_other_question(old: Mapping[str, Any], new: Mapping[str, Any], where: str) -> None:
@@ -150,10 +154,12 @@ def refuse_other_question(old: Mapping[str, Any], new: Mapping[str, Any], where:
             run already holds differ; the message lists every difference.
     """
     was, now = identity(old), identity(new)
+    # A checkpoint that could not be scored has no number in the run, so it may be mended.
+    failed = {_checkpoint_name(each) for each in old.get("failures", ())}
     problems = [
         Problem(_difference(name, was.get(name), now.get(name)), where)
         for name in dict.fromkeys([*was, *now])
-        if was.get(name) != now.get(name)
+        if was.get(name) != now.get(name) and not (name in failed and name in now)
     ]
     held, asked = _by_probe(old), _by_probe(new)
     problems += [

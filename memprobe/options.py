@@ -105,10 +105,16 @@ def _convert_table(value: object, hint: Any) -> Any:  # noqa: ANN401
             raise ValueError(
                 f"has the unknown key `{name}`{near_miss(name, hints)}; allowed: {', '.join(hints)}"
             )
+    given = {}
+    for name, each in value.items():
+        try:
+            given[name] = convert(each, hints[name])
+        except ValueError as error:
+            raise ValueError(f"holds a table in which `{name}` {error}") from error
     try:
-        return hint(**{name: convert(each, hints[name]) for name, each in value.items()})
+        return hint(**given)
     except ValueError as error:
-        raise ValueError(f"holds {error}" if str(error).split()[0] in hints else str(error)) from error
+        raise ValueError(f"holds a table in which {error}") from error
 
 
 def _shown(value: object) -> str:

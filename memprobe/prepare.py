@@ -72,8 +72,13 @@ class Prepared:
         return config_digest(checkpoint)
 
 
-def prepare(question: Question, notes: Notes) -> Prepared:
+def prepare(question: Question, notes: Notes, *, fresh: bool = False) -> Prepared:
     """Read, check and plan everything, without loading a model.
+
+    Args:
+        question: What is asked.
+        notes: Hears what is no error.
+        fresh: What the run directory holds will be removed, so it need not fit.
 
     Raises:
         InputError: The items, the checkpoints or the run directory do not fit the question.
@@ -86,9 +91,13 @@ def prepare(question: Question, notes: Notes) -> Prepared:
     items = read_items(options.data, limit=options.limit, on_bad=options.on_bad_item, offline=options.offline)
     sequences = read_sequences(options, items, notes)
     first = sequences[0].checkpoints[0]
-    device = resolve_device(options.device)
+    largest = max(each.n_bytes for sequence in sequences for each in sequence.checkpoints)
+    device = resolve_device(options.device, n_bytes=largest)
     stored = read_limits(first, trust_remote_code=options.trust_remote_code).stored_dtype
-    old = RunStore(question.out).read_manifest()
+    store = RunStore(question.out)
+    if fresh:
+        store.check_emptiable()
+    old = None if fresh else store.read_manifest()
     options = replace(
         options,
         device=device,

@@ -86,6 +86,11 @@ class Run:
         return self.table("summary")
 
     @property
+    def has_summary(self) -> bool:
+        """Whether the run got as far as its first summary."""
+        return "summary" in RunStore(self.path).table_names()
+
+    @property
     def failures(self) -> list[dict[str, Any]]:
         """Checkpoints that could not be scored, with their errors."""
         return list(self.manifest.get("failures", []))
@@ -151,10 +156,12 @@ def _listed(value: object) -> tuple[str, ...]:
 def answer_question(question: Question, *, fresh: bool, listener: Listener) -> Run:
     """Prepare, score, measure and summarise one question."""
     store = RunStore(question.out, private=question.options.include_text)
+    started = time.perf_counter()
+    # A question that cannot be asked must not cost the run that is there.
+    prepared = prepare(question, listener, fresh=fresh)
     if fresh:
         store.empty()
-    started = time.perf_counter()
-    prepared = prepare(question, listener)
+    before = store.read_manifest() or {}
     store.create()
     with store.lock():
         store.write_json("manifest.json", prepared.manifest)
@@ -175,7 +182,9 @@ def answer_question(question: Question, *, fresh: bool, listener: Listener) -> R
             for each in report.failures
         ]
         store.write_lines("errors.jsonl", failures)
-        store.write_json("manifest.json", _finished(prepared, report, checks, failures, started))
+        finished = _finished(prepared, report, checks, failures)
+        _add_timings(finished, before, report, time.perf_counter() - started)
+        store.write_json("manifest.json", finished)
     return Run(question.out)
 
 
@@ -297,17 +306,12 @@ def _skipped(prepared: Prepared) -> list[dict[str, Any]]:
 
 
 def _finished(
-    prepared: Prepared,
-    report: "ScoringReport",
-    checks: dict[str, int],
-    failures: list[dict[str, Any]],
-    started: float,
+    prepared: Prepared, report: "ScoringReport", checks: dict[str, int], failures: list[dict[str, Any]]
 ) -> dict[str, Any]:
     return {
         **prepared.manifest,
         "state": "incomplete" if failures else "done",
         "flags": asdict(prepared.options),
-        "paths": sorted(report.paths),
         "batch_tokens_at_end": report.batch_tokens,
         "checks": checks,
         "failures": failures,
@@ -328,9 +332,19 @@ def _finished(
             }
             for entry in prepared.suite.entries
         },
-        "timings": {
-            "load_s": round(report.load_s, 3),
-            "score_s": round(report.score_s, 3),
-            "total_s": round(time.perf_counter() - started, 3),
-        },
     }
+
+
+def _add_timings(
+    manifest: dict[str, Any], before: Mapping[str, Any], report: "ScoringReport", total_s: float
+) -> None:
+    """Add this process's seconds and paths to those of the processes before it."""
+    spent = {
+        "load_s": report.load_s,
+        "first_load_s": report.first_load_s,
+        "score_s": report.score_s,
+        "total_s": total_s,
+    }
+    was = before.get("timings", {})
+    manifest["timings"] = {name: round(was.get(name, 0.0) + value, 3) for name, value in spent.items()}
+    manifest["paths"] = sorted(report.paths | set(before.get("paths", ())))

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from memprobe.probes.base import Metric, SummaryKind
+from memprobe.probes.base import Metric, Probe, SummaryKind
 from memprobe.stats.bootstrap import bootstrap_mean
 from memprobe.stats.intervals import Interval, wilson
 from memprobe.stats.ranking import auc, paired_auc
@@ -84,6 +84,7 @@ def summarise(
         prefix: Goes in front of every condition: what tells this entry from others of its probe.
     """
     rows: list[dict[str, Any]] = []
+    common = {"version": entry.probe.version, "signature": signature(entry, context.scoring)}
     about = items.select("item_id", "group", "exposures", cluster=_clusters())
     for metric in entry.probe.metrics:
         frame = values[metric.name]
@@ -93,7 +94,7 @@ def summarise(
             frame = _change(frame, first[metric.name])
         blocks = _blocks(frame.join(about, on="item_id"), prefix)
         ordered = sorted(blocks.iter_rows(named=True), key=_natural)
-        rows += [_row(metric, entry, block, context) for block in ordered]
+        rows += [_row(metric, entry.probe, block, context) | common for block in ordered]
     return SUMMARY.conform(pl.DataFrame(rows, schema=SUMMARY.empty().schema, orient="row"))
 
 
@@ -150,18 +151,18 @@ def _blocks(frame: pl.DataFrame, prefix: str | None) -> pl.DataFrame:
     )
 
 
-def _row(metric: Metric, entry: Entry, block: dict[str, Any], context: Context) -> dict[str, Any]:
+def _row(metric: Metric, probe: Probe, block: dict[str, Any], context: Context) -> dict[str, Any]:
     values = np.asarray(block["value"], dtype=np.float64)
     numbers = {name: number for number, name in enumerate(sorted(set(block["cluster"])))}
     clusters = np.array([numbers[name] for name in block["cluster"]], dtype=np.int64)
     others = np.asarray(block.get("other", ()), dtype=np.float64)
-    rng = _rng(context.seed, entry.probe.name, metric.name, block["group"], block["condition"])
-    estimate, interval = _estimate(metric.summary, values, others, clusters, rng)
+    seed = (str(context.seed), probe.name, metric.name, str(block["group"]), str(block["condition"]))
+    estimate, interval = _estimate(metric.summary, values, others, clusters, seed)
     return {
         "model": context.model,
         "revision": context.revision,
         "step": context.step,
-        "probe": entry.probe.name,
+        "probe": probe.name,
         "metric": metric.name,
         "group": block["group"],
         "condition": block["condition"],
@@ -174,8 +175,6 @@ def _row(metric: Metric, entry: Entry, block: dict[str, Any], context: Context) 
         "n_clusters": len(numbers),
         "n_missing": block["n_missing"],
         "unit": metric.unit,
-        "version": entry.probe.version,
-        "signature": signature(entry, context.scoring),
     }
 
 
@@ -184,7 +183,7 @@ def _estimate(
     values: NDArray[np.float64],
     others: NDArray[np.float64],
     clusters: NDArray[np.int64],
-    rng: np.random.Generator,
+    seed: tuple[str, ...],
 ) -> tuple[float | None, Interval | None]:
     """Return estimate and interval.
 
@@ -209,12 +208,12 @@ def _estimate(
         return estimate, replace(stand_in, method="wilson-clusters")
     if n_clusters < 2:
         return estimate, None
-    return estimate, bootstrap_mean(values, rng=rng, clusters=together, level=LEVEL)
+    return estimate, bootstrap_mean(values, rng=_rng(seed), clusters=together, level=LEVEL)
 
 
-def _rng(seed: int, probe: str, metric: str, group: str | None, condition: str | None) -> np.random.Generator:
-    words = "\x1f".join([str(seed), probe, metric, str(group), str(condition)])
-    return np.random.default_rng(int.from_bytes(hashlib.sha256(words.encode()).digest()[:8], "big"))
+def _rng(seed: tuple[str, ...]) -> np.random.Generator:
+    digest = hashlib.sha256("\x1f".join(seed).encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:8], "big"))
 
 
 def condition_prefixes(entries: tuple[Entry, ...]) -> list[str | None]:

@@ -1,5 +1,6 @@
 """The application: its commands, and the one place where exceptions become exit codes."""
 
+import errno
 import os
 import signal
 import sys
@@ -12,9 +13,16 @@ from typer.core import TyperGroup
 
 from memprobe import __version__
 from memprobe.cli import console, inspect, lab, results, run
-from memprobe.errors import MemprobeError
+from memprobe.errors import IncompleteRunError, InputError, MemprobeError, Problem
 
 INTERNAL, INTERRUPTED, TERMINATED = 70, 130, 143
+
+# What the machine refuses, with the exit code: it is no bug of ours.
+_REFUSED = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), InputError.exit_code),
+    **dict.fromkeys((errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG), InputError.exit_code),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), IncompleteRunError.exit_code),
+}
 
 
 class Terminated(BaseException):
@@ -27,6 +35,23 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG00
 
 class Commands(TyperGroup):
     """The group of all commands; turns what they raise into messages and exit codes."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        """Run the command line; a reader who leaves early, as `head` does, is no failure."""
+        try:
+            try:
+                return super().main(*args, **kwargs)
+            finally:
+                sys.stdout.flush()
+        except BrokenPipeError as error:
+            _forget_stdout()
+            # What had been raised before the last flush says more than the closed pipe.
+            raise SystemExit(_code(error.__context__)) from None
+        except SystemExit as error:
+            if not isinstance(error.__context__, BrokenPipeError):
+                raise
+            _forget_stdout()
+            raise SystemExit(0) from None
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401
         """Run a command.
@@ -47,21 +72,36 @@ class Commands(TyperGroup):
         except Terminated as error:
             console.say("terminated: finished work is kept, the same command goes on from here")
             raise typer.Exit(TERMINATED) from error
-        except BrokenPipeError as error:
-            # Whoever read our output has gone, as `head` does: there is nobody left to tell.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(0) from error
-        except (typer.Exit, typer.Abort, typer.TyperException):
+        except (typer.Exit, typer.Abort, typer.TyperException, BrokenPipeError):
             raise
         except Exception as error:
-            console.say(f"internal error: {type(error).__name__}: {error}")
-            console.say(
-                "this is a bug in memprobe; please report it with the output of the same command and -v"
-            )
-            _trace()
-            raise typer.Exit(INTERNAL) from error
+            raise typer.Exit(_unexpected(error)) from error
         finally:
             signal.signal(signal.SIGTERM, before)
+
+
+def _unexpected(error: Exception) -> int:
+    """Say what no class of ours covers; returns the exit code."""
+    if isinstance(error, OSError) and error.errno in _REFUSED:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        fix = "make room; the same command goes on from here" if full else "name another place"
+        console.show_problems([Problem(f"the system says: {error.strerror}", str(error.filename or ""), fix)])
+        code = _REFUSED[error.errno]
+    else:
+        console.say(f"internal error: {type(error).__name__}: {error}")
+        console.say("this is a bug in memprobe; please report it with the output of the same command and -v")
+        code = INTERNAL
+    _trace()
+    return code
+
+
+def _code(error: BaseException | None) -> int:
+    return error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 0
+
+
+def _forget_stdout() -> None:
+    """Let what is still buffered go nowhere, so that the interpreter's last flush does not complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _trace() -> None:

@@ -17,8 +17,9 @@ probes = typer.Typer(help="The probes and suites that ship.", no_args_is_help=Tr
 
 
 @probes.command("ls")
-def ls(json: options.Json = False) -> None:
+def ls(quiet: options.Quiet = False, verbose: options.Verbose = False, json: options.Json = False) -> None:
     """List probes and suites."""
+    options.begin(quiet, verbose)
     from memprobe.probes.base import discover
     from memprobe.suite import load_suite, shipped_suites
 
@@ -39,6 +40,7 @@ def ls(json: options.Json = False) -> None:
     for probe in discover().values():
         table.add_row(probe.name, str(probe.version), probe.title, probe.source)
     console.show(table)
+    console.show("")
     table = plain_table("Suites")
     for column in ("name", "what it measures", "probes", "source"):
         table.add_column(column)
@@ -51,9 +53,12 @@ def ls(json: options.Json = False) -> None:
 @probes.command("describe")
 def describe(
     name: Annotated[str, typer.Argument(help="A probe or a suite.", metavar="NAME")],
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
     json: options.Json = False,
 ) -> None:
     """Say what a probe measures: formula, inputs, options, columns, source."""
+    options.begin(quiet, verbose)
     from memprobe.probes.base import discover
     from memprobe.suite import load_suite, shipped_suites
 
@@ -116,7 +121,7 @@ def _show_probe(probe: "Probe") -> None:
         console.show(line)
     options_table = _table("Options", "option", "default")
     for key, value in about["options"].items():
-        options_table.add_row(key, "left out" if value is None else str(value))
+        options_table.add_row(key, "left out" if value is None else _toml(value))
     metrics = _table("Metrics", "metric", "unit", "more means")
     for metric in about["metrics"]:
         metrics.add_row(metric["name"], metric["unit"], metric["more_means"])
@@ -126,6 +131,18 @@ def _show_probe(probe: "Probe") -> None:
     for table in (options_table, metrics, columns) if about["options"] else (metrics, columns):
         console.show("")
         console.show(table)
+
+
+def _toml(value: object) -> str:
+    """Return a value as a suite or `--set` takes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return f"[{', '.join(_toml(each) for each in value)}]"
+    if isinstance(value, dict):
+        inner = ", ".join(f"{key} = {_toml(each)}" for key, each in value.items())
+        return f"{{ {inner} }}"
+    return f'"{value}"' if isinstance(value, str) else str(value)
 
 
 def _table(title: str, *columns: str) -> "Table":

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from memprobe.cli import console, options
+from memprobe.errors import InputError
 
 if TYPE_CHECKING:
     from memprobe.lab import LabProgress, LabResult
@@ -14,13 +15,15 @@ lab = typer.Typer(help="Controlled checkpoint sequences with planted memories.",
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", "-o", help="The run directory.", metavar="DIR")] = Path(
+    out: Annotated[Path, options.option("--out", "-o", help="The run directory.", metavar="DIR")] = Path(
         "reports/demo"
     ),
     preset: Annotated[
-        Literal["quick", "full"], typer.Option("--preset", help="How much to train.")
+        Literal["quick", "full"], options.option("--preset", help="How much to train.")
     ] = "quick",
-    seed: Annotated[int, typer.Option("--seed", help="Of corpus, training and intervals.", metavar="N")] = 0,
+    seed: Annotated[
+        int, options.option("--seed", help="Of corpus, training and intervals.", metavar="N")
+    ] = 0,
     threads: options.Threads = None,
     resume: options.Resume = None,
     quiet: options.Quiet = False,
@@ -29,14 +32,15 @@ def demo(
 ) -> None:
     """Train a small checkpoint sequence with planted memories, audit it, compare with the truth."""
     options.begin(quiet, verbose)
+    if seed < 0:
+        raise InputError(f"--seed is {seed}, not 0 or more")
     from memprobe.cli.run import show_run
     from memprobe.lab import train_demo
     from memprobe.question import ask
     from memprobe.run import answer_question
-    from memprobe.tables.store import RunStore
 
     if resume is False:
-        RunStore(out).empty()
+        _start_over(out)
     with _Training("training a small model with planted memories") as listen:
         trained = train_demo(out / "lab", preset=preset, seed=seed, threads=threads, progress=listen.hear)
     given = {"model": (str(trained.main),), "data": (str(trained.items),), "seed": seed, "threads": threads}
@@ -51,27 +55,45 @@ def demo(
         console.show(
             truth_view(pl.read_parquet(trained.truth), answered.table("recall"), answered.table("extraction"))
         )
-        console.show(f"\nNext, with your own model and items:\n  {_next(trained)}")
+        console.show(
+            f"\nNext, with your own model and items (written like {trained.items}):\n"
+            "  memprobe run quickstart -m MODEL -d ITEMS.jsonl"
+        )
+
+
+def _start_over(out: Path) -> None:
+    """Remove the demo's run and lab, as far as they are there, and nothing else."""
+    import shutil
+
+    from memprobe.lab import open_lab
+    from memprobe.tables.store import RunStore
+
+    lab_folder = out / "lab"
+    if out.is_dir() and any(each != lab_folder for each in out.iterdir()):
+        RunStore(out).empty()
+    if open_lab(lab_folder) is not None:
+        shutil.rmtree(lab_folder)
 
 
 @lab.command("train")
 def train(
-    text: Annotated[list[Path], typer.Option("--text", help="A text file. Repeatable.", metavar="FILE")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Where the lab goes.", metavar="DIR")],
+    text: Annotated[list[Path], options.option("--text", help="A text file. Repeatable.", metavar="FILE")],
+    out: Annotated[Path, options.option("--out", "-o", help="Where the lab goes.", metavar="DIR")],
     canaries: Annotated[
-        Path | None, typer.Option("--canaries", help="JSONL with prefix, suffix, exposures.", metavar="FILE")
+        Path | None,
+        options.option("--canaries", help="JSONL with prefix, suffix, exposures.", metavar="FILE"),
     ] = None,
     leave_out: Annotated[
-        int, typer.Option("--leave-out", help="Also train a twin that never sees N items.", metavar="N")
+        int, options.option("--leave-out", help="Also train a twin that never sees N items.", metavar="N")
     ] = 0,
-    updates: Annotated[int, typer.Option("--updates", help="Optimizer updates.", metavar="N")] = 560,
-    checkpoints: Annotated[int, typer.Option("--checkpoints", help="Besides step 0.", metavar="N")] = 8,
-    hidden: Annotated[int, typer.Option("--hidden", help="Width of the model.", metavar="N")] = 256,
-    layers: Annotated[int, typer.Option("--layers", help="Layers of the model.", metavar="N")] = 4,
+    updates: Annotated[int, options.option("--updates", help="Optimizer updates.", metavar="N")] = 560,
+    checkpoints: Annotated[int, options.option("--checkpoints", help="Besides step 0.", metavar="N")] = 8,
+    hidden: Annotated[int, options.option("--hidden", help="Width of the model.", metavar="N")] = 256,
+    layers: Annotated[int, options.option("--layers", help="Layers of the model.", metavar="N")] = 4,
     context: Annotated[
-        int, typer.Option("--context", help="Tokens of a training window.", metavar="N")
+        int, options.option("--context", help="Tokens of a training window.", metavar="N")
     ] = 128,
-    seed: Annotated[int, typer.Option("--seed", help="Of weights and order.", metavar="N")] = 0,
+    seed: Annotated[int, options.option("--seed", help="Of weights and order.", metavar="N")] = 0,
     threads: options.Threads = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,

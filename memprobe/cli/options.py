@@ -9,7 +9,8 @@ from memprobe.cli import console
 from memprobe.errors import InputError
 
 
-def _option(*names: str, help: str, panel: str | None = None, **more: Any) -> Any:  # noqa: ANN401
+def option(*names: str, help: str, panel: str | None = None, **more: Any) -> Any:  # noqa: ANN401
+    """Return an option that can also be given as a `MEMPROBE_*` variable."""
     long = next(name for name in names if name.startswith("--")).split("/")[0]
     variable = "MEMPROBE_" + long.removeprefix("--").replace("-", "_").upper()
     return typer.Option(*names, help=help, envvar=variable, show_envvar=False, rich_help_panel=panel, **more)
@@ -19,7 +20,7 @@ _WHAT, _HOW, _SAFE, _SHOWN = "What is measured", "Where and how fast", "Safety",
 
 Model = Annotated[
     list[str] | None,
-    _option(
+    option(
         "--model",
         "-m",
         help="Model: a folder, or org/name@step{0,1000}. Repeatable.",
@@ -29,7 +30,7 @@ Model = Annotated[
 ]
 Data = Annotated[
     list[str] | None,
-    _option(
+    option(
         "--data",
         "-d",
         help="Item file (jsonl, json, csv, parquet, txt, hf:NAME:SPLIT). Repeatable.",
@@ -39,11 +40,11 @@ Data = Annotated[
 ]
 ProbeNames = Annotated[
     list[str] | None,
-    _option("--probe", "-p", help="Only this probe. Repeatable.", metavar="NAME", panel=_WHAT),
+    option("--probe", "-p", help="Only this probe. Repeatable.", metavar="NAME", panel=_WHAT),
 ]
 Settings = Annotated[
     list[str] | None,
-    _option(
+    option(
         "--set",
         help="A probe's setting, like recall.suffix_tokens=20. Repeatable.",
         metavar="PROBE.KEY=VALUE",
@@ -52,19 +53,19 @@ Settings = Annotated[
 ]
 Steps = Annotated[
     str | None,
-    _option("--steps", help="Which checkpoints, like 0,1000..143000:1000.", metavar="STEPS", panel=_WHAT),
+    option("--steps", help="Which checkpoints, like 0,1000..143000:1000.", metavar="STEPS", panel=_WHAT),
 ]
 Tokenizer = Annotated[
     str | None,
-    _option("--tokenizer", help="Use this tokenizer for all checkpoints.", metavar="SPEC", panel=_WHAT),
+    option("--tokenizer", help="Use this tokenizer for all checkpoints.", metavar="SPEC", panel=_WHAT),
 ]
 Limit = Annotated[
     int | None,
-    _option("--limit", "-L", help="The first N items of all files together.", metavar="N", panel=_WHAT),
+    option("--limit", "-L", help="The first N items of all files together.", metavar="N", panel=_WHAT),
 ]
 Bos = Annotated[
     Literal["default", "none", "forced"] | None,
-    _option(
+    option(
         "--bos",
         help="What stands in front of a text: what the tokenizer puts there, nothing, or BOS.",
         panel=_WHAT,
@@ -72,43 +73,43 @@ Bos = Annotated[
 ]
 OnBadItem = Annotated[
     Literal["error", "skip"] | None,
-    _option("--on-bad-item", help="Stop at a bad item, or leave it out and count it.", panel=_WHAT),
+    option("--on-bad-item", help="Stop at a bad item, or leave it out and count it.", panel=_WHAT),
 ]
-Seed = Annotated[int | None, _option("--seed", help="Of every random draw.", metavar="N", panel=_WHAT)]
-Out = Annotated[Path | None, _option("--out", "-o", help="The run directory.", metavar="PATH", panel=_SHOWN)]
+Seed = Annotated[int | None, option("--seed", help="Of every random draw.", metavar="N", panel=_WHAT)]
+Out = Annotated[Path | None, option("--out", "-o", help="The run directory.", metavar="PATH", panel=_SHOWN)]
 Device = Annotated[
-    str | None, _option("--device", help="auto, cpu, cuda:N or mps.", metavar="DEVICE", panel=_HOW)
+    str | None, option("--device", help="auto, cpu, cuda:N or mps.", metavar="DEVICE", panel=_HOW)
 ]
 DType = Annotated[
     Literal["auto", "float32", "bfloat16", "float16"] | None,
-    _option("--dtype", help="auto: float32 on a CPU, the stored dtype elsewhere.", panel=_HOW),
+    option("--dtype", help="auto: float32 on a CPU, the stored dtype elsewhere.", panel=_HOW),
 ]
 BatchTokens = Annotated[
-    str | None, _option("--batch-tokens", help="Tokens of one batch, or auto.", metavar="N|auto", panel=_HOW)
+    str | None, option("--batch-tokens", help="Tokens of one batch, or auto.", metavar="N|auto", panel=_HOW)
 ]
-Threads = Annotated[int | None, _option("--threads", help="CPU threads.", metavar="N", panel=_HOW)]
+Threads = Annotated[int | None, option("--threads", help="CPU threads.", metavar="N", panel=_HOW)]
 Resume = Annotated[
     bool | None,
-    _option("--resume/--fresh", help="Go on where a run stopped, or empty its directory first.", panel=_HOW),
+    option("--resume/--fresh", help="Go on where a run stopped, or empty its directory first.", panel=_HOW),
 ]
-Offline = Annotated[bool | None, _option("--offline/--no-offline", help="Refuse the network.", panel=_SAFE)]
+Offline = Annotated[bool | None, option("--offline/--no-offline", help="Refuse the network.", panel=_SAFE)]
 RemoteCode = Annotated[
     bool | None,
-    _option(
+    option(
         "--trust-remote-code/--no-trust-remote-code", help="Run code that comes with a model.", panel=_SAFE
     ),
 ]
 Pickle = Annotated[
     bool | None,
-    _option("--allow-pickle/--no-allow-pickle", help="Read weights that are not safetensors.", panel=_SAFE),
+    option("--allow-pickle/--no-allow-pickle", help="Read weights that are not safetensors.", panel=_SAFE),
 ]
 IncludeText = Annotated[
     bool | None,
-    _option("--include-text/--no-include-text", help="Let text and token ids into tables.", panel=_SAFE),
+    option("--include-text/--no-include-text", help="Let text and token ids into tables.", panel=_SAFE),
 ]
-Quiet = Annotated[bool, _option("--quiet", "-q", help="Only errors on stderr.", panel=_SHOWN)]
-Verbose = Annotated[bool, _option("--verbose", "-v", help="More, and tracebacks of errors.", panel=_SHOWN)]
-Json = Annotated[bool, _option("--json", help="JSON, and nothing else, on stdout.", panel=_SHOWN)]
+Quiet = Annotated[bool, option("--quiet", "-q", help="Only errors on stderr.", panel=_SHOWN)]
+Verbose = Annotated[bool, option("--verbose", "-v", help="More, and tracebacks of errors.", panel=_SHOWN)]
+Json = Annotated[bool, option("--json", help="JSON, and nothing else, on stdout.", panel=_SHOWN)]
 
 
 def batch_tokens(text: str | None) -> int | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from memprobe.cli import console, options
-from memprobe.errors import InputError
+from memprobe.errors import InputError, InvalidRunError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -20,7 +20,7 @@ RunPath = Annotated[Path, typer.Argument(help="A run directory.", metavar="RUN")
 
 def summary(
     run: RunPath,
-    everything: Annotated[bool, typer.Option("--all", help="All conditions.")] = False,
+    everything: Annotated[bool, options.option("--all", help="All conditions.")] = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
     json: options.Json = False,
@@ -32,6 +32,10 @@ def summary(
     opened = open_run(run)
     if opened.manifest["state"] == "scoring":
         console.note("note: the run is not finished; `memprobe run` with the same command goes on")
+        if not opened.has_summary:
+            raise InvalidRunError(
+                "nothing has been measured yet", where=str(run), fix="run the same command again to go on"
+            )
     if json:
         console.show_json(summary_json(opened))
         return
@@ -59,10 +63,10 @@ def _finite(row: dict[str, Any]) -> dict[str, Any]:
 
 def export(
     run: RunPath,
-    to: Annotated[Literal["csv", "parquet", "json", "markdown"], typer.Option("--to", help="The format.")],
-    table: Annotated[str, typer.Option("--table", help="Which table.", metavar="NAME")] = "summary",
+    to: Annotated[Literal["csv", "parquet", "json", "markdown"], options.option("--to", help="The format.")],
+    table: Annotated[str, options.option("--table", help="Which table.", metavar="NAME")] = "summary",
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="A file; else stdout.", metavar="FILE")
+        Path | None, options.option("--out", "-o", help="A file; else stdout.", metavar="FILE")
     ] = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -78,6 +82,8 @@ def export(
         sys.stdout.buffer.write(_bytes(frame, to))
         sys.stdout.flush()
         return
+    if out.is_dir():
+        raise InputError("the file to write is a folder", where=str(out), fix="name a file in it")
     if not out.parent.is_dir():
         raise InputError("the folder to write to does not exist", where=str(out.parent))
     out.write_bytes(_bytes(frame, to))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def run(
     suite: Annotated[
-        str | None, typer.Argument(help="A suite that ships, or a path ending in .toml.", metavar="[SUITE]")
+        str | None, typer.Argument(help="A suite that ships, or a path ending in .toml.", metavar="SUITE")
     ] = None,
     model: options.Model = None,
     data: options.Data = None,
@@ -36,7 +36,7 @@ def run(
     allow_pickle: options.Pickle = None,
     include_text: options.IncludeText = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show checkpoints, units, bytes and time; score nothing.")
+        bool, options.option("--dry-run", help="Show checkpoints, units, bytes and time; score nothing.")
     ] = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,

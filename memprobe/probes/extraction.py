@@ -56,6 +56,10 @@ class Settings:
             raise ValueError(f"n is {list(self.n)}, not one or more numbers of 1 or more")
         if not self.p or not all(0 < p < 1 for p in self.p):
             raise ValueError(f"p is {list(self.p)}, not one or more numbers between 0 and 1")
+        # Given twice, every item would count twice in the rate.
+        for name, values in (("n", self.n), ("p", [column_of(p) for p in self.p])):
+            if len(set(values)) < len(values):
+                raise ValueError(f"{name} holds one number twice")
 
 
 def samples_needed(logp_nats: NDArray[np.float64], p: float) -> NDArray[np.float64]:
@@ -126,7 +130,7 @@ def _one_scheme(spans: pl.DataFrame, scheme: Scheme, ps: tuple[float, ...]) -> p
 
 def column_of(p: float) -> str:
     """Return the name of the column that holds the samples needed for `p`."""
-    return f"n_at_p{p:g}"
+    return f"n_at_p{p:.15g}"
 
 
 def _rate(table: pl.DataFrame, settings: Settings) -> pl.DataFrame:
@@ -135,7 +139,7 @@ def _rate(table: pl.DataFrame, settings: Settings) -> pl.DataFrame:
         [
             table.select(
                 "item_id",
-                condition=pl.format("scheme={};n={};p={}", "scheme", pl.lit(n), pl.lit(f"{p:g}")),
+                condition=pl.format("scheme={};n={};p={}", "scheme", pl.lit(n), pl.lit(f"{p:.15g}")),
                 value=(pl.col(column_of(p)) <= n).cast(pl.Float64),
             )
             for n in settings.n

@@ -225,7 +225,7 @@ def sparkline(values: Sequence[float | None]) -> str:
         if value is None or not math.isfinite(value)
         else _BARS[int((value - low) / span * (len(_BARS) - 1) + 0.5)]
         if span
-        else _BARS[0]
+        else _BARS[3]
         for value in values
     )
 

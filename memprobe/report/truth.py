@@ -44,14 +44,14 @@ def truth_view(truth: pl.DataFrame, recall: pl.DataFrame, extraction: pl.DataFra
     return Group(
         Text(""),
         _table(
-            f"Planted: times a code was trained on so far → measured: share recalled (of {n})",
+            f"Planted: times trained on so far → measured: share recalled (of {n})",
             joined,
             steps,
             seen_and_recalled,
         ),
         Text(""),
         _table(
-            "Measured: mean ln p of the code, nats (a guess among 100,000 codes: -11.5)",
+            "Measured: mean ln p of the code, nats (a blind guess: -11.5)",
             joined,
             steps,
             mean_logp,

@@ -103,6 +103,7 @@ class ScoringReport:
     Attributes:
         failures: Checkpoints that could not be scored.
         load_s: Seconds spent waiting for weights.
+        first_load_s: Those of the first checkpoint, which nothing can overlap.
         score_s: Seconds spent scoring.
         paths: `fast` or `own`, for each model that was loaded.
         batch_tokens: Tokens of one batch at the end; less than asked after running out of memory.
@@ -110,6 +111,7 @@ class ScoringReport:
 
     failures: list[Failure] = field(default_factory=list)
     load_s: float = 0.0
+    first_load_s: float = 0.0
     score_s: float = 0.0
     paths: set[str] = field(default_factory=set)
     batch_tokens: int = 0
@@ -118,6 +120,7 @@ class ScoringReport:
         """Take up what another pass of the same run did."""
         self.failures += other.failures
         self.load_s += other.load_s
+        self.first_load_s += other.first_load_s
         self.score_s += other.score_s
         self.paths |= other.paths
         self.batch_tokens = other.batch_tokens
@@ -262,14 +265,23 @@ class _Sweep:
         started = time.perf_counter()
         future = self.reading.pop(job.context, None)
         weights = future.result() if future else None
-        same = self.loaded is not None and self.loaded_shape == job.same_shape
-        if not (same and weights is not None and self.loaded and swap_weights(self.loaded, weights)):
+        if not self._swap(job, weights):
             self.loaded = None
             self.loaded = load(job.checkpoint, self.options.load)
             self.loaded_shape = job.same_shape if self._may_swap(job) else ""
-        self.report.load_s += time.perf_counter() - started
+        waited = time.perf_counter() - started
+        self.report.first_load_s = self.report.first_load_s or waited
+        self.report.load_s += waited
+        if self.loaded is None:
+            raise ValueError("no model was loaded")
         self.report.paths.add("fast" if self.loaded.fast else "own")
         return self.loaded
+
+    def _swap(self, job: Job, weights: dict[str, Tensor] | None) -> bool:
+        """Copy weights that were read ahead into the model of the checkpoint before."""
+        if self.loaded is None or weights is None or self.loaded_shape != job.same_shape:
+            return False
+        return swap_weights(self.loaded, weights)
 
     def _may_swap(self, job: Job) -> bool:
         """Whether later checkpoints of this shape may be copied in: checked against this one's files."""

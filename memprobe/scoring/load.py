@@ -5,8 +5,10 @@ where it gives the very bits of the model's own logits. A sequence of checkpoint
 nothing but their weights is loaded once: the next weights are read while the current ones score.
 """
 
+import importlib.util
 import json
 import logging
+import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 from memprobe.checkpoints import Checkpoint
 from memprobe.errors import CheckpointError, InputError, SafetyError
 
+# Weights may take this share of a GPU; activations and logits need the rest.
+_MODEL_SHARE = 0.85
+
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _READABLE_ERRORS = (
     OSError,
@@ -28,6 +33,8 @@ _READABLE_ERRORS = (
     RuntimeError,
     safetensors.SafetensorError,
     json.JSONDecodeError,
+    pickle.UnpicklingError,
+    EOFError,
 )
 
 
@@ -75,6 +82,7 @@ class LoadedModel:
         fast: Whether body and head may be called apart; see `choose_path`.
         vocabulary: Width of its logits.
         scratch: Buffers that are used again, by shape.
+        renamed: Name in the weight files to name in the model, where the loader renames; see `mirrors`.
     """
 
     model: Any
@@ -82,6 +90,7 @@ class LoadedModel:
     fast: bool = False
     vocabulary: int = 0
     scratch: dict[str, Tensor] = field(default_factory=dict)
+    renamed: dict[str, str] = field(default_factory=dict)
 
     @property
     def head(self) -> nn.Module:
@@ -90,14 +99,24 @@ class LoadedModel:
         return head
 
 
-def resolve_device(device: str) -> str:
+def resolve_device(device: str, *, n_bytes: int = 0) -> str:
     """Return the device that `auto` stands for, or check the one that is named.
+
+    Args:
+        device: As the flag gives it.
+        n_bytes: Bytes of the largest model's weights.
+
+    Returns:
+        The device; `auto` where the weights do not fit the first GPU and must be spread.
 
     Raises:
         InputError: The device is unknown or not there.
     """
     if device == "auto":
-        return "cuda:0" if torch.cuda.is_available() else "cpu"
+        if not torch.cuda.is_available():
+            return "cpu"
+        free_bytes, _ = torch.cuda.mem_get_info(0)
+        return "cuda:0" if n_bytes < _MODEL_SHARE * free_bytes else "auto"
     kind = device.split(":", 1)[0]
     there = {
         "cpu": device == "cpu",
@@ -168,6 +187,12 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> LoadedModel:
             fix="convert them to safetensors, or pass --allow-pickle if you trust their source",
         )
     placement: dict[str, object] = {"device_map": "auto"} if options.device == "auto" else {}
+    if placement and importlib.util.find_spec("accelerate") is None:
+        raise InputError(
+            "the model is larger than one device, and accelerate, which spreads it, is not installed",
+            where=str(checkpoint.folder),
+            fix="pip install 'memprobe[multi-gpu]', or pass --device cpu",
+        )
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
             checkpoint.folder,
@@ -253,19 +278,40 @@ def read_weights(checkpoint: Checkpoint) -> dict[str, Tensor] | None:
 
 
 def mirrors(loaded: LoadedModel, weights: dict[str, Tensor]) -> bool:
-    """Whether these files, copied name by name, give exactly the model that was loaded from them.
+    """Whether these files, copied tensor by tensor, give exactly the model that was loaded from them.
 
-    True only where every parameter and buffer that the model saves is in the files or tied to one
-    that is, under the same name and with equal values; then the next checkpoint of the sequence
-    may be copied in, and renamed or converted weights never are. Tensors that the model has no name
-    for, such as buffers of older versions, are passed over as the loader passes over them.
+    True only where every parameter and buffer that the model saves is in the files, or tied to one
+    that is, with equal values. A tensor that the loader renamed is known by its values, if exactly
+    one tensor of the model has them and no other source; `loaded.renamed` keeps what was found. Merged
+    or converted weights never mirror; tensors that became nothing, such as buffers of older
+    versions, are passed over as the loader passes over them.
     """
     state = loaded.model.state_dict()
-    return _fills(state, weights) and all(
-        torch.equal(state[name], tensor.to(device=state[name].device, dtype=state[name].dtype))
-        for name, tensor in weights.items()
-        if name in state
-    )
+    named = weights.keys() & state.keys()
+    if not all(_equal(state[name], weights[name]) for name in named):
+        return False
+    filled = {state[name].data_ptr() for name in named}
+    renamed = {}
+    for name in weights.keys() - named:
+        found = [
+            each
+            for each, ours in state.items()
+            if ours.data_ptr() not in filled and _equal(ours, weights[name])
+        ]
+        if len({state[each].data_ptr() for each in found}) > 1:
+            return False
+        if found:
+            renamed[name] = found[0]
+    loaded.renamed = renamed
+    return _fills(state, _as_named(loaded, weights))
+
+
+def _equal(ours: Tensor, theirs: Tensor) -> bool:
+    return ours.shape == theirs.shape and torch.equal(ours, theirs.to(device=ours.device, dtype=ours.dtype))
+
+
+def _as_named(loaded: LoadedModel, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {loaded.renamed.get(name, name): tensor for name, tensor in weights.items()}
 
 
 def _fills(state: dict[str, Tensor], weights: dict[str, Tensor]) -> bool:
@@ -286,11 +332,12 @@ def swap_weights(loaded: LoadedModel, weights: dict[str, Tensor]) -> bool:
     What is missing in the files would keep the value of the checkpoint before, so it does not fit.
     """
     state = loaded.model.state_dict()
-    fits = _fills(state, weights)
+    named = _as_named(loaded, weights)
+    fits = _fills(state, named)
     if fits:
         with torch.no_grad():
-            for name in weights.keys() & state.keys():
-                state[name].copy_(weights[name])
+            for name in named.keys() & state.keys():
+                state[name].copy_(named[name])
     return fits
 
 

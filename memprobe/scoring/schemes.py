@@ -41,12 +41,18 @@ class Rows(NamedTuple):
 
 
 def scheme_logprob(scheme: Scheme, rows: Rows) -> Tensor:
-    """Return ln of the scheme's probability of the true token, float32, shape (rows,); -inf: not kept."""
+    """Return ln of the scheme's probability of the true token, float32, shape (rows,).
+
+    -inf where the scheme does not keep the token, NaN where the model's own distribution is undefined.
+    """
+    undefined = torch.isnan(rows.logprob)
     if scheme.top_k is not None:
-        return _within_top_k(scheme, rows, scheme.top_k)
-    if scheme.top_p is not None:
-        return _within_nucleus(scheme, rows, scheme.top_p)
-    return _tempered(scheme, rows).logprob
+        logprob = _within_top_k(scheme, rows, scheme.top_k)
+    elif scheme.top_p is not None:
+        logprob = _within_nucleus(scheme, rows, scheme.top_p, undefined)
+    else:
+        logprob = _tempered(scheme, rows).logprob
+    return logprob.masked_fill(undefined, float("nan"))
 
 
 class Tempered(NamedTuple):
@@ -58,7 +64,7 @@ class Tempered(NamedTuple):
 
 
 def log_share(gap: Tensor, p: Tensor) -> Tensor:
-    """Return ln of the probability of a token whose logit lies `gap` (rows, 1) from the largest, shape (rows,).
+    """Return ln of the probability of a token whose logit lies `gap` from the largest, shape (rows,).
 
     The largest probability is 1 / sum exp(z - max z), so its logarithm saves another pass over exp.
     Taking the difference of logits first keeps all digits where the logits themselves are large.
@@ -87,17 +93,16 @@ def _within_top_k(scheme: Scheme, rows: Rows, k: int) -> Tensor:
     return torch.where(rows.place < n_kept, logprob.clamp(max=0), float("-inf")).float()
 
 
-def _within_nucleus(scheme: Scheme, rows: Rows, top_p: float) -> Tensor:
+def _within_nucleus(scheme: Scheme, rows: Rows, top_p: float, undefined: Tensor) -> Tensor:
     z, p, whole = _tempered(scheme, rows)
-    undefined = torch.isnan(whole)
     if undefined.any():
-        # A row with NaN has no nucleus to be found; its answer below stays NaN.
+        # A row with NaN has no nucleus to be found.
         z, p = z.masked_fill(undefined[:, None], 0), p.masked_fill(undefined[:, None], 1 / z.shape[1])
     last = crossing_token(z, p, top_p)
     z_true = rows.z_true.squeeze(1) / scheme.temperature
     kept = (z_true > last.z) | ((z_true == last.z) & (rows.targets <= last.token_id))
     logprob = whole.double() - last.mass.log()
-    return torch.where(kept | undefined, logprob.clamp(max=0), float("-inf")).float()
+    return torch.where(kept, logprob.clamp(max=0), float("-inf")).float()
 
 
 class Crossing(NamedTuple):

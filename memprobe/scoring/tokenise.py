@@ -235,7 +235,7 @@ def _refuse_unlocatable_border(items: pl.DataFrame, tokenizer: Any) -> None:  # 
         return
     file, line = split.select("source_file", "source_line").row(0)
     raise ItemError(
-        f"{split.height} items have a prefix, and this tokenizer does not say which characters its tokens cover",
+        f"{split.height} items have a prefix, and this tokenizer does not say what its tokens cover",
         where=f"{file}, line {line}, column prefix",
         fix="give the items as input_ids or as text, or name a fast tokenizer with --tokenizer",
     )

@@ -59,6 +59,6 @@ def _resampled_means(
     at_once = max(1, _BLOCK // n)
     means = []
     for first in range(0, n_draws, at_once):
-        drawn = rng.integers(0, n, size=(min(at_once, n_draws - first), n))
+        drawn = rng.integers(0, n, size=(min(at_once, n_draws - first), n), dtype=np.int32)
         means.append(sums[drawn].sum(1) / sizes[drawn].sum(1))
     return np.concatenate(means)

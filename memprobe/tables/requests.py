@@ -65,9 +65,9 @@ class Scheme:
         if self.top_k is not None:
             parts.append(f"top{self.top_k}")
         if self.top_p is not None:
-            parts.append(f"nucleus{self.top_p:g}")
+            parts.append(f"nucleus{self.top_p:.15g}")
         name = "-".join(parts) or "full"
-        return name if self.temperature == 1 else f"{name}-t{self.temperature:g}"
+        return name if self.temperature == 1 else f"{name}-t{self.temperature:.15g}"
 
     @property
     def column(self) -> str:

@@ -53,20 +53,26 @@ class RunStore:
         for folder in (self.path, self.units_folder, self.path / "tables"):
             folder.mkdir(parents=True, exist_ok=True)
 
+    def check_emptiable(self) -> None:
+        """Check that the directory is a run's, empty, or not there.
+
+        Raises:
+            InputError: It holds things but no manifest, so it is not ours to empty.
+        """
+        if self.path.is_dir() and any(self.path.iterdir()) and not self.manifest_file.is_file():
+            raise InputError(
+                "--fresh empties only a run directory, and this one holds no manifest.json",
+                where=str(self.path),
+                fix="give another directory with -o, or empty this one yourself",
+            )
+
     def empty(self) -> None:
         """Remove what a run wrote, and nothing else.
 
         Raises:
             InputError: The directory holds things but no manifest, so it is not ours to empty.
         """
-        if not self.path.exists() or not any(self.path.iterdir()):
-            return
-        if not self.manifest_file.is_file():
-            raise InputError(
-                "--fresh empties only a run directory, and this one holds no manifest.json",
-                where=str(self.path),
-                fix="give another directory with -o, or empty this one yourself",
-            )
+        self.check_emptiable()
         for name in ("units", "tables", "figures"):
             shutil.rmtree(self.path / name, ignore_errors=True)
         for name in (
@@ -267,6 +273,8 @@ def _abandoned(file: Path) -> bool:
     except FileNotFoundError:
         return True
     except ValueError:
+        holder = None
+    if not isinstance(holder, dict):
         holder = {}
     if holder.get("host") == socket.gethostname() and "pid" in holder:
         return not _alive(int(holder["pid"]))
@@ -286,14 +294,16 @@ def _alive(pid: int) -> bool:
 
 def _take_over(file: Path) -> bool:
     """Replace an abandoned claim; of several that try, one wins."""
-    grave = file.with_name(f"{file.name}.{socket.gethostname()}.{os.getpid()}.{threading.get_ident()}.old")
-    try:
-        file.rename(grave)
-    except FileNotFoundError:
-        return _create(file)
-    if not _abandoned(grave):
-        # Somebody else took it over between our look and our rename: give it back.
-        grave.rename(file)
+    # The guard makes look and removal one step: else a claim made in between would be removed.
+    guard = file.with_name(f"{file.name}.taken-over")
+    if not _create(guard):
+        if _abandoned(guard):
+            guard.unlink(missing_ok=True)
         return False
-    grave.unlink(missing_ok=True)
-    return _create(file)
+    try:
+        if not _abandoned(file):
+            return False
+        file.unlink(missing_ok=True)
+        return _create(file)
+    finally:
+        guard.unlink(missing_ok=True)

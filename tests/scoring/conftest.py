@@ -44,7 +44,10 @@ _USUAL = {
 _GROUPED = _USUAL | {"num_key_value_heads": 2, "head_dim": 8}
 CONFIGS: dict[str, tuple[str, dict]] = {
     "gpt_neox": ("GPTNeoXConfig", _USUAL),
-    "gpt2": ("GPT2Config", {"vocab_size": VOCABULARY, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 96}),
+    "gpt2": (
+        "GPT2Config",
+        {"vocab_size": VOCABULARY, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 96},
+    ),
     "llama": ("LlamaConfig", _GROUPED),
     "mistral": ("MistralConfig", _GROUPED | {"sliding_window": None}),
     "mistral_sliding": ("MistralConfig", _GROUPED | {"sliding_window": 6}),
@@ -55,7 +58,13 @@ CONFIGS: dict[str, tuple[str, dict]] = {
     "granite": ("GraniteConfig", _GROUPED | {"logits_scaling": 4.0}),
     "mamba": (
         "MambaConfig",
-        {"vocab_size": VOCABULARY, "hidden_size": 32, "state_size": 4, "num_hidden_layers": 2, "pad_token_id": 0},
+        {
+            "vocab_size": VOCABULARY,
+            "hidden_size": 32,
+            "state_size": 4,
+            "num_hidden_layers": 2,
+            "pad_token_id": 0,
+        },
     ),
 }
 
@@ -141,7 +150,9 @@ def loaded_from(saved) -> Callable[..., LoadedModel]:
 def make_tokenizer() -> Callable:
     """Return a trainer of byte-level BPE tokenizers: make_tokenizer(front=True, behind=False, trim=False)."""
 
-    def make(*, front: bool = True, behind: bool = False, trim: bool = False, bos: bool = True, size: int = 340):
+    def make(
+        *, front: bool = True, behind: bool = False, trim: bool = False, bos: bool = True, size: int = 340
+    ):
         from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
         from transformers import PreTrainedTokenizerFast
 

@@ -13,7 +13,9 @@ ATOL = 2e-6
 SCHEMES = (Scheme(), Scheme(top_k=5), Scheme(top_p=0.9), Scheme(0.7, 40, 0.8), Scheme(temperature=1.7))
 
 
-def drawn(rows: int, vocabulary: int, seed: int = 0, *, scale: float = 3.0) -> tuple[torch.Tensor, torch.Tensor]:
+def drawn(
+    rows: int, vocabulary: int, seed: int = 0, *, scale: float = 3.0
+) -> tuple[torch.Tensor, torch.Tensor]:
     rng = torch.Generator().manual_seed(seed)
     z = torch.randn(rows, vocabulary, generator=rng) * scale
     return z, torch.randint(vocabulary, (rows,), generator=rng)
@@ -165,7 +167,9 @@ def test_nan_logits_stay_nan_under_every_scheme_and_touch_no_other_row() -> None
     assert got.entropy.isnan().tolist() == [False, True, True, False]
     for scheme in SCHEMES:
         assert got.schemes[scheme].isnan().tolist() == [False, True, True, False], scheme.name
-        torch.testing.assert_close(got.schemes[scheme][[0, 3]], plain.schemes[scheme][[0, 3]], atol=ATOL, rtol=0)
+        torch.testing.assert_close(
+            got.schemes[scheme][[0, 3]], plain.schemes[scheme][[0, 3]], atol=ATOL, rtol=0
+        )
 
 
 def test_every_field_has_one_value_per_row() -> None:

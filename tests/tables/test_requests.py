@@ -22,6 +22,7 @@ from memprobe.tables.requests import REQUESTS, Scheme, merge_requests, request_f
         (Scheme(temperature=0.7), "full-t0.7"),
         (Scheme(temperature=2.0, top_k=1), "top1-t2"),
         (Scheme(temperature=0.5, top_k=40, top_p=0.95), "top40-nucleus0.95-t0.5"),
+        (Scheme(top_p=0.99999999), "nucleus0.99999999"),
     ],
 )
 def test_schemes_have_the_contracts_names(scheme, name) -> None:

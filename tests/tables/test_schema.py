@@ -41,20 +41,14 @@ def test_a_table_that_keeps_its_promises_passes() -> None:
         pytest.param(
             frame(n=pl.Series([1, 2, 1], dtype=pl.Int64)), "toy: column n is Int64, not Int32", id="type"
         ),
-        pytest.param(
-            frame(note=pl.lit(1), more=pl.lit(2)), "toy: unknown columns note, more", id="further"
-        ),
+        pytest.param(frame(note=pl.lit(1), more=pl.lit(2)), "toy: unknown columns note, more", id="further"),
         pytest.param(
             frame(n=pl.Series([1, None, None], dtype=pl.Int32)),
             "toy: 2 nulls in n, which is never null",
             id="null",
         ),
-        pytest.param(
-            frame(x_nats=pl.Series([float("nan"), None, 1.0])), "toy: 1 NaN in x_nats", id="nan"
-        ),
-        pytest.param(
-            frame(n=pl.Series([1, 1, 1], dtype=pl.Int32)), "toy: 2 rows share a key", id="key"
-        ),
+        pytest.param(frame(x_nats=pl.Series([float("nan"), None, 1.0])), "toy: 1 NaN in x_nats", id="nan"),
+        pytest.param(frame(n=pl.Series([1, 1, 1], dtype=pl.Int32)), "toy: 2 rows share a key", id="key"),
     ],
 )
 def test_each_break_has_its_message(table, message) -> None:
@@ -105,7 +99,7 @@ def test_conform_orders_and_casts_and_puts_further_columns_last() -> None:
 
 @pytest.mark.parametrize("value", ["three", 2**40])
 def test_conform_refuses_what_it_cannot_cast(value) -> None:
-    with pytest.raises(TableError, match="^toy: "):
+    with pytest.raises(TableError, match=r"^toy: "):
         CLOSED.conform(pl.DataFrame({"item_id": ["a"], "n": [value], "x_nats": [1.0]}))
 
 

@@ -234,7 +234,7 @@ def test_fresh_refuses_a_directory_that_is_not_a_run(tmp_path) -> None:
     folder = tmp_path / "thesis"
     (folder / "tables").mkdir(parents=True)
     (folder / "tables" / "mine.parquet").write_text("precious")
-    with pytest.raises(InputError, match="holds no manifest.json") as caught:
+    with pytest.raises(InputError, match=r"holds no manifest\.json") as caught:
         RunStore(folder).empty()
     assert caught.value.problems[0].where == str(folder)
     assert names(folder) == ["tables/mine.parquet"]
@@ -360,6 +360,33 @@ def test_of_many_that_take_over_a_dead_claim_one_wins_at_a_time(tmp_path) -> Non
     for thread in threads:
         thread.join()
     assert (most, won >= 1) == (1, True)
+    assert names(tmp_path) == []
+
+
+def test_a_claim_renewed_between_look_and_takeover_is_left_alone(tmp_path, monkeypatch) -> None:
+    file, create = tmp_path / "u.claim", module._create
+    write_claim(file, host=socket.gethostname(), pid=dead_pid())
+
+    def somebody_is_faster(path: Path) -> bool:
+        if path != file:
+            write_claim(file, host=socket.gethostname(), pid=os.getppid())
+        return create(path)
+
+    monkeypatch.setattr(module, "_create", somebody_is_faster)
+    with hold(file) as held:
+        assert not held
+    assert json.loads(file.read_text())["pid"] == os.getppid()
+    assert names(tmp_path) == ["u.claim"]
+
+
+def test_a_guard_left_by_a_killed_process_costs_one_attempt(tmp_path) -> None:
+    file = tmp_path / "u.claim"
+    write_claim(file, host=socket.gethostname(), pid=dead_pid())
+    write_claim(tmp_path / "u.claim.taken-over", host=socket.gethostname(), pid=dead_pid())
+    with hold(file) as held:
+        assert not held
+    with hold(file) as held:
+        assert held
     assert names(tmp_path) == []
 
 

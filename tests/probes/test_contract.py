@@ -1,0 +1,189 @@
+"""What every probe promises, checked for all probes that are found, also those added later."""
+
+from dataclasses import fields
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from memprobe.errors import SuiteError
+from memprobe.options import check_table
+from memprobe.probes.base import Probe, Scores, discover, find
+from memprobe.suite import load_suite, shipped_suites
+from memprobe.tables.catalogue import ITEM_KEYS, TABLES
+from memprobe.tables.requests import REQUESTS
+
+ENTRIES = [entry for name in shipped_suites() for entry in load_suite(name).entries]
+ALL = pytest.mark.parametrize("probe", discover().values(), ids=lambda probe: probe.name)
+# The contract, section 4, "Metrics".
+METRICS = {
+    "recognition": ["accuracy_frac", "margin_nats", "auc", "gain_frac"],
+    "recall": ["exact_frac", "lcp_tokens", "hit_frac", "es_frac"],
+    "extraction": ["rate_frac", "max_rate_frac", "greedy_rate_frac"],
+}
+UNIT_OF_SUFFIX = {"frac": "fraction", "tokens": "tokens", "nats": "nats", "steps": "steps", "bits": "bits"}
+
+
+@pytest.fixture
+def items(items_of) -> pl.DataFrame:
+    """Items of every kind: cut, not cut, with and without foil, one too short to have a condition."""
+    rows = [
+        {
+            "item_id": f"i{number}",
+            "group": "ab"[number % 2],
+            "n_tokens": 12 + number,
+            "n_prefix_tokens": 5 if number % 3 else None,
+            "n_foil_tokens": 9 + number % 4,
+            "foil_kind": ("novel", "shuffled", None)[number % 3],
+            "first_step": number * 10 if number % 2 else None,
+            "last_step": number * 10 if number % 2 else None,
+        }
+        for number in range(12)
+    ]
+    return items_of(*rows, {"item_id": "alone", "n_tokens": 1, "n_foil_tokens": 1, "group": "a"})
+
+
+def table_of(probe: Probe, scores: Scores, settings: object) -> pl.DataFrame:
+    """The item-level table as a run builds it: keys in front, checked."""
+    measured = probe.measure(scores, settings)
+    carried = scores.items.select("item_id", "group", "exposures")
+    keyed = measured.join(carried, on="item_id", maintain_order="left").with_columns(
+        model=pl.lit("m"), revision=pl.lit("r"), step=pl.lit(1, pl.Int64)
+    )
+    return probe.table.conform(keyed)
+
+
+def test_probes_are_found_in_the_order_of_their_names() -> None:
+    assert list(discover()) == sorted(discover())
+    assert set(METRICS) <= set(discover())
+    assert find("recall") is discover()["recall"]
+
+
+def test_an_unknown_probe_suggests_the_nearest() -> None:
+    with pytest.raises(SuiteError, match="unknown probe `recal`, did you mean `recall`") as caught:
+        find("recal")
+    assert "extraction, recall, recognition" in caught.value.problems[0].fix
+
+
+@ALL
+def test_a_probe_says_what_it_is(probe) -> None:
+    assert probe.name.isidentifier()
+    assert probe.version >= 1
+    assert probe.title.endswith("?")
+    assert probe.formula
+    assert "arXiv" in probe.source
+    assert probe.table is TABLES[probe.name]
+
+
+@ALL
+def test_a_shipped_suite_uses_the_probe_and_fits_its_settings(probe) -> None:
+    settings = [entry.settings for entry in ENTRIES if entry.probe is probe]
+    assert settings
+    assert {type(each) for each in settings} == {probe.settings}
+
+
+@ALL
+def test_settings_are_frozen_have_defaults_and_say_what_each_is_for(probe) -> None:
+    settings = probe.settings()
+    assert settings == probe.settings()
+    assert list(probe.options()) == [each.name for each in fields(probe.settings)]
+    for each in fields(probe.settings):
+        assert f"\n        {each.name}: " in probe.settings.__doc__
+        with pytest.raises(AttributeError):
+            setattr(settings, each.name, None)
+
+
+@ALL
+def test_a_value_of_a_wrong_type_is_refused_for_every_setting(probe) -> None:
+    wrong = {each.name: {"nonsense": 1} for each in fields(probe.settings)}
+    good, problems = check_table(wrong, probe.settings, "here")
+    assert good == {}
+    assert [problem.what.split("`")[1] for problem in problems] == list(wrong)
+
+
+@ALL
+def test_every_metric_has_a_unit_a_direction_and_a_name_that_ends_in_its_unit(probe) -> None:
+    names = [metric.name for metric in probe.metrics]
+    assert len(set(names)) == len(names)
+    for metric in probe.metrics:
+        assert metric.unit
+        assert metric.more_means
+        assert probe.metric(metric.name) is metric
+        suffix = metric.name.rsplit("_", 1)[-1]
+        if suffix in UNIT_OF_SUFFIX:
+            assert metric.unit.split()[0] == UNIT_OF_SUFFIX[suffix]
+        else:
+            assert metric.name in {"auc", "instantaneous", "persistent", "residual", "acr_median"}
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_probes_have_the_contracts_metrics_and_more_of_each_is_more_memorized(name) -> None:
+    assert [metric.name for metric in find(name).metrics] == METRICS[name]
+    assert all(metric.more_is_memorized for metric in find(name).metrics)
+
+
+@ALL
+def test_the_plan_is_made_of_requests_and_does_not_depend_on_the_order_of_items(probe, items) -> None:
+    settings = probe.settings()
+    planned = probe.plan(items, settings)
+    REQUESTS.check(planned.requests)
+    assert set(planned.requests["item_id"]) <= set(items["item_id"])
+    again, shuffled = (
+        probe.plan(items, settings),
+        probe.plan(items.sample(fraction=1, shuffle=True, seed=3), settings),
+    )
+    assert_frame_equal(again.requests, planned.requests)
+    assert_frame_equal(shuffled.requests.sort(REQUESTS.key), planned.requests.sort(REQUESTS.key))
+    assert planned.schemes == again.schemes == shuffled.schemes
+    read = planned.requests.filter((pl.col("start") < 0) | (pl.col("score_from") >= pl.col("stop")))
+    assert read.is_empty()
+
+
+@ALL
+def test_the_order_of_rows_does_not_matter(probe, items, scores_for) -> None:
+    settings = probe.settings()
+    scores = scores_for(probe, settings, items)
+    shuffled = Scores(
+        scores.spans.sample(fraction=1, shuffle=True, seed=1), items.sample(fraction=1, shuffle=True, seed=2)
+    )
+    one, other = (table_of(probe, each, settings).sort(probe.table.key) for each in (scores, shuffled))
+    assert_frame_equal(one, other)
+    for metric in probe.metrics:
+        left, right = (metric.values(each, settings).sort("item_id", "condition") for each in (one, other))
+        assert_frame_equal(left, right)
+    assert probe.checks(scores.spans) == probe.checks(shuffled.spans)
+
+
+@ALL
+def test_measuring_fills_the_declared_table(probe, items, scores_for) -> None:
+    table = table_of(probe, scores_for(probe, probe.settings(), items), probe.settings())
+    assert table.columns[:6] == list(ITEM_KEYS)
+    assert set(table["item_id"]) == set(items["item_id"])
+    # What differs between items must show, or the other checks compare constants.
+    assert any(table[name].n_unique() > 2 for name in probe.table.columns if name not in ITEM_KEYS)
+
+
+@ALL
+def test_values_are_one_number_per_item_and_condition(probe, items, scores_for) -> None:
+    table = table_of(probe, scores_for(probe, probe.settings(), items), probe.settings())
+    for metric in probe.metrics:
+        values = metric.values(table, probe.settings())
+        expected = {"item_id": pl.String, "condition": pl.String, "value": pl.Float64}
+        assert dict(values.schema) == expected | ({"other": pl.Float64} if metric.summary == "auc" else {})
+        assert not values.select("item_id", "condition").is_duplicated().any()
+        assert not values["value"].is_nan().any()
+        if metric.summary == "rate":
+            assert set(values["value"].drop_nulls()) <= {0.0, 0.5, 1.0}
+
+
+@ALL
+def test_what_is_undefined_is_null(probe, items, scores_for) -> None:
+    """An item of one token without BOS has nothing that conditions: no metric may say a number."""
+    alone = items.filter(pl.col("item_id") == "alone")
+    scores = scores_for(probe, probe.settings(), alone)
+    assert scores.spans["n_scored"].drop_nulls().to_list() == [0] * scores.spans["n_scored"].count()
+    table = table_of(probe, scores, probe.settings())
+    for metric in probe.metrics:
+        values = metric.values(table, probe.settings())
+        assert values.height >= 1
+        assert values["value"].is_null().all(), metric.name

@@ -1,0 +1,128 @@
+"""Requests to forwards, batches and units: what belongs together, the budget, independence of order."""
+
+import itertools
+
+import polars as pl
+import pytest
+
+from memprobe.scoring import batch
+from memprobe.scoring.batch import Forward, cut_units, forwards, pack
+from memprobe.tables.requests import REQUESTS
+
+
+@pytest.fixture(scope="module")
+def many() -> pl.DataFrame:
+    """400 items of 5 to 60 tokens, with several requests on some of them."""
+    rows = []
+    for n in range(400):
+        item, length = f"item{n:03d}", 5 + (n * 37) % 56
+        rows.append((item, "text", 0, length // 2, length, "tokens"))
+        rows.append((item, "text", 0, 1, length - 1, "sums"))
+        if n % 3 == 0:
+            rows.append((item, "foil", 0, 0, length + 2, "sums"))
+            rows.append((item, "text", 2, 4, length, "tokens"))
+            rows.append((item, "text", 0, length // 2, length, "verify"))
+    schema = {name: column.dtype for name, column in REQUESTS.columns.items()}
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def shuffled(frame: pl.DataFrame, seed: int) -> pl.DataFrame:
+    return frame.sample(fraction=1, shuffle=True, seed=seed)
+
+
+def sequence_of(n_tokens: int, name: str = "a") -> Forward:
+    return Forward(name, "text", 0, n_tokens, ((0, n_tokens, "sums"),))
+
+
+def test_requests_on_one_item_part_and_start_share_a_forward_up_to_the_furthest_token(ask) -> None:
+    requests = pl.concat(
+        [
+            ask("a", 0, 3, 9),
+            ask("a", 0, 1, 5, "sums"),
+            ask("a", 2, 3, 9),
+            ask("a", 0, 3, 9, part="foil"),
+            ask("a", 0, 3, 20, "verify"),
+            ask("b", 0, 3, 30, "generate"),
+        ]
+    )
+    assert forwards(requests) == [
+        Forward("a", "text", 2, 9, ((3, 9, "tokens"),)),
+        Forward("a", "foil", 0, 9, ((3, 9, "tokens"),)),
+        Forward("a", "text", 0, 9, ((1, 5, "sums"), (3, 9, "tokens"))),
+    ]
+
+
+def test_forwards_come_shortest_first_and_equal_ones_by_item(many) -> None:
+    found = forwards(many)
+    keys = [(each.n_tokens, each.item_id, each.part, each.start) for each in found]
+    assert keys == sorted(keys)
+    assert len(keys) == len(set(keys)) == 400 + 134 + 134
+
+
+def test_every_request_that_is_scored_is_a_span_of_one_forward(many) -> None:
+    spans = [(f.item_id, f.part, f.start, *span) for f in forwards(many) for span in f.spans]
+    wanted = many.filter(pl.col("detail").is_in(["tokens", "sums"]))
+    assert sorted(spans) == sorted(wanted.iter_rows())
+
+
+@pytest.mark.parametrize("budget", [1, 60, 200, 4096])
+def test_a_batch_keeps_the_budget_padding_counted_and_none_could_take_the_next_sequence(many, budget) -> None:
+    found = forwards(many)
+    batches = pack(found, budget)
+    assert [each for part in batches for each in part] == found
+    for part in batches:
+        assert len(part) == 1 or len(part) * part[-1].n_tokens <= budget
+    for part, following in itertools.pairwise(batches):
+        assert (len(part) + 1) * following[0].n_tokens > budget
+
+
+def test_the_budget_is_met_to_the_token_by_hand() -> None:
+    # 3 + 3 + 4: padded to 4, three rows are 12 tokens; a budget of 11 holds two rows of 3 only.
+    sequences = [sequence_of(3), sequence_of(3), sequence_of(4)]
+    assert [len(part) for part in pack(sequences, 12)] == [3]
+    assert [len(part) for part in pack(sequences, 11)] == [2, 1]
+
+
+def test_a_sequence_longer_than_the_budget_goes_alone() -> None:
+    assert [len(part) for part in pack([sequence_of(50), sequence_of(50)], 10)] == [1, 1]
+
+
+def test_nothing_gives_nothing(many) -> None:
+    assert forwards(many.clear()) == []
+    assert pack([], 100) == []
+    assert cut_units(many.clear()) == []
+
+
+def test_units_hold_every_request_once_and_keep_forwards_together(many, monkeypatch) -> None:
+    monkeypatch.setattr(batch, "UNIT_TOKENS_MIN", 500)
+    units = cut_units(many)
+    assert len(units) > 8
+    assert pl.concat(units).sort(many.columns).equals(many.sort(many.columns))
+    sequences = [set(unit.select("item_id", "part", "start").iter_rows()) for unit in units]
+    assert sum(map(len, sequences)) == len(set().union(*sequences))
+
+
+def test_units_follow_the_order_of_lengths_and_are_of_like_size(many, monkeypatch) -> None:
+    monkeypatch.setattr(batch, "UNIT_TOKENS_MIN", 500)
+    sizes = [
+        unit.group_by("item_id", "part", "start").agg(n=(pl.col("stop") - pl.col("start")).max())["n"]
+        for unit in cut_units(many)
+    ]
+    for shorter, longer in itertools.pairwise(sizes):
+        assert shorter.max() <= longer.min()
+    total = sum(size.sum() for size in sizes)
+    assert len(sizes) <= batch.UNITS_AIM + 1
+    assert all(size.sum() < 2 * max(500, total // batch.UNITS_AIM) for size in sizes)
+
+
+def test_few_tokens_are_one_unit(many) -> None:
+    assert len(cut_units(many.head(30))) == 1
+
+
+def test_the_plan_depends_on_the_requests_and_not_on_their_order(many, monkeypatch) -> None:
+    monkeypatch.setattr(batch, "UNIT_TOKENS_MIN", 500)
+    for seed in range(3):
+        other = shuffled(many, seed)
+        assert pack(forwards(other), 300) == pack(forwards(many), 300)
+        for ours, theirs in zip(cut_units(many), cut_units(other), strict=True):
+            assert ours.equals(theirs)

@@ -1,0 +1,261 @@
+"""The law of the architecture: who may import whom, and that torch stays in its two rooms.
+
+The table is checked against the syntax of every module, so an import inside a function or under
+TYPE_CHECKING counts too; what is loaded at run time is checked in fresh processes.
+"""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+import memprobe
+from memprobe.tables.catalogue import SUMMARY
+
+PACKAGE = Path(memprobe.__file__).parent
+TORCH_ROOMS = {"scoring", "lab"}
+TORCH = {"torch", "transformers"}
+
+# A room is a folder of the package or a module at its top. `errors` and the version are free to all.
+PIPELINE = {
+    *("options", "shipped", "tables", "stats", "checkpoints", "items", "probes", "suite"),
+    *("manifest", "planning", "question", "summarise", "prepare", "forecast"),
+}
+EVERYTHING = PIPELINE | {"scoring", "report", "lab", "run", "cli"}
+MAY_IMPORT: dict[str, set[str]] = {
+    "errors": set(),
+    "options": set(),
+    "shipped": set(),
+    "tables": set(),
+    "stats": set(),
+    "checkpoints": set(),
+    "items": {"tables"},
+    "scoring": {"checkpoints", "items", "tables"},
+    "probes": {"stats", "tables"},
+    "suite": {"probes", "options", "tables", "shipped"},
+    "report": {"tables", "stats"},
+    "lab": {"scoring", "items", "tables"},
+    # The pipeline's own parts; scoring only where it is needed, see below.
+    "manifest": PIPELINE | {"scoring"},
+    "planning": PIPELINE | {"scoring"},
+    "question": PIPELINE | {"scoring"},
+    "summarise": PIPELINE | {"scoring"},
+    "prepare": PIPELINE | {"scoring"},
+    "forecast": PIPELINE | {"scoring"},
+    "run": EVERYTHING,
+    "cli": EVERYTHING,
+    "__init__": EVERYTHING,
+    "__main__": {"cli"},
+}
+# Rooms that a laptop without torch must be able to import: scoring only when it is called for.
+LAZY = {"manifest", "planning", "question", "summarise", "prepare", "forecast", "run", "cli", "__init__"}
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room_of(file: Path) -> str:
+    parts = file.relative_to(PACKAGE).with_suffix("").parts
+    return parts[0]
+
+
+def is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+
+
+def names_of(node: ast.AST) -> list[str]:
+    """Dotted names that an import statement may load; `from memprobe import x` counts as memprobe.x."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        if node.level:
+            return [f".{node.module or ''}"]
+        if node.module == "memprobe":
+            return [f"memprobe.{alias.name}" for alias in node.names]
+        return [node.module or ""]
+    if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
+        return [
+            arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)
+        ]
+    return []
+
+
+def imports(source: str) -> list[tuple[str, bool]]:
+    """Every imported name, and whether it loads together with the module."""
+    found: list[tuple[str, bool]] = []
+
+    def walk(node: ast.AST, at_load: bool) -> None:
+        found.extend((name, at_load) for name in names_of(node))
+        inside = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)) or is_type_checking(
+            node
+        )
+        for child in ast.iter_child_nodes(node):
+            walk(child, at_load and not inside)
+
+    walk(ast.parse(source), at_load=True)
+    return found
+
+
+def rooms_imported(source: str) -> set[tuple[str, bool]]:
+    """Our rooms that a module imports, the free ones left out."""
+    ours = {
+        (name.split(".")[1], at_load) for name, at_load in imports(source) if name.startswith("memprobe.")
+    }
+    return {(room, at_load) for room, at_load in ours if room not in {"errors", "__version__"}}
+
+
+def breaches(room: str, source: str) -> list[str]:
+    """What a module of that room imports against the law."""
+    used = rooms_imported(source)
+    wrong = [
+        f"imports {other}" for other, _ in sorted(used) if other != room and other not in MAY_IMPORT[room]
+    ]
+    if room in LAZY:
+        wrong += [
+            f"loads {other} at once" for other, at_load in sorted(used) if at_load and other in TORCH_ROOMS
+        ]
+    if room not in TORCH_ROOMS:
+        wrong += [f"imports {name}" for name, _ in imports(source) if name.split(".")[0] in TORCH]
+    return wrong + [f"imports {name} relatively" for name, _ in imports(source) if name.startswith(".")]
+
+
+def test_every_room_has_its_law() -> None:
+    rooms = {room_of(file) for file in MODULES}
+    assert rooms - set(MAY_IMPORT) == set(), "write into MAY_IMPORT what the new room may import"
+
+
+@pytest.mark.parametrize("file", MODULES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_a_module_imports_only_what_its_room_may(file) -> None:
+    assert breaches(room_of(file), file.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("room", "source", "breach"),
+    [
+        ("probes", "from memprobe.scoring.load import Limits", "imports scoring"),
+        ("probes", "from memprobe import scoring", "imports scoring"),
+        ("tables", "import memprobe.items", "imports items"),
+        ("stats", "def f():\n    from memprobe.tables import schema", "imports tables"),
+        ("items", "if TYPE_CHECKING:\n    from memprobe.suite import Entry", "imports suite"),
+        ("report", "def f():\n    import torch", "imports torch"),
+        ("summarise", "if typing.TYPE_CHECKING:\n    from torch.nn import Module", "imports torch.nn"),
+        ("suite", "x = importlib.import_module('transformers')", "imports transformers"),
+        ("planning", "from memprobe.scoring.batch import cut_units", "loads scoring at once"),
+        ("cli", "import memprobe.lab.train", "loads lab at once"),
+        ("planning", "from memprobe.run import run", "imports run"),
+        ("lab", "from memprobe.run import run", "imports run"),
+        ("probes", "from .base import Probe", "imports .base relatively"),
+    ],
+)
+def test_a_breach_is_seen_wherever_it_hides(room, source, breach) -> None:
+    assert breaches(room, source) == [breach]
+
+
+@pytest.mark.parametrize(
+    ("room", "source"),
+    [
+        ("scoring", "import torch"),
+        ("planning", "def f():\n    from memprobe.scoring.batch import cut_units"),
+        ("planning", "if TYPE_CHECKING:\n    from memprobe.scoring.load import Limits"),
+        ("stats", "from memprobe.stats.intervals import wilson\nfrom memprobe.errors import Problem"),
+        ("manifest", "from memprobe import __version__"),
+    ],
+)
+def test_what_the_law_allows_passes(room, source) -> None:
+    assert breaches(room, source) == []
+
+
+# At run time
+
+HEAVY = ("torch", "transformers", "datasets", "scipy.stats")
+
+
+def in_fresh_process(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["memprobe", "memprobe.suite", "memprobe.run", "memprobe.summarise", "memprobe.cli", "memprobe.cli.app"],
+)
+def test_importing_loads_nothing_heavy(module) -> None:
+    loaded = in_fresh_process(
+        f"import sys, json, importlib; importlib.import_module({module!r}); "
+        "print(json.dumps(sorted(sys.modules)))"
+    )
+    assert not set(HEAVY) & set(json.loads(loaded))
+
+
+def test_importing_memprobe_loads_nothing_but_the_standard_library() -> None:
+    loaded = json.loads(
+        in_fresh_process(
+            "import sys, json; before = set(sys.modules); import memprobe; "
+            "print(json.dumps(sorted(set(sys.modules) - before)))"
+        )
+    )
+    assert [name for name in loaded if name.split(".")[0] not in sys.stdlib_module_names] == ["memprobe"]
+
+
+HIDDEN = """
+import sys
+from importlib.abc import MetaPathFinder
+
+class Hidden(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "transformers"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Hidden())
+"""
+
+
+def test_a_finished_run_is_read_where_torch_is_not_installed(tmp_path) -> None:
+    row = dict.fromkeys(SUMMARY.columns) | {
+        **{"model": "m", "revision": "step10", "step": 10, "probe": "recall", "metric": "exact_frac"},
+        **{"estimate": 0.25, "ci_low": 0.1, "ci_high": 0.5, "ci_level": 0.95, "ci_method": "wilson"},
+        **{
+            "n_items": 20,
+            "n_clusters": 20,
+            "n_missing": 0,
+            "unit": "fraction",
+            "version": 1,
+            "signature": "s",
+        },
+    }
+    summary = SUMMARY.conform(pl.DataFrame([row], schema=SUMMARY.empty().schema))
+    (tmp_path / "tables").mkdir()
+    summary.write_parquet(tmp_path / "summary.parquet")
+    pl.DataFrame({"item_id": ["a"], "exact": [True]}).write_parquet(tmp_path / "tables" / "recall.parquet")
+    (tmp_path / "manifest.json").write_text('{"format": 1, "state": "done"}')
+    out = in_fresh_process(
+        HIDDEN
+        + f"""
+import memprobe
+run = memprobe.open_run({str(tmp_path)!r})
+print(run.manifest["state"], run.summary["estimate"].item(), run.table("recall").height, run.failures)
+try:
+    import torch
+except ModuleNotFoundError:
+    print("hidden")
+"""
+    )
+    assert out.split("\n")[:2] == ["done 0.25 1 []", "hidden"]
+
+
+def test_statistics_and_probes_work_where_torch_is_not_installed() -> None:
+    out = in_fresh_process(
+        HIDDEN
+        + """
+import memprobe
+from memprobe.stats.ranking import paired_auc
+import memprobe.summarise, memprobe.prepare, memprobe.planning, memprobe.report
+print(sorted(memprobe.probes()), memprobe.load_suite("quickstart").name)
+"""
+    )
+    assert "recognition" in out
+    assert "quickstart" in out

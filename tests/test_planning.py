@@ -1,0 +1,274 @@
+"""From entries and items to units: who is measured, who is too long, and what a unit's key depends on."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from memprobe.checkpoints import Checkpoint
+from memprobe.errors import ItemError
+from memprobe.items import ITEMS, SKIPPED, ItemSet
+from memprobe.planning import context_key, cut_stages, plan_entries, unfit_problems
+from memprobe.probes.base import find
+from memprobe.scoring.load import Limits
+from memprobe.scoring.tokenise import TokenisedItems
+from memprobe.suite import Entry, load_suite, suite_of, with_settings
+from memprobe.tables.requests import REQUESTS, Scheme, merge_requests
+
+LENGTHS = {"n_tokens": pl.Int32, "n_prefix_tokens": pl.Int32, "n_foil_tokens": pl.Int32}
+
+
+def tokenised(*rows: dict[str, object], n_front: int = 0) -> TokenisedItems:
+    """Items by hand: ids count up from 0, nothing is encoded."""
+    schema = {**dict(ITEMS.empty().schema), **LENGTHS, "boundary_shift": pl.Boolean}
+    full = [
+        dict.fromkeys(schema)
+        | {"content_hash": f"hash of {row['item_id']}", "source_file": "items.jsonl", "source_line": line}
+        | row
+        for line, row in enumerate(rows, start=1)
+    ]
+    table = pl.DataFrame(full, schema=schema, orient="row")
+    ids = {(row["item_id"], "text"): np.arange(row["n_tokens"]) for row in full}
+    return TokenisedItems(table, ids, tuple(range(n_front)), (), frozenset())
+
+
+def item_set(items: TokenisedItems, *given: str) -> ItemSet:
+    return ItemSet(items.table.drop(*LENGTHS, "boundary_shift"), (), SKIPPED.empty(), frozenset(given))
+
+
+def limits(context: int | None = None) -> Limits:
+    return Limits(context, 512, None, "float32")
+
+
+def entries(*probes: str, **settings: str) -> tuple[Entry, ...]:
+    return with_settings(
+        suite_of(probes), [f"{key.replace('__', '.')}={v}" for key, v in settings.items()]
+    ).entries
+
+
+def planned(names, items: TokenisedItems, context: int | None = None, **settings: str):
+    return plan_entries(entries(*names, **settings), item_set(items), items, limits(context))
+
+
+FOUR = tokenised(
+    {"item_id": "a", "n_tokens": 10},
+    {"item_id": "b", "n_tokens": 20, "foil": "x", "n_foil_tokens": 18},
+    {"item_id": "c", "n_tokens": 30, "n_prefix_tokens": 25, "foil": "x", "n_foil_tokens": 29},
+    {"item_id": "d", "n_tokens": 40},
+)
+
+
+def test_a_probe_measures_the_items_that_have_what_it_needs() -> None:
+    (recognition, recall), unfit = planned(["recognition", "recall"], FOUR)
+    assert (recognition.n_items, recall.n_items) == (2, 4)
+    assert set(recognition.plan.requests["item_id"]) == {"b", "c"}
+    assert unfit.is_empty()
+    assert unfit.columns == ["item_id", "probe", "reason"]
+
+
+def test_no_item_with_what_a_probe_needs_is_an_error() -> None:
+    with pytest.raises(ItemError, match="recognition needs foil, which no item has") as caught:
+        planned(["recognition", "recall"], tokenised({"item_id": "a", "n_tokens": 9}))
+    assert len(caught.value.problems) == 1
+
+
+def test_a_null_first_step_is_a_value_where_the_column_was_given() -> None:
+    probe = replace(find("recall"), name="profile", needs=("first_step",))
+    entry = Entry(probe, probe.settings())
+    (plan,), _ = plan_entries([entry], item_set(FOUR, "first_step"), FOUR, limits())
+    assert plan.n_items == 4
+    with pytest.raises(ItemError, match="profile needs first_step, which no item has"):
+        plan_entries([entry], item_set(FOUR), FOUR, limits())
+
+
+def test_an_item_that_is_too_short_is_listed_with_its_probe() -> None:
+    (recall,), unfit = planned(["recall"], FOUR, recall__prefix_tokens="15", recall__suffix_tokens="5")
+    assert recall.n_items == 3
+    assert unfit.rows() == [("a", "recall", "has 10 tokens, so none is left after a prefix of 15")]
+    problems = unfit_problems(unfit, FOUR.table)
+    assert problems[0].what == "recall: item a has 10 tokens, so none is left after a prefix of 15"
+    assert problems[0].where == "items.jsonl, line 1"
+    assert problems[-1].what == "1 items cannot be measured"
+
+
+def test_only_the_first_unfit_items_are_shown_and_the_rest_is_counted() -> None:
+    items = tokenised(*({"item_id": f"i{n}", "n_tokens": 5 if n else 50} for n in range(15)))
+    _, unfit = planned(["recall"], items, recall__prefix_tokens="20")
+    problems = unfit_problems(unfit, items.table)
+    assert len(problems) == 11
+    assert problems[-1].what == "and 4 more; 14 items cannot be measured"
+
+
+def test_nobody_long_enough_is_an_error_that_says_why() -> None:
+    with pytest.raises(ItemError, match="recall: none of 4 items can be measured") as caught:
+        planned(["recall"], FOUR, recall__prefix_tokens="100")
+    assert caught.value.problems[0].where == (
+        "the first item has 10 tokens, so none is left after a prefix of 100"
+    )
+
+
+@pytest.mark.parametrize(
+    ("context", "n_front", "fits"),
+    [(None, 0, True), (9, 0, True), (8, 0, False), (10, 1, True), (9, 1, False)],
+)
+def test_an_item_fits_the_context_when_all_but_its_last_token_fit(context, n_front, fits) -> None:
+    """Ten tokens: nine are read, and BOS before them where there is one."""
+    items = tokenised({"item_id": "a", "n_tokens": 10}, {"item_id": "b", "n_tokens": 5}, n_front=n_front)
+    (recall,), unfit = planned(["recall"], items, context)
+    assert recall.n_items == 1 + fits
+    reason = f"has {9 + n_front} tokens to read, the model's context holds {context}"
+    assert unfit.rows() == ([] if fits else [("a", "recall", reason)])
+    assert set(recall.plan.requests["item_id"]) == ({"a", "b"} if fits else {"b"})
+
+
+def test_only_the_span_that_is_read_must_fit() -> None:
+    items = tokenised({"item_id": "a", "n_tokens": 100})
+    settings = {"recall__prefix_tokens": "4", "recall__suffix_tokens": "3", "recall__align": "end"}
+    (recall,), unfit = planned(["recall"], items, 6, **settings)
+    assert (recall.n_items, unfit.height) == (1, 0)
+
+
+def test_an_item_of_which_one_string_is_too_long_is_left_out_whole() -> None:
+    items = tokenised(
+        {"item_id": "a", "n_tokens": 5, "foil": "x", "n_foil_tokens": 50},
+        {"item_id": "b", "n_tokens": 5, "foil": "x", "n_foil_tokens": 6},
+    )
+    (recognition,), unfit = planned(["recognition"], items, 20)
+    assert set(recognition.plan.requests["item_id"]) == {"b"}
+    assert unfit["item_id"].to_list() == ["a"]
+
+
+# Units
+
+
+def asked(units) -> pl.DataFrame:
+    return pl.concat(unit.requests for unit in units.values()).sort(REQUESTS.key)
+
+
+def test_units_hold_every_request_once_and_all_schemes() -> None:
+    plans, _ = planned(["recall", "extraction", "recognition"], FOUR)
+    units = cut_stages([plans], FOUR)
+    assert_frame_equal(asked(units), merge_requests(each.plan.requests for each in plans))
+    assert {unit.schemes for unit in units.values()} == {(Scheme(), Scheme(top_k=40))}
+    assert all(len(key) == 24 for key in units)
+
+
+def test_recall_and_extraction_share_their_tokens() -> None:
+    together, _ = planned(["recall", "extraction"], FOUR, recall__verify_items="0")
+    alone, _ = planned(["extraction"], FOUR)
+    assert_frame_equal(asked(cut_stages([together], FOUR)), asked(cut_stages([alone], FOUR)))
+
+
+@pytest.mark.parametrize("probe", ["recall", "extraction"])
+def test_units_do_not_depend_on_the_order_of_items(probe) -> None:
+    items = tokenised(*({"item_id": f"i{n}", "n_tokens": 500 + n % 7} for n in range(90)))
+    shuffled = replace(items, table=items.table.sample(fraction=1, shuffle=True, seed=1))
+    one = cut_stages([planned([probe], items)[0]], items)
+    other = cut_stages([planned([probe], shuffled)[0]], shuffled)
+    assert len(one) > 1
+    assert list(one) == list(other)
+
+
+def test_a_units_key_depends_on_contents_spans_and_schemes() -> None:
+    def keys(items: TokenisedItems = FOUR, probe: str = "extraction", **settings: str) -> set[str]:
+        return set(cut_stages([planned([probe], items, **settings)[0]], items))
+
+    other_text = replace(FOUR, table=FOUR.table.with_columns(content_hash=pl.lit("other")))
+    variants = [
+        keys(),
+        keys(other_text),
+        keys(extraction__prefix_tokens="3"),
+        keys(extraction__schemes="[{top_k = 40}]"),
+        keys(extraction__schemes="[{top_k = 40}, {temperature = 0.7}]"),
+        keys(probe="recall", recall__verify_items="0"),
+    ]
+    assert len(frozenset.union(*map(frozenset, variants))) == sum(map(len, variants))
+    # What is only computed from the scores leaves them alone, and so does the order of schemes.
+    assert keys(extraction__n="[7]") == keys()
+    assert keys(extraction__schemes="[{}, {top_k = 40}]") == keys()
+
+
+def test_a_later_stage_scores_only_what_no_earlier_one_answers() -> None:
+    extraction, _ = planned(["extraction"], FOUR)
+    recall, _ = planned(["recall"], FOUR, recall__verify_items="0")
+    recognition, _ = planned(["recognition"], FOUR)
+    first = cut_stages([extraction], FOUR)
+    assert list(cut_stages([extraction, recall], FOUR)) == list(first)
+    grown = cut_stages([extraction, recall, recognition], FOUR)
+    assert list(grown)[: len(first)] == list(first)
+    added = asked({key: unit for key, unit in grown.items() if key not in first})
+    assert_frame_equal(added, recognition[0].plan.requests.sort(REQUESTS.key))
+
+
+def test_new_schemes_need_new_scores_and_no_scheme_needs_none() -> None:
+    recall, _ = planned(["recall"], FOUR, recall__verify_items="0")
+    extraction, _ = planned(["extraction"], FOUR)
+    units = cut_stages([recall, extraction], FOUR)
+    assert asked(units).height == 2 * FOUR.table.height
+    assert {unit.schemes for unit in units.values()} == {(), (Scheme(), Scheme(top_k=40))}
+
+
+@pytest.mark.parametrize("name", ["quickstart", "hayes2024", "carlini2022", "orhan2023"])
+def test_every_shipped_suite_can_be_planned(name) -> None:
+    items = tokenised(
+        *({"item_id": f"i{n}", "n_tokens": 500, "foil": "x", "n_foil_tokens": 480} for n in range(3))
+    )
+    suite = load_suite(name)
+    plans, unfit = plan_entries(suite.entries, item_set(items), items, limits(1024))
+    assert [plan.n_items for plan in plans] == [3] * len(suite.entries)
+    assert unfit.is_empty()
+
+
+def test_carlinis_contexts_end_at_the_same_suffix() -> None:
+    items = tokenised({"item_id": "a", "n_tokens": 600})
+    suite = with_settings(load_suite("carlini2022"), ["recall.verify_items=0"])
+    plans, _ = plan_entries(suite.entries, item_set(items), items, limits())
+    spans = [row for plan in plans for row in plan.plan.requests.select("start", "score_from", "stop").rows()]
+    assert spans == [(550 - context, 550, 600) for context in range(50, 500, 50)]
+
+
+# The context of a score
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Checkpoint:
+    (tmp_path / "config.json").write_text('{"model_type": "gpt_neox"}')
+    (tmp_path / "tokenizer.json").write_text("{}")
+    return Checkpoint(
+        model="m",
+        revision="step1",
+        step=1,
+        folder=tmp_path,
+        repo=None,
+        tokenizer_folder=tmp_path,
+        weights_format="safetensors",
+        weight_files=("model.safetensors",),
+        n_bytes=1,
+        n_parameters=None,
+        dtype=None,
+    )
+
+
+def test_a_context_depends_on_weights_tokenizer_configuration_bos_and_dtype(checkpoint) -> None:
+    def key(weights="w", bos="default", dtype="float32", which=checkpoint) -> str:
+        return context_key(which, weights, bos=bos, dtype=dtype)
+
+    base = key()
+    found = {base, key(weights="v"), key(bos="none"), key(dtype="bfloat16")}
+    found.add(key(which=replace(checkpoint, tokenizer_folder=None)))
+    (checkpoint.folder / "config.json").write_text('{"model_type": "gpt2"}')
+    found.add(key())
+    (checkpoint.folder / "tokenizer.json").write_text('{"model": {}}')
+    found.add(key())
+    assert len(found) == 7
+    assert len(base) == 24
+
+
+def test_names_of_a_checkpoint_are_no_part_of_its_context(checkpoint) -> None:
+    renamed = replace(checkpoint, model="other", revision="main", step=9)
+    assert context_key(renamed, "w", bos="none", dtype="float32") == context_key(
+        checkpoint, "w", bos="none", dtype="float32"
+    )

@@ -1,0 +1,578 @@
+"""What a run directory answers: the same again, more, other questions, failures, privacy.
+
+Numbers are compared between runs, never with goldens: those stand in the tests of scoring and stats.
+"""
+
+import json
+import math
+import shutil
+import stat
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+import memprobe
+from memprobe.errors import InputError, InvalidRunError, RunMismatchError, SafetyError
+
+
+@pytest.fixture
+def run(tiny, tmp_path):
+    """Return `memprobe.run` on the tiny sequence's last checkpoint, into `tmp_path/run`."""
+
+    def ask(suite=None, **changes):
+        given = {"model": tiny.model, "data": tiny.items, "steps": "20", "threads": 1, "out": tmp_path / "run"}
+        return memprobe.run(suite, **(given | changes))
+
+    return ask
+
+
+@pytest.fixture
+def no_model(monkeypatch):
+    """Make every attempt to load a model an error that no handler of ours catches."""
+    from memprobe.scoring import engine
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr(engine, "load", refuse)
+
+
+# The same question again
+
+
+def test_the_same_question_again_scores_nothing_and_gives_the_same(
+    tiny, finished, tmp_path, no_model, tables_of, units_of
+):
+    again = shutil.copytree(finished, tmp_path / "run")
+    before = units_of(again)
+    memprobe.run("quickstart", model=tiny.model, data=tiny.items, threads=1, out=again)
+    assert units_of(again) == before
+    assert tables_of(again) == tables_of(finished)
+
+
+def test_the_suite_file_of_a_run_repeats_it_elsewhere(finished, tmp_path, tables_of, units_of):
+    repeated = memprobe.run(finished / "suite.toml", out=tmp_path / "again")
+    assert tables_of(repeated.path) == tables_of(finished)
+    assert units_of(repeated.path).keys() == units_of(finished).keys()
+
+
+def test_fresh_scores_anew_and_keeps_files_that_are_not_the_runs(run, tmp_path, units_of):
+    run(probes=["recall"])
+    before = units_of(tmp_path / "run")
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    run(probes=["recall"], limit=8, fresh=True)
+    assert not units_of(tmp_path / "run").keys() & before.keys()
+    assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
+
+
+def test_fresh_refuses_a_directory_without_a_manifest(run, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.tex").write_text("years of work")
+    with pytest.raises(InputError, match=r"holds no manifest\.json"):
+        run(probes=["recall"], fresh=True)
+    assert [each.name for each in (tmp_path / "run").iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize("wrong", [{"model": "nowhere"}, {"data": "nowhere.jsonl"}, {"steps": "77"}])
+def test_fresh_with_a_wrong_question_costs_nothing_of_the_old_run(wrong, run, tmp_path, tables_of):
+    run(probes=["recall"])
+    before = tables_of(tmp_path / "run")
+    with pytest.raises(InputError):
+        run(probes=["recall"], fresh=True, **wrong)
+    assert tables_of(tmp_path / "run") == before
+
+
+# A run that grows
+
+
+def test_recall_after_extraction_loads_no_model_and_gives_what_it_gives_alone(
+    run, tmp_path, no_model, monkeypatch, units_of
+):
+    monkeypatch.undo()
+    run(probes=["extraction", "recall"], settings=["recall.verify_items=1"], out=tmp_path / "both")
+    run(probes=["extraction"])
+    before = units_of(tmp_path / "run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("memprobe.scoring.engine.load", None)
+        grown = run(probes=["recall"], settings=["recall.verify_items=0"])
+    assert units_of(tmp_path / "run") == before
+    assert grown.table("recall").equals(memprobe.open_run(tmp_path / "both").table("recall"))
+    assert set(grown.summary["probe"]) == {"extraction", "recall"}
+    assert [entry["probe"] for stage in grown.manifest["stages"] for entry in stage] == ["extraction", "recall"]
+
+
+def test_extraction_after_recall_scores_its_schemes_and_keeps_what_was_there(run, tmp_path, units_of):
+    run(probes=["recall"])
+    before = units_of(tmp_path / "run")
+    grown = run(probes=["extraction"])
+    after = units_of(tmp_path / "run")
+    assert before.items() < after.items()
+    alone = run(probes=["extraction"], out=tmp_path / "alone")
+    assert grown.table("extraction").equals(alone.table("extraction"))
+
+
+def test_recognition_after_recall_leaves_the_tables_of_recall_as_they_were(run, tmp_path):
+    before = run(probes=["recall"]).table("recall")
+    grown = run(probes=["recognition"])
+    assert grown.table("recall").equals(before)
+    alone = run(probes=["recognition"], out=tmp_path / "alone")
+    assert grown.table("recognition").equals(alone.table("recognition"))
+    # By default both pools hold the same items; the gain needs an earlier checkpoint, so it has no row.
+    assert grown.summary.filter(probe="recognition")["metric"].unique().sort().to_list() == [
+        "accuracy_frac",
+        "auc",
+        "margin_nats",
+    ]
+
+
+def test_the_suite_file_of_a_grown_run_holds_all_its_probes_and_repeats_it(run, tmp_path):
+    run(probes=["extraction"])
+    grown = run(probes=["recall"])
+    repeated = memprobe.run(tmp_path / "run" / "suite.toml", out=tmp_path / "again")
+    for name in ("extraction", "recall"):
+        assert repeated.table(name).equals(grown.table(name))
+
+
+def test_a_held_probe_asked_again_alone_keeps_the_others(run):
+    run(probes=["extraction", "recall"])
+    again = run(probes=["recall"])
+    assert set(again.summary["probe"]) == {"extraction", "recall"}
+    assert len(again.manifest["stages"]) == 1
+
+
+# Another question
+
+
+def _more_items(tmp_path, make):
+    return {"data": str(make.items(tmp_path / "more.jsonl", make.rows(25)))}
+
+
+def _other_weights(tmp_path, make):
+    folder = make.sequence(tmp_path / "other" / "main", (20,), tokenizer=make.tokenizer(), salt=1)
+    return {"model": str(folder)}
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (_more_items, r"items differs: held [0-9a-f]+, asked [0-9a-f]+"),
+        (_other_weights, r"checkpoint main@step20 \(step 20\) differs: held [0-9a-f]+, asked [0-9a-f]+"),
+        ({"limit": 9}, r"items differs"),
+        ({"bos": "none"}, r"BOS mode differs: held default, asked none"),
+        ({"dtype": "bfloat16"}, r"dtype differs: held float32, asked bfloat16"),
+        ({"seed": 7}, r"seed differs: held 0, asked 7"),
+        ({"include_text": True}, r"include_text differs: held false, asked true"),
+        ({"steps": "10,20"}, r"checkpoint main@step10 \(step 10\) is not in the run"),
+        ({"steps": "10"}, r"checkpoint main@step20 \(step 20\) is in the run and was not asked for"),
+        (
+            {"settings": ["recall.suffix_tokens=3"]},
+            r'settings of recall differ: held .*, asked .*"suffix_tokens": 3',
+        ),
+    ],
+    ids=lambda value: str(value)[:30] if isinstance(value, dict) else "",
+)
+def test_a_run_of_another_question_is_refused_with_what_differs(change, told, run, tmp_path, make, tables_of):
+    run(probes=["recall"])
+    before = tables_of(tmp_path / "run"), (tmp_path / "run" / "manifest.json").read_bytes()
+    changes = change(tmp_path, make) if callable(change) else change
+    with pytest.raises(RunMismatchError, match=told) as refused:
+        run(probes=["recall"], **changes)
+    assert refused.value.exit_code == 2
+    assert "the run directory belongs to another question" in str(refused.value)
+    assert "--fresh" in str(refused.value)
+    assert (tables_of(tmp_path / "run"), (tmp_path / "run" / "manifest.json").read_bytes()) == before
+
+
+def test_everything_that_differs_is_told_at_once(run):
+    run(probes=["recall"])
+    with pytest.raises(RunMismatchError) as refused:
+        run(probes=["recall"], seed=1, bos="none", limit=5)
+    # seed, BOS mode, items, the checkpoint's key (BOS is part of it), and the last line that says what to do
+    assert len(refused.value.problems) == 5
+
+
+@pytest.mark.parametrize("change", [{"threads": 2}, {"batch_tokens": 64}, {"device": "cpu"}, {"offline": True}])
+def test_what_changes_speed_alone_is_no_other_question(change, run, no_model, monkeypatch):
+    monkeypatch.undo()
+    run(probes=["recall"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("memprobe.scoring.engine.load", None)
+        run(probes=["recall"], **change)
+
+
+def test_a_damaged_manifest_is_no_bug_and_fresh_mends_it(run, tmp_path):
+    run(probes=["recall"])
+    (tmp_path / "run" / "manifest.json").write_text('{"format": 1, "sta')
+    with pytest.raises(InvalidRunError, match="the manifest is not JSON"):
+        run(probes=["recall"])
+    assert run(probes=["recall"], fresh=True).manifest["state"] == "done"
+
+
+# Where the answer goes
+
+
+def test_the_default_directory_is_the_same_for_the_same_question_and_no_other(tiny, tmp_path, monkeypatch):
+    from memprobe.question import ask
+
+    options = {"model": (tiny.model,), "data": (tiny.items,)}
+    base = ask("quickstart", options=options).out
+    assert base.parent == Path("reports")
+    assert base.name.startswith("quickstart-")
+    assert len(base.name) == len("quickstart-") + 8
+
+    def out(suite="quickstart", probes=(), settings=(), **changes):
+        return ask(suite, probes=probes, settings=settings, options=options | changes).out
+
+    speed = {"threads": 1, "device": "cpu", "offline": True, "batch_tokens": 99}
+    assert out(**speed) == base
+    assert out(seed=0) == base
+    others = [
+        out(seed=1),
+        out(limit=3),
+        out(steps="0"),
+        out(bos="none"),
+        out(dtype="bfloat16"),
+        out(include_text=True),
+        out(on_bad_item="skip"),
+        out(data=(tiny.items, tiny.items)),
+        out(model=("elsewhere",)),
+        out(probes=["recall"]),
+        out(settings=["recall.suffix_tokens=3"]),
+        out(None, probes=["recall"]),
+        out("hayes2024"),
+    ]
+    assert len({base, *others}) == len(others) + 1
+    assert out(None, probes=["recall", "extraction"]).name.startswith("recall-extraction-")
+
+
+# Failures
+
+
+@pytest.fixture
+def broken(tiny, tmp_path):
+    """Return a maker of copies of the tiny sequence whose step10 is damaged by a function of its file."""
+
+    def make_broken(damage):
+        folder = shutil.copytree(tiny.model, tmp_path / "broken" / "main")
+        damage(folder / "step10" / "model.safetensors")
+        return folder
+
+    return make_broken
+
+
+def _cut(file):
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def _garbage(file):
+    file.write_bytes(b"\xff" * 200)
+
+
+def _nan(file):
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(file)
+    weights["embed_out.weight"][3] = math.nan
+    save_file(weights, file, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"), [(_cut, "cannot be loaded"), (_garbage, "cannot be loaded"), (_nan, "the model scores NaN")]
+)
+def test_a_checkpoint_that_fails_is_recorded_and_the_others_are_as_ever(
+    damage, told, broken, run, finished, tiny, tmp_path, units_of
+):
+    folder = broken(damage)
+    done = run("quickstart", model=str(folder), steps=None)
+    assert [each["revision"] for each in done.failures] == ["step10"]
+    assert told in done.failures[0]["error"]
+    assert done.manifest["state"] == "incomplete"
+    lines = (done.path / "errors.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == done.failures
+    whole = memprobe.open_run(finished)
+    for name in ("summary", "recall", "extraction", "recognition"):
+        assert done.table(name).equals(whole.table(name).filter(pl.col("step") != 10)), name
+
+
+def test_a_mended_checkpoint_completes_the_run_without_scoring_the_others_again(
+    broken, run, tiny, finished, tables_of, units_of
+):
+    folder = broken(_cut)
+    done = run("quickstart", model=str(folder), steps=None)
+    before = units_of(done.path)
+    shutil.copy(Path(tiny.model) / "step10" / "model.safetensors", folder / "step10")
+    mended = run("quickstart", model=str(folder), steps=None)
+    assert mended.failures == []
+    assert mended.manifest["state"] == "done"
+    assert not (mended.path / "errors.jsonl").exists()
+    assert before.items() < units_of(mended.path).items()
+    assert tables_of(mended.path) == tables_of(finished)
+
+
+def test_a_failed_checkpoint_may_change_but_a_scored_one_may_not(broken, run, make):
+    folder = broken(_cut)
+    run("quickstart", model=str(folder), steps=None)
+    make.sequence(folder, (20,), salt=3)
+    with pytest.raises(RunMismatchError, match=r"main@step20 \(step 20\) differs") as refused:
+        run("quickstart", model=str(folder), steps=None)
+    assert "step10" not in str(refused.value)
+
+
+# Several sequences, several files, ids alone
+
+
+def test_two_sequences_with_different_tokenizers_share_a_run_and_keep_their_numbers(run, tiny, make, tmp_path):
+    folder = make.sequence(tmp_path / "other", (20, 30), tokenizer=make.tokenizer(reverse=True), salt=2)
+    both = run(probes=["recall"], model=[tiny.model, str(folder)], steps=None)
+    alone = [
+        run(probes=["recall"], model=model, steps=None, out=tmp_path / f"alone{number}")
+        for number, model in enumerate((tiny.model, str(folder)))
+    ]
+    assert both.table("recall").equals(pl.concat([each.table("recall") for each in alone]))
+    assert both.summary.equals(pl.concat([each.summary for each in alone]))
+    digests = {each["model"]: each["tokenizer_digest"] for each in both.manifest["checkpoints"]}
+    assert len(set(digests.values())) == len(digests) == 2
+    signatures = both.summary.group_by("model").agg(pl.col("signature").unique())
+    assert signatures["signature"].list.len().to_list() == [1, 1]
+    assert both.summary["signature"].n_unique() == 2
+
+
+def test_two_sequences_of_one_name_are_never_mixed(run, tiny, make, tmp_path):
+    other = make.sequence(tmp_path / "elsewhere" / "main", (20,), tokenizer=make.tokenizer(), salt=5)
+    with pytest.raises(InputError, match="main"):
+        run(probes=["recall"], model=[tiny.model, str(other)])
+
+
+def test_items_of_several_files_stand_in_order_and_limit_counts_them_together(run, tmp_path, make):
+    rows = make.rows(9)
+    files = [
+        str(make.items(tmp_path / name, part)) for name, part in (("a.jsonl", rows[:4]), ("b.jsonl", rows[4:]))
+    ]
+    done = run(probes=["recall"], data=files, limit=6)
+    assert done.table("items")["item_id"].to_list() == [row["item_id"] for row in rows[:6]]
+    assert done.manifest["items"]["n_items"] == 6
+    assert done.table("recall").height == 6
+
+
+def test_steps_choose_the_checkpoints(run):
+    assert run(probes=["recall"], steps="0,20").table("recall")["step"].unique().to_list() == [0, 20]
+
+
+def test_ids_alone_need_no_tokenizer(run, make, tmp_path):
+    folder = make.sequence(tmp_path / "bare", (5,))
+    rows = [{"item_id": f"n{i}", "input_ids": [(7 * i + j) % 256 for j in range(12)]} for i in range(6)]
+    done = run(
+        probes=["recall", "extraction"],
+        model=str(folder),
+        steps=None,
+        data=str(make.items(tmp_path / "ids.jsonl", rows)),
+    )
+    assert done.table("recall").select("prefix_tokens", "suffix_tokens").unique().rows() == [(6, 6)]
+    assert done.manifest["checkpoints"][0]["tokenizer_digest"] is None
+    assert done.summary["signature"].str.contains("tok:none").all()
+
+
+def test_two_steps_with_the_same_weights_are_a_note_and_not_scored_twice(run, tiny, tmp_path, units_of):
+    folder = shutil.copytree(tiny.model, tmp_path / "twice" / "main")
+    shutil.rmtree(folder / "step10")
+    shutil.copytree(folder / "step20", folder / "step30")
+    notes = []
+
+    class Listener:
+        def stage(self, name): ...
+        def scoring(self, progress): ...
+        def note(self, text):
+            notes.append(text)
+
+    done = run(probes=["recall"], model=str(folder), steps=None, listener=Listener())
+    assert notes == ["main: step20 (step 20) and step30 (step 30) hold the same weights"]
+    same = done.table("recall").drop("revision", "step", "model").partition_by("item_id")
+    assert all(rows[1].equals(rows[2]) for rows in same)
+    # Units are named by the weights, so two steps with the same weights share theirs.
+    assert len({name.split("-")[0] for name in units_of(done.path)}) == 2
+
+
+# Items that are left out
+
+
+def test_bad_and_unfit_items_are_left_out_and_counted_when_asked(run, make, tmp_path):
+    rows = [
+        *make.rows(4),
+        {"item_id": "empty", "text": ""},
+        {"item_id": "short", "prefix": "q", "suffix": "r"},
+        {"item_id": "long", "text": "wxyz" * 60},
+    ]
+    data = str(make.items(tmp_path / "mixed.jsonl", rows))
+    settings = ["recall.prefix_tokens=5", "recall.suffix_tokens=3"]
+    with pytest.raises(InputError, match="empty"):
+        run(probes=["recall"], data=data, settings=settings)
+    done = run(probes=["recall"], data=data, settings=settings, on_bad_item="skip")
+    about = done.manifest["items"]
+    # `long` has enough tokens: exactly 5 + 3 of its 240 are read, which fit the context.
+    assert (about["n_items"], about["n_skipped"], about["n_unfit"]) == (6, 1, 1)
+    lines = [json.loads(line) for line in (done.path / "skipped.jsonl").read_text().splitlines()]
+    assert [(line["item_id"], line["line"], line["probe"]) for line in lines] == [
+        ("empty", 5, None),
+        ("short", 6, "recall"),
+    ]
+    assert set(done.table("recall")["item_id"]) == {"i00", "i01", "i02", "i03", "long"}
+
+
+def test_too_long_for_the_context_is_told_with_both_lengths(run, make, tmp_path):
+    # 97 tokens: the last is predicted and never read, so 96 fit a context of 96; one more does not.
+    rows = [{"item_id": "fits", "text": "a" * 97}, {"item_id": "long", "text": "b" * 98}]
+    data = str(make.items(tmp_path / "long.jsonl", rows))
+    with pytest.raises(InputError, match="item long has 97 tokens to read, the model's context holds 96") as told:
+        run(probes=["recall"], data=data)
+    assert "item fits" not in str(told.value)
+    assert f"{data}, line 2" in str(told.value)
+
+
+# Privacy
+
+SECRETS = ("Zanzibar", "person", "quokka", "wombat", "07919", "00000.")
+
+
+def _contents(run: Path) -> dict[str, str]:
+    """Return all that a run holds as text: every file's bytes, and every value of every Parquet file."""
+    texts = {}
+    for file in sorted(each for each in run.rglob("*") if each.is_file()):
+        texts[file.name] = file.read_bytes().decode("latin-1")
+        if file.suffix == ".parquet":
+            frame = pl.read_parquet(file)
+            texts[f"{file.name} as read"] = json.dumps(
+                [frame.columns, *frame.rows(), pl.read_parquet_metadata(file)], default=str
+            )
+    return texts
+
+
+@pytest.fixture
+def with_generation(run):
+    """Return a run in which every probe writes all that it can."""
+    return lambda **changes: run(
+        "quickstart", settings=["recall.generate=true", "recall.verify_items=24"], **changes
+    )
+
+
+def test_no_file_of_a_run_holds_text_or_token_ids(with_generation, make, tmp_path):
+    done = with_generation()
+    texts = _contents(done.path)
+    assert len(texts) > 10
+    leaks = [(name, secret) for name, text in texts.items() for secret in SECRETS if secret in text]
+    assert leaks == []
+    ids = make.tokenizer()(make.rows(1)[0]["prefix"], add_special_tokens=False)["input_ids"]
+    # Four ids in a row are no coincidence.
+    written = [", ".join(map(str, ids[i : i + 4])) for i in range(len(ids) - 3)]
+    assert [(name, each) for name, text in texts.items() for each in written if each in text] == []
+
+
+def test_an_item_left_out_does_not_leak_its_text(run, make, tmp_path):
+    rows = [
+        *make.rows(3),
+        {"text": ["Zanzibar"]},
+        {"text": "quokka", "input_ids": [1]},
+        {"prefix": "wombat"},
+        {"text": "person", "foil": 7},
+        {"text": "quokka wombat", "exposures": -1},
+        {"prefix": "p", "suffix": "quokka"},
+    ]
+    data = make.items(tmp_path / "bad.jsonl", rows)
+    with data.open("a") as file:
+        file.write('{"text": "Zanzibar\n{"text": Zanzibar}\n')
+    settings = ["recall.prefix_tokens=5"]
+    done = run(probes=["recall"], data=str(data), on_bad_item="skip", settings=settings)
+    assert done.manifest["items"]["n_skipped"] == 7
+    leaks = [(n, secret) for n, text in _contents(done.path).items() for secret in SECRETS if secret in text]
+    assert leaks == []
+
+
+def test_with_include_text_the_tables_hold_it_and_only_the_owner_reads_them(with_generation):
+    done = with_generation(include_text=True)
+    assert done.table("recall")["suffix"].to_list()[1] == "quokka-07919."
+    assert "wombat" in done.table("recognition")["foil"].to_list()[1]
+    modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in done.path.rglob("*") if file.is_file()}
+    assert {name: oct(mode) for name, mode in modes.items() if mode != 0o600} == {}
+
+
+def test_text_in_the_tables_changes_no_number(with_generation, tmp_path):
+    with_text = with_generation(include_text=True)
+    without = with_generation(out=tmp_path / "without")
+    assert with_text.summary.equals(without.summary)
+
+
+# Refusals, and what a manifest says
+
+
+def test_a_pickle_is_refused_and_read_when_allowed_with_the_same_numbers(run, tiny, tmp_path, tables_of):
+    import torch
+    from safetensors.torch import load_file
+
+    folder = shutil.copytree(tiny.model, tmp_path / "pickled" / "main")
+    weights = folder / "step20" / "model.safetensors"
+    torch.save(load_file(weights), folder / "step20" / "pytorch_model.bin")
+    weights.unlink()
+    with pytest.raises(SafetyError, match="pickle"):
+        run(probes=["recall"], model=str(folder))
+    assert not (tmp_path / "run").exists()
+    pickled = run(probes=["recall"], model=str(folder), allow_pickle=True)
+    plain = run(probes=["recall"], out=tmp_path / "plain")
+    assert pickled.table("recall").equals(plain.table("recall"))
+
+
+def test_the_manifest_says_what_was_asked_done_and_with_what(finished, tiny):
+    manifest = memprobe.open_run(finished).manifest
+    assert manifest["format"] == 1
+    assert manifest["state"] == "done"
+    assert manifest["device"] == "cpu"
+    assert manifest["dtype"] == "float32"
+    assert manifest["flags"]["model"] == [tiny.model]
+    assert [each["step"] for each in manifest["checkpoints"]] == [0, 10, 20]
+    assert len({each["weights_digest"] for each in manifest["checkpoints"]}) == 3
+    assert manifest["items"]["n_items"] == 24
+    assert manifest["versions"]["python"] == sys.version.split()[0]
+    assert {"torch", "transformers", "polars"} <= manifest["versions"].keys()
+    assert manifest["timings"]["total_s"] >= manifest["timings"]["score_s"] > 0
+    # 4 items verified at each of 3 checkpoints; by teacher forcing and by generation they are the same.
+    assert manifest["checks"] == {"greedy_verified": 12, "greedy_tf_disagree": 0}
+
+
+def test_every_summary_row_is_unique_and_carries_its_interval_and_n(finished):
+    summary = memprobe.open_run(finished).summary
+    assert summary.select(summary.columns[:7]).is_duplicated().sum() == 0
+    assert summary["n_items"].min() > 0
+    assert summary.filter(pl.col("ci_low") > pl.col("estimate")).is_empty()
+    assert summary.filter(pl.col("ci_high") < pl.col("estimate")).is_empty()
+    assert not summary.select(pl.col(pl.Float64).is_nan().any()).transpose().to_series().any()
+    assert set(summary["group"].drop_nulls()) == {"canary", "control"}
+    assert summary.filter(pl.col("condition") == "exposures=3", metric="exact_frac")["n_items"].to_list() == [6, 6, 6]
+
+
+def test_further_columns_of_the_items_are_carried_into_every_item_table(finished):
+    for name in ("recall", "extraction", "recognition"):
+        table = memprobe.open_run(finished).table(name)
+        assert table.columns[:7] == ["model", "revision", "step", "item_id", "group", "exposures", "colour"]
+        assert table.select("item_id", "colour").unique().filter(item_id="i03")["colour"].to_list() == ["blue"]
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"modle": "x"}, "unknown options: modle"),
+        ({"limit": 0}, "--limit is 0, not 1 or more"),
+        ({"threads": 0}, "--threads is 0, not 1 or more"),
+        ({"batch_tokens": -5}, "--batch-tokens is -5, not 1 or more"),
+        ({"seed": -1}, "--seed is -1, not 0 or more"),
+        ({"data": ()}, "nothing to measure: -d FILE not given"),
+    ],
+)
+def test_impossible_options_are_refused_before_any_work(given, told, run, tmp_path):
+    with pytest.raises(InputError, match=told):
+        run(probes=["recall"], **given)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_directory_without_a_run_is_told_as_such(tmp_path):
+    with pytest.raises(InvalidRunError, match=r"there is no run here: manifest\.json is missing"):
+        memprobe.open_run(tmp_path)
