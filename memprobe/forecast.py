@@ -5,6 +5,7 @@ from typing import Any
 
 import polars as pl
 
+from memprobe.checkpoints import CheckpointSequence
 from memprobe.planning import SequencePlan
 from memprobe.prepare import Notes, Prepared, prepare
 from memprobe.question import Question
@@ -40,7 +41,11 @@ def forecast(question: Question, notes: Notes) -> Forecast:
     """
     prepared = prepare(question, notes)
     store = RunStore(question.out)
-    rows = [row for plan in prepared.plans for row in _rows(plan, prepared, store)]
+    rows = [
+        row
+        for sequence, plan in zip(prepared.sequences, prepared.plans, strict=True)
+        for row in _rows(sequence, plan, store)
+    ]
     frame = pl.DataFrame(rows)
     flops = sum(2.0 * (row["parameters"] or 0) * row["tokens_left"] for row in rows)
     read_s = sum(row["bytes"] for row in rows if row["units_left"]) / READ_BYTES_PER_S
@@ -61,12 +66,11 @@ def forecast(question: Question, notes: Notes) -> Forecast:
     return Forecast(frame, totals)
 
 
-def _rows(plan: SequencePlan, prepared: Prepared, store: RunStore) -> list[dict[str, Any]]:
+def _rows(sequence: CheckpointSequence, plan: SequencePlan, store: RunStore) -> list[dict[str, Any]]:
     tokens = {key: _tokens(unit.requests) for key, unit in plan.units.items()}
     rows = []
-    for each in plan.sequence.checkpoints:
-        context = prepared.contexts[each.label]
-        left = [key for key in plan.units if not store.has_unit(context, key)]
+    for each, target in zip(sequence.checkpoints, plan.targets, strict=True):
+        left = [key for key in plan.units if not store.has_unit(target.context, key)]
         rows.append(
             {
                 "model": each.model,

@@ -9,20 +9,14 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import polars as pl
 
-from memprobe.checkpoints import Checkpoint, CheckpointSequence, config_digest, tokenizer_digest
+from memprobe.checkpoints import Checkpoint, config_digest, tokenizer_digest
 from memprobe.errors import ItemError, Problem
-from memprobe.items import ItemSet
 from memprobe.suite import Entry
 from memprobe.tables.requests import Plan, Scheme, Unit, merge_requests
 from memprobe.tables.spans import unanswered
-
-if TYPE_CHECKING:
-    from memprobe.scoring.load import Limits
-    from memprobe.scoring.tokenise import TokenisedItems
 
 _MAX_SHOWN = 10
 
@@ -43,25 +37,84 @@ class EntryPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class SequencePlan:
-    """All that is to be scored with one sequence of checkpoints.
+class Lengths:
+    """What planning knows of the items: lengths under one tokenizer, never text or ids.
 
     Attributes:
-        sequence: The checkpoints, in order.
-        tokenised: The items under this sequence's tokenizer.
+        table: The item table with `n_tokens, n_prefix_tokens, n_foil_tokens`.
+        n_front: Tokens in front of an item, at most.
+        context_tokens: Longest input of the model, BOS included; None: no limit is known.
+        given: Columns that an item file gave, even if only nulls.
+    """
+
+    table: pl.DataFrame
+    n_front: int
+    context_tokens: int | None
+    given: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One checkpoint as results know it.
+
+    Attributes:
+        model: Hub id or name of the sequence.
+        revision: Git revision or name of the checkpoint's folder.
+        step: Training step.
+        context: Key of its scores: weights, tokenizer and scoring options.
+        tokenizer: Digest of its tokenizer, None where there is none.
+    """
+
+    model: str
+    revision: str
+    step: int
+    context: str
+    tokenizer: str | None
+
+    @property
+    def label(self) -> str:
+        """`model@revision`."""
+        return f"{self.model}@{self.revision}"
+
+
+@dataclass(frozen=True, slots=True)
+class SequencePlan:
+    """All that is asked of one sequence of checkpoints.
+
+    Attributes:
+        targets: The checkpoints, in order.
+        lengths: The items under this sequence's tokenizer.
         entries: The probe entries, in the suite's order.
+        unfit: Items that an entry would measure and cannot: `item_id, probe, reason`.
         units: Unit key to unit of work; the same for every checkpoint.
     """
 
-    sequence: CheckpointSequence
-    tokenised: "TokenisedItems"
+    targets: tuple[Target, ...]
+    lengths: Lengths
     entries: tuple[EntryPlan, ...]
+    unfit: pl.DataFrame
     units: dict[str, Unit]
 
 
-def plan_entries(
-    entries: Sequence[Entry], items: ItemSet, tokenised: "TokenisedItems", limits: "Limits"
-) -> tuple[tuple[EntryPlan, ...], pl.DataFrame]:
+def plan_sequence(
+    stages: Sequence[Sequence[Entry]], targets: Sequence[Target], lengths: Lengths
+) -> SequencePlan:
+    """Plan everything that is asked of one sequence.
+
+    Raises:
+        ItemError: A probe finds no item that it can measure.
+    """
+    planned = [plan_entries(stage, lengths) for stage in stages]
+    return SequencePlan(
+        targets=tuple(targets),
+        lengths=lengths,
+        entries=tuple(each for plans, _ in planned for each in plans),
+        unfit=pl.concat([unfit for _, unfit in planned]).unique(maintain_order=True),
+        units=cut_stages([plans for plans, _ in planned], lengths.table),
+    )
+
+
+def plan_entries(entries: Sequence[Entry], lengths: Lengths) -> tuple[tuple[EntryPlan, ...], pl.DataFrame]:
     """Plan every entry, and list the items that one of them would measure but cannot.
 
     Returns:
@@ -72,11 +125,11 @@ def plan_entries(
     """
     plans, unfit, problems = [], [], []
     for entry in entries:
-        candidates = _with_needs(tokenised.table, entry.probe.needs, items.given)
+        candidates = _with_needs(lengths, entry.probe.needs)
         if candidates.is_empty():
             problems.append(_nothing_to_measure(entry))
             continue
-        planned = _plan_one(entry, candidates, tokenised.n_front, limits)
+        planned = _plan_one(entry, candidates, lengths)
         plans.append(planned)
         if planned.plan.unfit is not None:
             unfit.append(
@@ -101,12 +154,14 @@ def plan_entries(
     return tuple(plans), pl.concat([pl.DataFrame(schema=schema), *unfit]).unique(maintain_order=True)
 
 
-def _with_needs(table: pl.DataFrame, needs: tuple[str, ...], given: frozenset[str]) -> pl.DataFrame:
-    if "first_step" in needs and "first_step" not in given:
-        return table.clear()
+def _with_needs(lengths: Lengths, needs: tuple[str, ...]) -> pl.DataFrame:
+    if "first_step" in needs and "first_step" not in lengths.given:
+        return lengths.table.clear()
     # A null first_step says "never trained on", which is a value; any other null says "not there".
-    required = [pl.col(name).is_not_null() for name in needs if name != "first_step"]
-    return table.filter(pl.all_horizontal(required)) if required else table
+    # Text stays behind when a run is read again, so a foil is known by its length.
+    names = ["n_foil_tokens" if name == "foil" else name for name in needs if name != "first_step"]
+    required = [pl.col(name).is_not_null() for name in names]
+    return lengths.table.filter(pl.all_horizontal(required)) if required else lengths.table
 
 
 def _nothing_to_measure(entry: Entry) -> Problem:
@@ -117,13 +172,13 @@ def _nothing_to_measure(entry: Entry) -> Problem:
     )
 
 
-def _plan_one(entry: Entry, candidates: pl.DataFrame, n_front: int, limits: "Limits") -> EntryPlan:
+def _plan_one(entry: Entry, candidates: pl.DataFrame, lengths: Lengths) -> EntryPlan:
     plan = entry.probe.plan(candidates, entry.settings)
     too_long = plan.requests.clear()
-    if limits.context_tokens is not None:
+    if lengths.context_tokens is not None:
         # The last token is predicted, never read.
-        read = pl.col("stop") - pl.col("start") + n_front - 1
-        too_long = plan.requests.filter(read > limits.context_tokens)
+        read = pl.col("stop") - pl.col("start") + lengths.n_front - 1
+        too_long = plan.requests.filter(read > lengths.context_tokens)
     long_items = too_long.group_by("item_id", maintain_order=True).agg(
         n=(pl.col("stop") - pl.col("start")).max()
     )
@@ -131,8 +186,8 @@ def _plan_one(entry: Entry, candidates: pl.DataFrame, n_front: int, limits: "Lim
         "item_id",
         reason=pl.format(
             "has {} tokens to read, the model's context holds {}",
-            pl.col("n") + n_front - 1,
-            pl.lit(limits.context_tokens),
+            pl.col("n") + lengths.n_front - 1,
+            pl.lit(lengths.context_tokens),
         ),
     )
     unfit = pl.concat([frame for frame in (plan.unfit, reasons) if frame is not None])
@@ -160,13 +215,13 @@ def unfit_problems(unfit: pl.DataFrame, items: pl.DataFrame) -> list[Problem]:
     return [*problems, hint]
 
 
-def cut_stages(stages: Sequence[Sequence[EntryPlan]], tokenised: "TokenisedItems") -> dict[str, Unit]:
+def cut_stages(stages: Sequence[Sequence[EntryPlan]], items: pl.DataFrame) -> dict[str, Unit]:
     """Return the units of all stages by key; a stage asks only for what no earlier one answers."""
     from memprobe.scoring.batch import cut_units
 
     units: dict[str, Unit] = {}
     earlier: list[tuple[pl.DataFrame, frozenset[Scheme]]] = []
-    hashes = dict(tokenised.table.select("item_id", "content_hash").iter_rows())
+    hashes = dict(items.select("item_id", "content_hash").iter_rows())
     for stage in stages:
         schemes = frozenset[Scheme]().union(*(each.plan.schemes for each in stage))
         requests = merge_requests(each.plan.requests for each in stage)

@@ -3,14 +3,12 @@
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import polars as pl
 
 from memprobe.checkpoints import (
-    Checkpoint,
     CheckpointSequence,
-    config_digest,
     fetch,
     resolve,
     weights_digest,
@@ -26,10 +24,13 @@ from memprobe.manifest import (
     refuse_other_question,
 )
 from memprobe.options import RunOptions
-from memprobe.planning import SequencePlan, context_key, cut_stages, plan_entries, unfit_problems
+from memprobe.planning import Lengths, SequencePlan, Target, context_key, plan_sequence, unfit_problems
 from memprobe.question import Question
 from memprobe.suite import Entry, Suite
 from memprobe.tables.store import RunStore
+
+if TYPE_CHECKING:
+    from memprobe.scoring.tokenise import TokenisedItems
 
 BATCH_TOKENS = {"cpu": 4_096, "other": 32_768}
 
@@ -52,8 +53,9 @@ class Prepared:
         suite: All probe entries of the run, those that it already held first.
         options: As asked, with device, dtype and batch size resolved.
         items: The checked items.
-        plans: One per sequence of checkpoints.
-        contexts: `model@revision` to the key of its scores.
+        sequences: The checkpoints, their files on disk.
+        tokenised: The items with their ids, for each sequence.
+        plans: What is asked of each sequence.
         unfit: Items that a probe would measure and cannot: `item_id, probe, reason`.
         manifest: What the run directory will say was asked.
     """
@@ -61,15 +63,11 @@ class Prepared:
     suite: Suite
     options: RunOptions
     items: ItemSet
+    sequences: tuple[CheckpointSequence, ...]
+    tokenised: "tuple[TokenisedItems, ...]"
     plans: tuple[SequencePlan, ...]
-    contexts: Mapping[str, str]
     unfit: pl.DataFrame
     manifest: dict[str, Any]
-
-    @staticmethod
-    def same_shape(checkpoint: Checkpoint) -> str:
-        """Return what checkpoints that differ in nothing but their weights have in common."""
-        return config_digest(checkpoint)
 
 
 def prepare(question: Question, notes: Notes, *, fresh: bool = False) -> Prepared:
@@ -111,14 +109,40 @@ def prepare(question: Question, notes: Notes, *, fresh: bool = False) -> Prepare
         manifest["stages"] = merge_stages(old, manifest)
     notes.stage("plan")
     stages = [entries_of(stage) for stage in manifest["stages"]]
-    plans, unfit = _plans(stages, sequences, items, options)
+    read = [_tokenise(sequence, items, options) for sequence in sequences]
+    tokenised = tuple(each for each, _ in read)
+    manifest["sequences"] = [lengths for _, lengths in read]
+    plans = plans_of(manifest, stages, [each.table for each in tokenised])
+    unfit = pl.concat([plan.unfit for plan in plans]).unique(maintain_order=True)
     if unfit.height and options.on_bad_item == "error":
         raise ItemError(unfit_problems(unfit, items.table))
     manifest["items"]["n_unfit"] = unfit["item_id"].n_unique()
     suite = replace(question.suite, entries=tuple(entry for stage in stages for entry in stage))
-    return Prepared(
-        suite, options, items, plans, {label: key for label, (_, key) in contexts.items()}, unfit, manifest
-    )
+    return Prepared(suite, options, items, sequences, tokenised, plans, unfit, manifest)
+
+
+def plans_of(
+    manifest: Mapping[str, Any], stages: Sequence[Sequence[Entry]], tables: Sequence[pl.DataFrame]
+) -> tuple[SequencePlan, ...]:
+    """Plan each sequence from what the manifest says of it and from its item table.
+
+    Needs neither a model nor a tokenizer, so a run directory can be measured again anywhere.
+
+    Raises:
+        ItemError: A probe finds no item that it can measure.
+    """
+    plans = []
+    for about, table in zip(manifest["sequences"], tables, strict=True):
+        lengths = Lengths(
+            table, about["n_front"], about["context_tokens"], frozenset(manifest["items"]["given"])
+        )
+        targets = [
+            Target(each["model"], each["revision"], each["step"], each["context"], each["tokenizer_digest"])
+            for each in manifest["checkpoints"]
+            if each["model"] == about["model"]
+        ]
+        plans.append(plan_sequence(stages, targets, lengths))
+    return tuple(plans)
 
 
 def read_sequences(options: RunOptions, items: ItemSet, notes: Notes) -> tuple[CheckpointSequence, ...]:
@@ -217,27 +241,22 @@ def _manifest(
     }
 
 
-def _plans(
-    stages: Sequence[Sequence[Entry]],
-    sequences: Sequence[CheckpointSequence],
-    items: ItemSet,
-    options: RunOptions,
-) -> tuple[tuple[SequencePlan, ...], pl.DataFrame]:
-    """Return a plan per sequence, and the items that a probe would measure and cannot."""
+def _tokenise(
+    sequence: CheckpointSequence, items: ItemSet, options: RunOptions
+) -> "tuple[TokenisedItems, dict[str, Any]]":
+    """Tokenise the items for one sequence; returns them, and what the manifest keeps of the sequence."""
     from memprobe.scoring.load import read_limits
     from memprobe.scoring.tokenise import load_tokenizer, tokenise
 
-    plans, unfit = [], []
-    for sequence in sequences:
-        first = sequence.checkpoints[0]
-        limits = read_limits(first, trust_remote_code=options.trust_remote_code)
-        folder = first.tokenizer_folder
-        tokenizer = load_tokenizer(folder, trust_remote_code=options.trust_remote_code) if folder else None
-        tokenised = tokenise(items.table, tokenizer, bos=options.bos, limits=limits)
-        planned = [plan_entries(stage, items, tokenised, limits) for stage in stages]
-        unfit += [found for _, found in planned]
-        entries = tuple(each for stage, _ in planned for each in stage)
-        plans.append(
-            SequencePlan(sequence, tokenised, entries, cut_stages([each for each, _ in planned], tokenised))
-        )
-    return tuple(plans), pl.concat(unfit).unique(maintain_order=True)
+    first = sequence.checkpoints[0]
+    limits = read_limits(first, trust_remote_code=options.trust_remote_code)
+    folder = first.tokenizer_folder
+    tokenizer = load_tokenizer(folder, trust_remote_code=options.trust_remote_code) if folder else None
+    tokenised = tokenise(items.table, tokenizer, bos=options.bos, limits=limits)
+    about = {
+        "model": sequence.model,
+        "n_front": tokenised.n_front,
+        "context_tokens": limits.context_tokens,
+        "vocabulary": limits.vocabulary,
+    }
+    return tokenised, about

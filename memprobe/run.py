@@ -11,21 +11,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import polars as pl
 
-from memprobe.checkpoints import Checkpoint
+from memprobe.checkpoints import config_digest
 from memprobe.errors import InvalidRunError
-from memprobe.items import CONTENT, ITEMS
-from memprobe.planning import EntryPlan, SequencePlan
+from memprobe.measure import item_tables, measure, measure_again, write_results
 from memprobe.prepare import Prepared, prepare
-from memprobe.probes.base import Scores
 from memprobe.question import Question, ask
 from memprobe.suite import Suite, write_suite
-from memprobe.summarise import Context, condition_prefixes, item_values, summarise
-from memprobe.tables.catalogue import ITEM_KEYS, SUMMARY
-from memprobe.tables.spans import answer
 from memprobe.tables.store import RunStore
 
 if TYPE_CHECKING:
-    from memprobe.scoring.engine import ScoringProgress, ScoringReport
+    from memprobe.scoring.engine import Failure, ScoringProgress, ScoringReport
 
 
 class Listener(Protocol):
@@ -81,9 +76,16 @@ class Run:
         return manifest
 
     @property
+    def finished(self) -> bool:
+        """Whether all that was asked was scored or failed, and measured."""
+        return bool(self.manifest["state"] != "scoring")
+
+    @property
     def summary(self) -> pl.DataFrame:
-        """One row per estimate, schema `SUMMARY`."""
-        return self.table("summary")
+        """One row per estimate, schema `SUMMARY`; of an unfinished run, as far as its units reach."""
+        if self.finished:
+            return self.table("summary")
+        return measure_again(RunStore(self.path)).summary
 
     @property
     def has_summary(self) -> bool:
@@ -167,22 +169,16 @@ def answer_question(question: Question, *, fresh: bool, listener: Listener) -> R
         store.write_json("manifest.json", prepared.manifest)
         store.write_text("suite.toml", write_suite(prepared.suite, question.options))
         store.write_lines("skipped.jsonl", _skipped(prepared))
+        store.write_table("items", item_tables(prepared.plans, include_text=prepared.options.include_text))
     listener.stage("score")
     report = _score(prepared, store, listener)
     listener.stage("measure")
     with store.lock():
-        checks = measure(prepared, store, {failure.checkpoint.label for failure in report.failures})
-        failures = [
-            {
-                "model": each.checkpoint.model,
-                "revision": each.checkpoint.revision,
-                "step": each.checkpoint.step,
-                "error": each.error,
-            }
-            for each in report.failures
-        ]
+        measured = measure(prepared.plans, prepared.manifest, store)
+        write_results(measured, store)
+        failures = [_failure(each) for each in report.failures]
         store.write_lines("errors.jsonl", failures)
-        finished = _finished(prepared, report, checks, failures)
+        finished = _finished(prepared, measured.checks, failures)
         _add_timings(finished, before, report, time.perf_counter() - started)
         store.write_json("manifest.json", finished)
     return Run(question.out)
@@ -196,105 +192,24 @@ def _score(prepared: Prepared, store: RunStore, listener: Listener) -> "ScoringR
     options = prepared.options
     load = LoadOptions(options.device, options.dtype, options.trust_remote_code, options.allow_pickle)
     total = ScoringReport(batch_tokens=options.batch_tokens or 0)
-    for plan in prepared.plans:
+    for sequence, tokenised, plan in zip(prepared.sequences, prepared.tokenised, prepared.plans, strict=True):
         engine = EngineOptions(load, total.batch_tokens, options.threads, options.include_text)
         jobs = [
-            Job(each, prepared.contexts[each.label], plan.units, prepared.same_shape(each))
-            for each in plan.sequence.checkpoints
+            Job(checkpoint, target.context, plan.units, config_digest(checkpoint))
+            for checkpoint, target in zip(sequence.checkpoints, plan.targets, strict=True)
         ]
-        total.add(score(jobs, plan.tokenised, engine, store, listener.scoring))
+        total.add(score(jobs, tokenised, engine, store, listener.scoring))
     return total
 
 
-def measure(prepared: Prepared, store: RunStore, failed: set[str]) -> dict[str, int]:
-    """Build all tables and the summary from the units; returns the checks' counts.
-
-    One checkpoint is read at a time, so memory does not grow with the sequence.
-    """
-    tables: dict[str, list[pl.DataFrame]] = {}
-    summaries = [SUMMARY.empty()]
-    checks: dict[str, int] = {}
-    for plan in prepared.plans:
-        first: list[Mapping[str, pl.DataFrame]] | None = None
-        for checkpoint in plan.sequence.checkpoints:
-            if checkpoint.label in failed:
-                continue
-            held = store.read_units(prepared.contexts[checkpoint.label], plan.units)
-            values: list[Mapping[str, pl.DataFrame]] = []
-            for number, each in enumerate(plan.entries):
-                spans = answer(each.plan.requests, held, each.plan.schemes)
-                table = _item_table(each, spans, plan, checkpoint, include_text=prepared.options.include_text)
-                tables.setdefault(each.entry.probe.name, []).append(table)
-                values.append(item_values(each.entry, table))
-                for name, count in each.entry.probe.checks(spans).items():
-                    checks[name] = checks.get(name, 0) + count
-                summaries.append(
-                    summarise(
-                        each.entry,
-                        values[-1],
-                        first[number] if first else None,
-                        plan.tokenised.table,
-                        _context(prepared, checkpoint),
-                        _prefixes(plan)[number],
-                    )
-                )
-            first = first or values
-    for name, frames in tables.items():
-        store.write_table(name, pl.concat(frames, how="diagonal").unique(maintain_order=True))
-    store.write_table("items", _items_table(prepared))
-    summary = pl.concat(summaries)
-    SUMMARY.check(summary)
-    store.write_table("summary", summary)
-    store.write_csv("summary.csv", summary)
-    return checks
-
-
-def _item_table(
-    each: EntryPlan, spans: pl.DataFrame, plan: SequencePlan, checkpoint: Checkpoint, *, include_text: bool
-) -> pl.DataFrame:
-    """Return a probe's rows for one checkpoint: keys, exposures, the user's columns, the probe's own."""
-    probe = each.entry.probe
-    items = plan.tokenised.table.drop(CONTENT)
-    measured = probe.measure(Scores(spans, items), each.entry.settings)
-    further = [name for name in items.columns if name not in ITEMS.columns and name not in _LENGTHS]
-    texts = [name for name in CONTENT if include_text]
-    carried = plan.tokenised.table.select("item_id", "group", "exposures", *further, *texts)
-    keyed = measured.join(carried, on="item_id", maintain_order="left").with_columns(
-        model=pl.lit(checkpoint.model),
-        revision=pl.lit(checkpoint.revision),
-        step=pl.lit(checkpoint.step, pl.Int64),
-    )
-    table = probe.table.conform(keyed)
-    own = [name for name in table.columns if name not in ITEM_KEYS and name not in further]
-    return table.select(*ITEM_KEYS, *further, *own).sort(probe.table.key)
-
-
-_LENGTHS = ("n_tokens", "n_prefix_tokens", "n_foil_tokens", "boundary_shift")
-
-
-def _items_table(prepared: Prepared) -> pl.DataFrame:
-    """Return the items under each sequence's tokenizer, without their text."""
-    return pl.concat(
-        [
-            plan.tokenised.table.drop(CONTENT).select(pl.lit(plan.sequence.model).alias("model"), pl.all())
-            for plan in prepared.plans
-        ]
-    )
-
-
-def _context(prepared: Prepared, checkpoint: Checkpoint) -> Context:
-    tokenizer = next(
-        each["tokenizer_digest"]
-        for each in prepared.manifest["checkpoints"]
-        if (each["model"], each["revision"]) == (checkpoint.model, checkpoint.revision)
-    )
-    options = prepared.options
-    scoring = f"bos:{options.bos}|{options.dtype}|tok:{(tokenizer or 'none')[:12]}"
-    return Context(checkpoint.model, checkpoint.revision, checkpoint.step, options.seed, scoring)
-
-
-def _prefixes(plan: SequencePlan) -> list[str | None]:
-    return condition_prefixes(tuple(each.entry for each in plan.entries))
+def _failure(failure: "Failure") -> dict[str, Any]:
+    checkpoint = failure.checkpoint
+    return {
+        "model": checkpoint.model,
+        "revision": checkpoint.revision,
+        "step": checkpoint.step,
+        "error": failure.error,
+    }
 
 
 def _skipped(prepared: Prepared) -> list[dict[str, Any]]:
@@ -305,14 +220,11 @@ def _skipped(prepared: Prepared) -> list[dict[str, Any]]:
     return [*bad, *({**row, "column": None} for row in unfit.iter_rows(named=True))]
 
 
-def _finished(
-    prepared: Prepared, report: "ScoringReport", checks: dict[str, int], failures: list[dict[str, Any]]
-) -> dict[str, Any]:
+def _finished(prepared: Prepared, checks: dict[str, int], failures: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         **prepared.manifest,
         "state": "incomplete" if failures else "done",
         "flags": asdict(prepared.options),
-        "batch_tokens_at_end": report.batch_tokens,
         "checks": checks,
         "failures": failures,
         "probes": {
@@ -347,4 +259,5 @@ def _add_timings(
     }
     was = before.get("timings", {})
     manifest["timings"] = {name: round(was.get(name, 0.0) + value, 3) for name, value in spent.items()}
+    manifest["batch_tokens_at_end"] = report.batch_tokens
     manifest["paths"] = sorted(report.paths | set(before.get("paths", ())))

@@ -123,9 +123,7 @@ def write_rows(file: Path, rows: list[dict[str, Any]]) -> Path:
 @pytest.fixture(scope="session")
 def make() -> SimpleNamespace:
     """Return the makers: `make.sequence(folder, steps)`, `make.tokenizer()`, `make.rows(n)`, `make.items`."""
-    return SimpleNamespace(
-        sequence=save_sequence, tokenizer=make_tokenizer, rows=item_rows, items=write_rows
-    )
+    return SimpleNamespace(sequence=save_sequence, tokenizer=make_tokenizer, rows=item_rows, items=write_rows)
 
 
 @pytest.fixture(scope="session")

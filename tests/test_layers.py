@@ -23,7 +23,7 @@ TORCH = {"torch", "transformers"}
 # A room is a folder of the package or a module at its top. `errors` and the version are free to all.
 PIPELINE = {
     *("options", "shipped", "tables", "stats", "checkpoints", "items", "probes", "suite"),
-    *("manifest", "planning", "question", "summarise", "prepare", "forecast"),
+    *("manifest", "planning", "question", "summarise", "prepare", "measure", "forecast"),
 }
 EVERYTHING = PIPELINE | {"scoring", "report", "lab", "run", "cli"}
 MAY_IMPORT: dict[str, set[str]] = {
@@ -46,13 +46,25 @@ MAY_IMPORT: dict[str, set[str]] = {
     "summarise": PIPELINE | {"scoring"},
     "prepare": PIPELINE | {"scoring"},
     "forecast": PIPELINE | {"scoring"},
+    "measure": PIPELINE,
     "run": EVERYTHING,
     "cli": EVERYTHING,
     "__init__": EVERYTHING,
     "__main__": {"cli"},
 }
 # Rooms that a laptop without torch must be able to import: scoring only when it is called for.
-LAZY = {"manifest", "planning", "question", "summarise", "prepare", "forecast", "run", "cli", "__init__"}
+LAZY = {
+    "measure",
+    "manifest",
+    "planning",
+    "question",
+    "summarise",
+    "prepare",
+    "forecast",
+    "run",
+    "cli",
+    "__init__",
+}
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

@@ -10,10 +10,9 @@ from polars.testing import assert_frame_equal
 
 from memprobe.checkpoints import Checkpoint
 from memprobe.errors import ItemError
-from memprobe.items import ITEMS, SKIPPED, ItemSet
-from memprobe.planning import context_key, cut_stages, plan_entries, unfit_problems
+from memprobe.items import ITEMS
+from memprobe.planning import Lengths, context_key, cut_stages, plan_entries, unfit_problems
 from memprobe.probes.base import find
-from memprobe.scoring.load import Limits
 from memprobe.scoring.tokenise import TokenisedItems
 from memprobe.suite import Entry, load_suite, suite_of, with_settings
 from memprobe.tables.requests import REQUESTS, Scheme, merge_requests
@@ -35,12 +34,8 @@ def tokenised(*rows: dict[str, object], n_front: int = 0) -> TokenisedItems:
     return TokenisedItems(table, ids, tuple(range(n_front)), (), frozenset())
 
 
-def item_set(items: TokenisedItems, *given: str) -> ItemSet:
-    return ItemSet(items.table.drop(*LENGTHS, "boundary_shift"), (), SKIPPED.empty(), frozenset(given))
-
-
-def limits(context: int | None = None) -> Limits:
-    return Limits(context, 512, None, "float32")
+def lengths(items: TokenisedItems, *given: str, context: int | None = None) -> Lengths:
+    return Lengths(items.table, items.n_front, context, frozenset(given))
 
 
 def entries(*probes: str, **settings: str) -> tuple[Entry, ...]:
@@ -50,7 +45,7 @@ def entries(*probes: str, **settings: str) -> tuple[Entry, ...]:
 
 
 def planned(names, items: TokenisedItems, context: int | None = None, **settings: str):
-    return plan_entries(entries(*names, **settings), item_set(items), items, limits(context))
+    return plan_entries(entries(*names, **settings), lengths(items, context=context))
 
 
 FOUR = tokenised(
@@ -78,10 +73,10 @@ def test_no_item_with_what_a_probe_needs_is_an_error() -> None:
 def test_a_null_first_step_is_a_value_where_the_column_was_given() -> None:
     probe = replace(find("recall"), name="profile", needs=("first_step",))
     entry = Entry(probe, probe.settings())
-    (plan,), _ = plan_entries([entry], item_set(FOUR, "first_step"), FOUR, limits())
+    (plan,), _ = plan_entries([entry], lengths(FOUR, "first_step"))
     assert plan.n_items == 4
     with pytest.raises(ItemError, match="profile needs first_step, which no item has"):
-        plan_entries([entry], item_set(FOUR), FOUR, limits())
+        plan_entries([entry], lengths(FOUR))
 
 
 def test_an_item_that_is_too_short_is_listed_with_its_probe() -> None:
@@ -150,7 +145,7 @@ def asked(units) -> pl.DataFrame:
 
 def test_units_hold_every_request_once_and_all_schemes() -> None:
     plans, _ = planned(["recall", "extraction", "recognition"], FOUR)
-    units = cut_stages([plans], FOUR)
+    units = cut_stages([plans], FOUR.table)
     assert_frame_equal(asked(units), merge_requests(each.plan.requests for each in plans))
     assert {unit.schemes for unit in units.values()} == {(Scheme(), Scheme(top_k=40))}
     assert all(len(key) == 24 for key in units)
@@ -159,22 +154,22 @@ def test_units_hold_every_request_once_and_all_schemes() -> None:
 def test_recall_and_extraction_share_their_tokens() -> None:
     together, _ = planned(["recall", "extraction"], FOUR, recall__verify_items="0")
     alone, _ = planned(["extraction"], FOUR)
-    assert_frame_equal(asked(cut_stages([together], FOUR)), asked(cut_stages([alone], FOUR)))
+    assert_frame_equal(asked(cut_stages([together], FOUR.table)), asked(cut_stages([alone], FOUR.table)))
 
 
 @pytest.mark.parametrize("probe", ["recall", "extraction"])
 def test_units_do_not_depend_on_the_order_of_items(probe) -> None:
     items = tokenised(*({"item_id": f"i{n}", "n_tokens": 500 + n % 7} for n in range(90)))
     shuffled = replace(items, table=items.table.sample(fraction=1, shuffle=True, seed=1))
-    one = cut_stages([planned([probe], items)[0]], items)
-    other = cut_stages([planned([probe], shuffled)[0]], shuffled)
+    one = cut_stages([planned([probe], items)[0]], items.table)
+    other = cut_stages([planned([probe], shuffled)[0]], shuffled.table)
     assert len(one) > 1
     assert list(one) == list(other)
 
 
 def test_a_units_key_depends_on_contents_spans_and_schemes() -> None:
     def keys(items: TokenisedItems = FOUR, probe: str = "extraction", **settings: str) -> set[str]:
-        return set(cut_stages([planned([probe], items, **settings)[0]], items))
+        return set(cut_stages([planned([probe], items, **settings)[0]], items.table))
 
     other_text = replace(FOUR, table=FOUR.table.with_columns(content_hash=pl.lit("other")))
     variants = [
@@ -195,9 +190,9 @@ def test_a_later_stage_scores_only_what_no_earlier_one_answers() -> None:
     extraction, _ = planned(["extraction"], FOUR)
     recall, _ = planned(["recall"], FOUR, recall__verify_items="0")
     recognition, _ = planned(["recognition"], FOUR)
-    first = cut_stages([extraction], FOUR)
-    assert list(cut_stages([extraction, recall], FOUR)) == list(first)
-    grown = cut_stages([extraction, recall, recognition], FOUR)
+    first = cut_stages([extraction], FOUR.table)
+    assert list(cut_stages([extraction, recall], FOUR.table)) == list(first)
+    grown = cut_stages([extraction, recall, recognition], FOUR.table)
     assert list(grown)[: len(first)] == list(first)
     added = asked({key: unit for key, unit in grown.items() if key not in first})
     assert_frame_equal(added, recognition[0].plan.requests.sort(REQUESTS.key))
@@ -206,7 +201,7 @@ def test_a_later_stage_scores_only_what_no_earlier_one_answers() -> None:
 def test_new_schemes_need_new_scores_and_no_scheme_needs_none() -> None:
     recall, _ = planned(["recall"], FOUR, recall__verify_items="0")
     extraction, _ = planned(["extraction"], FOUR)
-    units = cut_stages([recall, extraction], FOUR)
+    units = cut_stages([recall, extraction], FOUR.table)
     assert asked(units).height == 2 * FOUR.table.height
     assert {unit.schemes for unit in units.values()} == {(), (Scheme(), Scheme(top_k=40))}
 
@@ -217,7 +212,7 @@ def test_every_shipped_suite_can_be_planned(name) -> None:
         *({"item_id": f"i{n}", "n_tokens": 500, "foil": "x", "n_foil_tokens": 480} for n in range(3))
     )
     suite = load_suite(name)
-    plans, unfit = plan_entries(suite.entries, item_set(items), items, limits(1024))
+    plans, unfit = plan_entries(suite.entries, lengths(items, context=1024))
     assert [plan.n_items for plan in plans] == [3] * len(suite.entries)
     assert unfit.is_empty()
 
@@ -225,7 +220,7 @@ def test_every_shipped_suite_can_be_planned(name) -> None:
 def test_carlinis_contexts_end_at_the_same_suffix() -> None:
     items = tokenised({"item_id": "a", "n_tokens": 600})
     suite = with_settings(load_suite("carlini2022"), ["recall.verify_items=0"])
-    plans, _ = plan_entries(suite.entries, item_set(items), items, limits())
+    plans, _ = plan_entries(suite.entries, lengths(items))
     spans = [row for plan in plans for row in plan.plan.requests.select("start", "score_from", "stop").rows()]
     assert spans == [(550 - context, 550, 600) for context in range(50, 500, 50)]
 

@@ -22,7 +22,13 @@ def run(tiny, tmp_path):
     """Return `memprobe.run` on the tiny sequence's last checkpoint, into `tmp_path/run`."""
 
     def ask(suite=None, **changes):
-        given = {"model": tiny.model, "data": tiny.items, "steps": "20", "threads": 1, "out": tmp_path / "run"}
+        given = {
+            "model": tiny.model,
+            "data": tiny.items,
+            "steps": "20",
+            "threads": 1,
+            "out": tmp_path / "run",
+        }
         return memprobe.run(suite, **(given | changes))
 
     return ask
@@ -100,7 +106,10 @@ def test_recall_after_extraction_loads_no_model_and_gives_what_it_gives_alone(
     assert units_of(tmp_path / "run") == before
     assert grown.table("recall").equals(memprobe.open_run(tmp_path / "both").table("recall"))
     assert set(grown.summary["probe"]) == {"extraction", "recall"}
-    assert [entry["probe"] for stage in grown.manifest["stages"] for entry in stage] == ["extraction", "recall"]
+    assert [entry["probe"] for stage in grown.manifest["stages"] for entry in stage] == [
+        "extraction",
+        "recall",
+    ]
 
 
 def test_extraction_after_recall_scores_its_schemes_and_keeps_what_was_there(run, tmp_path, units_of):
@@ -193,7 +202,9 @@ def test_everything_that_differs_is_told_at_once(run):
     assert len(refused.value.problems) == 5
 
 
-@pytest.mark.parametrize("change", [{"threads": 2}, {"batch_tokens": 64}, {"device": "cpu"}, {"offline": True}])
+@pytest.mark.parametrize(
+    "change", [{"threads": 2}, {"batch_tokens": 64}, {"device": "cpu"}, {"offline": True}]
+)
 def test_what_changes_speed_alone_is_no_other_question(change, run, no_model, monkeypatch):
     monkeypatch.undo()
     run(probes=["recall"])
@@ -279,7 +290,8 @@ def _nan(file):
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"), [(_cut, "cannot be loaded"), (_garbage, "cannot be loaded"), (_nan, "the model scores NaN")]
+    ("damage", "told"),
+    [(_cut, "cannot be loaded"), (_garbage, "cannot be loaded"), (_nan, "the model scores NaN")],
 )
 def test_a_checkpoint_that_fails_is_recorded_and_the_others_are_as_ever(
     damage, told, broken, run, finished, tiny, tmp_path, units_of
@@ -323,7 +335,9 @@ def test_a_failed_checkpoint_may_change_but_a_scored_one_may_not(broken, run, ma
 # Several sequences, several files, ids alone
 
 
-def test_two_sequences_with_different_tokenizers_share_a_run_and_keep_their_numbers(run, tiny, make, tmp_path):
+def test_two_sequences_with_different_tokenizers_share_a_run_and_keep_their_numbers(
+    run, tiny, make, tmp_path
+):
     folder = make.sequence(tmp_path / "other", (20, 30), tokenizer=make.tokenizer(reverse=True), salt=2)
     both = run(probes=["recall"], model=[tiny.model, str(folder)], steps=None)
     alone = [
@@ -339,16 +353,22 @@ def test_two_sequences_with_different_tokenizers_share_a_run_and_keep_their_numb
     assert both.summary["signature"].n_unique() == 2
 
 
-def test_two_sequences_of_one_name_are_never_mixed(run, tiny, make, tmp_path):
+def test_two_sequences_of_one_name_are_told_apart_by_their_parents(run, tiny, make, tmp_path):
     other = make.sequence(tmp_path / "elsewhere" / "main", (20,), tokenizer=make.tokenizer(), salt=5)
-    with pytest.raises(InputError, match="main"):
-        run(probes=["recall"], model=[tiny.model, str(other)])
+    both = run(probes=["recall"], model=[tiny.model, str(other)])
+    alone = run(probes=["recall"], model=str(other), out=tmp_path / "alone")
+    first = f"{Path(tiny.model).parent.name}/main"
+    assert both.summary["model"].unique(maintain_order=True).to_list() == [first, "elsewhere/main"]
+    mine = both.table("recall").filter(model="elsewhere/main")
+    assert mine.drop("model").equals(alone.table("recall").drop("model"))
+    assert not mine.drop("model").equals(both.table("recall").filter(model=first).drop("model"))
 
 
 def test_items_of_several_files_stand_in_order_and_limit_counts_them_together(run, tmp_path, make):
     rows = make.rows(9)
     files = [
-        str(make.items(tmp_path / name, part)) for name, part in (("a.jsonl", rows[:4]), ("b.jsonl", rows[4:]))
+        str(make.items(tmp_path / name, part))
+        for name, part in (("a.jsonl", rows[:4]), ("b.jsonl", rows[4:]))
     ]
     done = run(probes=["recall"], data=files, limit=6)
     assert done.table("items")["item_id"].to_list() == [row["item_id"] for row in rows[:6]]
@@ -424,7 +444,9 @@ def test_too_long_for_the_context_is_told_with_both_lengths(run, make, tmp_path)
     # 97 tokens: the last is predicted and never read, so 96 fit a context of 96; one more does not.
     rows = [{"item_id": "fits", "text": "a" * 97}, {"item_id": "long", "text": "b" * 98}]
     data = str(make.items(tmp_path / "long.jsonl", rows))
-    with pytest.raises(InputError, match="item long has 97 tokens to read, the model's context holds 96") as told:
+    with pytest.raises(
+        InputError, match="item long has 97 tokens to read, the model's context holds 96"
+    ) as told:
         run(probes=["recall"], data=data)
     assert "item fits" not in str(told.value)
     assert f"{data}, line 2" in str(told.value)
@@ -546,14 +568,20 @@ def test_every_summary_row_is_unique_and_carries_its_interval_and_n(finished):
     assert summary.filter(pl.col("ci_high") < pl.col("estimate")).is_empty()
     assert not summary.select(pl.col(pl.Float64).is_nan().any()).transpose().to_series().any()
     assert set(summary["group"].drop_nulls()) == {"canary", "control"}
-    assert summary.filter(pl.col("condition") == "exposures=3", metric="exact_frac")["n_items"].to_list() == [6, 6, 6]
+    assert summary.filter(pl.col("condition") == "exposures=3", metric="exact_frac")["n_items"].to_list() == [
+        6,
+        6,
+        6,
+    ]
 
 
 def test_further_columns_of_the_items_are_carried_into_every_item_table(finished):
     for name in ("recall", "extraction", "recognition"):
         table = memprobe.open_run(finished).table(name)
         assert table.columns[:7] == ["model", "revision", "step", "item_id", "group", "exposures", "colour"]
-        assert table.select("item_id", "colour").unique().filter(item_id="i03")["colour"].to_list() == ["blue"]
+        assert table.select("item_id", "colour").unique().filter(item_id="i03")["colour"].to_list() == [
+            "blue"
+        ]
 
 
 @pytest.mark.parametrize(

@@ -72,15 +72,16 @@ class Commands(TyperGroup):
         except Terminated as error:
             console.say("terminated: finished work is kept, the same command goes on from here")
             raise typer.Exit(TERMINATED) from error
-        except (typer.Exit, typer.Abort, typer.TyperException, BrokenPipeError):
+        except (typer.Exit, typer.Abort, typer.TyperException, BrokenPipeError, SystemExit):
             raise
-        except Exception as error:
+        except BaseException as error:
+            # Polars panics with something that is no Exception, and Python's own exit code for that is 1.
             raise typer.Exit(_unexpected(error)) from error
         finally:
             signal.signal(signal.SIGTERM, before)
 
 
-def _unexpected(error: Exception) -> int:
+def _unexpected(error: BaseException) -> int:
     """Say what no class of ours covers; returns the exit code."""
     if isinstance(error, OSError) and error.errno in _REFUSED:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -107,16 +107,15 @@ def _bytes(frame: "pl.DataFrame", to: str) -> bytes:
 
 
 def _markdown(frame: "pl.DataFrame") -> str:
-    import polars as pl
+    """Return a GitHub table: null as an empty cell, floats in full, numbers to the right."""
+    rule = ["---:" if dtype.is_numeric() else "---" for dtype in frame.dtypes]
+    rows = [[_cell(value) for value in row] for row in frame.iter_rows()]
+    lines = [[_cell(name) for name in frame.columns], rule, *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
-    with pl.Config(
-        tbl_formatting="MARKDOWN",
-        tbl_rows=-1,
-        tbl_cols=-1,
-        tbl_width_chars=100_000,
-        fmt_str_lengths=100_000,
-        tbl_hide_dataframe_shape=True,
-        tbl_hide_column_data_types=True,
-        fmt_float="full",
-    ):
-        return f"{frame}\n"
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return " ".join(text.replace("|", "\\|").splitlines())

@@ -115,6 +115,13 @@ def test_units_follow_the_order_of_lengths_and_are_of_like_size(many, monkeypatc
     assert all(size.sum() < 2 * max(500, total // batch.UNITS_AIM) for size in sizes)
 
 
+def test_a_unit_is_closed_by_the_sequence_that_fills_it_by_hand(ask, monkeypatch) -> None:
+    # Five sequences of 4 tokens, 10 to a unit: they begin at 0, 4, 8 | 12, 16.
+    monkeypatch.setattr(batch, "UNIT_TOKENS_MIN", 10)
+    units = cut_units(pl.concat([ask(f"{n}", 0, 1, 4) for n in range(5)]))
+    assert [unit["item_id"].to_list() for unit in units] == [["0", "1", "2"], ["3", "4"]]
+
+
 def test_few_tokens_are_one_unit(many) -> None:
     assert len(cut_units(many.head(30))) == 1
 

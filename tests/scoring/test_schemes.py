@@ -213,6 +213,18 @@ def test_the_crossing_token_in_a_large_flat_vocabulary_is_found_without_sorting_
     assert [field.shape for field in last] == [(2,)] * 3
 
 
+def test_where_rounding_leaves_all_mass_under_p_the_nucleus_is_everything() -> None:
+    # In float32 the probabilities of many rows sum to a little less than this P.
+    scheme = Scheme(top_p=1 - 1e-9)
+    z = torch.randn(200, 300, generator=torch.Generator().manual_seed(6))
+    assert (z.softmax(1).double().sum(1) < scheme.top_p).sum() > 20
+    # Even the least likely token has far more mass than rounding loses, so none is cut off.
+    assert z.softmax(1).min() > 1e-6
+    for targets in (z.argmin(1), z.argmax(1)):
+        got = token_statistics(z, targets, [scheme])
+        torch.testing.assert_close(got.schemes[scheme], got.logprob, atol=ATOL, rtol=0)
+
+
 def test_a_logit_far_below_the_histogram_still_has_its_place_in_the_nucleus() -> None:
     # Two tokens 40 and 41 nats below a third, all of the rest masked: the last bin holds both.
     z = torch.full((1, 10), -math.inf)

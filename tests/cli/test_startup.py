@@ -1,0 +1,67 @@
+"""What the quick commands import, and how long they take: they must not wait for torch."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+HEAVY = ("torch", "transformers", "datasets", "scipy.stats", "altair", "tokenizers", "safetensors")
+HELP_S, READ_S = 0.4, 0.8
+# The fastest of several: what else the machine does makes a command slower, never faster.
+TRIES = 7
+
+_ASK = """
+import sys
+sys.argv = ["memprobe", *{args!r}]
+from memprobe.cli import main
+try:
+    main()
+except SystemExit as end:
+    import json
+    print(json.dumps([end.code, [name for name in {heavy!r} if name in sys.modules]]), file=sys.stderr)
+"""
+
+
+@pytest.fixture
+def quick(finished, tmp_path):
+    """Return the arguments of a quick command by its name."""
+    return {
+        "help": ["--help"],
+        "run-help": ["run", "--help"],
+        "version": ["--version"],
+        "probes": ["probes", "ls"],
+        "describe": ["probes", "describe", "extraction"],
+        "summary": ["summary", str(finished)],
+        "summary-json": ["summary", str(finished), "--json"],
+        "export": ["export", str(finished), "--to", "markdown", "-o", str(tmp_path / "x.md")],
+    }
+
+
+@pytest.mark.parametrize(
+    "name", ["help", "run-help", "version", "probes", "describe", "summary", "summary-json", "export"]
+)
+def test_quick_commands_import_nothing_heavy(name, quick):
+    code = _ASK.format(args=quick[name], heavy=HEAVY)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stderr.splitlines()[-1]) == [0, []]
+
+
+@pytest.mark.parametrize(("name", "limit_s"), [("help", HELP_S), ("summary", READ_S), ("export", READ_S)])
+def test_quick_commands_are_quick(name, limit_s, quick):
+    fastest = float("inf")
+    for _ in range(TRIES):
+        started = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "memprobe", *quick[name]], capture_output=True, check=True)
+        fastest = min(fastest, time.perf_counter() - started)
+        if fastest < limit_s:
+            break
+    assert fastest < limit_s
+
+
+def test_importing_the_package_imports_nothing_of_others():
+    code = "import sys; before = set(sys.modules); import memprobe; print(*(set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    ours = {name for name in done.stdout.split() if name.split(".")[0] not in sys.stdlib_module_names}
+    assert ours == {"memprobe"}
