@@ -80,7 +80,7 @@ def _checkpoint(
     values: list[Mapping[str, pl.DataFrame]] = []
     for number, (each, prefix) in enumerate(zip(plan.entries, prefixes, strict=True)):
         spans = answer(each.plan.requests, held, each.plan.schemes)
-        table = _item_table(each, spans, plan, target, prefix)
+        table = _item_table(each, spans, plan, target, prefix, include_text=manifest["include_text"])
         measured.add(table, each.entry.probe.name)
         values.append(item_values(each.entry, table))
         for name, count in each.entry.probe.checks(spans).items():
@@ -93,14 +93,21 @@ def _checkpoint(
 
 
 def _item_table(
-    each: EntryPlan, spans: pl.DataFrame, plan: SequencePlan, target: Target, prefix: str | None
+    each: EntryPlan,
+    spans: pl.DataFrame,
+    plan: SequencePlan,
+    target: Target,
+    prefix: str | None,
+    *,
+    include_text: bool,
 ) -> pl.DataFrame:
     """Return a probe's rows for one checkpoint: keys, exposures, the user's columns, the probe's own."""
     items = plan.lengths.table
     further = [name for name in items.columns if name not in ITEMS.columns and name not in LENGTHS]
     texts = [name for name in CONTENT if name in items.columns]
     result = each.entry.probe.measure(Scores(spans, items.drop(texts)), each.entry.settings)
-    carried = items.select("item_id", "group", "exposures", *further, *texts)
+    shown = texts if include_text else []
+    carried = items.select("item_id", "group", "exposures", *further, *shown)
     keyed = result.join(carried, on="item_id", maintain_order="left").with_columns(
         model=pl.lit(target.model), revision=pl.lit(target.revision), step=pl.lit(target.step, pl.Int64)
     )

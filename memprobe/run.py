@@ -88,11 +88,6 @@ class Run:
         return measure_again(RunStore(self.path)).summary
 
     @property
-    def has_summary(self) -> bool:
-        """Whether the run got as far as its first summary."""
-        return "summary" in RunStore(self.path).table_names()
-
-    @property
     def failures(self) -> list[dict[str, Any]]:
         """Checkpoints that could not be scored, with their errors."""
         return list(self.manifest.get("failures", []))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from memprobe.cli import console, options
-from memprobe.errors import InputError, InvalidRunError
+from memprobe.errors import InputError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -32,10 +32,6 @@ def summary(
     opened = open_run(run)
     if opened.manifest["state"] == "scoring":
         console.note("note: the run is not finished; `memprobe run` with the same command goes on")
-        if not opened.has_summary:
-            raise InvalidRunError(
-                "nothing has been measured yet", where=str(run), fix="run the same command again to go on"
-            )
     if json:
         console.show_json(summary_json(opened))
         return

@@ -110,10 +110,17 @@ def tokenise(items: pl.DataFrame, tokenizer: Any, *, bos: BosMode, limits: Limit
 
     Raises:
         ItemError: Ids outside the vocabulary, or a border that the tokenizer cannot locate.
-        InputError: BOS is forced and there is none.
+        InputError: BOS is forced and there is none, or it is outside the vocabulary.
     """
     needs_text = items["input_ids"].null_count() > 0
     front = front_ids(tokenizer, bos, bos_id=limits.bos_id) if needs_text or bos == "forced" else ()
+    if max(front, default=0) >= limits.vocabulary:
+        raise InputError(
+            f"the id {max(front)} in front of a text is outside the vocabulary of {limits.vocabulary}",
+            where=f"--bos {bos}",
+            fix="use the model's own tokenizer, or --bos none",
+        )
+    _refuse_unlocatable_border(items, tokenizer)
     texts = items.select(
         "item_id",
         "foil",
@@ -123,9 +130,24 @@ def tokenise(items: pl.DataFrame, tokenizer: Any, *, bos: BosMode, limits: Limit
         prefix="prefix",
         suffix="suffix",
     )
+    ids, lengths = _encode_items(texts, tokenizer)
+    _refuse_outside_vocabulary(items, ids, limits)
+    shifted = _shifted_borders(tokenizer, texts, ids)
+    table = items.join(lengths, on="item_id", maintain_order="left")
+    return TokenisedItems(
+        table=table.join(shifted, on="item_id", how="left", maintain_order="left"),
+        ids=ids,
+        front=front,
+        front_of_ids=front if bos == "forced" else (),
+        decode=None if tokenizer is None else tokenizer.decode,
+        given_as_ids=frozenset(items.filter(pl.col("input_ids").is_not_null())["item_id"]),
+    )
+
+
+def _encode_items(texts: pl.DataFrame, tokenizer: Any) -> tuple[dict[tuple[str, str], Ids], pl.DataFrame]:  # noqa: ANN401
+    """Return the ids of each (item, part), and `item_id` with its lengths."""
     ids: dict[tuple[str, str], Ids] = {}
     lengths = []
-    _refuse_unlocatable_border(items, tokenizer)
     encoded = _encode(tokenizer, texts["whole"].to_list(), offsets=True)
     foils = _encode(tokenizer, texts["foil"].to_list(), offsets=False)
     for row, whole, foil in zip(texts.iter_rows(named=True), encoded, foils, strict=True):
@@ -135,30 +157,9 @@ def tokenise(items: pl.DataFrame, tokenizer: Any, *, bos: BosMode, limits: Limit
             ids[item, "foil"] = np.asarray(foil.ids, dtype=np.int64)
         n_prefix = None if whole is None or row["border"] is None else whole.tokens_before(row["border"])
         lengths.append((item, len(ids[item, "text"]), n_prefix, None if foil is None else len(foil.ids)))
-    _refuse_outside_vocabulary(items, ids, limits)
-    shifted = _shifted_borders(tokenizer, texts, ids)
-    table = items.join(
-        pl.DataFrame(
-            lengths,
-            schema={
-                "item_id": pl.String,
-                "n_tokens": pl.Int32,
-                "n_prefix_tokens": pl.Int32,
-                "n_foil_tokens": pl.Int32,
-            },
-            orient="row",
-        ),
-        on="item_id",
-        maintain_order="left",
-    ).join(shifted, on="item_id", how="left", maintain_order="left")
-    return TokenisedItems(
-        table=table,
-        ids=ids,
-        front=front,
-        front_of_ids=front if bos == "forced" else (),
-        decode=None if tokenizer is None else tokenizer.decode,
-        given_as_ids=frozenset(items.filter(pl.col("input_ids").is_not_null())["item_id"]),
-    )
+    names = ("n_tokens", "n_prefix_tokens", "n_foil_tokens")
+    schema = {"item_id": pl.String(), **dict.fromkeys(names, pl.Int32())}
+    return ids, pl.DataFrame(lengths, schema=schema, orient="row")
 
 
 @dataclass(frozen=True, slots=True)

@@ -237,17 +237,17 @@ def hold(file: Path) -> Iterator[bool]:
     The file names host and process and is touched every ten seconds. A holder whose process is gone
     (same host) or that was silent for a minute (another host) is taken over.
     """
-    if not (_create(file) or (_abandoned(file) and _take_over(file))):
-        yield False
-        return
-    done = threading.Event()
-    beat = threading.Thread(target=_beat, args=(file, done), daemon=True)
-    beat.start()
+    held, done = False, threading.Event()
+    # A signal may arrive anywhere from here on, also while the thread starts.
     try:
-        yield True
+        held = _create(file) or (_abandoned(file) and _take_over(file))
+        if held:
+            threading.Thread(target=_beat, args=(file, done), daemon=True).start()
+        yield held
     finally:
         done.set()
-        file.unlink(missing_ok=True)
+        if held:
+            file.unlink(missing_ok=True)
 
 
 def _create(file: Path) -> bool:
@@ -255,8 +255,12 @@ def _create(file: Path) -> bool:
         handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
     except FileExistsError:
         return False
-    with os.fdopen(handle, "w") as claim:
-        json.dump({"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}, claim)
+    try:
+        with os.fdopen(handle, "w") as claim:
+            json.dump({"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}, claim)
+    except BaseException:
+        file.unlink(missing_ok=True)
+        raise
     return True
 
 

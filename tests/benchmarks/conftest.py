@@ -79,10 +79,9 @@ class Ratio:
         return statistics.median(self.ratios)
 
     def line(self, name: str) -> str:
-        return (
-            f"{name}: ratio {self.median:.3f} (of {len(self.ratios)} pairs {min(self.ratios):.3f} to "
-            f"{max(self.ratios):.3f}); {statistics.median(self.a_s):.3f} s against {statistics.median(self.b_s):.3f} s"
-        )
+        a_s, b_s = statistics.median(self.a_s), statistics.median(self.b_s)
+        spread = f"{min(self.ratios):.3f} to {max(self.ratios):.3f}"
+        return f"{name}: ratio {self.median:.3f} (pairs {spread}); {a_s:.3f} s against {b_s:.3f} s"
 
 
 def time_pairs(a: Callable[[], object], b: Callable[[], object], pairs: int = 5) -> Ratio:

@@ -110,10 +110,11 @@ def test_reading_overlaps_scoring(bench, tmp_path, capsys) -> None:
     scored, waited = sweep["score_s"], sweep["load_s"] - sweep["first_load_s"]
     with capsys.disabled():
         print(
-            f"\nsweep of {n_checkpoints}: scoring {scored:.1f} s, waiting for weights {waited:.2f} s after the first "
-            f"load of {sweep['first_load_s']:.1f} s: ratio {(scored + waited) / scored:.3f} (bar 1.15); "
-            f"against {n_checkpoints} times a checkpoint alone ({alone:.2f} s): "
-            f"{(scored + waited) / (n_checkpoints * alone):.3f}; whole run {sweep['total_s']:.1f} s"
+            f"\nsweep of {n_checkpoints} over its scoring times (bar 1.15): "
+            f"ratio {(scored + waited) / scored:.3f}; scoring {scored:.1f} s, then waiting {waited:.2f} s "
+            f"for weights after a first load of {sweep['first_load_s']:.1f} s\n"
+            f"sweep over {n_checkpoints} times one checkpoint alone ({alone:.2f} s): "
+            f"ratio {(scored + waited) / (n_checkpoints * alone):.3f}; whole run {sweep['total_s']:.1f} s"
         )
     assert scored / n_checkpoints >= 3
     assert scored + waited <= 1.15 * scored

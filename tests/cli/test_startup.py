@@ -10,7 +10,7 @@ import pytest
 HEAVY = ("torch", "transformers", "datasets", "scipy.stats", "altair", "tokenizers", "safetensors")
 HELP_S, READ_S = 0.4, 0.8
 # The fastest of several: what else the machine does makes a command slower, never faster.
-TRIES = 7
+TRIES = 12
 
 _ASK = """
 import sys
