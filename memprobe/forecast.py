@@ -21,7 +21,8 @@ class Forecast:
     """What a run would do.
 
     Attributes:
-        checkpoints: One row per checkpoint: `model, revision, step, units, units_left, tokens, bytes`.
+        checkpoints: One row per checkpoint: `model, revision, step, units, units_left, tokens_left, bytes,
+            parameters`; the last null where the weights do not say.
         totals: Name to value, in the order of showing.
     """
 
@@ -33,18 +34,18 @@ class Forecast:
         return {"checkpoints": self.checkpoints.to_dicts(), "totals": self.totals}
 
 
-def forecast(question: Question, notes: Notes) -> Forecast:
-    """Prepare a question and count its work.
+def forecast(question: Question, notes: Notes, *, fresh: bool = False) -> Forecast:
+    """Prepare a question and count its work; `fresh`: what the run directory holds does not count.
 
     Raises:
         InputError: As `prepare`.
     """
-    prepared = prepare(question, notes)
+    prepared = prepare(question, notes, fresh=fresh)
     store = RunStore(question.out)
     rows = [
         row
         for sequence, plan in zip(prepared.sequences, prepared.plans, strict=True)
-        for row in _rows(sequence, plan, store)
+        for row in _rows(sequence, plan, None if fresh else store)
     ]
     frame = pl.DataFrame(rows)
     flops = sum(2.0 * (row["parameters"] or 0) * row["tokens_left"] for row in rows)
@@ -66,11 +67,11 @@ def forecast(question: Question, notes: Notes) -> Forecast:
     return Forecast(frame, totals)
 
 
-def _rows(sequence: CheckpointSequence, plan: SequencePlan, store: RunStore) -> list[dict[str, Any]]:
+def _rows(sequence: CheckpointSequence, plan: SequencePlan, store: RunStore | None) -> list[dict[str, Any]]:
     tokens = {key: _tokens(unit.requests) for key, unit in plan.units.items()}
     rows = []
     for each, target in zip(sequence.checkpoints, plan.targets, strict=True):
-        left = [key for key in plan.units if not store.has_unit(target.context, key)]
+        left = [key for key in plan.units if store is None or not store.has_unit(target.context, key)]
         rows.append(
             {
                 "model": each.model,

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from memprobe.probes.base import Metric, Probe, SummaryKind
+from memprobe.probes.base import Metric, Probe
 from memprobe.stats.bootstrap import bootstrap_mean
 from memprobe.stats.intervals import Interval, wilson
 from memprobe.stats.ranking import auc, paired_auc
@@ -157,7 +157,7 @@ def _row(metric: Metric, probe: Probe, block: dict[str, Any], context: Context) 
     clusters = np.array([numbers[name] for name in block["cluster"]], dtype=np.int64)
     others = np.asarray(block.get("other", ()), dtype=np.float64)
     seed = (str(context.seed), probe.name, metric.name, str(block["group"]), str(block["condition"]))
-    estimate, interval = _estimate(metric.summary, values, others, clusters, seed)
+    estimate, interval = _estimate(metric, values, others, clusters, seed)
     return {
         "model": context.model,
         "revision": context.revision,
@@ -179,7 +179,7 @@ def _row(metric: Metric, probe: Probe, block: dict[str, Any], context: Context) 
 
 
 def _estimate(
-    kind: SummaryKind,
+    metric: Metric,
     values: NDArray[np.float64],
     others: NDArray[np.float64],
     clusters: NDArray[np.int64],
@@ -194,21 +194,26 @@ def _estimate(
         return None, None
     n_clusters = int(clusters.max()) + 1
     together = clusters if n_clusters < len(values) else None
-    if kind == "auc":
+    if metric.summary == "auc":
         if n_clusters < 2:
             return auc(values, others), None
         area = paired_auc(values, others, clusters=together, level=LEVEL)
         return area.auc, area.interval
     estimate = float(values.mean())
-    if kind == "rate" and together is None:
+    if metric.summary == "rate" and together is None:
         return estimate, wilson(float(values.sum()), len(values), level=LEVEL)
-    if kind == "rate" and estimate in (0, 1):
-        # Resampling clusters that all agree shows no spread: as many independent items do.
+    if estimate in (0, 1) and _is_fraction(metric):
+        # Where all values are 0 or all are 1, resampling shows no spread; no variable between 0 and 1
+        # varies more than a rate does, so Wilson's interval of as many rates is wide enough.
         stand_in = wilson(estimate * n_clusters, n_clusters, level=LEVEL)
-        return estimate, replace(stand_in, method="wilson-clusters")
+        return estimate, replace(stand_in, method="wilson-stand-in")
     if n_clusters < 2:
         return estimate, None
     return estimate, bootstrap_mean(values, rng=_rng(seed), clusters=together, level=LEVEL)
+
+
+def _is_fraction(metric: Metric) -> bool:
+    return metric.unit == "fraction" and not metric.since_first
 
 
 def _rng(seed: tuple[str, ...]) -> np.random.Generator:

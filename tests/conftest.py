@@ -205,20 +205,20 @@ class Forked:
 def forked(tmp_path: Path) -> Iterator[Callable[..., Forked]]:
     """Return a starter of real processes: forked("run", ...).answer().
 
-    `pause_s` makes units small and puts a pause before each of them.
+    `pause_s` makes units small and puts a pause before each of them; `prelude` is code that runs first.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOADED)
     started: list[Forked] = []
 
-    def start(*args: object, pause_s: float | None = None) -> Forked:
+    def start(*args: object, pause_s: float | None = None, prelude: str = "") -> Forked:
         out, err = (tmp_path / f"{len(started)}.{name}" for name in ("out", "err"))
         code = _MAIN.format(
             cwd=str(tmp_path),
             out=str(out),
             err=str(err),
             args=[str(arg) for arg in args],
-            prelude="" if pause_s is None else _SMALL_UNITS.format(pause_s=pause_s),
+            prelude=prelude if pause_s is None else _SMALL_UNITS.format(pause_s=pause_s),
         )
         out.touch()
         err.touch()

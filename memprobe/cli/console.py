@@ -55,11 +55,15 @@ def stderr() -> "Console":
 
 
 def _console(stream: Any) -> "Console":  # noqa: ANN401
+    from functools import partial
+
     from rich.console import Console
 
+    # What is shown is names and numbers of the user's: brackets and colons in it mean nothing.
+    literal = partial(Console, file=stream, highlight=False, markup=False, emoji=False)
     if plain(stream):
-        return Console(file=stream, force_terminal=False, color_system=None, highlight=False, width=_width())
-    return Console(file=stream, highlight=False)
+        return literal(force_terminal=False, color_system=None, width=_width())
+    return literal()
 
 
 @cache
@@ -82,7 +86,12 @@ def note(text: str) -> None:
 
 def show(renderable: "RenderableType") -> None:
     """Write a result to stdout."""
-    stdout().print(renderable)
+    stdout().print(renderable, crop=False)
+
+
+def show_line(text: str) -> None:
+    """Write a result line to stdout that is not wrapped: a path or a command, to be copied whole."""
+    stdout().print(text, soft_wrap=True)
 
 
 def show_json(value: object) -> None:
@@ -106,6 +115,7 @@ class Progressing:
     started: float = field(default_factory=time.monotonic)
     last_line: float = 0.0
     last_revision: str = ""
+    units_before: int = 0
     bar: "Progress | None" = None
     task: "TaskID | None" = None
 
@@ -143,8 +153,8 @@ class Progressing:
     def scoring(self, progress: "ScoringProgress") -> None:
         """Show checkpoint, units, items a second and the time left."""
         now = time.monotonic()
-        if progress.items_done == 0 or self.started == 0:
-            self.started = now
+        if progress.items_done == 0:
+            self.started, self.units_before = now, progress.units_done
         rate = progress.items_done / max(now - self.started, 1e-9)
         place = f"checkpoint {progress.checkpoint}/{progress.n_checkpoints} {progress.revision}"
         if self.bar is not None:
@@ -153,30 +163,32 @@ class Progressing:
                 description=place,
                 completed=progress.units_done,
                 total=progress.n_units,
-                rate=f"{rate:,.0f} items/s",
+                rate=f"{progress.units_done}/{progress.n_units} units, {rate:,.0f} items/s",
                 visible=True,
             )
         elif progress.revision != self.last_revision or now - self.last_line > _LINE_EVERY_S:
-            left = _time_left(now - self.started, progress.units_done, progress.n_units)
+            left = _time_left(
+                now - self.started,
+                progress.units_done - self.units_before,
+                progress.n_units - progress.units_done,
+            )
             note(
                 f"scoring {place}: {progress.units_done}/{progress.n_units} units, {rate:,.0f} items/s{left}"
             )
             self.last_line, self.last_revision = now, progress.revision
 
 
-def _time_left(spent_s: float, done: int, total: int) -> str:
-    return f", about {spent_s / done * (total - done):,.0f} s left" if done else ""
+def _time_left(spent_s: float, done: int, left: int) -> str:
+    return f", about {spent_s / done * left:,.0f} s left" if done > 0 else ""
 
 
 def _bar() -> "Progress":
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        TextColumn("units"),
-        TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.fields[rate]}", markup=False),
         TimeRemainingColumn(),
         console=stderr(),
         transient=True,

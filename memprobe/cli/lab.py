@@ -55,7 +55,7 @@ def demo(
         console.show(
             truth_view(pl.read_parquet(trained.truth), answered.table("recall"), answered.table("extraction"))
         )
-        console.show(
+        console.show_line(
             f"\nNext, with your own model and items (written like {trained.items}):\n"
             "  memprobe run quickstart -m MODEL -d ITEMS.jsonl"
         )
@@ -134,12 +134,13 @@ def train(
         return
     for name, value in about.items():
         if value is not None:
-            console.show(f"{name}: {value}")
-    console.show(f"next: {_next(trained)}")
+            console.show_line(f"{name}: {value}")
+    console.show_line(f"next: {_next(trained)}")
 
 
 def _next(trained: "LabResult") -> str:
-    return f"memprobe run quickstart -m {trained.main} -d {trained.items}"
+    # Items of one's own text have no foil, so recognition has nothing to measure.
+    return f"memprobe run -p recall -p extraction -m {trained.main} -d {trained.items}"
 
 
 class _Training:

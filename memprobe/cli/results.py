@@ -71,7 +71,8 @@ def export(
     options.begin(quiet, verbose)
     from memprobe.run import open_run
 
-    frame = open_run(run).table(table)
+    opened = open_run(run)
+    frame = opened.summary if table == "summary" else opened.table(table)
     if out is None:
         if to == "parquet" and sys.stdout.isatty():
             raise InputError("Parquet is no text for a terminal", fix="name a file with -o")

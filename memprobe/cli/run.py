@@ -67,7 +67,7 @@ def run(
     }
     question = ask(suite, probes=probe or (), settings=set_ or (), out=out, options=given)
     if dry_run:
-        _forecast(question, json=json)
+        _forecast(question, fresh=resume is False, json=json)
         return
     with console.Progressing() as listener:
         answered = answer_question(question, fresh=resume is False, listener=listener)
@@ -97,12 +97,12 @@ def show_run(answered: "Run", *, json: bool) -> None:
         )
 
 
-def _forecast(question: Any, *, json: bool) -> None:  # noqa: ANN401
+def _forecast(question: Any, *, fresh: bool, json: bool) -> None:  # noqa: ANN401
     from memprobe.forecast import forecast
     from memprobe.report.console import forecast_view
 
     with console.Progressing() as listener:
-        expected = forecast(question, listener)
+        expected = forecast(question, listener, fresh=fresh)
     if json:
         console.show_json(expected.as_json())
     else:

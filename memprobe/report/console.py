@@ -12,6 +12,7 @@ from rich.text import Text
 
 _BARS = "▁▂▃▄▅▆▇█"
 _MANY_CONDITIONS = 6
+_MAX_BARS = 16
 
 
 def summary_view(
@@ -25,6 +26,7 @@ def summary_view(
         everything: All conditions instead of the telling ones.
     """
     parts: list[RenderableType] = [Text(line) for line in head_lines(manifest)]
+    parts += [Text(f"in brackets: {level:.0%} intervals") for level in summary["ci_level"].unique().sort()]
     tables: list[Table] = []
     for model in summary["model"].unique(maintain_order=True):
         of_model = summary.filter(pl.col("model") == model)
@@ -35,7 +37,7 @@ def summary_view(
             table = _breakdown(of_model, column, title)
             tables += [table] if table is not None else []
     for table in tables:
-        parts += [Text(""), table]
+        parts += [Text(""), headed(table)]
     if summary.is_empty():
         parts.append(Text("no estimate: no checkpoint could be scored"))
     return Group(*parts)
@@ -114,6 +116,12 @@ def plain_table(title: str) -> Table:
     )
 
 
+def headed(table: Table) -> RenderableType:
+    """Return a table whose title stands above it, instead of being folded to a narrow table's width."""
+    title, table.title = table.title, None
+    return Group(Text(str(title), style="table.title"), table)
+
+
 def _condition_cells(of_metric: pl.DataFrame, condition: str | None, steps: Sequence[int]) -> list[str]:
     rows = of_metric.filter(pl.col("condition").eq_missing(pl.lit(condition, dtype=pl.String)))
     by_step = {row["step"]: row for row in rows.iter_rows(named=True)}
@@ -122,9 +130,17 @@ def _condition_cells(of_metric: pl.DataFrame, condition: str | None, steps: Sequ
     if len(steps) > 1:
         cells += [
             number(last),
-            sparkline([by_step[step]["estimate"] if step in by_step else None for step in steps]),
+            sparkline([by_step[step]["estimate"] if step in by_step else None for step in spread(steps)]),
         ]
     return [*cells, f"{last['n_items']:,}" if last else ""]
+
+
+def spread(steps: Sequence[int], at_most: int = _MAX_BARS) -> list[int]:
+    """Return so many steps at most, first and last among them, evenly apart by position."""
+    if len(steps) <= at_most:
+        return list(steps)
+    last = len(steps) - 1
+    return [steps[round(i * last / (at_most - 1))] for i in range(at_most)]
 
 
 def telling(conditions: Sequence[str | None]) -> list[str | None]:
@@ -255,4 +271,5 @@ def forecast_view(checkpoints: pl.DataFrame, totals: Mapping[str, Any]) -> Rende
         else f"time: about {seconds:,.0f} s of scoring and reading, without generation",
         f"run directory: {totals['run']}",
     ]
-    return Group(table, *(Text(line) for line in lines))
+    # Paths are to be copied whole.
+    return Group(table, *(Text(line, no_wrap=True, overflow="ignore") for line in lines))

@@ -4,10 +4,9 @@ from collections.abc import Callable
 
 import polars as pl
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
-from memprobe.report.console import plain_table, short
+from memprobe.report.console import headed, plain_table, short, spread
 
 _MAX_STEPS = 6
 
@@ -29,7 +28,7 @@ def truth_view(truth: pl.DataFrame, recall: pl.DataFrame, extraction: pl.DataFra
     logp = extraction.filter(pl.col("scheme") == "full").select("item_id", "step", "logp_nats")
     trained = truth.filter(pl.col("step").is_not_null()).select("item_id", trained_at="step")
     joined = canaries.join(logp, on=["item_id", "step"])
-    steps = _spread(sorted(joined["step"].unique().to_list()))
+    steps = spread(sorted(joined["step"].unique().to_list()), _MAX_STEPS)
 
     def seen_and_recalled(rows: pl.DataFrame, step: int) -> str:
         seen = trained.filter(pl.col("trained_at") <= step).join(rows, on="item_id", how="semi").height
@@ -61,7 +60,7 @@ def truth_view(truth: pl.DataFrame, recall: pl.DataFrame, extraction: pl.DataFra
 
 def _table(
     title: str, joined: pl.DataFrame, steps: list[int], cell: Callable[[pl.DataFrame, int], str]
-) -> Table:
+) -> RenderableType:
     table = plain_table(title)
     table.add_column("planted", justify="right", no_wrap=True)
     for step in steps:
@@ -69,12 +68,4 @@ def _table(
     for exposures in sorted(joined["exposures"].unique().to_list()):
         rows = joined.filter(pl.col("exposures") == exposures)
         table.add_row(str(exposures), *(cell(rows.filter(pl.col("step") == step), step) for step in steps))
-    return table
-
-
-def _spread(steps: list[int]) -> list[int]:
-    """Return at most six steps, first and last among them, evenly apart."""
-    if len(steps) <= _MAX_STEPS:
-        return steps
-    last = len(steps) - 1
-    return [steps[round(i * last / (_MAX_STEPS - 1))] for i in range(_MAX_STEPS)]
+    return headed(table)

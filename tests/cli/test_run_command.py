@@ -377,7 +377,7 @@ def test_a_dry_run_scores_nothing_writes_nothing_and_counts_what_is_left(cli, ti
     answer = cli("run", "quickstart", *tiny.ask, "-o", tmp_path / "run", "--dry-run")
     assert answer.code == 0, answer.err
     assert "3 of 3 units left" in answer.out
-    assert f"run directory: {tmp_path / 'run'}" in "".join(answer.out.split("\n")).replace("  ", " ")
+    assert f"run directory: {tmp_path / 'run'}" in answer.out.splitlines()
     assert not (tmp_path / "run").exists()
     document = json.loads(
         cli("run", "quickstart", *tiny.ask, "-o", tmp_path / "run", "--dry-run", "--json").out

@@ -1,0 +1,63 @@
+"""`memprobe probes`: what ships, and what each probe says of itself."""
+
+import json
+
+import pytest
+
+from memprobe.probes.base import discover
+from memprobe.suite import shipped_suites
+
+
+def test_every_probe_and_suite_is_listed_with_its_source(cli):
+    answer = cli("probes", "ls")
+    assert answer.code == 0
+    assert answer.err == ""
+    for name in (*discover(), *shipped_suites()):
+        assert name in answer.out
+    assert max(map(len, answer.out.splitlines())) <= 80
+
+
+def test_the_list_as_json_is_one_document(cli):
+    document = json.loads(cli("probes", "ls", "--json").out)
+    assert [each["name"] for each in document["probes"]] == list(discover())
+    assert [each["name"] for each in document["suites"]] == list(shipped_suites())
+    # The paper's own: 50 + 50 tokens, top-40, a million samples.
+    (hayes,) = [each for each in document["suites"] if each["name"] == "hayes2024"]
+    (probe,) = hayes["probes"]
+    assert (probe["prefix_tokens"], probe["suffix_tokens"], probe["n"][-1]) == (50, 50, 1_000_000)
+
+
+@pytest.mark.parametrize("name", list(discover()))
+def test_a_probe_is_described_with_all_its_options_metrics_and_columns(name, cli):
+    probe = discover()[name]
+    answer = cli("probes", "describe", name)
+    assert answer.code == 0
+    assert answer.out.startswith(f"{name} v{probe.version}: ")
+    for word in (*probe.options(), *(metric.name for metric in probe.metrics), *probe.table.columns):
+        assert word in answer.out
+    assert max(map(len, answer.out.splitlines())) <= 80
+    document = json.loads(cli("probes", "describe", name, "--json").out)
+    assert document["options"].keys() == probe.options().keys()
+    assert [each["name"] for each in document["metrics"]] == [metric.name for metric in probe.metrics]
+
+
+def test_defaults_are_shown_as_a_suite_takes_them(cli):
+    out = " ".join(cli("probes", "describe", "recall").out.split())
+    assert "generate false" in out
+    assert 'align "start"' in out
+    out = "".join(cli("probes", "describe", "extraction").out.split())
+    assert "{temperature=1.0,top_k=40}" in out
+
+
+@pytest.mark.parametrize("name", list(shipped_suites()))
+def test_a_suite_is_described_by_its_file(name, cli):
+    answer = cli("probes", "describe", name)
+    lines = shipped_suites()[name].read_text().split()
+    assert answer.out.split() == lines
+    assert json.loads(cli("probes", "describe", name, "--json").out)["name"] == name
+
+
+def test_an_unknown_name_suggests_the_nearest(cli):
+    answer = cli("probes", "describe", "hayes")
+    assert answer.code == 2
+    assert "unknown probe or suite `hayes`, did you mean `hayes2024`?" in answer.err
