@@ -13,6 +13,7 @@ import polars as pl
 
 from memprobe.checkpoints import config_digest
 from memprobe.errors import InvalidRunError
+from memprobe.manifest import merge_stages
 from memprobe.measure import item_tables, measure, measure_again, write_results
 from memprobe.prepare import Prepared, prepare
 from memprobe.question import Question, ask
@@ -154,29 +155,52 @@ def answer_question(question: Question, *, fresh: bool, listener: Listener) -> R
     """Prepare, score, measure and summarise one question."""
     store = RunStore(question.out, private=question.options.include_text)
     started = time.perf_counter()
-    # A question that cannot be asked must not cost the run that is there.
-    prepared = prepare(question, listener, fresh=fresh)
-    if fresh:
-        store.empty()
-    before = store.read_manifest() or {}
-    store.create()
-    with store.lock():
-        store.write_json("manifest.json", prepared.manifest)
-        store.write_text("suite.toml", write_suite(prepared.suite, question.options))
-        store.write_lines("skipped.jsonl", _skipped(prepared))
-        store.write_table("items", item_tables(prepared.plans, include_text=prepared.options.include_text))
+    prepared, before = _begin(question, store, listener, fresh=fresh)
     listener.stage("score")
     report = _score(prepared, store, listener)
     listener.stage("measure")
     with store.lock():
-        measured = measure(prepared.plans, prepared.manifest, store)
-        write_results(measured, store)
-        failures = [_failure(each) for each in report.failures]
-        store.write_lines("errors.jsonl", failures)
-        finished = _finished(prepared, measured.checks, failures)
-        _add_timings(finished, before, report, time.perf_counter() - started)
-        store.write_json("manifest.json", finished)
+        now = store.read_manifest() or {}
+        if now.get("stages") == prepared.manifest["stages"]:
+            _finish(prepared, before, report, store, started)
+        # Else another process added a probe meanwhile: it measures all stages when it ends.
     return Run(question.out)
+
+
+def _begin(
+    question: Question, store: RunStore, listener: Listener, *, fresh: bool
+) -> tuple[Prepared, dict[str, Any]]:
+    """Prepare the question and write down what is asked; returns it and the manifest before."""
+    # A question that cannot be asked must not cost the run that is there.
+    prepared = prepare(question, listener, fresh=fresh)
+    if fresh:
+        store.empty()
+    store.create()
+    while True:
+        with store.lock():
+            before = store.read_manifest()
+            if before is None or merge_stages(before, prepared.manifest) == prepared.manifest["stages"]:
+                store.write_json("manifest.json", prepared.manifest)
+                store.write_text("suite.toml", write_suite(prepared.suite, question.options))
+                store.write_lines("skipped.jsonl", _skipped(prepared))
+                tables = item_tables(prepared.plans, include_text=prepared.options.include_text)
+                store.write_table("items", tables)
+                return prepared, before or {}
+        # Another process added a probe between our look at the directory and now.
+        prepared = prepare(question, listener)
+
+
+def _finish(
+    prepared: Prepared, before: Mapping[str, Any], report: "ScoringReport", store: RunStore, started: float
+) -> None:
+    """Build tables, summary and manifest; the caller holds the lock."""
+    measured = measure(prepared.plans, prepared.manifest, store)
+    write_results(measured, store)
+    failures = [_failure(each) for each in report.failures]
+    store.write_lines("errors.jsonl", failures)
+    finished = _finished(prepared, measured.checks, failures)
+    _add_timings(finished, before, report, time.perf_counter() - started)
+    store.write_json("manifest.json", finished)
 
 
 def _score(prepared: Prepared, store: RunStore, listener: Listener) -> "ScoringReport":

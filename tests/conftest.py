@@ -179,6 +179,25 @@ def finished(tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.fixture
+def run(tiny, tmp_path):
+    """Return `memprobe.run` on the tiny sequence's last checkpoint, into `tmp_path/run`."""
+
+    import memprobe
+
+    def ask(suite=None, **changes):
+        given = {
+            "model": tiny.model,
+            "data": tiny.items,
+            "steps": "20",
+            "threads": 1,
+            "out": tmp_path / "run",
+        }
+        return memprobe.run(suite, **(given | changes))
+
+    return ask
+
+
 class Forked:
     """A command line in a process of its own, forked from one that has imported the libraries."""
 

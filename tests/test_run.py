@@ -3,10 +3,7 @@
 Numbers are compared between runs, never with goldens: those stand in the tests of scoring and stats.
 """
 
-import json
-import math
 import shutil
-import stat
 import sys
 from pathlib import Path
 
@@ -15,23 +12,6 @@ import pytest
 
 import memprobe
 from memprobe.errors import InputError, InvalidRunError, RunMismatchError, SafetyError
-
-
-@pytest.fixture
-def run(tiny, tmp_path):
-    """Return `memprobe.run` on the tiny sequence's last checkpoint, into `tmp_path/run`."""
-
-    def ask(suite=None, **changes):
-        given = {
-            "model": tiny.model,
-            "data": tiny.items,
-            "steps": "20",
-            "threads": 1,
-            "out": tmp_path / "run",
-        }
-        return memprobe.run(suite, **(given | changes))
-
-    return ask
 
 
 @pytest.fixture
@@ -93,10 +73,7 @@ def test_fresh_with_a_wrong_question_costs_nothing_of_the_old_run(wrong, run, tm
 # A run that grows
 
 
-def test_recall_after_extraction_loads_no_model_and_gives_what_it_gives_alone(
-    run, tmp_path, no_model, monkeypatch, units_of
-):
-    monkeypatch.undo()
+def test_recall_after_extraction_loads_no_model_and_gives_what_it_gives_alone(run, tmp_path, units_of):
     run(probes=["extraction", "recall"], settings=["recall.verify_items=1"], out=tmp_path / "both")
     run(probes=["extraction"])
     before = units_of(tmp_path / "run")
@@ -205,8 +182,7 @@ def test_everything_that_differs_is_told_at_once(run):
 @pytest.mark.parametrize(
     "change", [{"threads": 2}, {"batch_tokens": 64}, {"device": "cpu"}, {"offline": True}]
 )
-def test_what_changes_speed_alone_is_no_other_question(change, run, no_model, monkeypatch):
-    monkeypatch.undo()
+def test_what_changes_speed_alone_is_no_other_question(change, run):
     run(probes=["recall"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("memprobe.scoring.engine.load", None)
@@ -256,80 +232,6 @@ def test_the_default_directory_is_the_same_for_the_same_question_and_no_other(ti
     ]
     assert len({base, *others}) == len(others) + 1
     assert out(None, probes=["recall", "extraction"]).name.startswith("recall-extraction-")
-
-
-# Failures
-
-
-@pytest.fixture
-def broken(tiny, tmp_path):
-    """Return a maker of copies of the tiny sequence whose step10 is damaged by a function of its file."""
-
-    def make_broken(damage):
-        folder = shutil.copytree(tiny.model, tmp_path / "broken" / "main")
-        damage(folder / "step10" / "model.safetensors")
-        return folder
-
-    return make_broken
-
-
-def _cut(file):
-    file.write_bytes(file.read_bytes()[:-100])
-
-
-def _garbage(file):
-    file.write_bytes(b"\xff" * 200)
-
-
-def _nan(file):
-    from safetensors.torch import load_file, save_file
-
-    weights = load_file(file)
-    weights["embed_out.weight"][3] = math.nan
-    save_file(weights, file, metadata={"format": "pt"})
-
-
-@pytest.mark.parametrize(
-    ("damage", "told"),
-    [(_cut, "cannot be loaded"), (_garbage, "cannot be loaded"), (_nan, "the model scores NaN")],
-)
-def test_a_checkpoint_that_fails_is_recorded_and_the_others_are_as_ever(
-    damage, told, broken, run, finished, tiny, tmp_path, units_of
-):
-    folder = broken(damage)
-    done = run("quickstart", model=str(folder), steps=None)
-    assert [each["revision"] for each in done.failures] == ["step10"]
-    assert told in done.failures[0]["error"]
-    assert done.manifest["state"] == "incomplete"
-    lines = (done.path / "errors.jsonl").read_text().splitlines()
-    assert [json.loads(line) for line in lines] == done.failures
-    whole = memprobe.open_run(finished)
-    for name in ("summary", "recall", "extraction", "recognition"):
-        assert done.table(name).equals(whole.table(name).filter(pl.col("step") != 10)), name
-
-
-def test_a_mended_checkpoint_completes_the_run_without_scoring_the_others_again(
-    broken, run, tiny, finished, tables_of, units_of
-):
-    folder = broken(_cut)
-    done = run("quickstart", model=str(folder), steps=None)
-    before = units_of(done.path)
-    shutil.copy(Path(tiny.model) / "step10" / "model.safetensors", folder / "step10")
-    mended = run("quickstart", model=str(folder), steps=None)
-    assert mended.failures == []
-    assert mended.manifest["state"] == "done"
-    assert not (mended.path / "errors.jsonl").exists()
-    assert before.items() < units_of(mended.path).items()
-    assert tables_of(mended.path) == tables_of(finished)
-
-
-def test_a_failed_checkpoint_may_change_but_a_scored_one_may_not(broken, run, make):
-    folder = broken(_cut)
-    run("quickstart", model=str(folder), steps=None)
-    make.sequence(folder, (20,), salt=3)
-    with pytest.raises(RunMismatchError, match=r"main@step20 \(step 20\) differs") as refused:
-        run("quickstart", model=str(folder), steps=None)
-    assert "step10" not in str(refused.value)
 
 
 # Several sequences, several files, ids alone
@@ -414,116 +316,6 @@ def test_two_steps_with_the_same_weights_are_a_note_and_not_scored_twice(run, ti
     assert len({name.split("-")[0] for name in units_of(done.path)}) == 2
 
 
-# Items that are left out
-
-
-def test_bad_and_unfit_items_are_left_out_and_counted_when_asked(run, make, tmp_path):
-    rows = [
-        *make.rows(4),
-        {"item_id": "empty", "text": ""},
-        {"item_id": "short", "prefix": "q", "suffix": "r"},
-        {"item_id": "long", "text": "wxyz" * 60},
-    ]
-    data = str(make.items(tmp_path / "mixed.jsonl", rows))
-    settings = ["recall.prefix_tokens=5", "recall.suffix_tokens=3"]
-    with pytest.raises(InputError, match="empty"):
-        run(probes=["recall"], data=data, settings=settings)
-    done = run(probes=["recall"], data=data, settings=settings, on_bad_item="skip")
-    about = done.manifest["items"]
-    # `long` has enough tokens: exactly 5 + 3 of its 240 are read, which fit the context.
-    assert (about["n_items"], about["n_skipped"], about["n_unfit"]) == (6, 1, 1)
-    lines = [json.loads(line) for line in (done.path / "skipped.jsonl").read_text().splitlines()]
-    assert [(line["item_id"], line["line"], line["probe"]) for line in lines] == [
-        ("empty", 5, None),
-        ("short", 6, "recall"),
-    ]
-    assert set(done.table("recall")["item_id"]) == {"i00", "i01", "i02", "i03", "long"}
-
-
-def test_too_long_for_the_context_is_told_with_both_lengths(run, make, tmp_path):
-    # 97 tokens: the last is predicted and never read, so 96 fit a context of 96; one more does not.
-    rows = [{"item_id": "fits", "text": "a" * 97}, {"item_id": "long", "text": "b" * 98}]
-    data = str(make.items(tmp_path / "long.jsonl", rows))
-    with pytest.raises(
-        InputError, match="item long has 97 tokens to read, the model's context holds 96"
-    ) as told:
-        run(probes=["recall"], data=data)
-    assert "item fits" not in str(told.value)
-    assert f"{data}, line 2" in str(told.value)
-
-
-# Privacy
-
-SECRETS = ("Zanzibar", "person", "quokka", "wombat", "07919", "00000.")
-
-
-def _contents(run: Path) -> dict[str, str]:
-    """Return all that a run holds as text: every file's bytes, and every value of every Parquet file."""
-    texts = {}
-    for file in sorted(each for each in run.rglob("*") if each.is_file()):
-        texts[file.name] = file.read_bytes().decode("latin-1")
-        if file.suffix == ".parquet":
-            frame = pl.read_parquet(file)
-            texts[f"{file.name} as read"] = json.dumps(
-                [frame.columns, *frame.rows(), pl.read_parquet_metadata(file)], default=str
-            )
-    return texts
-
-
-@pytest.fixture
-def with_generation(run):
-    """Return a run in which every probe writes all that it can."""
-    return lambda **changes: run(
-        "quickstart", settings=["recall.generate=true", "recall.verify_items=24"], **changes
-    )
-
-
-def test_no_file_of_a_run_holds_text_or_token_ids(with_generation, make, tmp_path):
-    done = with_generation()
-    texts = _contents(done.path)
-    assert len(texts) > 10
-    leaks = [(name, secret) for name, text in texts.items() for secret in SECRETS if secret in text]
-    assert leaks == []
-    ids = make.tokenizer()(make.rows(1)[0]["prefix"], add_special_tokens=False)["input_ids"]
-    # Four ids in a row are no coincidence.
-    written = [", ".join(map(str, ids[i : i + 4])) for i in range(len(ids) - 3)]
-    assert [(name, each) for name, text in texts.items() for each in written if each in text] == []
-
-
-def test_an_item_left_out_does_not_leak_its_text(run, make, tmp_path):
-    rows = [
-        *make.rows(3),
-        {"text": ["Zanzibar"]},
-        {"text": "quokka", "input_ids": [1]},
-        {"prefix": "wombat"},
-        {"text": "person", "foil": 7},
-        {"text": "quokka wombat", "exposures": -1},
-        {"prefix": "p", "suffix": "quokka"},
-    ]
-    data = make.items(tmp_path / "bad.jsonl", rows)
-    with data.open("a") as file:
-        file.write('{"text": "Zanzibar\n{"text": Zanzibar}\n')
-    settings = ["recall.prefix_tokens=5"]
-    done = run(probes=["recall"], data=str(data), on_bad_item="skip", settings=settings)
-    assert done.manifest["items"]["n_skipped"] == 7
-    leaks = [(n, secret) for n, text in _contents(done.path).items() for secret in SECRETS if secret in text]
-    assert leaks == []
-
-
-def test_with_include_text_the_tables_hold_it_and_only_the_owner_reads_them(with_generation):
-    done = with_generation(include_text=True)
-    assert done.table("recall")["suffix"].to_list()[1] == "quokka-07919."
-    assert "wombat" in done.table("recognition")["foil"].to_list()[1]
-    modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in done.path.rglob("*") if file.is_file()}
-    assert {name: oct(mode) for name, mode in modes.items() if mode != 0o600} == {}
-
-
-def test_text_in_the_tables_changes_no_number(with_generation, tmp_path):
-    with_text = with_generation(include_text=True)
-    without = with_generation(out=tmp_path / "without")
-    assert with_text.summary.equals(without.summary)
-
-
 # Refusals, and what a manifest says
 
 
@@ -604,3 +396,43 @@ def test_impossible_options_are_refused_before_any_work(given, told, run, tmp_pa
 def test_a_directory_without_a_run_is_told_as_such(tmp_path):
     with pytest.raises(InvalidRunError, match=r"there is no run here: manifest\.json is missing"):
         memprobe.open_run(tmp_path)
+
+
+# Two questions at the same time
+
+
+@pytest.mark.parametrize("moment", ["prepare", "_score"])
+def test_a_probe_that_another_process_adds_meanwhile_is_not_lost(
+    moment, run, tmp_path, monkeypatch, tables_of
+):
+    """Whether it came before we wrote down what we ask, or while we scored."""
+    module = sys.modules["memprobe.run"]
+    genuine = getattr(module, moment)
+
+    def with_another_behind_our_back(*args, **kwargs):
+        result = genuine(*args, **kwargs)
+        monkeypatch.setattr(module, moment, genuine)
+        run(probes=["extraction"])
+        return result
+
+    monkeypatch.setattr(module, moment, with_another_behind_our_back)
+    both = run(probes=["recall"])
+    assert both.finished
+    assert {"recall", "extraction"} <= set(both.summary["probe"])
+    in_turn = tmp_path / "in-turn"
+    run(probes=["recall"], out=in_turn)
+    run(probes=["extraction"], out=in_turn)
+    assert tables_of(both.path)["recall"] == tables_of(in_turn)["recall"]
+
+
+def test_what_a_killed_process_left_half_written_goes_with_the_next(run, tmp_path):
+    import socket
+
+    run(probes=["recall"])
+    dead = tmp_path / "run" / "units" / f".x.parquet.{socket.gethostname()}.99999999.tmp"
+    alive = tmp_path / "run" / "units" / f".y.parquet.{socket.gethostname()}.1.tmp"
+    elsewhere = tmp_path / "run" / "units" / ".z.parquet.another-host.99999999.tmp"
+    for file in (dead, alive, elsewhere):
+        file.write_bytes(b"half")
+    run(probes=["recall"])
+    assert (dead.exists(), alive.exists(), elsewhere.exists()) == (False, True, True)

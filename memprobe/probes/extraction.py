@@ -15,7 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from memprobe.probes.base import Metric, Probe, Scores
-from memprobe.probes.recall import check_lengths
+from memprobe.probes.recall import length_problems
 from memprobe.probes.spans import Align, Lengths, place
 from memprobe.tables.catalogue import EXTRACTION
 from memprobe.tables.requests import Plan, Scheme, request_frame
@@ -47,19 +47,21 @@ class Settings:
     p: tuple[float, ...] = (0.1, 0.5, 0.9, 0.999)
 
     def __post_init__(self) -> None:
-        check_lengths(self.prefix_tokens, self.suffix_tokens, self.align)
+        problems = length_problems(self.prefix_tokens, self.suffix_tokens, self.align)
         if not self.schemes:
-            raise ValueError("schemes is empty")
+            problems.append("schemes is empty")
         if len({scheme.name for scheme in self.schemes}) < len(self.schemes):
-            raise ValueError("schemes holds one scheme twice")
+            problems.append("schemes holds one scheme twice")
         if not self.n or min(self.n) < 1:
-            raise ValueError(f"n is {list(self.n)}, not one or more numbers of 1 or more")
+            problems.append(f"n is {list(self.n)}, not one or more numbers of 1 or more")
         if not self.p or not all(0 < p < 1 for p in self.p):
-            raise ValueError(f"p is {list(self.p)}, not one or more numbers between 0 and 1")
+            problems.append(f"p is {list(self.p)}, not one or more numbers between 0 and 1")
         # Given twice, every item would count twice in the rate.
         for name, values in (("n", self.n), ("p", [column_of(p) for p in self.p])):
             if len(set(values)) < len(values):
-                raise ValueError(f"{name} holds one number twice")
+                problems.append(f"{name} holds one number twice")
+        if problems:
+            raise ValueError("; ".join(problems))
 
 
 def samples_needed(logp_nats: NDArray[np.float64], p: float) -> NDArray[np.float64]:

@@ -44,23 +44,23 @@ class Settings:
     verify_items: int = 4
 
     def __post_init__(self) -> None:
-        check_lengths(self.prefix_tokens, self.suffix_tokens, self.align)
+        problems = length_problems(self.prefix_tokens, self.suffix_tokens, self.align)
         if self.verify_items < 0:
-            raise ValueError(f"verify_items is {self.verify_items}, not 0 or more")
+            problems.append(f"verify_items is {self.verify_items}, not 0 or more")
+        if problems:
+            raise ValueError("; ".join(problems))
 
 
-def check_lengths(prefix_tokens: int | None, suffix_tokens: int | None, align: str) -> None:
-    """Check the settings that place a span.
-
-    Raises:
-        ValueError: A value is outside its range.
-    """
+def length_problems(prefix_tokens: int | None, suffix_tokens: int | None, align: str) -> list[str]:
+    """Return what is wrong with the settings that place a span."""
+    problems = []
     if prefix_tokens is not None and prefix_tokens < 0:
-        raise ValueError(f"prefix_tokens is {prefix_tokens}, not 0 or more")
+        problems.append(f"prefix_tokens is {prefix_tokens}, not 0 or more")
     if suffix_tokens is not None and suffix_tokens < 1:
-        raise ValueError(f"suffix_tokens is {suffix_tokens}, not 1 or more")
+        problems.append(f"suffix_tokens is {suffix_tokens}, not 1 or more")
     if align == "end" and suffix_tokens is None:
-        raise ValueError('align = "end" needs suffix_tokens')
+        problems.append('align = "end" needs suffix_tokens')
+    return problems
 
 
 def plan(items: pl.DataFrame, settings: Settings) -> Plan:

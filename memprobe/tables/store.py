@@ -49,9 +49,13 @@ class RunStore:
         return self.path / "units"
 
     def create(self) -> None:
-        """Make the directory and the folders in it."""
+        """Make the directory and the folders in it; what killed processes left half-written goes."""
         for folder in (self.path, self.units_folder, self.path / "tables"):
             folder.mkdir(parents=True, exist_ok=True)
+        for half_written in self.path.rglob(f".*.{socket.gethostname()}.*.tmp"):
+            pid = half_written.name.split(".")[-2]
+            if pid.isdigit() and not _alive(int(pid)):
+                half_written.unlink(missing_ok=True)
 
     def check_emptiable(self) -> None:
         """Check that the directory is a run's, empty, or not there.
