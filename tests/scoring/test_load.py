@@ -295,3 +295,25 @@ def test_a_device_that_is_not_there_is_refused(device, message) -> None:
 def test_auto_is_a_device_that_is_there() -> None:
     assert resolve_device("auto") == ("cuda:0" if torch.cuda.is_available() else "cpu")
     assert resolve_device("cpu") == "cpu"
+
+
+# Models larger than one device
+
+
+@pytest.mark.parametrize(("n_bytes", "device"), [(10, "cuda:0"), (84, "cuda:0"), (86, "auto"), (500, "auto")])
+def test_weights_that_do_not_fit_one_gpu_are_spread(n_bytes, device, monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (100, 200))
+    assert resolve_device("auto", n_bytes=n_bytes) == device
+
+
+def test_spreading_without_accelerate_says_what_to_install(saved, at, monkeypatch) -> None:
+    import importlib.util
+
+    genuine = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "accelerate" else genuine(name)
+    )
+    with pytest.raises(InputError, match=r"larger than one device") as caught:
+        load(at(saved("gpt_neox")), LoadOptions(device="auto"))
+    assert "memprobe[multi-gpu]" in caught.value.problems[0].fix
