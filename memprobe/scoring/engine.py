@@ -142,7 +142,8 @@ def score(
         torch.set_num_threads(options.threads)
     report = ScoringReport(batch_tokens=options.batch_tokens)
     with ThreadPoolExecutor(max_workers=1) as reader, scoring_mode():
-        sweep = _Sweep(jobs, tokenised, options, store, on_progress, report, reader)
+        n_units = len({(job.context, unit) for job in jobs for unit in job.units})
+        sweep = _Sweep(jobs, tokenised, options, store, on_progress, report, reader, n_units)
         while sweep.pending():
             if not sweep.once():
                 time.sleep(WAIT_S)
@@ -160,10 +161,12 @@ class _Sweep:
     on_progress: Callable[[ScoringProgress], None]
     report: ScoringReport
     reader: ThreadPoolExecutor
+    n_units: int
     loaded: LoadedModel | None = None
     loaded_shape: str = ""
     reading: dict[str, "Future[dict[str, Tensor] | None]"] = field(default_factory=dict)
     failed: set[str] = field(default_factory=set)
+    done: set[tuple[str, str]] = field(default_factory=set)
     items_done: int = 0
 
     def pending(self) -> list[Job]:
@@ -185,7 +188,11 @@ class _Sweep:
         return progressed
 
     def _units_left(self, job: Job) -> list[str]:
-        return [unit for unit in job.units if not self.store.has_unit(job.context, unit)]
+        """Units that are not there; those once seen are not looked for again, which files would feel."""
+        unseen = [unit for unit in job.units if (job.context, unit) not in self.done]
+        left = [unit for unit in unseen if not self.store.has_unit(job.context, unit)]
+        self.done.update((job.context, unit) for unit in set(unseen) - set(left))
+        return left
 
     def _job(self, job: Job, following: Job | None) -> bool:
         model: LoadedModel | None = None
@@ -210,6 +217,7 @@ class _Sweep:
             "step": str(job.checkpoint.step),
         }
         self.store.write_unit(job.context, unit, spans, about)
+        self.done.add((job.context, unit))
         self.report.score_s += time.perf_counter() - started
         self._tell(job)
 
@@ -247,15 +255,13 @@ class _Sweep:
         self._tell(job)
 
     def _tell(self, job: Job) -> None:
-        n_units = sum(len(each.units) for each in self.jobs)
-        left = sum(len(self._units_left(each)) for each in self.jobs)
         self.on_progress(
             ScoringProgress(
                 checkpoint=self.jobs.index(job) + 1,
                 n_checkpoints=len(self.jobs),
                 revision=job.checkpoint.revision,
-                units_done=n_units - left,
-                n_units=n_units,
+                units_done=len(self.done),
+                n_units=self.n_units,
                 items_done=self.items_done,
             )
         )
@@ -292,6 +298,8 @@ class _Sweep:
         return weights is not None and mirrors(self.loaded, weights)
 
     def _read_ahead(self, following: Job | None) -> None:
+        # What was read for a checkpoint that another process then took over is dropped.
+        self.reading.clear()
         if following and self.loaded_shape == following.same_shape and _fits_in_memory(following.checkpoint):
             self.reading[following.context] = self.reader.submit(read_weights, following.checkpoint)
 
