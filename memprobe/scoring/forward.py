@@ -84,15 +84,14 @@ def _fast(loaded: LoadedModel, batch: Sequence[TokenSequence], schemes: Sequence
     columns = np.concatenate([np.arange(s.score_from, len(s.ids)) for s in batch])
     row, column = (torch.from_numpy(index).to(loaded.device) for index in (rows, columns))
     hidden = loaded.model.base_model(input_ids=ids, use_cache=False).last_hidden_state
-    hidden = hidden[row, column - 1]
     targets = ids[row, column]
+    # A model spread over devices ends on another one than it begins.
+    hidden = hidden[row.to(hidden.device), column.to(hidden.device) - 1]
     step = max(1, min(CHUNK_ROWS, CHUNK_BYTES // (4 * loaded.vocabulary)))
-    parts = [
-        token_statistics(
-            _head(loaded, hidden[i : i + step], step), targets[i : i + step].to(hidden.device), schemes
-        )
-        for i in range(0, len(targets), step)
-    ]
+    parts = []
+    for i in range(0, len(targets), step):
+        logits = _head(loaded, hidden[i : i + step], step)
+        parts.append(token_statistics(logits, targets[i : i + step].to(logits.device), schemes))
     return join(parts, schemes)
 
 
