@@ -61,7 +61,7 @@ class Repo:
         """Return the error for a revision of which the cache holds nothing or too little."""
         where = f"{self.name}@{revision}"
         if self.offline:
-            return _refused(self.name, where, self.spec)
+            return _refused(self.name, where)
         if self.unreachable is not None:
             return _UnreachableError(
                 f"{self.unreachable.problems[0].what}, and the local cache has not all that is needed",
@@ -72,9 +72,7 @@ class Repo:
         what = (
             f"{self.name} has no revision `{revision}`{near}" if near else f"{self.name} has no such revision"
         )
-        return CheckpointError(
-            what, where=where, fix=f"list its revisions: memprobe checkpoints ls '{self.name}@*'"
-        )
+        return CheckpointError(what, where=where, fix="check it against the repository's branches and tags")
 
 
 def find_on_hub(spec: str, hub_spec: HubSpec, *, offline: bool) -> Source:
@@ -109,7 +107,7 @@ def fetch(checkpoint: Checkpoint, *, offline: bool) -> Checkpoint:
     repo, revision = checkpoint.repo, checkpoint.revision
     where = f"{repo}@{revision}"
     if _is_offline(offline):
-        raise _refused(repo, where, where)
+        raise _refused(repo, where)
     folder = _download(repo, revision, checkpoint.weight_files)
     if checkpoint.commit is not None and folder.name != checkpoint.commit:
         what = f"the revision moved on the hub from {checkpoint.commit[:8]} to {folder.name[:8]} meanwhile"
@@ -153,7 +151,7 @@ def fetch_tokenizer(spec: str, hub_spec: HubSpec, *, offline: bool) -> Path:
 def _repo(spec: str, name: str, *, offline: bool) -> Repo:
     if _is_offline(offline):
         if not _cache(name).is_dir():
-            raise _refused(name, spec, spec)
+            raise _refused(name, spec)
         return Repo(name, spec, _cached_commits(name), offline=True)
     try:
         return Repo(name, spec, _remote_commits(name))
@@ -328,9 +326,9 @@ def _hub_errors(where: str) -> Iterator[None]:
         raise _UnreachableError(what, where=where, fix=fix) from error
 
 
-def _refused(repo: str, where: str, spec: str) -> SafetyError:
+def _refused(repo: str, where: str) -> SafetyError:
     return SafetyError(
         f"{repo} is not whole in the local cache, and the network is off (--offline or HF_HUB_OFFLINE)",
         where=where,
-        fix=f"with a network: memprobe fetch SUITE -m '{spec}', or hf download {repo} --revision REVISION",
+        fix=f"with a network: hf download {repo} --revision REVISION",
     )

@@ -104,7 +104,7 @@ def _load(dataset: HfSpec, cache: str | None, *, offline: bool) -> "Dataset":
             raise SafetyError(
                 "the data set is not on this machine, and --offline forbids the network",
                 where=dataset.spec,
-                fix="run `memprobe fetch` where there is a network, or leave out --offline",
+                fix="run the same command once where there is a network, or leave out --offline",
             ) from error
         raise _lookup_error(dataset, error) from error
     except (OSError, ValueError, RuntimeError, KeyError, datasets.exceptions.DatasetsError) as error:
