@@ -1,4 +1,4 @@
-"""The commands that README.md shows exist, with every flag, and the cheap ones run.
+"""The commands that README.md shows exist, with every flag.
 
 Taken are the lines of fenced `sh`, `bash` and `console` blocks that begin with `memprobe ` or `$ memprobe `;
 a backslash at the end goes on in the next line, `#` after a blank begins a comment. Whatever a line

@@ -1,14 +1,21 @@
-"""The suites that ship load, say where they come from, and hold their papers' own parameters."""
+"""What ships: suites with their papers' own parameters, small inputs, and the sample run."""
 
+import hashlib
 import tomllib
+from pathlib import Path
 
 import pytest
+from polars.testing import assert_frame_equal
 
+import memprobe
 from memprobe import shipped
+from memprobe.items import read_items
+from memprobe.measure import measure_again
 from memprobe.probes.base import discover
 from memprobe.shipped import shipped_folder
 from memprobe.suite import load_suite, shipped_suites
 from memprobe.tables.requests import Scheme
+from memprobe.tables.store import RunStore
 
 PAPERS = {"carlini2022": "arXiv:2202.07646", "hayes2024": "arXiv:2410.19482", "orhan2023": "arXiv:2303.17557"}
 
@@ -83,3 +90,22 @@ def test_the_wheels_folder_goes_before_the_checkouts(monkeypatch, tmp_path) -> N
     assert shipped_folder("data") == tmp_path / "data"
     (tmp_path / "memprobe" / "_shipped" / "data").mkdir(parents=True)
     assert shipped_folder("data") == tmp_path / "memprobe" / "_shipped" / "data"
+
+
+def test_the_small_inputs_are_what_their_readme_says() -> None:
+    folder = shipped_folder("data")
+    about = (folder / "README.md").read_text(encoding="utf-8")
+    for file in folder.glob("*.jsonl"):
+        assert f"`{hashlib.sha256(file.read_bytes()).hexdigest()}`" in about
+    items = read_items([str(folder / "example.jsonl")])
+    assert items.table.height == 9
+    assert {"text", "prefix", "suffix", "input_ids", "foil", "exposures", "first_step"} <= items.given
+
+
+def test_the_sample_run_can_be_read() -> None:
+    sample = Path(__file__).parents[1] / "reports" / "sample"
+    run = memprobe.open_run(sample)
+    assert run.finished
+    assert set(run.table("recall")["group"]) == {"canary"}
+    # Tables are always rebuilt from the units: what lies there must still be what the units give.
+    assert_frame_equal(measure_again(RunStore(sample)).summary, run.summary)
