@@ -215,3 +215,21 @@ def test_a_reader_who_leaves_does_not_hide_another_exit_code(tmp_path):
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     process.stdout.close()
     assert process.wait(30) == 3
+
+
+def test_a_bug_in_a_real_process_is_70(forked, finished):
+    broken = "import memprobe.report.console as c\ndel c.head_lines\n"
+    answer = forked("summary", finished, prelude=broken).answer()
+    assert (answer.code, answer.out) == (70, "")
+    assert "NameError" in answer.err
+    assert "please report it" in answer.err
+    assert "Traceback" not in answer.err
+
+
+def test_the_network_refused_in_a_real_process_is_5(forked, tiny, tmp_path):
+    answer = forked(
+        "run", "-p", "recall", "-m", "org/absent", "-d", tiny.items, "-o", tmp_path / "run", "--offline"
+    ).answer()
+    assert answer.code == 5
+    assert "org/absent" in answer.err
+    assert not (tmp_path / "run").exists()
