@@ -39,6 +39,8 @@ def demo(
     from memprobe.question import ask
     from memprobe.run import answer_question
 
+    # The model is so small that more threads gain little, lose much on a busy machine, and change digits.
+    threads = threads or 1
     if resume is False:
         _start_over(out)
     with _Training("training a small model with planted memories") as listen:
