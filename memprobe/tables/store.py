@@ -259,12 +259,15 @@ def _create(file: Path) -> bool:
         handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
     except FileExistsError:
         return False
+    written = False
     try:
         with os.fdopen(handle, "w") as claim:
             json.dump({"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}, claim)
-    except BaseException:
-        file.unlink(missing_ok=True)
-        raise
+        written = True
+    finally:
+        # A signal may come in between: a claim that names nobody would be waited for.
+        if not written:
+            file.unlink(missing_ok=True)
     return True
 
 
