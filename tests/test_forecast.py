@@ -126,3 +126,20 @@ def test_json_holds_rows_and_totals(question):
     document = forecast(question(), Silence()).as_json()
     assert document.keys() == {"checkpoints", "totals"}
     assert pl.DataFrame(document["checkpoints"])["step"].to_list() == [0, 10, 20]
+
+
+def test_a_model_spread_over_gpus_is_timed_on_the_first(monkeypatch):
+    import torch
+
+    from memprobe.scoring import speed
+
+    asked = []
+
+    def to_cpu(tensor, device, dtype):
+        asked.append(device)
+        return tensor.type(dtype)
+
+    monkeypatch.setattr(torch.Tensor, "to", to_cpu)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda _: None)
+    assert speed.matmul_flops_per_s("auto", "float32", budget_s=0.0) >= 0
+    assert asked == ["cuda:0"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from memprobe.scoring.load import LoadedModel
 from memprobe.scoring.statistics import TokenStatistics, cut, join, token_statistics
@@ -98,8 +98,10 @@ def _fast(loaded: LoadedModel, batch: Sequence[TokenSequence], schemes: Sequence
 def _head(loaded: LoadedModel, hidden: Tensor, step: int) -> Tensor:
     """Return the logits of some positions, in a buffer that is used again: fresh pages cost time."""
     head = loaded.head
-    weight, bias = head.weight, head.bias
-    if weight.is_meta or bias is not None or hidden.device.type != "cpu":
+    weight = head.weight
+    # A subclass may do more than multiply; the load-time check compared its own forward.
+    multiplies = type(head) is nn.Linear and head.bias is None
+    if not isinstance(weight, Tensor) or weight.is_meta or not multiplies or hidden.device.type != "cpu":
         logits: Tensor = head(hidden)
         return logits
     buffer = loaded.scratch.get("logits")

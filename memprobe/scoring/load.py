@@ -178,6 +178,7 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> LoadedModel:
 
     Raises:
         CheckpointError: The weights are damaged, incomplete or of an unknown architecture.
+        InputError: The model must be spread over devices and accelerate is not installed.
         SafetyError: Only a pickle is there and it is not allowed.
     """
     if checkpoint.weights_format == "pickle" and not options.allow_pickle:

@@ -15,13 +15,15 @@ def matmul_flops_per_s(
     """Return floating-point operations per second of square matrix products of 1,024 rows.
 
     Args:
-        device: Where to measure.
+        device: Where to measure; `auto`, a model spread over GPUs, measures the first.
         dtype: float32, bfloat16 or float16.
         threads: CPU threads; None leaves torch's choice.
         budget_s: Seconds to measure for.
     """
     if threads:
         torch.set_num_threads(threads)
+    # A spread model works on one device after the other: the first speaks for all.
+    device = "cuda:0" if device == "auto" else device
     generator = torch.Generator().manual_seed(0)
     a = torch.randn(_SIZE, _SIZE, generator=generator).to(device, DTYPES[dtype])
     a @ a

@@ -133,21 +133,8 @@ SMALL = ("--hidden", "16", "--layers", "1", "--context", "32", "--updates", "32"
 
 def test_a_lab_of_ones_own_is_trained_and_can_be_audited_as_told(text, canaries, cli, tmp_path):
     out = tmp_path / "lab"
-    answer = cli(
-        "lab",
-        "train",
-        "--text",
-        text,
-        "--canaries",
-        canaries,
-        "-o",
-        out,
-        "--leave-out",
-        "1",
-        "--threads",
-        "1",
-        *SMALL,
-    )
+    asked = ("lab", "train", "--text", text, "--canaries", canaries, "-o", out, *SMALL)
+    answer = cli(*asked, "--leave-out", "1", "--threads", "1")
     assert answer.code == 0, answer.err
     assert answer.out.splitlines()[:4] == [
         f"main: {out / 'main'}",
@@ -159,23 +146,10 @@ def test_a_lab_of_ones_own_is_trained_and_can_be_audited_as_told(text, canaries,
     following = next(line for line in answer.out.splitlines() if line.startswith("next: "))
     words = following.removeprefix("next: memprobe ").split()
     assert cli(*words, "--dry-run").code == 0
-    again = cli(
-        "lab",
-        "train",
-        "--text",
-        text,
-        "--canaries",
-        canaries,
-        "-o",
-        out,
-        "--leave-out",
-        "1",
-        *SMALL,
-        "--json",
-    )
+    again = cli(*asked, "--leave-out", "1", "--json")
     document = json.loads(again.out)
     assert (document["main"], document["twin"]) == (str(out / "main"), str(out / "twin"))
-    other = cli("lab", "train", "--text", text, "--canaries", canaries, "-o", out, *SMALL)
+    other = cli(*asked)
     assert other.code == 2
     assert "leave_out: 1 there, 0 asked for" in other.err
 

@@ -6,6 +6,7 @@ import torch
 
 from memprobe.scoring import forward
 from memprobe.scoring.forward import TokenSequence, score_batch, scoring_mode
+from memprobe.scoring.load import LoadedModel, choose_path
 from memprobe.tables.requests import Scheme
 
 # Two forwards in float32 whose matrix products are summed in another order.
@@ -87,3 +88,24 @@ def test_scoring_mode_flushes_denormals_and_takes_no_gradients_and_ends() -> Non
         assert (tiny * 1.0).item() == 0
     assert not torch.is_inference_mode_enabled()
     assert (tiny * 1.0).item() > 0
+
+
+class DoublingHead(torch.nn.Linear):
+    """A head that is a Linear by class and does more than multiply."""
+
+    def forward(self, hidden):
+        return 2 * super().forward(hidden)
+
+
+def test_a_head_that_does_more_than_multiply_is_never_bypassed(build_model, naive) -> None:
+    model = build_model("gpt_neox").eval()
+    plain = model.get_output_embeddings()
+    head = DoublingHead(plain.in_features, plain.out_features, bias=False)
+    head.weight = plain.weight
+    model.set_output_embeddings(head)
+    loaded = LoadedModel(model=model, device=torch.device("cpu"))
+    choose_path(loaded)
+    (sequence,) = sequences([9])
+    with scoring_mode():
+        (got,) = score_batch(loaded, [sequence], [])
+    np.testing.assert_allclose(got.logprob.numpy(), naive.logprobs(model, sequence.ids), atol=ATOL)
