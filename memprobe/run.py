@@ -155,15 +155,18 @@ def answer_question(question: Question, *, fresh: bool, listener: Listener) -> R
     """Prepare, score, measure and summarise one question."""
     store = RunStore(question.out, private=question.options.include_text)
     started = time.perf_counter()
-    prepared, before = _begin(question, store, listener, fresh=fresh)
-    listener.stage("score")
-    report = _score(prepared, store, listener)
-    listener.stage("measure")
-    with store.lock():
-        now = store.read_manifest() or {}
-        if now.get("stages") == prepared.manifest["stages"]:
-            _finish(prepared, before, report, store, started)
-        # Else another process added a probe meanwhile: it measures all stages when it ends.
+    try:
+        prepared, before = _begin(question, store, listener, fresh=fresh)
+        listener.stage("score")
+        report = _score(prepared, store, listener)
+        listener.stage("measure")
+        with store.lock():
+            now = store.read_manifest() or {}
+            if now.get("stages") == prepared.manifest["stages"]:
+                _finish(prepared, before, report, store, started)
+            # Else another process added a probe meanwhile: it measures all stages when it ends.
+    finally:
+        store.release()
     return Run(question.out)
 
 

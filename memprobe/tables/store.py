@@ -25,6 +25,9 @@ FORMAT = 1
 HEARTBEAT_S = 10.0
 SILENT_S = 60.0
 
+# Claims and locks of this process, each with the thread that holds it: what a signal may leave behind.
+_HELD: set[tuple[int, Path]] = set()
+
 
 @dataclass(frozen=True, slots=True)
 class RunStore:
@@ -204,6 +207,21 @@ class RunStore:
         with hold(self.unit_file(context, unit).with_suffix(".claim")) as held:
             yield held
 
+    def release(self) -> None:
+        """Remove what this thread still holds or has half-written in the run directory.
+
+        A signal may arrive between the creation of a claim and the block that would remove it: whoever
+        handles the signal calls this.
+        """
+        mine = [held for held in _HELD if held[0] == threading.get_ident()]
+        for held in mine:
+            if held[1].is_relative_to(self.path):
+                if _is_ours(held[1]):
+                    held[1].unlink(missing_ok=True)
+                _HELD.discard(held)
+        for half_written in self.path.rglob(f".*.{socket.gethostname()}.{os.getpid()}.tmp"):
+            half_written.unlink(missing_ok=True)
+
     @contextmanager
     def lock(self, *, wait_s: float = 600.0) -> Iterator[None]:
         """Hold the run's lock, waiting for whoever holds it.
@@ -252,12 +270,17 @@ def hold(file: Path) -> Iterator[bool]:
         done.set()
         if held:
             file.unlink(missing_ok=True)
+            _HELD.discard((threading.get_ident(), file))
 
 
 def _create(file: Path) -> bool:
+    # Noted before it exists: a signal may arrive as soon as it does.
+    noted = (threading.get_ident(), file)
+    _HELD.add(noted)
     try:
         handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
     except FileExistsError:
+        _HELD.discard(noted)
         return False
     written = False
     try:
@@ -269,6 +292,20 @@ def _create(file: Path) -> bool:
         if not written:
             file.unlink(missing_ok=True)
     return True
+
+
+def _is_ours(file: Path) -> bool:
+    """Whether the file names this process, or nobody yet: a signal came before its first byte."""
+    try:
+        text = file.read_text()
+        holder = json.loads(text) if text else None
+    except (FileNotFoundError, ValueError):
+        return False
+    return not text or (
+        isinstance(holder, dict)
+        and holder.get("pid") == os.getpid()
+        and holder.get("host") == socket.gethostname()
+    )
 
 
 def _beat(file: Path, done: threading.Event) -> None:

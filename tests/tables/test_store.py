@@ -1,12 +1,16 @@
 """The run directory: nothing half-written, claims held by one, a lock that waits, private files."""
 
 import json
+import multiprocessing
 import os
+import random
+import signal
 import socket
 import stat
 import subprocess
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import polars as pl
@@ -427,3 +431,61 @@ def test_an_error_under_the_lock_releases_it(store) -> None:
         raise RuntimeError("boom")
     with store.lock(wait_s=0.1):
         pass
+
+
+# What a signal leaves behind
+
+
+def _interrupted(folder) -> None:
+    """Claim and write until SIGINT arrives, wherever that is, then release the store and end."""
+    store = RunStore(folder)
+    store.create()
+    try:
+        while True:
+            with store.claim("c", "u") as held:
+                if held:
+                    store.write_text("note.txt", "x")
+    except KeyboardInterrupt as error:
+        # The traceback keeps generators alive that would otherwise tidy up as they are collected.
+        store.release()
+        os._exit(0 if error.__traceback__ else 1)
+
+
+def test_whatever_moment_a_signal_takes_a_released_store_holds_nothing(tmp_path) -> None:
+    context = multiprocessing.get_context("fork")
+    rng = random.Random(0)
+    for number in range(25):
+        folder = tmp_path / str(number)
+        process = context.Process(target=_interrupted, args=(folder,))
+        process.start()
+        while not (folder / "note.txt").exists():
+            time.sleep(0.001)
+        time.sleep(rng.uniform(0, 0.01))
+        os.kill(process.pid, signal.SIGINT)
+        process.join(20)
+        assert process.exitcode == 0
+        assert sorted(file.name for file in folder.rglob("*") if file.is_file()) == ["note.txt"]
+
+
+def test_a_claim_whose_block_never_began_is_released(store) -> None:
+    entered = store.claim("c", "u")
+    assert entered.__enter__()
+    assert list(store.units_folder.glob("*.claim"))
+    store.release()
+    assert not list(store.units_folder.glob("*.claim"))
+
+
+def test_release_leaves_what_another_process_has_taken_over(store) -> None:
+    entered = store.claim("c", "u")
+    assert entered.__enter__()
+    (file,) = store.units_folder.glob("*.claim")
+    file.write_text(json.dumps({"host": "elsewhere", "pid": 1, "since": 0.0}))
+    store.release()
+    assert file.exists()
+
+
+def test_release_leaves_what_another_thread_holds(store) -> None:
+    with store.claim("c", "u") as held, ThreadPoolExecutor(1) as pool:
+        assert held
+        pool.submit(store.release).result()
+        assert list(store.units_folder.glob("*.claim"))
