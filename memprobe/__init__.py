@@ -13,14 +13,15 @@ __version__ = "0.1.0.dev0"
 if TYPE_CHECKING:
     from memprobe.errors import MemprobeError
     from memprobe.probes.base import discover as probes
-    from memprobe.run import Run, open_run, run
+    from memprobe.reading import Run, open_run
+    from memprobe.run import run
     from memprobe.suite import load_suite
 
 _PUBLIC = {
     "MemprobeError": ("memprobe.errors", "MemprobeError"),
-    "Run": ("memprobe.run", "Run"),
+    "Run": ("memprobe.reading", "Run"),
     "load_suite": ("memprobe.suite", "load_suite"),
-    "open_run": ("memprobe.run", "open_run"),
+    "open_run": ("memprobe.reading", "open_run"),
     "probes": ("memprobe.probes.base", "discover"),
     "run": ("memprobe.run", "run"),
 }
@@ -28,14 +29,17 @@ _PUBLIC = {
 __all__ = ["MemprobeError", "Run", "__version__", "load_suite", "open_run", "probes", "run"]
 
 
-def __getattr__(name: str) -> object:
-    """Import a public name when it is first asked for."""
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'memprobe' has no attribute {name!r}")
-    module, attribute = _PUBLIC[name]
-    value = getattr(import_module(module), attribute)
-    globals()[name] = value
-    return value
+# Hidden from type checkers, which would take any name for one that exists.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        """Import a public name when it is first asked for."""
+        if name not in _PUBLIC:
+            raise AttributeError(f"module 'memprobe' has no attribute {name!r}")
+        module, attribute = _PUBLIC[name]
+        value = getattr(import_module(module), attribute)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

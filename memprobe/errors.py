@@ -7,7 +7,8 @@ MemprobeError
 │   ├── CheckpointError       a model spec, a directory, a revision
 │   └── RunMismatchError      a run directory that belongs to something else
 ├── InvalidRunError       the measurement cannot be trusted or does not exist    (exit 3)
-│   └── TableError            a table breaks its schema
+│   ├── TableError            a table breaks its schema
+│   └── BrokenUnitError       units are there and cannot be read
 ├── IncompleteRunError    some units or checkpoints failed, the rest is kept     (exit 4)
 └── SafetyError           pickle, remote code, or the network was refused        (exit 5)
 
@@ -16,8 +17,9 @@ A gate that measures fine and finds too much memorization raises nothing: that i
 """
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 
@@ -93,6 +95,21 @@ class TableError(InvalidRunError):
     """A table breaks its schema."""
 
 
+class BrokenUnitError(InvalidRunError):
+    """Units are there and cannot be read.
+
+    Attributes:
+        files: Them.
+    """
+
+    def __init__(self, reasons: Mapping[Path, str]) -> None:
+        self.files = tuple(reasons)
+        fix = "run the same `memprobe run` again: it sets the unit aside and scores it anew"
+        super().__init__(
+            [Problem(f"a unit cannot be read: {reason}", str(file), fix) for file, reason in reasons.items()]
+        )
+
+
 class IncompleteRunError(MemprobeError):
     """Some units or checkpoints failed; the others are kept."""
 
@@ -109,3 +126,17 @@ def near_miss(word: str, allowed: Iterable[str]) -> str:
     """Return `, did you mean `x`?` for the allowed name nearest to `word`, or an empty string."""
     close = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.6)
     return f", did you mean `{close[0]}`?" if close else ""
+
+
+def counted(n: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun: `1 item`, `24 items`, `1,200 units`."""
+    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
+
+
+def sized(n_bytes: float) -> str:
+    """Return bytes in units of 1000, as disks are sold: `13.8 GB`."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if n_bytes < 999.5:
+            return f"{n_bytes:,.0f} {unit}" if unit == "B" or n_bytes >= 99.95 else f"{n_bytes:.1f} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:,.1f} TB"

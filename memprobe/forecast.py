@@ -6,8 +6,9 @@ from typing import Any
 import polars as pl
 
 from memprobe.checkpoints import CheckpointSequence
+from memprobe.errors import InputError, SafetyError
 from memprobe.planning import SequencePlan
-from memprobe.prepare import Notes, Prepared, prepare
+from memprobe.prepare import Notes, Prepared, check_supplies, prepare
 from memprobe.question import Question
 from memprobe.tables.store import RunStore
 
@@ -42,6 +43,11 @@ def forecast(question: Question, notes: Notes, *, fresh: bool = False) -> Foreca
     """
     prepared = prepare(question, notes, fresh=fresh)
     store = RunStore(question.out)
+    try:
+        check_supplies(prepared, None if fresh else store)
+    except (InputError, SafetyError) as error:
+        # Whoever asks what a run would take may be about to make room for it, or to run it elsewhere.
+        notes.note(f"here it could not run now: {error.problems[0].what}")
     rows = [
         row
         for sequence, plan in zip(prepared.sequences, prepared.plans, strict=True)

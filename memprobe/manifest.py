@@ -11,6 +11,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from memprobe import __version__
@@ -32,7 +33,9 @@ def question_digest(suite: Suite, options: RunOptions) -> str:
         "options": {
             name: value
             for name, value in asdict(options).items()
-            if name not in ("device", "threads", "offline", "batch_tokens")
+            if name not in ("device", "threads", "offline", "batch_tokens", "keep_checkpoints")
+            # A question without a control keeps the digest that it had before there were controls.
+            and (name, value) != ("control", None)
         },
     }
     return hashlib.sha256(json.dumps(asked, sort_keys=True, default=list).encode()).hexdigest()[:8]
@@ -80,13 +83,15 @@ def describe_checkpoints(
             "model": each.model,
             "revision": each.revision,
             "step": each.step,
-            "folder": str(each.folder),
+            "folder": str(each.small_files),
             "commit": each.commit,
             "weights_digest": contexts[each.label][0],
             "tokenizer_digest": tokenizer_digest(each.tokenizer_folder) if each.tokenizer_folder else None,
             "context": contexts[each.label][1],
             "format": each.weights_format,
             "n_bytes": each.n_bytes,
+            "n_parameters": each.n_parameters,
+            "base": each.base.label if each.base else None,
         }
         for sequence in sequences
         for each in sequence.checkpoints
@@ -114,6 +119,8 @@ def new_manifest(suite: Suite, options: RunOptions) -> dict[str, Any]:
         "suite": {"name": suite.name, "title": suite.title, "source": suite.source},
         "stages": [[_entry(each) for each in suite.entries]],
         "flags": asdict(options),
+        # Paths in the flags may be relative to it.
+        "cwd": str(Path.cwd()),
         "versions": versions(),
     }
 
@@ -137,6 +144,7 @@ def identity(manifest: Mapping[str, Any]) -> dict[str, str]:
         "dtype": str(manifest["dtype"]),
         "seed": str(manifest["seed"]),
         "include_text": str(manifest["include_text"]).lower(),
+        "control": (manifest.get("control") or {"label": "none"})["label"],
     }
     for each in manifest["checkpoints"]:
         flat[_checkpoint_name(each)] = each["context"]

@@ -9,17 +9,21 @@ from typing import Any
 
 import polars as pl
 
+from memprobe import dose
+from memprobe.contrast import Control, about_items
 from memprobe.errors import InvalidRunError
 from memprobe.items import CONTENT, ITEMS
 from memprobe.manifest import entries_of
 from memprobe.planning import EntryPlan, SequencePlan, Target
 from memprobe.prepare import plans_of
 from memprobe.probes.base import Scores
+from memprobe.suite import Entry
 from memprobe.summarise import Context, condition_prefixes, item_values, summarise
-from memprobe.tables.catalogue import ITEM_KEYS, SUMMARY
+from memprobe.tables.catalogue import DOSE_RESPONSE, ITEM_KEYS, SUMMARY
 from memprobe.tables.schema import Column, TableSchema
 from memprobe.tables.spans import answer
 from memprobe.tables.store import RunStore
+from memprobe.tables.views import WINDOWS
 
 LENGTHS = ("n_tokens", "n_prefix_tokens", "n_foil_tokens", "boundary_shift")
 _ENTRY = Column(pl.String(), "-", "which entry of the suite, by the settings in which they differ")
@@ -30,7 +34,7 @@ class Measured:
     """Results of a run, as far as its units reach.
 
     Attributes:
-        tables: Name to item-level table.
+        tables: Name to item-level table, and `dose_response`.
         summary: Rows of `SUMMARY`.
         checks: Counts for the manifest.
         unmeasured: Checkpoints, `model@revision`, of which units are missing.
@@ -47,71 +51,148 @@ class Measured:
             pl.concat([self.tables[name], table], how="diagonal") if name in self.tables else table
         )
 
+    def add_doses(self, rows: pl.DataFrame) -> None:
+        """Add rows of `DOSE_RESPONSE`; a run without a dose has no such table."""
+        if rows.height:
+            self.add(rows, DOSE_RESPONSE.name)
+
 
 def measure(plans: Sequence[SequencePlan], manifest: Mapping[str, Any], store: RunStore) -> Measured:
     """Measure and summarise every checkpoint whose units are all there."""
     measured = Measured()
+    controls = _controls(plans, manifest, store)
+    last: list[dose.Measurement] = []
     for plan in plans:
-        first: list[Mapping[str, pl.DataFrame]] | None = None
+        first: Sequence[Mapping[str, pl.DataFrame]] | None = None
         for number, target in enumerate(plan.targets):
-            if not all(store.has_unit(target.context, unit) for unit in plan.units):
+            if not _is_scored(plan, target, store):
                 measured.unmeasured.append(target.label)
                 continue
-            values = _checkpoint(plan, target, first, manifest, store, measured)
+            of_target = {} if _is_control(target, manifest) else controls
+            found = _checkpoint(plan, target, first, of_target, manifest, store, measured)
+            measured.add_doses(dose.of_checkpoint(found))
             # A gain is over the sequence's first checkpoint or over none: never over the next best.
-            first = values if number == 0 else first
+            first = found.values if number == 0 else first
+            if target is plan.targets[-1] and not _is_control(target, manifest):
+                last.append(found)
+    measured.add_doses(dose.across_models(last))
     SUMMARY.check(measured.summary)
     return measured
+
+
+def _is_scored(plan: SequencePlan, target: Target, store: RunStore) -> bool:
+    return all(store.has_unit(target.context, unit) for unit in plan.units)
+
+
+def _is_control(target: Target, manifest: Mapping[str, Any]) -> bool:
+    control = manifest.get("control")
+    return control is not None and (target.model, target.revision) == (control["model"], control["revision"])
+
+
+def _controls(
+    plans: Sequence[SequencePlan], manifest: Mapping[str, Any], store: RunStore
+) -> dict[int, Control]:
+    """Return what each entry measures on the control, by its place; nothing while it is not scored."""
+    for plan in plans:
+        for target in plan.targets:
+            if not _is_control(target, manifest) or not _is_scored(plan, target, store):
+                continue
+            found = _checkpoint(plan, target, None, {}, manifest, store, Measured())
+            identity = f"{target.label}:{target.context[:12]}"
+            label = manifest["control"]["label"]
+            return {place: Control(label, identity, values) for place, values in enumerate(found.values)}
+    return {}
 
 
 def _checkpoint(
     plan: SequencePlan,
     target: Target,
-    first: list[Mapping[str, pl.DataFrame]] | None,
+    first: Sequence[Mapping[str, pl.DataFrame]] | None,
+    controls: Mapping[int, Control],
     manifest: Mapping[str, Any],
     store: RunStore,
     measured: Measured,
-) -> list[Mapping[str, pl.DataFrame]]:
-    """Add one checkpoint's rows; returns the item-level values of each entry."""
+) -> dose.Measurement:
+    """Add one checkpoint's rows; returns the item-level values of each entry, and what they are about."""
     held = store.read_units(target.context, plan.units)
     prefixes = condition_prefixes(tuple(each.entry for each in plan.entries))
     scoring = f"bos:{manifest['bos']}|{manifest['dtype']}|tok:{(target.tokenizer or 'none')[:12]}"
     context = Context(target.model, target.revision, target.step, manifest["seed"], scoring)
+    given = plan.lengths.given
     values: list[Mapping[str, pl.DataFrame]] = []
     for number, (each, prefix) in enumerate(zip(plan.entries, prefixes, strict=True)):
-        spans = answer(each.plan.requests, held, each.plan.schemes)
-        table = _item_table(each, spans, plan, target, prefix, include_text=manifest["include_text"])
-        measured.add(table, each.entry.probe.name)
+        table = _measured(each, plan, target, prefix, held, manifest, measured)
         values.append(item_values(each.entry, table))
-        for name, count in each.entry.probe.checks(spans).items():
-            measured.checks[name] = measured.checks.get(name, 0) + count
         rows = summarise(
-            each.entry, values[-1], first[number] if first else None, plan.lengths.table, context, prefix
+            each.entry,
+            values[-1],
+            first[number] if first else None,
+            plan.lengths.table,
+            context,
+            prefix,
+            given=given,
+            control=controls.get(number),
         )
         measured.summary = pl.concat([measured.summary, rows])
-    return values
+    about = about_items(plan.lengths.table, given)
+    return dose.Measurement(plan.entries, prefixes, values, about, context, _n_parameters(target, manifest))
 
 
-def _item_table(
+def _n_parameters(target: Target, manifest: Mapping[str, Any]) -> int | None:
+    for each in manifest["checkpoints"]:
+        if (each["model"], each["revision"]) == (target.model, target.revision):
+            # Runs of an earlier version do not say.
+            found: int | None = each.get("n_parameters")
+            return found
+    return None
+
+
+def _measured(
     each: EntryPlan,
-    spans: pl.DataFrame,
     plan: SequencePlan,
     target: Target,
     prefix: str | None,
-    *,
-    include_text: bool,
+    held: pl.DataFrame,
+    manifest: Mapping[str, Any],
+    measured: Measured,
 ) -> pl.DataFrame:
-    """Return a probe's rows for one checkpoint: keys, exposures, the user's columns, the probe's own."""
+    """Add one entry's item-level tables of one checkpoint, and its checks; returns the first table."""
+    spans = answer(each.plan.requests, held, each.plan.schemes)
+    scores = Scores(spans, plan.lengths.table.drop(CONTENT, strict=False), plan.lengths.seen_by(each.entry))
+    result = each.entry.probe.measure(scores, each.entry.settings)
+    texts = CONTENT if manifest["include_text"] else ()
+    table = _item_table(_schema_of(each.entry), result, plan, target, prefix, texts)
+    measured.add(table, each.entry.probe.name)
+    for derived in each.entry.probe.derived_for(each.entry.settings):
+        further = derived.build(result, scores, each.entry.settings)
+        if further.height:
+            measured.add(_item_table(derived.schema, further, plan, target, prefix, ()), derived.schema.name)
+    for name, count in each.entry.probe.checks(spans).items():
+        measured.checks[name] = measured.checks.get(name, 0) + count
+    return table
+
+
+def _schema_of(entry: Entry) -> TableSchema:
+    windowed = entry.probe.window_table if entry.probe.reads_windows(entry.settings) else None
+    return windowed or entry.probe.table
+
+
+def _item_table(
+    schema: TableSchema,
+    result: pl.DataFrame,
+    plan: SequencePlan,
+    target: Target,
+    prefix: str | None,
+    texts: Sequence[str],
+) -> pl.DataFrame:
+    """Return a table's rows for one checkpoint: keys, exposures, the user's columns, the probe's own."""
     items = plan.lengths.table
     further = [name for name in items.columns if name not in ITEMS.columns and name not in LENGTHS]
-    texts = [name for name in CONTENT if name in items.columns]
-    result = each.entry.probe.measure(Scores(spans, items.drop(texts)), each.entry.settings)
-    shown = texts if include_text else []
+    shown = [name for name in texts if name in items.columns]
     carried = items.select("item_id", "group", "exposures", *further, *shown)
     keyed = result.join(carried, on="item_id", maintain_order="left").with_columns(
         model=pl.lit(target.model), revision=pl.lit(target.revision), step=pl.lit(target.step, pl.Int64)
     )
-    schema = each.entry.probe.table
     if prefix is not None:
         schema, keyed = _with_entry(schema), keyed.with_columns(entry=pl.lit(prefix))
     table = schema.conform(keyed)
@@ -124,17 +205,22 @@ def _with_entry(schema: TableSchema) -> TableSchema:
     return replace(schema, key=(*schema.key, "entry"), columns={**schema.columns, "entry": _ENTRY})
 
 
-def item_tables(plans: Sequence[SequencePlan], *, include_text: bool) -> pl.DataFrame:
-    """Return the items of every sequence as one table, keyed by `model` and `item_id`."""
+def write_items(plans: Sequence[SequencePlan], store: RunStore, *, include_text: bool) -> None:
+    """Write the items of every sequence, and their windows where there are any, for `measure_again`."""
     hidden = () if include_text else CONTENT
-    return pl.concat(
-        [
-            plan.lengths.table.drop(hidden, strict=False).select(
-                pl.lit(plan.targets[0].model).alias("model"), pl.all()
-            )
-            for plan in plans
-        ]
-    )
+    items = [plan.lengths.table.drop(hidden, strict=False) for plan in plans]
+    store.write_table("items", _by_model(plans, items))
+    windows = _by_model(plans, [plan.lengths.windows for plan in plans])
+    if windows.height:
+        store.write_table("windows", windows)
+
+
+def _by_model(plans: Sequence[SequencePlan], tables: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    named = [
+        table.select(pl.lit(plan.targets[0].model).alias("model"), pl.all())
+        for plan, table in zip(plans, tables, strict=True)
+    ]
+    return pl.concat(named)
 
 
 def measure_again(store: RunStore) -> Measured:
@@ -147,11 +233,20 @@ def measure_again(store: RunStore) -> Measured:
     if manifest is None or "items" not in store.table_names():
         raise InvalidRunError("there is no run here that could be measured", where=str(store.path))
     items = store.read_table("items")
+    windows = store.read_table("windows") if "windows" in store.table_names() else None
     tables = [
-        items.filter(pl.col("model") == about["model"]).drop("model") for about in manifest["sequences"]
+        (
+            _of_model(items, about["model"]),
+            WINDOWS.empty() if windows is None else _of_model(windows, about["model"]),
+        )
+        for about in manifest["sequences"]
     ]
     stages = [entries_of(stage) for stage in manifest["stages"]]
     return measure(plans_of(manifest, stages, tables), manifest, store)
+
+
+def _of_model(table: pl.DataFrame, model: str) -> pl.DataFrame:
+    return table.filter(pl.col("model") == model).drop("model")
 
 
 def write_results(measured: Measured, store: RunStore) -> None:

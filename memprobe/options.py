@@ -5,9 +5,10 @@ variable, the suite's `[run]` table, default.
 """
 
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from pathlib import Path
+from typing import Any, Literal, TypedDict, Union, get_args, get_origin, get_type_hints
 
 from memprobe.errors import Problem, near_miss
 
@@ -24,7 +25,8 @@ class RunOptions:
     Attributes:
         model: Model specs.
         data: Item files.
-        steps: Which checkpoints, like `0,1000..143000:1000`.
+        control: Spec of a model that did not train on the items; of a sequence, its last checkpoint.
+        steps: Which checkpoints, like `0,1000..143000:1000`; the control has its own.
         tokenizer: A tokenizer to use instead of the checkpoints' own.
         limit: The first so many items of all files together.
         device: auto, cpu, cuda:N or mps.
@@ -34,6 +36,7 @@ class RunOptions:
         seed: Of every random draw.
         threads: CPU threads; None leaves the library's choice.
         offline: Refuse the network.
+        keep_checkpoints: How many checkpoints that the run fetched may lie on the disk; 0: all stay.
         trust_remote_code: Run code that comes with a model.
         allow_pickle: Read weights that are not safetensors.
         include_text: Let text and token ids into units, tables and reports.
@@ -42,6 +45,7 @@ class RunOptions:
 
     model: tuple[str, ...] = ()
     data: tuple[str, ...] = ()
+    control: str | None = None
     steps: str | None = None
     tokenizer: str | None = None
     limit: int | None = None
@@ -52,6 +56,7 @@ class RunOptions:
     seed: int = 0
     threads: int | None = None
     offline: bool = False
+    keep_checkpoints: int = 2
     trust_remote_code: bool = False
     allow_pickle: bool = False
     include_text: bool = False
@@ -60,6 +65,29 @@ class RunOptions:
     def overlaid(self, given: Mapping[str, Any]) -> "RunOptions":
         """Return these options with those that were given (not None, not empty) in their place."""
         return replace(self, **{name: value for name, value in given.items() if value not in (None, ())})
+
+
+class GivenOptions(TypedDict, total=False):
+    """`RunOptions` as keyword arguments: what is left out stands at its default, as does None."""
+
+    model: str | Path | Sequence[str | Path]
+    data: str | Path | Sequence[str | Path]
+    control: str | None
+    steps: str | None
+    tokenizer: str | None
+    limit: int | None
+    device: Device | None
+    dtype: DType | None
+    batch_tokens: int | None
+    bos: BosMode | None
+    seed: int | None
+    threads: int | None
+    offline: bool | None
+    keep_checkpoints: int | None
+    trust_remote_code: bool | None
+    allow_pickle: bool | None
+    include_text: bool | None
+    on_bad_item: OnBad | None
 
 
 def convert(value: object, hint: Any) -> Any:  # noqa: ANN401

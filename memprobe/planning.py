@@ -8,15 +8,18 @@ options alone, never on what a killed run had finished.
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import polars as pl
 
 from memprobe.checkpoints import Checkpoint, config_digest, tokenizer_digest
-from memprobe.errors import ItemError, Problem
+from memprobe.errors import ItemError, Problem, counted
+from memprobe.probes.spans import tokens_shown
 from memprobe.suite import Entry
+from memprobe.sweep import with_common_items
 from memprobe.tables.requests import Plan, Scheme, Unit, merge_requests
 from memprobe.tables.spans import unanswered
+from memprobe.tables.views import WINDOWS
 
 _MAX_SHOWN = 10
 
@@ -45,12 +48,19 @@ class Lengths:
         n_front: Tokens in front of an item, at most.
         context_tokens: Longest input of the model, BOS included; None: no limit is known.
         given: Columns that an item file gave, even if only nulls.
+        windows: Rows of `WINDOWS` for every view that an entry asks for.
     """
 
     table: pl.DataFrame
     n_front: int
     context_tokens: int | None
     given: frozenset[str]
+    windows: pl.DataFrame = field(default_factory=WINDOWS.empty)
+
+    def seen_by(self, entry: Entry) -> pl.DataFrame | None:
+        """Return the windows of an entry's view; None where it reads the items as they are."""
+        view = entry.probe.view(entry.settings)
+        return None if view is None else self.windows.filter(pl.col("view") == view.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +127,15 @@ def plan_sequence(
 def plan_entries(entries: Sequence[Entry], lengths: Lengths) -> tuple[tuple[EntryPlan, ...], pl.DataFrame]:
     """Plan every entry, and list the items that one of them would measure but cannot.
 
+    Entries that differ in nothing but their probe's swept setting measure the same items.
+
     Returns:
         The plans, and the unfit items: `item_id, probe, reason`.
 
     Raises:
         ItemError: A probe finds no item that it can measure.
     """
-    plans, unfit, problems = [], [], []
+    plans, problems = [], []
     for entry in entries:
         candidates = _with_needs(lengths, entry.probe.needs)
         if candidates.is_empty():
@@ -131,27 +143,33 @@ def plan_entries(entries: Sequence[Entry], lengths: Lengths) -> tuple[tuple[Entr
             continue
         planned = _plan_one(entry, candidates, lengths)
         plans.append(planned)
-        if planned.plan.unfit is not None:
-            unfit.append(
-                planned.plan.unfit.select("item_id", probe=pl.lit(entry.probe.name), reason="reason")
-            )
         if planned.n_items == 0:
-            reasons = (
-                planned.plan.unfit["reason"].unique().sort().to_list()
-                if planned.plan.unfit is not None
-                else []
-            )
-            problems.append(
-                Problem(
-                    f"{entry.probe.name}: none of {candidates.height} items can be measured",
-                    f"the first item {reasons[0]}" if reasons else "",
-                    "give longer items, or lower the lengths",
-                )
-            )
+            problems.append(_none_fits(planned, candidates.height))
     if problems:
         raise ItemError(problems)
+    measured = [each.entry for each in plans]
+    common = with_common_items(measured, [each.plan for each in plans])
+    fitting = tuple(
+        EntryPlan(entry, plan, plan.requests["item_id"].n_unique())
+        for entry, plan in zip(measured, common, strict=True)
+    )
     schema = {"item_id": pl.String, "probe": pl.String, "reason": pl.String}
-    return tuple(plans), pl.concat([pl.DataFrame(schema=schema), *unfit]).unique(maintain_order=True)
+    unfit = [
+        each.plan.unfit.select("item_id", probe=pl.lit(each.entry.probe.name), reason="reason")
+        for each in fitting
+        if each.plan.unfit is not None
+    ]
+    return fitting, pl.concat([pl.DataFrame(schema=schema), *unfit]).unique(maintain_order=True)
+
+
+def _none_fits(planned: EntryPlan, n_candidates: int) -> Problem:
+    unfit = planned.plan.unfit
+    reasons = unfit["reason"].unique().sort().to_list() if unfit is not None else []
+    return Problem(
+        f"{planned.entry.probe.name}: none of {counted(n_candidates, 'item')} can be measured",
+        f"the first item {reasons[0]}" if reasons else "",
+        "give longer items, or lower the lengths",
+    )
 
 
 def _with_needs(lengths: Lengths, needs: tuple[str, ...]) -> pl.DataFrame:
@@ -173,7 +191,10 @@ def _nothing_to_measure(entry: Entry) -> Problem:
 
 
 def _plan_one(entry: Entry, candidates: pl.DataFrame, lengths: Lengths) -> EntryPlan:
-    plan = entry.probe.plan(candidates, entry.settings)
+    windows = lengths.seen_by(entry)
+    # An item without a window keeps one row, with nulls, so that the probe can say why.
+    seen = candidates if windows is None else candidates.join(windows, on="item_id", how="left")
+    plan = entry.probe.plan(seen, entry.settings)
     too_long = plan.requests.clear()
     if lengths.context_tokens is not None:
         # The last token is predicted, never read.
@@ -185,8 +206,8 @@ def _plan_one(entry: Entry, candidates: pl.DataFrame, lengths: Lengths) -> Entry
     reasons = long_items.select(
         "item_id",
         reason=pl.format(
-            "has {} tokens to read, the model's context holds {}",
-            pl.col("n") + lengths.n_front - 1,
+            "has {} to read, the model's context holds {}",
+            tokens_shown(pl.col("n") + lengths.n_front - 1),
             pl.lit(lengths.context_tokens),
         ),
     )
@@ -209,7 +230,7 @@ def unfit_problems(unfit: pl.DataFrame, items: pl.DataFrame) -> list[Problem]:
     ]
     rest = f"and {unfit.height - _MAX_SHOWN} more; " if unfit.height > _MAX_SHOWN else ""
     hint = Problem(
-        f"{rest}{unfit['item_id'].n_unique()} items cannot be measured",
+        f"{rest}{counted(unfit['item_id'].n_unique(), 'item')} cannot be measured",
         fix="change the lengths (--set PROBE.KEY=VALUE), or leave them out with --on-bad-item skip",
     )
     return [*problems, hint]

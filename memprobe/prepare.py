@@ -1,6 +1,6 @@
 """Read, check and plan a question: everything that is known before a model is loaded."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -9,10 +9,13 @@ import polars as pl
 
 from memprobe.checkpoints import (
     CheckpointSequence,
+    check_supply,
+    count_parameters,
     fetch,
     resolve,
     weights_digest,
 )
+from memprobe.control import Models, add_control, refuse_other_tokens
 from memprobe.errors import CheckpointError, ItemError, Problem
 from memprobe.items import ItemSet, read_items
 from memprobe.manifest import (
@@ -28,6 +31,7 @@ from memprobe.planning import Lengths, SequencePlan, Target, context_key, plan_s
 from memprobe.question import Question
 from memprobe.suite import Entry, Suite
 from memprobe.tables.store import RunStore
+from memprobe.tables.views import View
 
 if TYPE_CHECKING:
     from memprobe.scoring.tokenise import TokenisedItems
@@ -53,7 +57,7 @@ class Prepared:
         suite: All probe entries of the run, those that it already held first.
         options: As asked, with device, dtype and batch size resolved.
         items: The checked items.
-        sequences: The checkpoints, their files on disk.
+        sequences: The checkpoints; weights of the hub may still have to be fetched.
         tokenised: The items with their ids, for each sequence.
         plans: What is asked of each sequence.
         unfit: Items that a probe would measure and cannot: `item_id, probe, reason`.
@@ -87,7 +91,8 @@ def prepare(question: Question, notes: Notes, *, fresh: bool = False) -> Prepare
     options = question.options
     notes.stage("read")
     items = read_items(options.data, limit=options.limit, on_bad=options.on_bad_item, offline=options.offline)
-    sequences = read_sequences(options, items, notes)
+    models = read_models(options, items, notes)
+    sequences = models.sequences
     first = sequences[0].checkpoints[0]
     largest = max(each.n_bytes for sequence in sequences for each in sequence.checkpoints)
     device = resolve_device(options.device, n_bytes=largest)
@@ -103,16 +108,18 @@ def prepare(question: Question, notes: Notes, *, fresh: bool = False) -> Prepare
         batch_tokens=options.batch_tokens or _batch_tokens(old, device),
     )
     contexts = _contexts(sequences, options, question.suite, notes)
-    manifest = _manifest(question, options, sequences, items, contexts)
+    manifest = _manifest(question, options, models, items, contexts)
     if old is not None:
         refuse_other_question(old, manifest, str(question.out))
         manifest["stages"] = merge_stages(old, manifest)
     notes.stage("plan")
     stages = [entries_of(stage) for stage in manifest["stages"]]
-    read = [_tokenise(sequence, items, options) for sequence in sequences]
-    tokenised = tuple(each for each, _ in read)
-    manifest["sequences"] = [lengths for _, lengths in read]
-    plans = plans_of(manifest, stages, [each.table for each in tokenised])
+    views = {view for stage in stages for each in stage if (view := each.probe.view(each.settings))}
+    read = [_tokenise(sequence, items, options, views) for sequence in sequences]
+    tokenised = tuple(each for each, _, _ in read)
+    refuse_other_tokens(models, tokenised)
+    manifest["sequences"] = [lengths for _, _, lengths in read]
+    plans = plans_of(manifest, stages, [(each.table, windows) for each, windows, _ in read])
     unfit = pl.concat([plan.unfit for plan in plans]).unique(maintain_order=True)
     if unfit.height and options.on_bad_item == "error":
         raise ItemError(unfit_problems(unfit, items.table))
@@ -122,9 +129,11 @@ def prepare(question: Question, notes: Notes, *, fresh: bool = False) -> Prepare
 
 
 def plans_of(
-    manifest: Mapping[str, Any], stages: Sequence[Sequence[Entry]], tables: Sequence[pl.DataFrame]
+    manifest: Mapping[str, Any],
+    stages: Sequence[Sequence[Entry]],
+    tables: Sequence[tuple[pl.DataFrame, pl.DataFrame]],
 ) -> tuple[SequencePlan, ...]:
-    """Plan each sequence from what the manifest says of it and from its item table.
+    """Plan each sequence from what the manifest says of it, its item table and its windows.
 
     Needs neither a model nor a tokenizer, so a run directory can be measured again anywhere.
 
@@ -132,10 +141,9 @@ def plans_of(
         ItemError: A probe finds no item that it can measure.
     """
     plans = []
-    for about, table in zip(manifest["sequences"], tables, strict=True):
-        lengths = Lengths(
-            table, about["n_front"], about["context_tokens"], frozenset(manifest["items"]["given"])
-        )
+    given = frozenset(manifest["items"]["given"])
+    for about, (table, windows) in zip(manifest["sequences"], tables, strict=True):
+        lengths = Lengths(table, about["n_front"], about["context_tokens"], given, windows)
         targets = [
             Target(each["model"], each["revision"], each["step"], each["context"], each["tokenizer_digest"])
             for each in manifest["checkpoints"]
@@ -145,29 +153,65 @@ def plans_of(
     return tuple(plans)
 
 
-def read_sequences(options: RunOptions, items: ItemSet, notes: Notes) -> tuple[CheckpointSequence, ...]:
-    """Resolve the model specs and bring what is not here yet.
+def read_models(options: RunOptions, items: ItemSet | None, notes: Notes) -> Models:
+    """Resolve the model specs and that of the control; weights of the hub stay there until they are scored.
 
     Raises:
         CheckpointError: A spec, a folder or a revision cannot be used.
         SafetyError: Pickle, remote code or the network would be needed.
     """
+    models = Models(_resolved(options.model, options.steps, options, items, notes))
+    if options.control is not None:
+        (found,) = _resolved((options.control,), None, options, items, notes)
+        models = add_control(models.sequences, found, notes.note)
+    return replace(models, sequences=tuple(_described(each, options) for each in models.sequences))
+
+
+def _described(sequence: CheckpointSequence, options: RunOptions) -> CheckpointSequence:
+    """Bring the bases of adapters, which all of them need, and count the parameters of what is not here."""
+    checkpoints = [
+        each if each.base is None else fetch(each, offline=options.offline) for each in sequence.checkpoints
+    ]
+    return replace(sequence, checkpoints=count_parameters(checkpoints, offline=options.offline))
+
+
+def check_supplies(prepared: Prepared, store: RunStore | None) -> None:
+    """Check that what is still to be scored and is not here can be fetched and has room on the disk.
+
+    Args:
+        prepared: The question.
+        store: Where units may be already; None: nothing was scored yet.
+
+    Raises:
+        InputError: The hub does not answer, or the disk has too little room.
+        SafetyError: A download is needed and the network may not be used.
+    """
+    needed = [
+        checkpoint
+        for sequence, plan in zip(prepared.sequences, prepared.plans, strict=True)
+        for checkpoint, target in zip(sequence.checkpoints, plan.targets, strict=True)
+        if store is None or not all(store.has_unit(target.context, unit) for unit in plan.units)
+    ]
+    options = prepared.options
+    check_supply(needed, keep=options.keep_checkpoints, offline=options.offline)
+
+
+def _resolved(
+    specs: Sequence[str], steps: str | None, options: RunOptions, items: ItemSet | None, notes: Notes
+) -> tuple[CheckpointSequence, ...]:
     sequences = resolve(
-        options.model,
-        steps=options.steps,
+        specs,
+        steps=steps,
         tokenizer=options.tokenizer,
         offline=options.offline,
         allow_pickle=options.allow_pickle,
         trust_remote_code=options.trust_remote_code,
-        needs_tokenizer=items.table["input_ids"].null_count() > 0 or "foil" in items.given,
+        needs_tokenizer=items is None or items.table["input_ids"].null_count() > 0 or "foil" in items.given,
     )
     for sequence in sequences:
         for text in sequence.notes:
             notes.note(text)
-    return tuple(
-        replace(each, checkpoints=tuple(fetch(one, offline=options.offline) for one in each.checkpoints))
-        for each in sequences
-    )
+    return sequences
 
 
 def _dtype(asked: str, device: str, stored: str) -> Any:  # noqa: ANN401
@@ -215,8 +259,10 @@ def _same_weights(
             for same in steps.values()
             if len(same) > 1
         ]
-    if problems and any(entry.probe.over_time for entry in suite.entries):
-        raise CheckpointError(problems)
+    over_time = dict.fromkeys(entry.probe.name for entry in suite.entries if entry.probe.over_time)
+    if problems and over_time:
+        why = f", which {' and '.join(over_time)} would take for perfect retention"
+        raise CheckpointError([replace(each, what=each.what + why) for each in problems])
     for problem in problems:
         notes.note(f"{problem.where}: {problem.what}")
 
@@ -224,7 +270,7 @@ def _same_weights(
 def _manifest(
     question: Question,
     options: RunOptions,
-    sequences: Sequence[CheckpointSequence],
+    models: Models,
     items: ItemSet,
     contexts: Mapping[str, tuple[str, str]],
 ) -> dict[str, Any]:
@@ -237,26 +283,29 @@ def _manifest(
         "include_text": options.include_text,
         "batch_tokens": options.batch_tokens,
         "items": describe_items(items),
-        "checkpoints": describe_checkpoints(sequences, contexts),
+        "checkpoints": describe_checkpoints(models.sequences, contexts),
+        "control": models.control,
     }
 
 
 def _tokenise(
-    sequence: CheckpointSequence, items: ItemSet, options: RunOptions
-) -> "tuple[TokenisedItems, dict[str, Any]]":
-    """Tokenise the items for one sequence; returns them, and what the manifest keeps of the sequence."""
+    sequence: CheckpointSequence, items: ItemSet, options: RunOptions, views: Collection[View]
+) -> "tuple[TokenisedItems, pl.DataFrame, dict[str, Any]]":
+    """Tokenise the items for one sequence; returns them, their windows, and what the manifest keeps."""
     from memprobe.scoring.load import read_limits
     from memprobe.scoring.tokenise import load_tokenizer, tokenise
+    from memprobe.scoring.windows import with_views
 
     first = sequence.checkpoints[0]
     limits = read_limits(first, trust_remote_code=options.trust_remote_code)
     folder = first.tokenizer_folder
     tokenizer = load_tokenizer(folder, trust_remote_code=options.trust_remote_code) if folder else None
     tokenised = tokenise(items.table, tokenizer, bos=options.bos, limits=limits)
+    tokenised, windows = with_views(tokenised, tokenizer, views, limits.vocabulary)
     about = {
         "model": sequence.model,
         "n_front": tokenised.n_front,
         "context_tokens": limits.context_tokens,
         "vocabulary": limits.vocabulary,
     }
-    return tokenised, about
+    return tokenised, windows, about

@@ -1,13 +1,13 @@
 """What is asked of a run: suite, settings, options, and where the answer goes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from memprobe.errors import InputError
 from memprobe.manifest import question_digest
-from memprobe.options import RunOptions
+from memprobe.options import RunOptions, check_table
 from memprobe.suite import Suite, keep_probes, load_suite, suite_of, with_settings
 
 
@@ -47,24 +47,41 @@ def ask(
     Raises:
         InputError: Suite, probes, settings or options are wrong.
     """
-    given = dict(options or {})
-    if unknown := sorted(set(given) - {each.name for each in fields(RunOptions)}):
-        raise InputError(f"unknown options: {', '.join(unknown)}")
-    if suite is None:
-        asked = suite_of(probes)
-    else:
-        asked = keep_probes(suite if isinstance(suite, Suite) else load_suite(suite), probes)
-    asked = with_settings(asked, settings)
-    merged = RunOptions().overlaid(asked.run).overlaid(given)
+    asked, merged = merge(suite, probes=probes, settings=settings, options=options)
     flags = {"-m MODEL": merged.model, "-d FILE": merged.data}
     if missing := [flag for flag, value in flags.items() if not value]:
         raise InputError(
             f"nothing to measure: {' and '.join(missing)} not given",
             fix="name at least one model with -m and one item file with -d",
         )
-    _check_ranges(merged)
     name = f"{asked.name}-{question_digest(asked, merged)}"
     return Question(asked, merged, Path(out) if out is not None else Path("reports") / name)
+
+
+def merge(
+    suite: str | Path | Suite | None,
+    *,
+    probes: Sequence[str] = (),
+    settings: Sequence[str] = (),
+    options: Mapping[str, Any] | None = None,
+) -> tuple[Suite, RunOptions]:
+    """Return suite and options of a question, which may still lack models and items; arguments as `ask`.
+
+    Raises:
+        InputError: Suite, probes, settings or options are wrong.
+    """
+    asked_for = {name: value for name, value in (options or {}).items() if value is not None}
+    given, problems = check_table(asked_for, RunOptions, "options of the run")
+    if problems:
+        raise InputError(problems)
+    if suite is None:
+        asked = suite_of(probes)
+    else:
+        asked = keep_probes(suite if isinstance(suite, Suite) else load_suite(suite), probes)
+    asked = with_settings(asked, settings)
+    merged = RunOptions().overlaid(asked.run).overlaid(given)
+    _check_ranges(merged)
+    return asked, merged
 
 
 def _check_ranges(options: RunOptions) -> None:
@@ -73,6 +90,7 @@ def _check_ranges(options: RunOptions) -> None:
         ("batch_tokens", options.batch_tokens, 1),
         ("threads", options.threads, 1),
         ("seed", options.seed, 0),
+        ("keep_checkpoints", options.keep_checkpoints, 0),
     ):
         if value is not None and value < least:
             raise InputError(f"--{name.replace('_', '-')} is {value}, not {least} or more")

@@ -1,27 +1,31 @@
 """The pipeline: plan, score, measure, summarise. Everything else is called from here.
 
-`run` answers a question about checkpoints and leaves a run directory; `open_run` reads one.
+`run` answers a question about checkpoints and leaves a run directory; reading.py opens one.
 """
 
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Unpack
 
-import polars as pl
-
-from memprobe.checkpoints import config_digest
-from memprobe.errors import InvalidRunError
+from memprobe.checkpoints import Shelf, config_digest, run_name
+from memprobe.errors import BrokenUnitError, sized
+from memprobe.finish import CARRIED, finish
 from memprobe.manifest import merge_stages
-from memprobe.measure import item_tables, measure, measure_again, write_results
-from memprobe.prepare import Prepared, prepare
+from memprobe.measure import write_items
+from memprobe.options import GivenOptions
+from memprobe.planning import SequencePlan
+from memprobe.prepare import Prepared, check_supplies, prepare
 from memprobe.question import Question, ask
+from memprobe.reading import Run
+from memprobe.shard import WHOLE, Shard
 from memprobe.suite import Suite, write_suite
+from memprobe.tables.requests import Unit
 from memprobe.tables.store import RunStore
 
 if TYPE_CHECKING:
-    from memprobe.scoring.engine import Failure, ScoringProgress, ScoringReport
+    from memprobe.scoring.engine import ScoringProgress, ScoringReport
 
 
 class Listener(Protocol):
@@ -50,89 +54,32 @@ class Silence:
         """Ignore it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A run directory; reading it needs no model.
-
-    Attributes:
-        path: The directory.
-    """
-
-    path: Path
-
-    @property
-    def manifest(self) -> dict[str, Any]:
-        """What was asked and done.
-
-        Raises:
-            InvalidRunError: There is no run in the directory.
-        """
-        manifest = RunStore(self.path).read_manifest()
-        if manifest is None:
-            raise InvalidRunError(
-                "there is no run here: manifest.json is missing",
-                where=str(self.path),
-                fix="name the directory that `memprobe run` printed",
-            )
-        return manifest
-
-    @property
-    def finished(self) -> bool:
-        """Whether all that was asked was scored or failed, and measured."""
-        return bool(self.manifest["state"] != "scoring")
-
-    @property
-    def summary(self) -> pl.DataFrame:
-        """One row per estimate, schema `SUMMARY`; of an unfinished run, as far as its units reach."""
-        if self.finished:
-            return self.table("summary")
-        return measure_again(RunStore(self.path)).summary
-
-    @property
-    def failures(self) -> list[dict[str, Any]]:
-        """Checkpoints that could not be scored, with their errors."""
-        return list(self.manifest.get("failures", []))
-
-    def table(self, name: str) -> pl.DataFrame:
-        """Return a table by its name.
-
-        Raises:
-            InvalidRunError: The run has no such table.
-        """
-        return RunStore(self.path).read_table(name)
-
-
-def open_run(path: str | Path) -> Run:
-    """Open a run directory.
-
-    Raises:
-        InvalidRunError: There is no run in it.
-    """
-    opened = Run(Path(path))
-    _ = opened.manifest
-    return opened
-
-
 def run(
     suite: str | Path | Suite | None = None,
     *,
-    probes: Sequence[str] = (),
-    settings: Sequence[str] = (),
+    probes: str | Sequence[str] = (),
+    settings: str | Sequence[str] = (),
     out: str | Path | None = None,
     fresh: bool = False,
     listener: Listener | None = None,
-    **options: object,
+    **options: Unpack[GivenOptions],
 ) -> Run:
-    """Answer a question about checkpoints.
+    """Answer a question about checkpoints; what is done already is kept and not done again.
+
+    Works in a notebook and in any thread.
+
+    Example:
+        run = memprobe.run("quickstart", model="runs/my-model", data="items.jsonl", out="reports/mine")
+        print(run.summary)
 
     Args:
         suite: A suite, the name of one that ships, or a path ending in `.toml`; None: the probes.
         probes: Keep only these, or measure these where there is no suite.
-        settings: `PROBE.KEY=VALUE`.
+        settings: `PROBE.KEY=VALUE`, like `recall.suffix_tokens=20`.
         out: The run directory; None: under `reports/`, named after the question.
         fresh: Start over: empty the directory first, if it holds a run.
         listener: Hears how it goes on.
-        options: The fields of `RunOptions`: `model`, `data`, `steps`, `device` and so on; one model or
+        **options: The fields of `RunOptions`: `model`, `data`, `steps`, `device` and so on; one model or
             file may stand without a list.
 
     Returns:
@@ -143,7 +90,7 @@ def run(
         SafetyError: Something unsafe, or the network under `offline`, was needed.
     """
     given = {name: _listed(value) if name in ("model", "data") else value for name, value in options.items()}
-    question = ask(suite, probes=probes, settings=settings, out=out, options=given)
+    question = ask(suite, probes=_listed(probes), settings=_listed(settings), out=out, options=given)
     return answer_question(question, fresh=fresh, listener=listener or Silence())
 
 
@@ -156,82 +103,139 @@ def answer_question(question: Question, *, fresh: bool, listener: Listener) -> R
     store = RunStore(question.out, private=question.options.include_text)
     started = time.perf_counter()
     try:
-        prepared, before = _begin(question, store, listener, fresh=fresh)
-        listener.stage("score")
-        report = _score(prepared, store, listener)
-        listener.stage("measure")
-        with store.lock():
-            now = store.read_manifest() or {}
-            if now.get("stages") == prepared.manifest["stages"]:
-                _finish(prepared, before, report, store, started)
-            # Else another process added a probe meanwhile: it measures all stages when it ends.
+        prepared = _begin(question, store, listener, fresh=fresh)
+        complete(prepared, store, listener, started=started)
     finally:
         store.release()
     return Run(question.out)
 
 
-def _begin(
-    question: Question, store: RunStore, listener: Listener, *, fresh: bool
-) -> tuple[Prepared, dict[str, Any]]:
-    """Prepare the question and write down what is asked; returns it and the manifest before."""
+def _begin(question: Question, store: RunStore, listener: Listener, *, fresh: bool) -> Prepared:
+    """Prepare the question and write down what is asked."""
     # A question that cannot be asked must not cost the run that is there.
     prepared = prepare(question, listener, fresh=fresh)
+    check_supplies(prepared, None if fresh else store)
     if fresh:
         store.empty()
     store.create()
     while True:
-        with store.lock():
+        with store.lock(waiting=listener.note):
             before = store.read_manifest()
             if before is None or merge_stages(before, prepared.manifest) == prepared.manifest["stages"]:
-                store.write_json("manifest.json", prepared.manifest)
                 store.write_text("suite.toml", write_suite(prepared.suite, question.options))
                 store.write_lines("skipped.jsonl", _skipped(prepared))
-                tables = item_tables(prepared.plans, include_text=prepared.options.include_text)
-                store.write_table("items", tables)
-                return prepared, before or {}
+                write_items(prepared.plans, store, include_text=prepared.options.include_text)
+                # Workers wait for the manifest, so it comes last.
+                store.write_json("manifest.json", _asked(prepared, before or {}))
+                return prepared
         # Another process added a probe between our look at the directory and now.
         prepared = prepare(question, listener)
 
 
-def _finish(
-    prepared: Prepared, before: Mapping[str, Any], report: "ScoringReport", store: RunStore, started: float
-) -> None:
-    """Build tables, summary and manifest; the caller holds the lock."""
-    measured = measure(prepared.plans, prepared.manifest, store)
-    write_results(measured, store)
-    failures = [_failure(each) for each in report.failures]
-    store.write_lines("errors.jsonl", failures)
-    finished = _finished(prepared, measured.checks, failures)
-    _add_timings(finished, before, report, time.perf_counter() - started)
-    store.write_json("manifest.json", finished)
+def _asked(prepared: Prepared, before: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the manifest of a run that begins or goes on: what is asked, and what it took so far."""
+    lengths = zip(prepared.manifest["sequences"], prepared.plans, strict=True)
+    return {
+        **prepared.manifest,
+        "flags": asdict(prepared.options),
+        "sequences": [{**about, "n_units": len(plan.units)} for about, plan in lengths],
+        **{name: before[name] for name in CARRIED if name in before},
+    }
 
 
-def _score(prepared: Prepared, store: RunStore, listener: Listener) -> "ScoringReport":
-    """Make one pass over each sequence's checkpoints, where units are missing."""
+def complete(
+    prepared: Prepared, store: RunStore, listener: Listener, *, started: float, shard: Shard = WHOLE
+) -> "Ended":
+    """Score what is missing of a share; where nothing is left to others, build tables and summary.
+
+    Args:
+        prepared: The question; the run directory says the same.
+        store: The run directory.
+        listener: Hears how it goes on.
+        started: When this process began, by `time.perf_counter`.
+        shard: Which units are this process's.
+
+    Raises:
+        BrokenUnitError: A unit cannot be read, not even after it was scored again.
+    """
+    mine = shard.units(prepared.plans)
+    set_aside: set[Path] = set()
+    n_scored = 0
+    while True:
+        listener.stage("score")
+        report = _score(prepared, store, listener, mine)
+        n_scored += report.n_units
+        with store.lock(waiting=listener.note):
+            try:
+                spent_s, started = time.perf_counter() - started, time.perf_counter()
+                left = finish(
+                    prepared, report, store, total_s=spent_s, measuring=lambda: listener.stage("measure")
+                )
+            except BrokenUnitError as error:
+                if set_aside & set(error.files):
+                    raise
+                for file in error.files:
+                    set_aside.add(file)
+                    listener.note(f"{file.name} cannot be read; it is now {store.set_aside(file).name}")
+                continue
+        # Another process may have set aside a unit of this share.
+        if not left & mine:
+            return Ended(n_scored, len(left))
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a process's share ended.
+
+    Attributes:
+        n_scored: Units that this process scored.
+        n_left: Units of other shares that are neither there nor failed.
+    """
+
+    n_scored: int
+    n_left: int
+
+
+def _score(
+    prepared: Prepared, store: RunStore, listener: Listener, mine: set[tuple[str, str]]
+) -> "ScoringReport":
+    """Make one pass over each sequence's checkpoints, where units of this share are missing."""
     from memprobe.scoring.engine import EngineOptions, Job, ScoringReport, score
     from memprobe.scoring.load import LoadOptions
 
     options = prepared.options
     load = LoadOptions(options.device, options.dtype, options.trust_remote_code, options.allow_pickle)
     total = ScoringReport(batch_tokens=options.batch_tokens or 0)
-    for sequence, tokenised, plan in zip(prepared.sequences, prepared.tokenised, prepared.plans, strict=True):
-        engine = EngineOptions(load, total.batch_tokens, options.threads, options.include_text)
-        jobs = [
-            Job(checkpoint, target.context, plan.units, config_digest(checkpoint))
-            for checkpoint, target in zip(sequence.checkpoints, plan.targets, strict=True)
-        ]
-        total.add(score(jobs, tokenised, engine, store, listener.scoring))
+    shelf = _shelf(prepared, store, listener)
+    try:
+        for sequence, tokenised, plan in zip(
+            prepared.sequences, prepared.tokenised, prepared.plans, strict=True
+        ):
+            engine = EngineOptions(load, total.batch_tokens, options.threads, options.include_text)
+            jobs = [
+                Job(one, target.context, _units(target.context, plan, mine), config_digest(one), plan.units)
+                for one, target in zip(sequence.checkpoints, plan.targets, strict=True)
+            ]
+            total.add(score(jobs, tokenised, engine, store, listener.scoring, shelf=shelf))
+    finally:
+        shelf.close()
     return total
 
 
-def _failure(failure: "Failure") -> dict[str, Any]:
-    checkpoint = failure.checkpoint
-    return {
-        "model": checkpoint.model,
-        "revision": checkpoint.revision,
-        "step": checkpoint.step,
-        "error": failure.error,
-    }
+def _shelf(prepared: Prepared, store: RunStore, listener: Listener) -> Shelf:
+    """Return what brings checkpoints of the hub and takes them away again."""
+    repos = {each.repo for sequence in prepared.sequences for each in sequence.checkpoints if each.repo}
+    return Shelf(
+        run_name(store.path),
+        sorted(repos),
+        prepared.options.keep_checkpoints,
+        offline=prepared.options.offline,
+        on_fetch=lambda each: listener.note(f"fetching {each.label}, {sized(each.n_bytes)}"),
+    )
+
+
+def _units(context: str, plan: SequencePlan, mine: set[tuple[str, str]]) -> dict[str, Unit]:
+    return {key: unit for key, unit in plan.units.items() if (context, key) in mine}
 
 
 def _skipped(prepared: Prepared) -> list[dict[str, Any]]:
@@ -240,46 +244,3 @@ def _skipped(prepared: Prepared) -> list[dict[str, Any]]:
     places = prepared.items.table.select("item_id", file="source_file", line="source_line")
     unfit = prepared.unfit.join(places, on="item_id", maintain_order="left")
     return [*bad, *({**row, "column": None} for row in unfit.iter_rows(named=True))]
-
-
-def _finished(prepared: Prepared, checks: dict[str, int], failures: list[dict[str, Any]]) -> dict[str, Any]:
-    return {
-        **prepared.manifest,
-        "state": "incomplete" if failures else "done",
-        "flags": asdict(prepared.options),
-        "checks": checks,
-        "failures": failures,
-        "probes": {
-            entry.probe.name: {
-                "version": entry.probe.version,
-                "source": entry.probe.source,
-                "metrics": [
-                    {
-                        "name": metric.name,
-                        "unit": metric.unit,
-                        "more_means": metric.more_means,
-                        "summary": metric.summary,
-                        "more_is_memorized": metric.more_is_memorized,
-                    }
-                    for metric in entry.probe.metrics
-                ],
-            }
-            for entry in prepared.suite.entries
-        },
-    }
-
-
-def _add_timings(
-    manifest: dict[str, Any], before: Mapping[str, Any], report: "ScoringReport", total_s: float
-) -> None:
-    """Add this process's seconds and paths to those of the processes before it."""
-    spent = {
-        "load_s": report.load_s,
-        "first_load_s": report.first_load_s,
-        "score_s": report.score_s,
-        "total_s": total_s,
-    }
-    was = before.get("timings", {})
-    manifest["timings"] = {name: round(was.get(name, 0.0) + value, 3) for name, value in spent.items()}
-    manifest["batch_tokens_at_end"] = report.batch_tokens
-    manifest["paths"] = sorted(report.paths | set(before.get("paths", ())))

@@ -1,8 +1,9 @@
 """Suites: TOML files that say what is measured, read into a frozen `Suite`; all problems at once."""
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ _SUITE_KEYS = ("name", "title", "source")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One `[[probe]]` of a suite: a probe and its settings."""
+    """One `[[probe]]` of a suite: a probe and its settings; of one with a list, one of its values."""
 
     probe: Probe
     settings: Any
@@ -48,6 +49,10 @@ def shipped_suites() -> dict[str, Path]:
 
 def load_suite(name_or_path: str | Path) -> Suite:
     """Read a suite by the name of one that ships, or by a path ending in `.toml`.
+
+    Example:
+        suite = memprobe.load_suite("hayes2024")
+        [(entry.probe.name, entry.settings) for entry in suite.entries]
 
     Raises:
         SuiteError: It is not there, is not TOML, or holds anything unknown or impossible.
@@ -109,11 +114,14 @@ def keep_probes(suite: Suite, probes: Sequence[str]) -> Suite:
 def with_settings(suite: Suite, assignments: Sequence[str]) -> Suite:
     """Apply `PROBE.KEY=VALUE` to every entry of that probe; VALUE is TOML, else a string.
 
+    A list for a probe's swept setting makes an entry of each value; entries that become equal are one.
+
     Raises:
         SuiteError: The form, the probe, the key or the value is wrong; all problems at once.
     """
     problems: list[Problem] = []
-    entries = list(suite.entries)
+    held = [entry.probe.name for entry in suite.entries]
+    choices: dict[str, list[list[dict[str, Any]]]] = {}
     for assignment in assignments:
         where = f"--set {assignment}"
         target, equals, text = assignment.partition("=")
@@ -121,26 +129,64 @@ def with_settings(suite: Suite, assignments: Sequence[str]) -> Suite:
         if not (equals and dot and key):
             problems.append(Problem("a setting has the form PROBE.KEY=VALUE", where))
             continue
-        if name not in {entry.probe.name for entry in entries}:
-            held = [entry.probe.name for entry in entries]
+        if name not in held:
             problems.append(Problem(f"this run has no probe `{name}`{near_miss(name, held)}", where))
             continue
-        good, found = check_table({key: _toml_value(text)}, find(name).settings, where)
-        problems += found
-        entries = [
-            _changed(entry, good, where, problems) if entry.probe.name == name else entry for entry in entries
+        values = []
+        for table in _sweep({key: _toml_value(text)}, find(name), where, problems):
+            good, found = check_table(table, find(name).settings, where)
+            problems += found
+            values.append(good)
+        choices.setdefault(name, []).append(values)
+    entries = suite.entries
+    for name, values_of in choices.items():
+        # All settings of a probe at once: one may need another.
+        merged = [
+            {key: value for table in tables for key, value in table.items()} for tables in product(*values_of)
         ]
+        where = " ".join(f"--set {each}" for each in assignments if each.startswith(f"{name}."))
+        entries = tuple(_changed(entries, find(name), merged, where, problems))
     if problems:
         raise SuiteError(problems)
-    return replace(suite, entries=tuple(entries))
+    return replace(suite, entries=entries)
 
 
-def _changed(entry: Entry, good: dict[str, Any], where: str, problems: list[Problem]) -> Entry:
-    try:
-        return Entry(entry.probe, replace(entry.settings, **good))
-    except ValueError as error:
-        problems.append(Problem(str(error), where))
-        return entry
+def _changed(
+    entries: Sequence[Entry],
+    probe: Probe,
+    values: Sequence[dict[str, Any]],
+    where: str,
+    problems: list[Problem],
+) -> Iterator[Entry]:
+    """Yield the entries with the new values in those of the probe; what comes out twice is yielded once."""
+    seen = []
+    for entry in entries:
+        if entry.probe.name != probe.name:
+            yield entry
+            continue
+        for good in values:
+            try:
+                changed = replace(entry.settings, **good)
+            except ValueError as error:
+                problems.append(Problem(str(error), where))
+                continue
+            if changed not in seen:
+                seen.append(changed)
+                yield Entry(probe, changed)
+
+
+def _sweep(table: dict[str, Any], probe: Probe, where: str, problems: list[Problem]) -> list[dict[str, Any]]:
+    """Return a table of settings for each value of the probe's swept setting, if a list is given for it."""
+    name = probe.swept
+    if name is None or not isinstance(table.get(name), list):
+        return [table]
+    values = table[name]
+    if not values:
+        problems.append(Problem(f"`{name}` is an empty list", where, "give one or more values"))
+    different = {str(value): value for value in values}
+    if len(different) < len(values):
+        problems.append(Problem(f"`{name}` holds one value twice", where, "remove one"))
+    return [{**table, name: value} for value in different.values()]
 
 
 def _toml_value(text: str) -> object:
@@ -225,14 +271,14 @@ def _entries(tables: object, where: str, problems: list[Problem]) -> list[Entry]
             continue
         probe = discover()[kind]
         place = f"{place} ({kind})"
-        good, found = check_table(
-            {key: value for key, value in table.items() if key != "kind"}, probe.settings, place
-        )
-        problems += found
-        try:
-            entries.append(Entry(probe, probe.settings(**good)))
-        except ValueError as error:
-            problems.append(Problem(str(error), place))
+        settings = {key: value for key, value in table.items() if key != "kind"}
+        for one in _sweep(settings, probe, place, problems):
+            good, found = check_table(one, probe.settings, place)
+            problems += [problem for problem in found if problem not in problems]
+            try:
+                entries.append(Entry(probe, probe.settings(**good)))
+            except ValueError as error:
+                problems.append(Problem(str(error), place))
     problems += _twins(entries, where)
     return entries
 

@@ -7,7 +7,7 @@ rows nor what else is summarised matters.
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,8 +15,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from memprobe.contrast import Control, about_items, beside_control, over_never, with_control
 from memprobe.probes.base import Metric, Probe
+from memprobe.stats.blocks import Series, moving_blocks, weighted_mean
 from memprobe.stats.bootstrap import bootstrap_mean
+from memprobe.stats.differences import paired_difference
 from memprobe.stats.intervals import Interval, wilson
 from memprobe.stats.ranking import auc, paired_auc
 from memprobe.suite import Entry, settings_table
@@ -62,7 +65,10 @@ def _compact(value: Any) -> str:  # noqa: ANN401
 
 def item_values(entry: Entry, table: pl.DataFrame) -> dict[str, pl.DataFrame]:
     """Return each metric's item-level values: `item_id, condition, value`, and `other` for an AUC."""
-    return {metric.name: metric.values(table, entry.settings) for metric in entry.probe.metrics}
+    return {
+        metric.name: metric.values(table, entry.settings)
+        for metric in entry.probe.metrics_for(entry.settings)
+    }
 
 
 def summarise(
@@ -72,6 +78,9 @@ def summarise(
     items: pl.DataFrame,
     context: Context,
     prefix: str | None = None,
+    *,
+    given: Collection[str] = (),
+    control: Control | None = None,
 ) -> pl.DataFrame:
     """Return the summary rows of one probe entry at one checkpoint.
 
@@ -82,36 +91,52 @@ def summarise(
         items: `item_id, group, exposures, doc_id`.
         context: Keys and seed.
         prefix: Goes in front of every condition: what tells this entry from others of its probe.
+        given: Columns that an item file gave; with `first_step`, `items` holds it.
+        control: The same entry, measured on a model that did not train on the items.
     """
     rows: list[dict[str, Any]] = []
     common = {"version": entry.probe.version, "signature": signature(entry, context.scoring)}
-    about = items.select("item_id", "group", "exposures", cluster=_clusters())
-    for metric in entry.probe.metrics:
+    about = about_items(items, given)
+    for metric in entry.probe.metrics_for(entry.settings):
         frame = values[metric.name]
         if metric.since_first:
             if first is None:
                 continue
             frame = _change(frame, first[metric.name])
-        blocks = _blocks(frame.join(about, on="item_id"), prefix)
-        ordered = sorted(blocks.iter_rows(named=True), key=_natural)
-        rows += [_row(metric, entry.probe, block, context) | common for block in ordered]
+        made = _rows(metric, entry.probe, frame.join(about, on="item_id"), context, prefix)
+        rows += [row | common for row in made]
+        if metric.against_never and control is not None:
+            pairs = beside_control(frame, control.values[metric.name]).join(about, on="item_id")
+            blocks = _blocks(pairs, prefix).filter(pl.col("part") < 2).iter_rows(named=True)
+            signed = common | {"signature": f"{common['signature']}|control:{control.identity}"}
+            for block in sorted(blocks, key=_natural):
+                block["condition"] = with_control(block["condition"], control.label)
+                rows.append(_row(metric.excess(), entry.probe, block, context) | signed)
     return SUMMARY.conform(pl.DataFrame(rows, schema=SUMMARY.empty().schema, orient="row"))
 
 
-def _natural(block: Mapping[str, Any]) -> tuple[list[tuple[int, str]], int, str, int]:
-    """Order by condition with its numbers as numbers, then pooled, groups, exposure counts."""
-    pieces = re.split(r"(\d+)", block["of"] or "")
-    words = [(int(piece), "") if piece.isdigit() else (-1, piece) for piece in pieces]
-    return words, block["part"], block["group"] or "", block["number"] or 0
+def _rows(
+    metric: Metric, probe: Probe, frame: pl.DataFrame, context: Context, prefix: str | None
+) -> list[dict[str, Any]]:
+    """Return the rows of one metric, and its excess over never-trained items where it has one."""
+    blocks = sorted(_blocks(frame, prefix, split=metric.against_never).iter_rows(named=True), key=_natural)
+    rows = [_row(metric, probe, block, context) for block in blocks]
+    sides: dict[tuple[str | None, str | None], dict[bool, dict[str, Any]]] = {}
+    for block, row in zip(blocks, rows, strict=True):
+        if block["trained"] is not None:
+            sides.setdefault((block["group"], block["base"]), {})[block["trained"]] = row
+    return rows + [over_never(metric, base, both[True], both[False]) for (_, base), both in sides.items()]
 
 
-def _clusters() -> pl.Expr:
-    """Items of one document belong together; any other item is a cluster of its own."""
-    return (
-        pl.when(pl.col("doc_id").is_not_null())
-        .then(pl.format("doc {}", "doc_id"))
-        .otherwise(pl.format("item {}", "item_id"))
-    )
+def _natural(block: Mapping[str, Any]) -> tuple[list[tuple[float, str]], int, str, int]:
+    """Order by condition with its numbers as numbers, then pooled, groups, exposure counts, never-trained."""
+    return natural(block["of"]), block["part"], block["group"] or "", block["number"] or 0
+
+
+def natural(condition: str | None) -> list[tuple[float, str]]:
+    """Return what conditions are ordered by: their numbers count as numbers."""
+    pieces = re.split(r"(\d+(?:\.\d+)?)", condition or "")
+    return [(float(piece), "") if piece[:1].isdigit() else (-1.0, piece) for piece in pieces]
 
 
 def _change(now: pl.DataFrame, first: pl.DataFrame) -> pl.DataFrame:
@@ -120,44 +145,67 @@ def _change(now: pl.DataFrame, first: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _blocks(frame: pl.DataFrame, prefix: str | None) -> pl.DataFrame:
+def _blocks(frame: pl.DataFrame, prefix: str | None, *, split: bool = False) -> pl.DataFrame:
     """Return one row per block: all items together, each group, each exposure count, per condition.
 
-    Values are lists in the order of item ids; where one of a pair is undefined, both are left out.
+    With `split` also the trained and the never-trained items, of all and of each group that has both.
+    Values are lists in the order of item ids, and of `position` in an item; where one of a pair is
+    undefined, both are left out.
     """
-    none = pl.lit(None, dtype=pl.String)
-    pooled = frame.with_columns(part=pl.lit(0), group=none, exposed=none)
-    grouped = frame.filter(pl.col("group").is_not_null()).with_columns(part=pl.lit(1), exposed=none)
-    exposed = frame.filter(pl.col("exposures").is_not_null()).with_columns(
-        part=pl.lit(2), group=none, exposed=pl.format("exposures={}", "exposures")
+    by: list[tuple[int, list[str]]] = [(0, []), (1, ["group"]), (2, ["exposures"])]
+    by += [(3, ["trained"]), (3, ["group", "trained"])] if split else []
+    keys = frame.clear().select("group", "exposures", "trained")
+    position = ["position"] if "position" in frame.columns else []
+    # Numbers are quicker to sort and to group by than strings, and there are few conditions.
+    ordered = frame.with_columns(pl.col("condition").cast(pl.Categorical)).sort("item", *position)
+    blocks = pl.concat(
+        [keys, *(_gathered(ordered, columns).with_columns(part=pl.lit(part)) for part, columns in by)],
+        how="diagonal",
     )
-    columns = [name for name in ("value", "other") if name in frame.columns]
-    known = pl.all_horizontal(pl.col(name).is_not_null() for name in columns)
+    last = (
+        pl.when(pl.col("part") == 2)
+        .then(pl.format("exposures={}", "exposures"))
+        .when(pl.col("part") == 3)
+        .then(pl.format("trained={}", "trained"))
+    )
     # What a condition is made of goes from the general to the particular.
-    condition = pl.concat_str(
-        pl.lit(prefix, dtype=pl.String), "condition", "exposed", separator=";", ignore_nulls=True
-    )
+    of = pl.col("condition").cast(pl.String)
+    base = pl.concat_str(pl.lit(prefix, dtype=pl.String), of, separator=";", ignore_nulls=True)
     return (
-        pl.concat([pooled, grouped, exposed])
-        .with_columns(number=pl.when(pl.col("part") == 2).then("exposures"), full=condition)
-        .sort("item_id")
-        .group_by("condition", "part", "group", "number", "full")
-        .agg(
-            *(pl.col(name).filter(known) for name in columns),
-            cluster=pl.col("cluster").filter(known),
-            n_missing=(~known).sum(),
+        blocks.with_columns(of=of, base=pl.when(base != "").then(base), last=last)
+        .with_columns(condition=pl.concat_str("base", "last", separator=";", ignore_nulls=True))
+        .with_columns(
+            condition=pl.when(pl.col("condition") != "").then("condition"),
+            number=pl.coalesce("exposures", pl.col("trained").cast(pl.Int64)),
         )
-        .with_columns(of="condition", condition=pl.when(pl.col("full") != "").then("full"))
     )
+
+
+def _gathered(ordered: pl.DataFrame, by: list[str]) -> pl.DataFrame:
+    """Return the values of each block of one kind as lists; of never-trained items only beside trained."""
+    columns = [name for name in ("value", "other") if name in ordered.columns]
+    known = pl.all_horizontal(pl.col(name).is_not_null() for name in columns)
+    series = ["item", "position", "overlap", "weight"] if "position" in ordered.columns else []
+    rows = ordered.filter(pl.all_horizontal(pl.col(name).is_not_null() for name in by)) if by else ordered
+    blocks = rows.group_by("condition", *by).agg(
+        *(pl.col(name).filter(known) for name in (*columns, *series, "cluster")),
+        n_missing=(~known).sum(),
+    )
+    if "trained" not in by:
+        return blocks
+    whole = [name for name in ("condition", *by) if name != "trained"]
+    return blocks.filter(pl.col("trained").n_unique().over(whole) == 2)
 
 
 def _row(metric: Metric, probe: Probe, block: dict[str, Any], context: Context) -> dict[str, Any]:
     values = np.asarray(block["value"], dtype=np.float64)
-    numbers = {name: number for number, name in enumerate(sorted(set(block["cluster"])))}
-    clusters = np.array([numbers[name] for name in block["cluster"]], dtype=np.int64)
+    numbers, clusters = np.unique(np.asarray(block["cluster"], dtype=np.int64), return_inverse=True)
     others = np.asarray(block.get("other", ()), dtype=np.float64)
     seed = (str(context.seed), probe.name, metric.name, str(block["group"]), str(block["condition"]))
-    estimate, interval = _estimate(metric, values, others, clusters, seed)
+    if "position" in block:
+        estimate, interval = _estimate_series(metric, _series(block), seed)
+    else:
+        estimate, interval = _estimate(metric, values, others, clusters, seed)
     return {
         "model": context.model,
         "revision": context.revision,
@@ -194,6 +242,10 @@ def _estimate(
         return None, None
     n_clusters = int(clusters.max()) + 1
     together = clusters if n_clusters < len(values) else None
+    if metric.summary == "difference":
+        return float((values - others).mean()), paired_difference(
+            values, others, rng=_rng(seed), clusters=together, level=LEVEL
+        )
     if metric.summary == "auc":
         if n_clusters < 2:
             return auc(values, others), None
@@ -212,8 +264,40 @@ def _estimate(
     return estimate, bootstrap_mean(values, rng=_rng(seed), clusters=together, level=LEVEL)
 
 
+def _series(block: Mapping[str, Any]) -> list[Series]:
+    """Return the values of a block as one series for each item."""
+    values, weights = (np.asarray(block[name], dtype=np.float64) for name in ("value", "weight"))
+    items = np.asarray(block["item"])
+    borders = np.flatnonzero(items[1:] != items[:-1]) + 1
+    starts = [0, *borders.tolist()] if len(items) else []
+    return [
+        Series(values[start:stop], weights[start:stop], int(block["overlap"][start]))
+        for start, stop in zip(starts, [*starts[1:], len(items)], strict=True)
+    ]
+
+
+def _estimate_series(
+    metric: Metric, series: list[Series], seed: tuple[str, ...]
+) -> tuple[float | None, Interval | None]:
+    """Return estimate and interval of values that overlap their neighbours."""
+    if not series:
+        return None, None
+    estimate = weighted_mean(series)
+    n_apart = int(sum(each.n_apart for each in series))
+    if estimate in (0, 1) and _is_fraction(metric) and n_apart:
+        stand_in = wilson(estimate * n_apart, n_apart, level=LEVEL)
+        return estimate, replace(stand_in, method="wilson-stand-in")
+    interval = moving_blocks(series, rng=_rng(seed), level=LEVEL)
+    if interval is not None and metric.summary == "difference" and interval.lo == interval.hi:
+        # Both models agree on every window: resampling would say that they agree exactly.
+        return estimate, None
+    if interval is None or not _is_fraction(metric):
+        return estimate, interval
+    return estimate, replace(interval, lo=max(0.0, interval.lo), hi=min(1.0, interval.hi))
+
+
 def _is_fraction(metric: Metric) -> bool:
-    return metric.unit == "fraction" and not metric.since_first
+    return metric.unit == "fraction" and not metric.since_first and metric.summary != "difference"
 
 
 def _rng(seed: tuple[str, ...]) -> np.random.Generator:

@@ -179,6 +179,23 @@ def finished(tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.fixture(scope="session")
+def in_one_go(tiny, tmp_path_factory, tables_of, units_of) -> tuple[dict[str, bytes], int]:
+    """Tables and number of units of `quickstart` on the tiny sequence, in the small units of `forked`."""
+    import memprobe
+    from memprobe.scoring import batch
+
+    out = tmp_path_factory.mktemp("one-go") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batch, "UNIT_TOKENS_MIN", 256)
+        patch.setattr(batch, "UNITS_AIM", 64)
+        memprobe.run("quickstart", model=tiny.model, data=tiny.items, threads=1, out=out)
+    n_units = len(units_of(out))
+    # Fewer would leave no room for a random moment.
+    assert n_units >= 12
+    return tables_of(out), n_units
+
+
 @pytest.fixture
 def run(tiny, tmp_path):
     """Return `memprobe.run` on the tiny sequence's last checkpoint, into `tmp_path/run`."""
@@ -237,7 +254,7 @@ def forked(tmp_path: Path) -> Iterator[Callable[..., Forked]]:
             out=str(out),
             err=str(err),
             args=[str(arg) for arg in args],
-            prelude=prelude if pause_s is None else _SMALL_UNITS.format(pause_s=pause_s),
+            prelude=("" if pause_s is None else _SMALL_UNITS.format(pause_s=pause_s)) + prelude,
         )
         out.touch()
         err.touch()

@@ -18,14 +18,27 @@ from memprobe.tables.catalogue import SUMMARY
 
 PACKAGE = Path(memprobe.__file__).parent
 TORCH_ROOMS = {"scoring", "lab"}
-TORCH = {"torch", "transformers"}
+TORCH = {"torch", "transformers", "peft"}
 
 # A room is a folder of the package or a module at its top. `errors` and the version are free to all.
 PIPELINE = {
     *("options", "shipped", "tables", "stats", "checkpoints", "items", "probes", "suite"),
-    *("manifest", "planning", "question", "summarise", "prepare", "measure", "forecast"),
+    *("manifest", "planning", "question", "summarise", "prepare", "measure", "forecast", "reading"),
+    *("finish", "shard", "status"),
+    *("contrast", "control", "dose", "sweep"),
 }
-EVERYTHING = PIPELINE | {"scoring", "report", "lab", "run", "cli"}
+EVERYTHING = PIPELINE | {
+    "scoring",
+    "fetching",
+    "report",
+    "lab",
+    "run",
+    "worker",
+    "cli",
+    "doctor",
+    "templates",
+}
+EVERYTHING |= {"documents", "datacheck", "datasplit"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "options": set(),
@@ -34,6 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "stats": set(),
     "checkpoints": set(),
     "items": {"tables"},
+    "documents": {"items", "tables"},
     "scoring": {"checkpoints", "items", "tables"},
     "probes": {"stats", "tables"},
     "suite": {"probes", "options", "tables", "shipped"},
@@ -46,8 +60,22 @@ MAY_IMPORT: dict[str, set[str]] = {
     "summarise": PIPELINE | {"scoring"},
     "prepare": PIPELINE | {"scoring"},
     "forecast": PIPELINE | {"scoring"},
+    "fetching": PIPELINE,
     "measure": PIPELINE,
+    "contrast": {"probes", "stats"},
+    "control": {"checkpoints", "scoring"},
+    "dose": {"contrast", "planning", "probes", "stats", "suite", "summarise", "sweep", "tables"},
+    "sweep": {"suite", "tables"},
+    "reading": PIPELINE,
+    "status": {"reading", "tables"},
+    "shard": {"planning"},
+    "finish": PIPELINE | {"scoring"},
+    "doctor": PIPELINE | {"scoring"},
+    "datacheck": PIPELINE | {"scoring"},
+    "datasplit": PIPELINE | {"scoring", "documents", "datacheck"},
+    "templates": {"shipped"},
     "run": EVERYTHING,
+    "worker": EVERYTHING,
     "cli": EVERYTHING,
     "__init__": EVERYTHING,
     "__main__": {"cli"},
@@ -55,13 +83,26 @@ MAY_IMPORT: dict[str, set[str]] = {
 # Rooms that a laptop without torch must be able to import: scoring only when it is called for.
 LAZY = {
     "measure",
+    "contrast",
+    "control",
+    "dose",
+    "sweep",
     "manifest",
     "planning",
     "question",
     "summarise",
     "prepare",
     "forecast",
+    "fetching",
+    "reading",
+    "status",
+    "shard",
+    "finish",
+    "doctor",
+    "datacheck",
+    "datasplit",
     "run",
+    "worker",
     "cli",
     "__init__",
 }

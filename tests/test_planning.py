@@ -86,7 +86,7 @@ def test_an_item_that_is_too_short_is_listed_with_its_probe() -> None:
     problems = unfit_problems(unfit, FOUR.table)
     assert problems[0].what == "recall: item a has 10 tokens, so none is left after a prefix of 15"
     assert problems[0].where == "items.jsonl, line 1"
-    assert problems[-1].what == "1 items cannot be measured"
+    assert problems[-1].what == "1 item cannot be measured"
 
 
 def test_only_the_first_unfit_items_are_shown_and_the_rest_is_counted() -> None:

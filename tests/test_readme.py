@@ -1,20 +1,24 @@
-"""The commands that README.md shows exist, with every flag.
+"""The commands that README.md shows exist, with every flag, and its Python runs.
 
 Taken are the lines of fenced `sh`, `bash` and `console` blocks that begin with `memprobe ` or `$ memprobe `;
 a backslash at the end goes on in the next line, `#` after a blank begins a comment. Whatever a line
-names (MODEL, RUN) need not exist: lines are parsed, not run.
+names (MODEL, RUN) need not exist: lines are parsed, not run. Fenced `python` blocks are run, each in a
+folder of its own in which `runs/my-model` is a small checkpoint sequence and `items.jsonl` its items.
 """
 
 import itertools
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
 import typer
 
 README = Path(__file__).parents[1] / "README.md"
 _FENCE = re.compile(r"^```(?:sh|bash|console)\s*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_PYTHON = re.compile(r"^```python\s*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 def commands(text: str) -> list[str]:
@@ -90,3 +94,32 @@ def test_names_of_suites_and_probes_in_the_readme_exist():
                 find(word)
         if words[1] == "run" and len(words) > 2 and not words[2].startswith("-") and words[2].islower():
             assert words[2] in shipped_suites() or words[2].endswith(".toml"), command
+
+
+def scripts() -> list[str]:
+    """Return the Python blocks of the README."""
+    return _PYTHON.findall(README.read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def desk(tiny, tmp_path, monkeypatch):
+    """A working directory that holds what the README's scripts name; one thread."""
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "my-model").symlink_to(tiny.model, target_is_directory=True)
+    shutil.copy(tiny.items, tmp_path / "items.jsonl")
+    monkeypatch.chdir(tmp_path)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_the_readme_shows_python_that_runs_memprobe():
+    assert any("memprobe.run(" in script for script in scripts())
+
+
+@pytest.mark.parametrize("script", scripts(), ids=itertools.count())
+@pytest.mark.usefixtures("desk")
+def test_a_script_of_the_readme_runs_as_it_stands(script):
+    exec(compile(script, "README.md", "exec"), {"__name__": "__main__"})
+    assert list(Path("reports").iterdir())

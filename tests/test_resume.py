@@ -18,32 +18,15 @@ def ask(tiny) -> tuple[str, ...]:
     return ("run", "quickstart", *tiny.ask, "-o", "run")
 
 
-@pytest.fixture(scope="module")
-def reference(tiny, tmp_path_factory, tables_of, units_of):
-    """Tables and number of units of a run in one go, of the same small units."""
-    import memprobe
-    from memprobe.scoring import batch
-
-    out = tmp_path_factory.mktemp("one-go") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batch, "UNIT_TOKENS_MIN", 256)
-        patch.setattr(batch, "UNITS_AIM", 64)
-        memprobe.run("quickstart", model=tiny.model, data=tiny.items, threads=1, out=out)
-    n_units = len(units_of(out))
-    # Fewer would leave no room for a random moment.
-    assert n_units >= 12
-    return tables_of(out), n_units
-
-
 def wait_for_units(run: Path, n: int, process) -> None:
     """Wait until a run has so many units, or has ended."""
     while process.is_alive() and len(list(run.glob("units/*.parquet"))) < n:
         time.sleep(0.002)
 
 
-def kill_and_resume(seed: int, ask, forked, tmp_path, reference, tables_of, units_of) -> None:
+def kill_and_resume(seed: int, ask, forked, tmp_path, in_one_go, tables_of, units_of) -> None:
     """Kill a run after a random number of units and a random while, then run it to its end."""
-    tables, n_units = reference
+    tables, n_units = in_one_go
     rng = random.Random(seed)
     run = tmp_path / "run"
     victim = forked(*ask, pause_s=PAUSE_S)
@@ -63,26 +46,26 @@ def kill_and_resume(seed: int, ask, forked, tmp_path, reference, tables_of, unit
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_run_killed_at_a_random_moment_resumes_to_the_same_tables(
-    seed, ask, forked, tmp_path, reference, tables_of, units_of
+    seed, ask, forked, tmp_path, in_one_go, tables_of, units_of
 ):
-    kill_and_resume(seed, ask, forked, tmp_path, reference, tables_of, units_of)
+    kill_and_resume(seed, ask, forked, tmp_path, in_one_go, tables_of, units_of)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3, 13))
 def test_a_run_killed_at_ten_more_random_moments_resumes_to_the_same_tables(
-    seed, ask, forked, tmp_path, reference, tables_of, units_of
+    seed, ask, forked, tmp_path, in_one_go, tables_of, units_of
 ):
-    kill_and_resume(seed, ask, forked, tmp_path, reference, tables_of, units_of)
+    kill_and_resume(seed, ask, forked, tmp_path, in_one_go, tables_of, units_of)
 
 
 @pytest.mark.parametrize(
     ("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
 )
 def test_a_signal_ends_a_run_with_its_units_kept_and_the_same_command_goes_on(
-    number, code, word, ask, forked, tmp_path, reference, tables_of, units_of
+    number, code, word, ask, forked, tmp_path, in_one_go, tables_of, units_of
 ):
-    tables, n_units = reference
+    tables, n_units = in_one_go
     run = tmp_path / "run"
     stopped = forked(*ask, pause_s=PAUSE_S)
     wait_for_units(run, 4, stopped.process)
@@ -102,9 +85,9 @@ def test_a_signal_ends_a_run_with_its_units_kept_and_the_same_command_goes_on(
 
 
 def test_two_runs_at_once_share_the_work_and_end_with_the_same_tables(
-    ask, forked, tmp_path, reference, tables_of, units_of
+    ask, forked, tmp_path, in_one_go, tables_of, units_of
 ):
-    tables, n_units = reference
+    tables, n_units = in_one_go
     both = [forked(*ask, pause_s=PAUSE_S) for _ in range(2)]
     answers = [each.answer() for each in both]
     assert [answer.code for answer in answers] == [0, 0], [answer.err for answer in answers]
@@ -113,9 +96,9 @@ def test_two_runs_at_once_share_the_work_and_end_with_the_same_tables(
     assert tables_of(tmp_path / "run") == tables
 
 
-def test_a_run_joined_halfway_ends_with_the_same_tables(ask, forked, tmp_path, reference, tables_of):
+def test_a_run_joined_halfway_ends_with_the_same_tables(ask, forked, tmp_path, in_one_go, tables_of):
     first = forked(*ask, pause_s=PAUSE_S)
     wait_for_units(tmp_path / "run", 5, first.process)
     second = forked(*ask, pause_s=0)
     assert [first.answer().code, second.answer().code] == [0, 0], first.err + second.err
-    assert tables_of(tmp_path / "run") == reference[0]
+    assert tables_of(tmp_path / "run") == in_one_go[0]

@@ -379,7 +379,7 @@ def test_further_columns_of_the_items_are_carried_into_every_item_table(finished
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"modle": "x"}, "unknown options: modle"),
+        ({"modle": "x"}, "unknown setting `modle`, did you mean `model`?"),
         ({"limit": 0}, "--limit is 0, not 1 or more"),
         ({"threads": 0}, "--threads is 0, not 1 or more"),
         ({"batch_tokens": -5}, "--batch-tokens is -5, not 1 or more"),

@@ -77,7 +77,7 @@ def test_a_suite_without_a_name_is_named_after_its_file(loaded) -> None:
             HEAD + '[[probe]]\nkind = "recall"\nprefix_token = 5',
             "unknown setting `prefix_token`, did you mean `prefix_tokens`?",
             "mine.toml [[probe]] 1 (recall)",
-            "settings are prefix_tokens, suffix_tokens, align, generate, verify_items",
+            "settings are prefix_tokens, suffix_tokens, align, generate, verify_items, chat",
             id="unknown-setting",
         ),
         pytest.param(
@@ -318,6 +318,64 @@ def test_a_setting_applies_to_every_entry_of_its_probe() -> None:
     assert len({entry.settings.prefix_tokens for entry in changed.entries}) == 9
 
 
+SWEPT = """
+[suite]
+name = "mine"
+[[probe]]
+kind = "recall"
+prefix_tokens = [8, 16]
+suffix_tokens = 4
+[[probe]]
+kind = "extraction"
+prefix_tokens = 3
+"""
+
+
+def lengths(suite, probe: str = "recall") -> list[tuple[int | None, int | None]]:
+    return [
+        (each.settings.prefix_tokens, each.settings.suffix_tokens)
+        for each in suite.entries
+        if each.probe.name == probe
+    ]
+
+
+def test_a_list_for_the_swept_setting_makes_an_entry_of_each_value(loaded) -> None:
+    suite = loaded(SWEPT)
+    assert lengths(suite) == [(8, 4), (16, 4)]
+    assert lengths(suite, "extraction") == [(3, None)]
+    changed = with_settings(suite, ["extraction.prefix_tokens=[1, 2]", "recall.suffix_tokens=5"])
+    assert lengths(changed) == [(8, 5), (16, 5)]
+    assert lengths(changed, "extraction") == [(1, None), (2, None)]
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"), [("7", [(7, 4)]), ("[7, 9]", [(7, 4), (9, 4)]), ("[16]", [(16, 4)])]
+)
+def test_entries_that_become_equal_are_one(value, kept, loaded) -> None:
+    assert lengths(with_settings(loaded(SWEPT), [f"recall.prefix_tokens={value}"])) == kept
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("[]", "`prefix_tokens` is an empty list"),
+        ("[4, 4]", "`prefix_tokens` holds one value twice"),
+        ('[4, "x"]', '`prefix_tokens` is "x", not a whole number'),
+        ("[4, -2]", "prefix_tokens is -2, not 0 or more"),
+    ],
+)
+def test_a_wrong_list_says_what_is_wrong(value, told, problems) -> None:
+    ((what, *_),) = problems(f'[[probe]]\nkind = "recall"\nprefix_tokens = {value}\n')
+    assert what == told
+    with pytest.raises(SuiteError, match=re.escape(told)):
+        with_settings(suite_of(["recall"]), [f"recall.prefix_tokens={value}"])
+
+
+def test_a_list_for_another_setting_is_wrong() -> None:
+    with pytest.raises(SuiteError, match=re.escape("`suffix_tokens` is [3, 4], not a whole number")):
+        with_settings(suite_of(["recall"]), ["recall.suffix_tokens=[3, 4]"])
+
+
 def test_the_last_of_two_values_counts() -> None:
     changed = with_settings(load_suite("hayes2024"), ["extraction.n=[1]", "extraction.n=[2]"])
     assert changed.entries[0].settings.n == (2,)
@@ -384,6 +442,7 @@ def test_the_run_table_takes_any_option_by_its_long_name(loaded) -> None:
 FULL = RunOptions(
     model=("a", "b"),
     data=('weird "name".jsonl',),
+    control="twin",
     steps="0,5",
     tokenizer="tok",
     limit=3,
@@ -438,4 +497,26 @@ def test_settings_as_a_table_leave_out_what_is_not_given() -> None:
     assert table["p"] == [0.1, 0.5, 0.9, 0.999]
     assert table["align"] == "start"
     recall = load_suite("orhan2023").entries[1]
-    assert settings_table(recall.settings) == {"align": "start", "generate": True, "verify_items": 4}
+    assert settings_table(recall.settings) == {
+        "align": "start",
+        "generate": True,
+        "verify_items": 4,
+        "chat": False,
+    }
+
+
+def test_settings_that_need_each_other_may_come_in_any_order() -> None:
+    suite = suite_of(["recall"])
+    for order in (
+        ["recall.align=end", "recall.suffix_tokens=4"],
+        ["recall.suffix_tokens=4", "recall.align=end"],
+    ):
+        (entry,) = with_settings(suite, order).entries
+        assert (entry.settings.align, entry.settings.suffix_tokens) == ("end", 4)
+
+
+def test_of_one_setting_given_twice_the_last_counts() -> None:
+    (entry,) = with_settings(
+        suite_of(["recall"]), ["recall.suffix_tokens=4", "recall.suffix_tokens=7"]
+    ).entries
+    assert entry.settings.suffix_tokens == 7

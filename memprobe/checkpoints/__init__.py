@@ -1,26 +1,34 @@
 """Model specs: what `-m` means, which files it names, and who they are; no torch.
 
 Reading order: spec.py (the grammar), identity.py (the records), contents.py (what one folder
-holds), local.py and hub.py (where checkpoints are found), sequence.py (`resolve`), digest.py.
+holds), local.py and hub.py (where checkpoints are found), adapter.py (LoRA and its base), sequence.py
+(`resolve`), digest.py, shelf.py (what a run fetches and removes); for `memprobe checkpoints`: survey.py,
+schedule.py, verify.py.
 """
 
 from memprobe.checkpoints.digest import config_digest, tokenizer_digest, weights_digest
 from memprobe.checkpoints.header import SafetensorsHeader, header
-from memprobe.checkpoints.hub import fetch
+from memprobe.checkpoints.hub import count_parameters, fetch
 from memprobe.checkpoints.identity import Checkpoint, CheckpointSequence
-from memprobe.checkpoints.sequence import resolve
+from memprobe.checkpoints.sequence import find_tokenizer, resolve
+from memprobe.checkpoints.shelf import Shelf, check_supply, run_name
 from memprobe.checkpoints.spec import StepSelection, parse_steps
 
 __all__ = [
     "Checkpoint",
     "CheckpointSequence",
     "SafetensorsHeader",
+    "Shelf",
     "StepSelection",
+    "check_supply",
     "config_digest",
+    "count_parameters",
     "fetch",
+    "find_tokenizer",
     "header",
     "parse_steps",
     "resolve",
+    "run_name",
     "tokenizer_digest",
     "weights_digest",
 ]

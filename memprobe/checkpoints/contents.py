@@ -14,6 +14,7 @@ from memprobe.errors import CheckpointError, Problem, SafetyError
 
 CONFIG = "config.json"
 ADAPTER = "adapter_config.json"
+ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 TOKENIZER_CONFIG = "tokenizer_config.json"
 SINGLE: tuple[tuple[WeightsFormat, str], ...] = (
     ("safetensors", "model.safetensors"),
@@ -32,7 +33,7 @@ VOCABULARIES = (
 _ENCODER_DECODERS = ("t5", "mt5", "umt5", "longt5", "bart", "mbart", "pegasus", "marian", "whisper")
 _OTHER_HEADS = ("ForMaskedLM", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
 GGUF_FIX = "pass the folder of the checkpoint that it was converted from, with safetensors weights"
-LORA_FIX = (
+MERGE_FIX = (
     "merge the adapter into its base model (PEFT: merge_and_unload, save_pretrained) and pass that folder"
 )
 
@@ -111,6 +112,11 @@ def inspect(listing: Listing, options: Options) -> Weights:
         SafetyError: It needs pickle or remote code and that was not allowed.
     """
     weights = find_weights(listing)
+    if weights.format == "lora":
+        _check_adapter(listing.json(ADAPTER), listing.where)
+        if problems := _pickle(weights, listing.where, options):
+            raise SafetyError(problems)
+        return weights
     if not listing.has(CONFIG):
         raise CheckpointError(
             "there are weights and no config.json, so the architecture is unknown",
@@ -126,7 +132,9 @@ def inspect(listing: Listing, options: Options) -> Weights:
 
 
 def find_weights(listing: Listing) -> Weights:
-    """Return the weight files: safetensors before pickle, one file before shards.
+    """Return the weight files: safetensors before pickle, one file before shards, an adapter last.
+
+    A merged model that kept its adapter's files is that model.
 
     Raises:
         CheckpointError: There are none, or a shard is missing.
@@ -137,6 +145,9 @@ def find_weights(listing: Listing) -> Weights:
         if listing.has(f"{name}.index.json"):
             files = _shards(listing, f"{name}.index.json")
             return Weights(weights_format, files, sum(listing.sizes_bytes[file] for file in files))
+    for name in ADAPTER_WEIGHTS:
+        if listing.has(ADAPTER) and listing.has(name):
+            return Weights("lora", (name,), listing.sizes_bytes[name])
     raise _no_weights(listing)
 
 
@@ -155,9 +166,8 @@ def _shards(listing: Listing, index: str) -> tuple[str, ...]:
 
 def _no_weights(listing: Listing) -> CheckpointError:
     if listing.has(ADAPTER):
-        return CheckpointError(
-            "this is a LoRA adapter without its base model", where=listing.where, fix=LORA_FIX
-        )
+        what = f"there is an {ADAPTER} and no {ADAPTER_WEIGHTS[0]}, so the adapter has no weights"
+        return CheckpointError(what, where=listing.where, fix="copy or download the missing file")
     if listing.ending(".gguf"):
         return CheckpointError("GGUF weights are not supported", where=listing.where, fix=GGUF_FIX)
     others = [*listing.ending(".safetensors"), *listing.ending(".bin"), *listing.ending(".pt")]
@@ -166,6 +176,17 @@ def _no_weights(listing: Listing) -> CheckpointError:
         what += f"; {listed(others)} cannot be used without an index file"
     fix = "a checkpoint has model.safetensors, or model.safetensors.index.json and its shards"
     return CheckpointError(what, where=listing.where, fix=fix)
+
+
+def _check_adapter(settings: dict[str, Any], where: str) -> None:
+    """Refuse what is no LoRA, which merging would leave out or get wrong."""
+    kind, task = settings.get("peft_type"), settings.get("task_type")
+    if kind != "LORA":
+        what = f"the adapter is of type {kind or 'unknown'}, and only LoRA is merged"
+        raise CheckpointError(what, where=where, fix=MERGE_FIX)
+    if task not in (None, "CAUSAL_LM"):
+        what = f"the adapter is for {task}, and only causal language models are measured"
+        raise CheckpointError(what, where=where, fix="pass the adapter of a causal language model")
 
 
 def _check_architecture(config: dict[str, Any], where: str) -> None:
@@ -197,7 +218,7 @@ def _remote_code(config: dict[str, Any], listing: Listing, options: Options) -> 
 
 
 def _pickle(weights: Weights, where: str, options: Options) -> list[Problem]:
-    if options.allow_pickle or weights.format != "pickle":
+    if options.allow_pickle or all(name.endswith(".safetensors") for name in weights.files):
         return []
     return [
         Problem(

@@ -12,11 +12,11 @@ import re
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from memprobe.checkpoints.contents import CONFIG, TOKENIZER_CONFIG, VOCABULARIES, list_folder
+from memprobe.checkpoints.contents import ADAPTER, CONFIG, TOKENIZER_CONFIG, VOCABULARIES, list_folder
 from memprobe.checkpoints.identity import Checkpoint
 from memprobe.errors import CheckpointError
 
@@ -29,6 +29,10 @@ _SETTLED_NS = 2_000_000_000
 _N_THREADS = 2
 
 _CONFIG_VOLATILE = frozenset({"transformers_version", "_name_or_path"})
+# Where the base lay and what wrote the adapter; its weights are in the digest themselves.
+_ADAPTER_VOLATILE = frozenset(
+    {"base_model_name_or_path", "revision", "peft_version", "inference_mode", "auto_mapping"}
+)
 # What saving and loading write about themselves.
 _TOKENIZER_VOLATILE = frozenset(
     {
@@ -52,28 +56,47 @@ def weights_digest(checkpoint: Checkpoint) -> str:
     """Return the SHA-256 (hex) over the names and contents of the weight files.
 
     Equal for the same files in any folder. Files that the hub's cache names by their SHA-256 are
-    not read; of the others, two are read at a time.
+    not read; of the others, two are read at a time. Of weights that are not here, the digests that
+    the hub lists are taken. That of a LoRA adapter covers its settings and
+    the weights of its base too.
 
     Raises:
         CheckpointError: A file cannot be read.
-        ValueError: The checkpoint was not fetched.
+        ValueError: The checkpoint is neither here nor listed by the hub.
     """
+    named = dict(zip(checkpoint.weight_files, _weight_digests(checkpoint), strict=True))
+    if checkpoint.base is not None:
+        settings = list_folder(checkpoint.small_files).json(ADAPTER)
+        if isinstance(modules := settings.get("target_modules"), list):
+            # Written from a set, so its order differs from save to save.
+            settings["target_modules"] = sorted(map(str, modules))
+        named[ADAPTER] = hashlib.sha256(_canonical(settings, _ADAPTER_VOLATILE)).hexdigest()
+        named["base"] = weights_digest(checkpoint.base)
+    return _combined(named)
+
+
+def _weight_digests(checkpoint: Checkpoint) -> Sequence[str]:
     from concurrent.futures import ThreadPoolExecutor
 
-    paths = [_folder(checkpoint) / name for name in checkpoint.weight_files]
+    if checkpoint.folder is None:
+        if checkpoint.weight_sha256 is None:
+            raise ValueError(f"expected a fetched or listed checkpoint, got {checkpoint.label}")
+        return checkpoint.weight_sha256
+    paths = [checkpoint.folder / name for name in checkpoint.weight_files]
     with ThreadPoolExecutor(_N_THREADS) as pool:
-        digests = list(pool.map(_file_digest, paths))
-    return _combined(dict(zip(checkpoint.weight_files, digests, strict=True)))
+        return list(pool.map(file_digest, paths))
 
 
 def config_digest(checkpoint: Checkpoint) -> str:
     """Return the SHA-256 (hex) of config.json, key order and what names the writer left out.
 
+    That of a LoRA adapter is its base's.
+
     Raises:
         CheckpointError: It cannot be read.
-        ValueError: The checkpoint was not fetched.
+        ValueError: The checkpoint is neither here nor listed by the hub.
     """
-    config = list_folder(_folder(checkpoint)).json(CONFIG)
+    config = list_folder(checkpoint.whole.small_files).json(CONFIG)
     return hashlib.sha256(_canonical(config, _CONFIG_VOLATILE)).hexdigest()
 
 
@@ -87,18 +110,12 @@ def tokenizer_digest(folder: Path) -> str:
     """
     listing = list_folder(folder)
     raw = [name for name in (*_TOKENIZER_RAW, *listing.ending(".tiktoken")) if listing.has(name)]
-    digests = {name: _file_digest(folder / name) for name in raw}
+    digests = {name: file_digest(folder / name) for name in raw}
     for name in filter(listing.has, _TOKENIZER_JSON):
         digests[name] = hashlib.sha256(_canonical(listing.json(name), _TOKENIZER_VOLATILE)).hexdigest()
     if not digests:
         raise CheckpointError("the folder holds no tokenizer", where=str(folder))
     return _combined(digests)
-
-
-def _folder(checkpoint: Checkpoint) -> Path:
-    if checkpoint.folder is None:
-        raise ValueError(f"expected a fetched checkpoint, got {checkpoint.label} without a folder")
-    return checkpoint.folder
 
 
 def _canonical(value: Mapping[str, Any], volatile: frozenset[str]) -> bytes:
@@ -111,7 +128,12 @@ def _combined(digests: Mapping[str, str]) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def _file_digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 (hex) of a file; of one that the hub's cache names by it, the name.
+
+    Raises:
+        CheckpointError: It cannot be read.
+    """
     named = _digest_in_name(path)
     if named is not None:
         return named

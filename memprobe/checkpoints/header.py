@@ -6,7 +6,7 @@ Format: https://github.com/huggingface/safetensors#format
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,10 +39,12 @@ class SafetensorsHeader:
     Attributes:
         n_tensors: Tensors in the file.
         numbers: Numbers in the file by dtype; masks of booleans, which are no parameters, left out.
+        n_data_bytes: Bytes that the tensors take.
     """
 
     n_tensors: int
     numbers: Mapping[str, int]
+    n_data_bytes: int
 
     @property
     def n_parameters(self) -> int:
@@ -88,10 +90,15 @@ def _checked(path: Path, raw: bytes, n_data_bytes: int) -> SafetensorsHeader:
     for (dtype, n_numbers), n_bytes in zip(shapes, lengths, strict=True):
         if dtype in _DTYPES and n_numbers * _DTYPES[dtype][1] != n_bytes:
             raise _corrupt(path, f"a tensor of {n_numbers:,} {dtype} numbers takes {n_bytes:,} bytes")
-    return SafetensorsHeader(len(tensors), _numbers(shapes))
+    return SafetensorsHeader(len(tensors), numbers_by_dtype(shapes), n_data_bytes)
 
 
-def _numbers(shapes: list[tuple[str, int]]) -> dict[str, int]:
+def numbers_by_dtype(shapes: Iterable[tuple[str, int]]) -> dict[str, int]:
+    """Return dtype to count of numbers; masks of booleans, which are no parameters, are left out.
+
+    Args:
+        shapes: Dtype as the format writes it (`BF16`) and count of numbers of each tensor.
+    """
     counts: Counter[str] = Counter()
     for dtype, n_numbers in shapes:
         if dtype != "BOOL":

@@ -1,38 +1,47 @@
-"""Checkpoints on the hub: refs and files through huggingface_hub, or its local cache alone.
-
-The cache: https://huggingface.co/docs/huggingface_hub/guides/manage-cache
-"""
+"""Checkpoints on the hub: found by their refs, described from the hub's lists, and fetched."""
 
 import fnmatch
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from memprobe.checkpoints.client import (
+    SMALL_FILES,
+    HubFile,
+    UnreachableError,
+    cache_of,
+    cached_commit,
+    cached_commits,
+    download_file,
+    download_small,
+    is_offline,
+    quiet_bars,
+    remote_commits,
+    remote_files,
+    remote_numbers,
+)
 from memprobe.checkpoints.contents import (
     ADAPTER,
     CONFIG,
     Listing,
+    Weights,
     find_weights,
     has_tokenizer,
     inspect,
     list_folder,
 )
-from memprobe.checkpoints.identity import Candidate, Checkpoint, Options, Source, listed
+from memprobe.checkpoints.digest import file_digest
+from memprobe.checkpoints.header import numbers_by_dtype
+from memprobe.checkpoints.identity import Candidate, Checkpoint, Options, Source, Troubles, listed
 from memprobe.checkpoints.local import checkpoint_in, count_numbers, no_tokenizer, tokenizer_in
+from memprobe.checkpoints.snapshots import Snapshot
 from memprobe.checkpoints.spec import HubSpec, is_glob, step_in_name
 from memprobe.errors import CheckpointError, SafetyError, near_miss
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-# All that is not weights: config, tokenizer, index, chat template, the model's own code.
-_SMALL_FILES = ("*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja", "*.py")
-_SUBFOLDERS = "*/*"
-
-
-class _UnreachableError(CheckpointError):
-    """The hub did not answer; the cache may still do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +58,7 @@ class Repo:
     name: str
     spec: str
     commits: Mapping[str, str]
-    unreachable: _UnreachableError | None = None
+    unreachable: UnreachableError | None = None
     offline: bool = False
 
     @property
@@ -61,9 +70,9 @@ class Repo:
         """Return the error for a revision of which the cache holds nothing or too little."""
         where = f"{self.name}@{revision}"
         if self.offline:
-            return _refused(self.name, where)
+            return _refused(self.name, revision)
         if self.unreachable is not None:
-            return _UnreachableError(
+            return UnreachableError(
                 f"{self.unreachable.problems[0].what}, and the local cache has not all that is needed",
                 where=where,
                 fix=self.unreachable.problems[0].fix,
@@ -96,33 +105,99 @@ def find_on_hub(spec: str, hub_spec: HubSpec, *, offline: bool) -> Source:
 def fetch(checkpoint: Checkpoint, *, offline: bool) -> Checkpoint:
     """Return the checkpoint with its files on this machine, downloaded where they are not.
 
+    The commit is fetched that `resolve` saw, wherever the revision points by now.
+
     Raises:
-        CheckpointError: The download failed, or the revision changed on the hub since `resolve`.
+        CheckpointError: The download failed, or gave other bytes than the hub lists.
         SafetyError: A download is needed and the network may not be used.
     """
+    if checkpoint.base is not None:
+        base = fetch(checkpoint.base, offline=offline)
+        checkpoint = replace(checkpoint, base=base, n_parameters=base.n_parameters, dtype=base.dtype)
     if checkpoint.folder is not None:
         return checkpoint
-    if checkpoint.repo is None:
+    if checkpoint.repo is None or checkpoint.commit is None:
         raise ValueError(f"expected a checkpoint with a folder or a repo, got {checkpoint}")
-    repo, revision = checkpoint.repo, checkpoint.revision
-    where = f"{repo}@{revision}"
-    if _is_offline(offline):
-        raise _refused(repo, where)
-    folder = _download(repo, revision, checkpoint.weight_files)
-    if checkpoint.commit is not None and folder.name != checkpoint.commit:
-        what = f"the revision moved on the hub from {checkpoint.commit[:8]} to {folder.name[:8]} meanwhile"
-        raise CheckpointError(what, where=where, fix="run the same command again")
-    missing = [name for name in checkpoint.weight_files if not (folder / name).is_file()]
-    if missing:
+    snapshot = Snapshot(checkpoint.repo, checkpoint.commit)
+    absent = snapshot.lacks(checkpoint.weight_files)
+    if absent and is_offline(offline):
+        raise _refused(checkpoint.repo, checkpoint.revision)
+    where = f"{checkpoint.repo}@{checkpoint.revision}"
+    for name in absent:
+        download_file(checkpoint.repo, checkpoint.commit, name, where)
+    if missing := snapshot.lacks(checkpoint.weight_files):
+        # Another process may have removed a blob between the client's look at it and its link to it.
         what = f"the download left out {listed(missing)}"
-        raise CheckpointError(what, where=where, fix="run the same command again")
+        raise UnreachableError(what, where=where, fix="run the same command again")
+    _check_bytes(checkpoint, snapshot.folder)
     is_safe = checkpoint.weights_format == "safetensors"
-    files = [folder / name for name in checkpoint.weight_files]
+    files = [snapshot.folder / name for name in checkpoint.weight_files]
     n_parameters, dtype = count_numbers(files) if is_safe else (None, None)
-    tokenizer_folder = checkpoint.tokenizer_folder or tokenizer_in(folder, None)
-    return replace(
-        checkpoint, folder=folder, tokenizer_folder=tokenizer_folder, n_parameters=n_parameters, dtype=dtype
+    return replace(checkpoint, folder=snapshot.folder, n_parameters=n_parameters, dtype=dtype)
+
+
+def _check_bytes(checkpoint: Checkpoint, folder: Path) -> None:
+    """Refuse files whose digest is not the one that the hub lists, by which units are named."""
+    if checkpoint.weight_sha256 is None:
+        return
+    for name, sha256 in zip(checkpoint.weight_files, checkpoint.weight_sha256, strict=True):
+        if (found := file_digest(folder / name)) != sha256:
+            what = f"{name} has the SHA-256 {found[:12]}..., and the hub lists {sha256[:12]}..."
+            fix = "remove the file from the hub's cache, and run the same command again"
+            raise CheckpointError(what, where=str(folder), fix=fix)
+
+
+def count_parameters(checkpoints: Sequence[Checkpoint], *, offline: bool) -> tuple[Checkpoint, ...]:
+    """Return the checkpoints of one sequence with parameters and dtype, also where no weights are here.
+
+    The hub is asked for the header of one of them; those of the same size have the same numbers. Where
+    it does not tell, both stay None.
+    """
+    unknown = [each for each in checkpoints if each.folder is None and each.n_parameters is None]
+    first = next((each for each in unknown if each.weights_format == "safetensors"), None)
+    counts = None if first is None else _numbers(first, offline=offline)
+    if first is None or counts is None:
+        return tuple(checkpoints)
+    n_parameters, dtype = sum(counts.values()), max(counts, key=counts.__getitem__, default=None)
+    alike = {id(each) for each in unknown if (each.n_bytes, each.repo) == (first.n_bytes, first.repo)}
+    return tuple(
+        replace(each, n_parameters=n_parameters, dtype=dtype) if id(each) in alike else each
+        for each in checkpoints
     )
+
+
+def _numbers(checkpoint: Checkpoint, *, offline: bool) -> dict[str, int] | None:
+    """Return dtype to count of numbers from the headers on the hub, asked once; None where it fails."""
+    snapshot = Snapshot(str(checkpoint.repo), str(checkpoint.commit))
+    known = snapshot.numbers()
+    if known is not None or is_offline(offline):
+        return known
+    counts: Counter[str] = Counter()
+    for name in checkpoint.weight_files:
+        try:
+            numbers = remote_numbers(snapshot.repo, snapshot.commit, name, checkpoint.label)
+        except CheckpointError:
+            return None
+        counts.update(numbers_by_dtype(numbers.items()))
+    snapshot.write_numbers(counts)
+    return dict(counts)
+
+
+def check_reachable(checkpoints: Sequence[Checkpoint], *, offline: bool) -> None:
+    """Check that what is not on this machine can be fetched at all.
+
+    Raises:
+        CheckpointError: The hub does not answer.
+        SafetyError: The network may not be used.
+    """
+    troubles = Troubles()
+    for name in {each.repo for each in checkpoints if each.repo}:
+        repo = _repo(name, name, offline=offline)
+        for each in checkpoints if not repo.answers else ():
+            if each.repo == name:
+                with troubles.noted():
+                    raise repo.missing(each.revision)
+    troubles.raise_any()
 
 
 def fetch_tokenizer(spec: str, hub_spec: HubSpec, *, offline: bool) -> Path:
@@ -138,27 +213,27 @@ def fetch_tokenizer(spec: str, hub_spec: HubSpec, *, offline: bool) -> Path:
         raise CheckpointError(what, where=spec, fix="name one, as in --tokenizer org/name@main")
     repo = _repo(spec, hub_spec.repo, offline=offline)
     commit = repo.commits.get(revision, revision)
-    folder = _cache(repo.name) / "snapshots" / commit
+    folder = cache_of(repo.name) / "snapshots" / commit
     if not (folder.is_dir() and has_tokenizer(list_folder(folder))):
         if not repo.answers or (revision not in repo.commits and not _COMMIT.fullmatch(revision)):
             raise repo.missing(revision)
-        folder = _download(repo.name, revision, ())
+        folder = download_small(repo.name, revision)
     if not has_tokenizer(list_folder(folder)):
         raise CheckpointError("it holds no tokenizer", where=f"--tokenizer {spec}")
     return folder
 
 
 def _repo(spec: str, name: str, *, offline: bool) -> Repo:
-    if _is_offline(offline):
-        if not _cache(name).is_dir():
-            raise _refused(name, spec)
-        return Repo(name, spec, _cached_commits(name), offline=True)
+    if is_offline(offline):
+        if not cache_of(name).is_dir():
+            raise _refused(name, spec.partition("@")[2])
+        return Repo(name, spec, cached_commits(name), offline=True)
     try:
-        return Repo(name, spec, _remote_commits(name))
-    except _UnreachableError as error:
-        if not _cache(name).is_dir():
+        return Repo(name, spec, remote_commits(name))
+    except UnreachableError as error:
+        if not cache_of(name).is_dir():
             raise
-        return Repo(name, spec, _cached_commits(name), unreachable=error)
+        return Repo(name, spec, cached_commits(name), unreachable=error)
 
 
 def _notes(repo: Repo, hub_spec: HubSpec, revisions: list[str]) -> tuple[str, ...]:
@@ -195,36 +270,23 @@ def _matches(asked: str, repo: Repo) -> list[str]:
 def _describe(repo: Repo, candidate: Candidate, options: Options) -> Checkpoint:
     if candidate.commit is None:
         raise repo.missing(candidate.revision)
-    folder = _cache(repo.name) / "snapshots" / candidate.commit
-    if folder.is_dir() and _suffices(folder, options, answers=repo.answers):
-        return checkpoint_in(candidate, folder, options, parent=None, repo=repo.name)
-    if not repo.answers:
-        raise repo.missing(candidate.revision)
-    return _describe_remote(repo, candidate, candidate.commit, options)
-
-
-def _suffices(folder: Path, options: Options, *, answers: bool) -> bool:
-    """Whether a snapshot holds all that is needed, or, with no more to be had, enough to say why not."""
-    listing = list_folder(folder)
-    if not answers and (listing.has(ADAPTER) or listing.ending(".gguf")):
-        return True
-    try:
-        find_weights(listing)
-    except CheckpointError:
-        return False
-    lacks_tokenizer = options.needs_tokenizer and not options.tokenizer_folder and not has_tokenizer(listing)
-    return listing.has(CONFIG) and not (answers and lacks_tokenizer)
-
-
-def _describe_remote(repo: Repo, candidate: Candidate, commit: str, options: Options) -> Checkpoint:
-    """Describe from the hub's list of files; of the files, all but the weights are downloaded."""
-    sizes_bytes = _remote_sizes(repo.name, commit)
-    folder = _download(repo.name, candidate.revision, ())
+    snapshot = Snapshot(repo.name, candidate.commit)
+    # Weights that a run brought for itself may go at any time.
+    stays = snapshot.folder.is_dir() and not snapshot.marks()
+    if stays and _suffices(snapshot.folder, options, answers=repo.answers):
+        return checkpoint_in(candidate, snapshot.folder, options, parent=None, repo=repo.name)
+    files = _listed_files(repo, candidate, snapshot)
     listing = Listing(
-        f"{repo.name}@{candidate.revision}", sizes_bytes, lambda name: (folder / name).read_bytes()
+        f"{repo.name}@{candidate.revision}",
+        {name: file.n_bytes for name, file in files.items()},
+        lambda name: (snapshot.folder / name).read_bytes(),
     )
     weights = inspect(listing, options)
-    tokenizer_folder = options.tokenizer_folder or tokenizer_in(folder, None)
+    if weights.format == "lora":
+        # An adapter takes a hundredth of its base, which is what `fetch` is for.
+        _bring(repo, candidate, snapshot, weights.files)
+        return checkpoint_in(candidate, snapshot.folder, options, parent=None, repo=repo.name)
+    tokenizer_folder = options.tokenizer_folder or tokenizer_in(snapshot.folder, None)
     if tokenizer_folder is None and options.needs_tokenizer:
         raise no_tokenizer(listing.where)
     return Checkpoint(
@@ -239,96 +301,68 @@ def _describe_remote(repo: Repo, candidate: Candidate, commit: str, options: Opt
         n_bytes=weights.n_bytes,
         n_parameters=None,
         dtype=None,
-        commit=commit,
+        commit=candidate.commit,
+        config_folder=snapshot.folder,
+        weight_sha256=_sha256(repo, candidate, snapshot, weights, files),
     )
 
 
-def _cache(repo: str) -> Path:
-    from huggingface_hub import constants
+def _listed_files(repo: Repo, candidate: Candidate, snapshot: Snapshot) -> dict[str, HubFile]:
+    """Return the hub's list of files, asked once; of the files, all but the weights are here then."""
+    files = snapshot.listed()
+    if files is not None:
+        small = [name for name in files if any(fnmatch.fnmatch(name, pattern) for pattern in SMALL_FILES)]
+        known = snapshot.commit in (candidate.revision, cached_commit(repo.name, candidate.revision))
+        if not snapshot.lacks(small) and (known or not repo.answers):
+            return files
+    if not repo.answers:
+        raise repo.missing(candidate.revision)
+    where = f"{repo.name}@{candidate.revision}"
+    files = remote_files(repo.name, snapshot.commit, where)
+    folder = download_small(repo.name, candidate.revision)
+    if folder.name != snapshot.commit:
+        what = f"the revision moved on the hub from {snapshot.commit[:8]} to {folder.name[:8]} meanwhile"
+        raise CheckpointError(what, where=where, fix="run the same command again")
+    snapshot.write_listed(files)
+    return files
 
-    return Path(constants.HF_HUB_CACHE).expanduser() / f"models--{repo.replace('/', '--')}"
+
+def _bring(repo: Repo, candidate: Candidate, snapshot: Snapshot, names: Sequence[str]) -> None:
+    """Download files that are small enough not to wait for."""
+    for name in snapshot.lacks(names):
+        if not repo.answers:
+            raise repo.missing(candidate.revision)
+        with quiet_bars():
+            download_file(repo.name, snapshot.commit, name, f"{repo.name}@{candidate.revision}")
 
 
-def _cached_commits(repo: str) -> dict[str, str]:
-    refs = _cache(repo) / "refs"
-    files = [path for path in refs.rglob("*") if path.is_file()] if refs.is_dir() else []
+def _sha256(
+    repo: Repo, candidate: Candidate, snapshot: Snapshot, weights: Weights, files: Mapping[str, HubFile]
+) -> tuple[str, ...]:
+    """Return the SHA-256 of each weight file; one so small that the hub does not list it is downloaded."""
+    _bring(repo, candidate, snapshot, [name for name in weights.files if files[name].sha256 is None])
+    return tuple(files[name].sha256 or file_digest(snapshot.folder / name) for name in weights.files)
+
+
+def _suffices(folder: Path, options: Options, *, answers: bool) -> bool:
+    """Whether a snapshot holds all that is needed, or, with no more to be had, enough to say why not."""
+    listing = list_folder(folder)
+    if not answers and (listing.has(ADAPTER) or listing.ending(".gguf")):
+        return True
     try:
-        return {path.relative_to(refs).as_posix(): path.read_text("utf-8").strip() for path in files}
-    except (OSError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"the cache of {repo} cannot be read: {error}", where=str(refs)) from error
+        weights = find_weights(listing)
+    except CheckpointError:
+        return False
+    if weights.format == "lora":
+        return True
+    lacks_tokenizer = options.needs_tokenizer and not options.tokenizer_folder and not has_tokenizer(listing)
+    return listing.has(CONFIG) and not (answers and lacks_tokenizer)
 
 
-def _is_offline(offline: bool) -> bool:
-    from huggingface_hub import constants
-
-    return offline or bool(constants.HF_HUB_OFFLINE)
-
-
-def _remote_commits(repo: str) -> dict[str, str]:
-    from huggingface_hub import HfApi
-
-    with _hub_errors(repo):
-        refs = HfApi().list_repo_refs(repo)
-    return {ref.name: ref.target_commit for ref in (*refs.tags, *refs.branches)}
-
-
-def _remote_sizes(repo: str, commit: str) -> dict[str, int]:
-    from huggingface_hub import HfApi
-
-    with _hub_errors(f"{repo}@{commit}"):
-        entries = list(HfApi().list_repo_tree(repo, revision=commit))
-    # Folders have no size.
-    return {entry.path: entry.size for entry in entries if hasattr(entry, "size")}
-
-
-def _download(repo: str, revision: str, weight_files: tuple[str, ...]) -> Path:
-    from huggingface_hub import snapshot_download
-
-    patterns = [*_SMALL_FILES, *weight_files]
-    with _hub_errors(f"{repo}@{revision}"):
-        # The revision's name, not its commit, so that the cache learns the name for --offline.
-        folder = snapshot_download(
-            repo, revision=revision, allow_patterns=patterns, ignore_patterns=[_SUBFOLDERS]
-        )
-    return Path(folder)
-
-
-@contextmanager
-def _hub_errors(where: str) -> Iterator[None]:
-    """Turn the hub client's errors into ours."""
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    # The root of transport errors, which is httpx's in the client's 1.x and httpx2's in its 2.x.
-    transport_error: type[Exception] = HfHubHTTPError.__bases__[0]
-    try:
-        yield
-    except GatedRepoError as error:
-        fix = "accept its terms on its page of the hub, then log in with `hf auth login`"
-        raise CheckpointError(
-            "the hub asks for permission to read the model", where=where, fix=fix
-        ) from error
-    except (RepositoryNotFoundError, HFValidationError) as error:
-        what = "there is no such model on the hub (or it is private), and no such folder here"
-        raise CheckpointError(
-            what, where=where, fix="check the name, or log in with `hf auth login`"
-        ) from error
-    except RevisionNotFoundError as error:
-        raise CheckpointError("there is no such revision on the hub", where=where) from error
-    except (transport_error, OSError) as error:
-        what = f"the hub cannot be reached ({type(error).__name__})"
-        fix = "check the network; with --offline the local cache alone is used"
-        raise _UnreachableError(what, where=where, fix=fix) from error
-
-
-def _refused(repo: str, where: str) -> SafetyError:
+def _refused(repo: str, revision: str) -> SafetyError:
+    spec = f"{repo}@{revision}" if revision else repo
     return SafetyError(
         f"{repo} is not whole in the local cache, and the network is off (--offline or HF_HUB_OFFLINE)",
-        where=where,
-        fix=f"with a network: hf download {repo} --revision REVISION",
+        where=spec,
+        fix=f"with a network: memprobe fetch -m '{spec}'; memprobe checkpoints ls shows what is here",
     )

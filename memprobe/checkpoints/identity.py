@@ -8,7 +8,7 @@ from typing import Literal
 
 from memprobe.errors import CheckpointError, Problem, SafetyError
 
-WeightsFormat = Literal["safetensors", "pickle"]
+WeightsFormat = Literal["safetensors", "pickle", "lora"]
 N_LISTED = 3
 
 
@@ -26,10 +26,13 @@ class Checkpoint:
             parent's. None where there is none, and until `fetch` where `folder` is None.
         weights_format: How the weights are stored.
         weight_files: Names within `folder`, sorted.
-        n_bytes: Size of the weight files together.
+        n_bytes: Size of the weight files together, those of `base` counted.
         n_parameters: Numbers in the weight files; None for pickle, a corrupt header, or not fetched.
         dtype: The dtype that most of them have, such as `bfloat16`; None likewise.
         commit: The commit that the revision stood for, 40 hex digits; None for a folder.
+        base: The model that a LoRA adapter changes; None for other formats.
+        config_folder: Where config.json lies while `folder` is None: the snapshot that the weights go to.
+        weight_sha256: SHA-256 of each weight file as the hub lists it; None where the files are here.
     """
 
     model: str
@@ -44,11 +47,31 @@ class Checkpoint:
     n_parameters: int | None
     dtype: str | None
     commit: str | None = None
+    base: "Checkpoint | None" = None
+    config_folder: Path | None = None
+    weight_sha256: tuple[str, ...] | None = None
 
     @property
     def label(self) -> str:
         """`model@revision`, for messages."""
         return f"{self.model}@{self.revision}"
+
+    @property
+    def whole(self) -> "Checkpoint":
+        """The checkpoint whose config and architecture it has: a LoRA adapter's base, else itself."""
+        return self.base or self
+
+    @property
+    def small_files(self) -> Path:
+        """The folder of config and the like, which is on this machine even where the weights are not.
+
+        Raises:
+            ValueError: There is none.
+        """
+        folder = self.folder or self.config_folder
+        if folder is None:
+            raise ValueError(f"expected a checkpoint with a folder, got {self.label}")
+        return folder
 
 
 @dataclass(frozen=True, slots=True)

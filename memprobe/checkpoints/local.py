@@ -1,4 +1,7 @@
-"""Checkpoints in folders: one checkpoint, or a folder whose subfolders are checkpoints."""
+"""Checkpoints in folders: one checkpoint, or a folder whose subfolders are checkpoints.
+
+A checkpoint's folder has a config.json, or an adapter_config.json where it is a LoRA adapter.
+"""
 
 from pathlib import Path
 
@@ -6,7 +9,6 @@ from memprobe.checkpoints.contents import (
     ADAPTER,
     CONFIG,
     GGUF_FIX,
-    LORA_FIX,
     Listing,
     has_tokenizer,
     inspect,
@@ -65,8 +67,8 @@ def find_folder(spec: str, *, with_steps: bool) -> Source:
     listing = list_folder(path)
     children = _children(path)
     stepped = [child for child in children if step_in_name(child.name) is not None]
-    found = [child for child in stepped if (child / CONFIG).is_file()]
-    if listing.has(CONFIG) and not (with_steps and found):
+    found = [child for child in stepped if _is_checkpoint(child)]
+    if _is_checkpoint(path) and not (with_steps and found):
         return _single(spec, path, found)
     if found:
         return _sequence(spec, path, found, children)
@@ -88,7 +90,7 @@ def _sequence(spec: str, path: Path, found: list[Path], children: list[Path]) ->
     notes = []
     others = [child for child in children if child not in found]
     empty = [child for child in others if step_in_name(child.name) is not None]
-    unnamed = [child for child in others if child not in empty and (child / CONFIG).is_file()]
+    unnamed = [child for child in others if child not in empty and _is_checkpoint(child)]
     if empty:
         notes.append(f"left out of {path.name}, as they hold no config.json: {_names(empty)}")
     if unnamed:
@@ -128,7 +130,8 @@ def checkpoint_in(
     listing = list_folder(folder)
     weights = inspect(listing, options)
     tokenizer_folder = options.tokenizer_folder or tokenizer_in(folder, parent)
-    if tokenizer_folder is None and options.needs_tokenizer:
+    # An adapter may still have its base's.
+    if tokenizer_folder is None and options.needs_tokenizer and weights.format != "lora":
         raise no_tokenizer(listing.where)
     is_safe = weights.format == "safetensors"
     n_parameters, dtype = (
@@ -194,9 +197,6 @@ def _not_a_folder(path: Path) -> CheckpointError:
 
 def _nothing(path: Path, listing: Listing, children: list[Path], stepped: list[Path]) -> CheckpointError:
     """Say why a folder holds no checkpoint."""
-    if listing.has(ADAPTER) or any((child / ADAPTER).is_file() for child in stepped):
-        what = "this is a LoRA adapter without its base model"
-        return CheckpointError(what, where=str(path), fix=LORA_FIX)
     if listing.ending(".gguf"):
         return CheckpointError("GGUF weights are not supported", where=str(path), fix=GGUF_FIX)
     if listing.ending(".safetensors") or listing.ending(".bin"):
@@ -204,8 +204,8 @@ def _nothing(path: Path, listing: Listing, children: list[Path], stepped: list[P
     if stepped:
         what = f"none of its {len(stepped)} checkpoint subfolders ({_names(stepped)}) holds a config.json"
         return CheckpointError(what, where=str(path), fix=_DIR_FIX)
-    inner = [child for child in children if any((grand / CONFIG).is_file() for grand in _children(child))]
-    models = [child for child in children if (child / CONFIG).is_file()]
+    inner = [child for child in children if any(map(_is_checkpoint, _children(child)))]
+    models = [child for child in children if _is_checkpoint(child)]
     if inner or models:
         named = f"{_names(inner or models)} in it {'does' if len(inner or models) == 1 else 'do'}"
         return CheckpointError(
@@ -215,6 +215,10 @@ def _nothing(path: Path, listing: Listing, children: list[Path], stepped: list[P
         )
     what = "the folder has neither a config.json nor subfolders that are checkpoints"
     return CheckpointError(what, where=str(path), fix=_DIR_FIX)
+
+
+def _is_checkpoint(path: Path) -> bool:
+    return (path / CONFIG).is_file() or (path / ADAPTER).is_file()
 
 
 def _children(path: Path) -> list[Path]:

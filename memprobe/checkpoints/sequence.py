@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from memprobe.checkpoints.adapter import with_base
 from memprobe.checkpoints.contents import has_tokenizer, list_folder
 from memprobe.checkpoints.digest import tokenizer_digest
 from memprobe.checkpoints.hub import fetch_tokenizer, find_on_hub
@@ -25,19 +26,29 @@ _N_THREADS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class _Group:
-    """The sources of one sequence, and what of them is chosen."""
+class Group:
+    """The sources of one sequence, and what of them is chosen.
+
+    Attributes:
+        sources: What the specs name.
+        chosen: The candidates that `--steps` left, by step.
+        notes: How the specs were read.
+        name: What all its checkpoints have as `model`; see `find`.
+    """
 
     sources: tuple[Source, ...]
     chosen: tuple[tuple[Source, Candidate], ...]
     notes: tuple[str, ...]
+    name: str = ""
 
     @property
     def model(self) -> str:
+        """What the specs call it: the hub id, or the folder's name."""
         return self.sources[0].model
 
     @property
     def root(self) -> Path | None:
+        """The folder that has that name; None for the hub."""
         return self.sources[0].root
 
 
@@ -69,24 +80,40 @@ def resolve(
         CheckpointError: All that is wrong with the specs and the checkpoints, before any work.
         SafetyError: Nothing is wrong but that pickle, remote code or the network is not allowed.
     """
+    options = Options(offline, allow_pickle, trust_remote_code, needs_tokenizer)
+    options, groups = find(specs, options, steps=steps, tokenizer=tokenizer)
+    troubles = Troubles()
+    for group in groups:
+        with troubles.noted():
+            _refuse_twins(group)
+    sequences = tuple(_sequence(group, options, troubles) for group in groups)
+    troubles.raise_any()
+    return sequences
+
+
+def find(
+    specs: Sequence[str], options: Options, *, steps: str | None = None, tokenizer: str | None = None
+) -> tuple[Options, tuple[Group, ...]]:
+    """Return the candidates that the specs name, not looked into yet, and the options with the tokenizer.
+
+    Raises:
+        CheckpointError: A spec names nothing, or a selection leaves nothing.
+        SafetyError: The network would be needed and is not allowed.
+    """
     if not specs:
         raise CheckpointError("no model was given", fix="pass -m DIR or -m org/name")
     selection = None if steps is None else parse_steps(steps)
     troubles = Troubles()
-    options = Options(offline, allow_pickle, trust_remote_code, needs_tokenizer)
     with troubles.noted():
-        options = replace(options, tokenizer_folder=_tokenizer_folder(tokenizer, offline=offline))
+        folder = None if tokenizer is None else find_tokenizer(tokenizer, offline=options.offline)
+        options = replace(options, tokenizer_folder=folder)
     groups = []
-    for sources in _merged(_sources(specs, selection, troubles, offline=offline)):
+    for sources in _merged(_sources(specs, selection, troubles, offline=options.offline)):
         with troubles.noted():
             groups.append(_chosen(sources, selection))
     troubles.raise_any()
-    names = _names(groups)
-    sequences = []
-    for group, name in zip(groups, names, strict=True):
-        sequences.append(_sequence(group, name, options, troubles))
-    troubles.raise_any()
-    return tuple(sequences)
+    named = zip(groups, _names(groups), strict=True)
+    return options, tuple(replace(group, name=name) for group, name in named)
 
 
 def _sources(
@@ -120,9 +147,13 @@ def _source(spec: str, *, with_steps: bool, offline: bool) -> Source:
         raise
 
 
-def _tokenizer_folder(spec: str | None, *, offline: bool) -> Path | None:
-    if spec is None:
-        return None
+def find_tokenizer(spec: str, *, offline: bool) -> Path:
+    """Return the folder of the tokenizer that `--tokenizer` names, fetched if need be.
+
+    Raises:
+        CheckpointError: It names none.
+        SafetyError: The network would be needed and is not allowed.
+    """
     path = named_path(spec)
     if path.is_dir():
         if has_tokenizer(list_folder(path)):
@@ -145,8 +176,8 @@ def _merged(sources: list[Source]) -> list[list[Source]]:
     return list(groups.values())
 
 
-def _chosen(sources: list[Source], selection: StepSelection | None) -> _Group:
-    """Choose by step, order by step, and refuse a step that occurs twice."""
+def _chosen(sources: list[Source], selection: StepSelection | None) -> Group:
+    """Choose by step and order by step."""
     found = {
         (candidate.revision, candidate.step): (source, candidate)
         for source in sources
@@ -165,8 +196,7 @@ def _chosen(sources: list[Source], selection: StepSelection | None) -> _Group:
         absent = [str(step) for step in selection.singles() if step not in steps]
         if absent:
             notes.append(f"--steps names steps that {sources[0].model} has not: {listed(absent)}")
-    _refuse_twins([candidate for _, candidate in chosen], sources[0].model, where)
-    return _Group(tuple(sources), tuple(chosen), tuple(notes))
+    return Group(tuple(sources), tuple(chosen), tuple(notes))
 
 
 def _none_left(model: str, selection: StepSelection, steps: list[int], where: str) -> CheckpointError:
@@ -178,20 +208,25 @@ def _none_left(model: str, selection: StepSelection, steps: list[int], where: st
     return CheckpointError(what, where=where, fix=fix)
 
 
-def _refuse_twins(candidates: list[Candidate], model: str, where: str) -> None:
+def twins(group: Group) -> dict[int, list[str]]:
+    """Return the steps that occur more than once, with their revisions."""
     by_step: dict[int, list[str]] = {}
-    for candidate in candidates:
+    for _, candidate in group.chosen:
         by_step.setdefault(candidate.step, []).append(candidate.revision)
-    twins = [f"{step} ({', '.join(names)})" for step, names in by_step.items() if len(names) > 1]
-    if twins:
+    return {step: names for step, names in by_step.items() if len(names) > 1}
+
+
+def _refuse_twins(group: Group) -> None:
+    found = [f"{step} ({', '.join(names)})" for step, names in twins(group).items()]
+    if found:
         raise CheckpointError(
-            f"two checkpoints of {model} have one step: {listed(twins)}",
-            where=where,
+            f"two checkpoints of {group.model} have one step: {listed(found)}",
+            where=", ".join(source.spec for source in group.sources),
             fix="name the checkpoints that you mean one by one, with -m for each",
         )
 
 
-def _names(groups: list[_Group]) -> list[str]:
+def _names(groups: list[Group]) -> list[str]:
     """Return each group's model name, with as many parent folders in front as tell them apart."""
     names = [group.model for group in groups]
     for depth in range(2, max((len(group.root.parts) for group in groups if group.root), default=0) + 1):
@@ -212,37 +247,48 @@ def _names(groups: list[_Group]) -> list[str]:
     return names
 
 
-def _sequence(group: _Group, model: str, options: Options, troubles: Troubles) -> CheckpointSequence:
+def look(group: Group, options: Options) -> list[Checkpoint | CheckpointError | SafetyError]:
+    """Look into each candidate; what is wrong with one does not hide the others."""
     from concurrent.futures import ThreadPoolExecutor
 
-    def look(pair: tuple[Source, Candidate]) -> Checkpoint | CheckpointError | SafetyError:
+    def described(pair: tuple[Source, Candidate]) -> Checkpoint | CheckpointError | SafetyError:
         source, candidate = pair
         try:
-            return source.describe(candidate, options)
+            checkpoint = with_base(source.describe(candidate, options), options)
         except (CheckpointError, SafetyError) as error:
             return error
+        return replace(checkpoint, model=group.name)
 
     with ThreadPoolExecutor(_N_THREADS) as pool:
-        seen = list(pool.map(look, group.chosen))
+        return list(pool.map(described, group.chosen))
+
+
+def _sequence(group: Group, options: Options, troubles: Troubles) -> CheckpointSequence:
     checkpoints = []
-    for outcome in seen:
+    for outcome in look(group, options):
         if isinstance(outcome, Checkpoint):
-            checkpoints.append(replace(outcome, model=model))
+            checkpoints.append(outcome)
         else:
             troubles.add(outcome)
     if options.needs_tokenizer and options.tokenizer_folder is None:
         with troubles.noted():
-            _refuse_mixed_tokenizers(model, checkpoints)
-    return CheckpointSequence(model, tuple(checkpoints), group.notes)
+            _refuse_mixed_tokenizers(group.name, checkpoints)
+    return CheckpointSequence(group.name, tuple(checkpoints), group.notes)
 
 
-def _refuse_mixed_tokenizers(model: str, checkpoints: list[Checkpoint]) -> None:
+def tokenizers(checkpoints: Sequence[Checkpoint]) -> dict[str, list[str]]:
+    """Return tokenizer digest to revisions; checkpoints without a tokenizer are left out."""
     folders = {checkpoint.tokenizer_folder for checkpoint in checkpoints}
     digests = {folder: tokenizer_digest(folder) for folder in folders if folder is not None}
     by_digest: dict[str, list[str]] = {}
     for checkpoint in checkpoints:
         if checkpoint.tokenizer_folder is not None:
             by_digest.setdefault(digests[checkpoint.tokenizer_folder], []).append(checkpoint.revision)
+    return by_digest
+
+
+def _refuse_mixed_tokenizers(model: str, checkpoints: list[Checkpoint]) -> None:
+    by_digest = tokenizers(checkpoints)
     if len(by_digest) > 1:
         shares = " / ".join(listed(revisions) for revisions in by_digest.values())
         raise CheckpointError(

@@ -2,17 +2,16 @@
 
 import errno
 import os
-import signal
 import sys
 import traceback
-from types import FrameType
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from memprobe import __version__
-from memprobe.cli import console, inspect, lab, results, run
+from memprobe.cli import checkpoints, console, data, doctor, fetch, init, inspect, lab, results, run, worker
+from memprobe.cli.signals import Terminated, ending
 from memprobe.errors import IncompleteRunError, InputError, MemprobeError, Problem
 
 INTERNAL, INTERRUPTED, TERMINATED = 70, 130, 143
@@ -23,14 +22,6 @@ _REFUSED = {
     **dict.fromkeys((errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG), InputError.exit_code),
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), IncompleteRunError.exit_code),
 }
-
-
-class Terminated(BaseException):
-    """SIGTERM arrived; like KeyboardInterrupt, it must pass every handler of ordinary errors."""
-
-
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
-    raise Terminated
 
 
 class Commands(TyperGroup):
@@ -59,9 +50,9 @@ class Commands(TyperGroup):
         Raises:
             typer.Exit: With the code of the contract.
         """
-        before = signal.signal(signal.SIGTERM, _terminate)
         try:
-            return super().invoke(ctx)
+            with ending():
+                return super().invoke(ctx)
         except MemprobeError as error:
             console.show_problems(error.problems)
             _trace()
@@ -77,8 +68,6 @@ class Commands(TyperGroup):
         except BaseException as error:
             # Polars panics with something that is no Exception, and Python's own exit code for that is 1.
             raise typer.Exit(_unexpected(error)) from error
-        finally:
-            signal.signal(signal.SIGTERM, before)
 
 
 def _unexpected(error: BaseException) -> int:
@@ -137,8 +126,15 @@ def root(
 
 
 app.command("demo")(lab.demo)
+app.command("init")(init.init)
 app.command("run")(run.run)
+app.command("fetch")(fetch.fetch)
+app.command("doctor")(doctor.doctor)
+app.command("worker")(worker.worker)
+app.command("status")(worker.status)
 app.command("summary")(results.summary)
 app.command("export")(results.export)
 app.add_typer(inspect.probes, name="probes")
+app.add_typer(data.data, name="data")
+app.add_typer(checkpoints.checkpoints, name="checkpoints")
 app.add_typer(lab.lab, name="lab")

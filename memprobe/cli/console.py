@@ -4,10 +4,11 @@ Not a terminal, or NO_COLOR: plain lines without control codes.
 """
 
 import json
+import math
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
 
 _STATE = {"verbosity": 0}
 _LINE_EVERY_S = 10.0
+_DAY_S = 86_400.0
+# A rate is known after so long. (2 % of a run that takes a day or more never come sooner.)
+_KNOWN_S = 60.0
+
+# Of what --json writes: raised when a key is renamed, removed or changes its meaning, not when one is added.
+JSON_SCHEMA_VERSION = 1
 
 
 def set_verbosity(quiet: bool, verbose: bool) -> None:
@@ -94,9 +101,36 @@ def show_line(text: str) -> None:
     stdout().print(text, soft_wrap=True)
 
 
-def show_json(value: object) -> None:
-    """Write one JSON document to stdout."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))  # noqa: T201
+def show_json(value: Mapping[str, object]) -> None:
+    """Write one JSON object to stdout, `schema_version` first; infinities become null.
+
+    Raises:
+        ValueError: The object holds NaN, which no table of ours has.
+    """
+    document = {"schema_version": JSON_SCHEMA_VERSION} | {key: finite(each) for key, each in value.items()}
+    print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))  # noqa: T201
+
+
+def finite(value: object) -> object:
+    """Return a value with null for every infinity in it, at any depth, as JSON can hold it."""
+    if isinstance(value, Mapping):
+        return {key: finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(each) for each in value]
+    return None if isinstance(value, float) and math.isinf(value) else value
+
+
+def tell_days(seconds: float, run: str) -> bool:
+    """Say that a run will take days and what shortens it; below one day, say nothing and return False."""
+    if seconds < _DAY_S:
+        return False
+    note(
+        f"note: about {seconds / _DAY_S:,.1f} days are left at this speed; more processes share them:\n"
+        f"      memprobe worker {run}\n"
+        "      A new run is shorter with fewer checkpoints (--steps) or items (--limit)\n"
+        "      or, on a GPU, with --dtype bfloat16."
+    )
+    return True
 
 
 def show_problems(problems: Iterable[Problem]) -> None:
@@ -110,12 +144,17 @@ class Progressing:
     """Shows how a run goes on: a bar on a terminal, a line now and then elsewhere.
 
     Use as a context manager; it is a `Listener` of `memprobe.run`.
+
+    Attributes:
+        run: The run directory, for what the user may type next.
     """
 
+    run: str = "RUN"
     started: float = field(default_factory=time.monotonic)
     last_line: float = 0.0
     last_revision: str = ""
     units_before: int = 0
+    told_days: bool = False
     bar: "Progress | None" = None
     task: "TaskID | None" = None
 
@@ -156,6 +195,7 @@ class Progressing:
         if progress.items_done == 0:
             self.started, self.units_before = now, progress.units_done
         rate = progress.items_done / max(now - self.started, 1e-9)
+        self._tell_days(progress, now - self.started)
         place = f"checkpoint {progress.checkpoint}/{progress.n_checkpoints} {progress.revision}"
         if self.bar is not None:
             self.bar.update(
@@ -177,9 +217,22 @@ class Progressing:
             )
             self.last_line, self.last_revision = now, progress.revision
 
+    def _tell_days(self, progress: "ScoringProgress", spent_s: float) -> None:
+        done = progress.units_done - self.units_before
+        if done > 0 and spent_s >= _KNOWN_S and not self.told_days:
+            self.told_days = tell_days(spent_s / done * (progress.n_units - progress.units_done), self.run)
+
 
 def _time_left(spent_s: float, done: int, left: int) -> str:
-    return f", about {spent_s / done * left:,.0f} s left" if done > 0 else ""
+    return f", about {_duration(spent_s / done * left)} left" if done > 0 else ""
+
+
+def _duration(seconds: float) -> str:
+    """Return a time in the unit in which it is read: seconds to 10 minutes, minutes to 2 hours, and so on."""
+    for most, size, unit in ((600, 1, "s"), (7200, 60, "min"), (2 * _DAY_S, 3600, "h")):
+        if seconds < most:
+            return f"{seconds / size:,.0f} {unit}"
+    return f"{seconds / _DAY_S:,.1f} days"
 
 
 def _bar() -> "Progress":

@@ -82,6 +82,7 @@ def describe(
 
 
 def _probe_json(probe: "Probe") -> dict[str, Any]:
+    from memprobe.probes.meanings import option_meanings
     from memprobe.suite import settings_table
 
     return {
@@ -92,8 +93,10 @@ def _probe_json(probe: "Probe") -> dict[str, Any]:
         "source": probe.source,
         "needs": list(probe.needs),
         "options": {**dict.fromkeys(probe.options()), **settings_table(probe.settings())},
+        "option_meanings": option_meanings(probe.settings),
         "metrics": [
-            {"name": each.name, "unit": each.unit, "more_means": each.more_means} for each in probe.metrics
+            {"name": each.name, "unit": each.unit, "more_means": each.more_means}
+            for each in probe.all_metrics
         ],
         "columns": probe.table.dictionary().to_dicts(),
     }
@@ -119,9 +122,10 @@ def _show_probe(probe: "Probe") -> None:
         f"source: {probe.source}",
     ):
         console.show(line)
-    options_table = _table("Options", "option", "default")
+    options_table = _table("Options", "option", "default", "meaning")
     for key, value in about["options"].items():
-        options_table.add_row(key, "left out" if value is None else _toml(value))
+        default = "left out" if value is None else _toml(value)
+        options_table.add_row(key, default, about["option_meanings"].get(key, ""))
     metrics = _table("Metrics", "metric", "unit", "more means")
     for metric in about["metrics"]:
         metrics.add_row(metric["name"], metric["unit"], metric["more_means"])

@@ -38,6 +38,15 @@ Data = Annotated[
         panel=_WHAT,
     ),
 ]
+Control = Annotated[
+    str | None,
+    option(
+        "--control",
+        help="A model that did not train on the items: rates are also given in excess of its own.",
+        metavar="SPEC",
+        panel=_WHAT,
+    ),
+]
 ProbeNames = Annotated[
     list[str] | None,
     option("--probe", "-p", help="Only this probe. Repeatable.", metavar="NAME", panel=_WHAT),
@@ -87,6 +96,15 @@ DType = Annotated[
 BatchTokens = Annotated[
     str | None, option("--batch-tokens", help="Tokens of one batch, or auto.", metavar="N|auto", panel=_HOW)
 ]
+KeepCheckpoints = Annotated[
+    str | None,
+    option(
+        "--keep-checkpoints",
+        help="Of those fetched for this run, at most so many on disk; all keeps them.",
+        metavar="N|all",
+        panel=_HOW,
+    ),
+]
 Threads = Annotated[int | None, option("--threads", help="CPU threads.", metavar="N", panel=_HOW)]
 Resume = Annotated[
     bool | None,
@@ -118,10 +136,23 @@ def batch_tokens(text: str | None) -> int | None:
     Raises:
         InputError: It is neither a number nor `auto`.
     """
-    if text is None or text == "auto":
+    return None if text == "auto" else _number("batch-tokens", text, 1, "auto")
+
+
+def keep_checkpoints(text: str | None) -> int | None:
+    """Return the number that `--keep-checkpoints` gives; 0 for all, None where it was not given.
+
+    Raises:
+        InputError: It is neither a number nor `all`.
+    """
+    return 0 if text == "all" else _number("keep-checkpoints", text, 0, "all")
+
+
+def _number(flag: str, text: str | None, least: int, word: str) -> int | None:
+    if text is None:
         return None
-    if not text.isdigit() or int(text) < 1:
-        raise InputError(f"--batch-tokens is {text}, not auto or a number of 1 or more")
+    if not (text.isascii() and text.isdigit()) or int(text) < least:
+        raise InputError(f"--{flag} is {text}, not {word} or a number of {least} or more")
     return int(text)
 
 

@@ -1,6 +1,5 @@
 """`memprobe summary` and `memprobe export`: reading a run; no model, no torch."""
 
-import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -8,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from memprobe.cli import console, options
-from memprobe.errors import InputError
+from memprobe.errors import InputError, counted
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from memprobe.run import Run
+    from memprobe.reading import Run
 
 RunPath = Annotated[Path, typer.Argument(help="A run directory.", metavar="RUN")]
 
@@ -27,7 +26,7 @@ def summary(
 ) -> None:
     """Show the summary of a finished or unfinished run."""
     options.begin(quiet, verbose)
-    from memprobe.run import open_run
+    from memprobe.reading import open_run
 
     opened = open_run(run)
     if opened.manifest["state"] == "scoring":
@@ -37,42 +36,43 @@ def summary(
         return
     from memprobe.report.console import summary_view
 
-    console.show(summary_view(opened.summary, opened.manifest, everything=everything))
+    console.show(summary_view(opened.summary, opened.manifest, opened.doses, everything=everything))
 
 
 def summary_json(run: "Run") -> dict[str, Any]:
-    """Return a run's state and summary rows; infinities are null."""
+    """Return a run's state and summary rows."""
     return {
         "run": str(run.path),
         "state": run.manifest["state"],
         "failures": run.failures,
-        "summary": [_finite(row) for row in run.summary.iter_rows(named=True)],
-    }
-
-
-def _finite(row: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in row.items()
+        "summary": run.summary.to_dicts(),
     }
 
 
 def export(
     run: RunPath,
-    to: Annotated[Literal["csv", "parquet", "json", "markdown"], options.option("--to", help="The format.")],
+    to: Annotated[
+        Literal["csv", "parquet", "json", "markdown"] | None, options.option("--to", help="The format.")
+    ] = None,
     table: Annotated[str, options.option("--table", help="Which table.", metavar="NAME")] = "summary",
     out: Annotated[
         Path | None, options.option("--out", "-o", help="A file; else stdout.", metavar="FILE")
     ] = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
+    json: options.Json = False,
 ) -> None:
-    """Write a table of a run as CSV, Parquet, JSON or Markdown."""
+    """Write a table of a run as CSV, Parquet, JSON or Markdown; --json: to stdout, with its name."""
     options.begin(quiet, verbose)
-    from memprobe.run import open_run
+    _refuse_unclear(to, out, json=json)
+    from memprobe.reading import open_run
 
     opened = open_run(run)
     frame = opened.summary if table == "summary" else opened.table(table)
+    if json and out is None:
+        console.show_json({"run": str(run), "table": table, "rows": frame.to_dicts()})
+        return
+    to = to or "json"
     if out is None:
         if to == "parquet" and sys.stdout.isatty():
             raise InputError("Parquet is no text for a terminal", fix="name a file with -o")
@@ -84,7 +84,20 @@ def export(
     if not out.parent.is_dir():
         raise InputError("the folder to write to does not exist", where=str(out.parent))
     out.write_bytes(_bytes(frame, to))
-    console.note(f"wrote {out}: {frame.height:,} rows of {table}")
+    if json:
+        about = {"run": str(run), "table": table, "file": str(out), "format": to, "n_rows": frame.height}
+        console.show_json(about)
+    console.note(f"wrote {out}: {counted(frame.height, 'row')} of {table}")
+
+
+def _refuse_unclear(to: str | None, out: Path | None, *, json: bool) -> None:
+    """Refuse a call that does not say what goes to stdout."""
+    if to is None and not json:
+        raise InputError("no format was given", fix="name one with --to csv, parquet, json or markdown")
+    if json and out is None and to not in (None, "json"):
+        raise InputError(
+            f"--json and --to {to} both want stdout", fix="name a file with -o, or leave one out"
+        )
 
 
 def _bytes(frame: "pl.DataFrame", to: str) -> bytes:
@@ -98,7 +111,7 @@ def _bytes(frame: "pl.DataFrame", to: str) -> bytes:
     if to == "csv":
         return frame.write_csv().encode()
     if to == "json":
-        rows = [_finite(row) for row in frame.iter_rows(named=True)]
+        rows = console.finite(frame.to_dicts())
         return (json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
     return _markdown(frame).encode()
 

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from memprobe.cli import console, options
-from memprobe.errors import IncompleteRunError
+from memprobe.errors import IncompleteRunError, counted
 
 if TYPE_CHECKING:
-    from memprobe.run import Run
+    from memprobe.reading import Run
 
 
 def run(
@@ -17,6 +17,7 @@ def run(
     ] = None,
     model: options.Model = None,
     data: options.Data = None,
+    control: options.Control = None,
     probe: options.ProbeNames = None,
     set_: options.Settings = None,
     steps: options.Steps = None,
@@ -30,6 +31,7 @@ def run(
     dtype: options.DType = None,
     batch_tokens: options.BatchTokens = None,
     threads: options.Threads = None,
+    keep_checkpoints: options.KeepCheckpoints = None,
     resume: options.Resume = None,
     offline: options.Offline = None,
     trust_remote_code: options.RemoteCode = None,
@@ -50,6 +52,7 @@ def run(
     given = {
         "model": tuple(model or ()),
         "data": tuple(data or ()),
+        "control": control,
         "steps": steps,
         "tokenizer": tokenizer,
         "limit": limit,
@@ -60,6 +63,7 @@ def run(
         "dtype": dtype,
         "batch_tokens": options.batch_tokens(batch_tokens),
         "threads": threads,
+        "keep_checkpoints": options.keep_checkpoints(keep_checkpoints),
         "offline": offline,
         "trust_remote_code": trust_remote_code,
         "allow_pickle": allow_pickle,
@@ -69,7 +73,7 @@ def run(
     if dry_run:
         _forecast(question, fresh=resume is False, json=json)
         return
-    with console.Progressing() as listener:
+    with console.Progressing(run=str(question.out)) as listener:
         answered = answer_question(question, fresh=resume is False, listener=listener)
     show_run(answered, json=json)
 
@@ -83,14 +87,28 @@ def show_run(answered: "Run", *, json: bool) -> None:
     from memprobe.cli.results import summary_json
     from memprobe.report.console import summary_view
 
-    if json:
-        console.show_json(summary_json(answered))
-    else:
-        console.show(summary_view(answered.summary, answered.manifest))
+    try:
+        if json:
+            console.show_json(summary_json(answered))
+        else:
+            console.show(summary_view(answered.summary, answered.manifest, answered.doses))
+    except (BrokenPipeError, SystemExit):
+        # A reader who left early, which rich ends the process for, does not make the run complete.
+        if not answered.failures:
+            raise
     console.note(f"run directory: {answered.path}")
+    refuse_failures(answered)
+
+
+def refuse_failures(answered: "Run") -> None:
+    """Name the checkpoints that failed, if there are any.
+
+    Raises:
+        IncompleteRunError: There are.
+    """
     if failures := answered.failures:
         raise IncompleteRunError(
-            f"{len(failures)} checkpoints failed: "
+            f"{counted(len(failures), 'checkpoint')} failed: "
             + "; ".join(f"{each['revision']}: {each['error'].splitlines()[0]}" for each in failures[:3]),
             where=str(answered.path / "errors.jsonl"),
             fix="the others are kept; mend these and run the same command again",
@@ -99,7 +117,7 @@ def show_run(answered: "Run", *, json: bool) -> None:
 
 def _forecast(question: Any, *, fresh: bool, json: bool) -> None:  # noqa: ANN401
     from memprobe.forecast import forecast
-    from memprobe.report.console import forecast_view
+    from memprobe.report.expected import forecast_view
 
     with console.Progressing() as listener:
         expected = forecast(question, listener, fresh=fresh)
@@ -107,3 +125,4 @@ def _forecast(question: Any, *, fresh: bool, json: bool) -> None:  # noqa: ANN40
         console.show_json(expected.as_json())
     else:
         console.show(forecast_view(expected.checkpoints, expected.totals))
+    console.tell_days(expected.totals["estimated_s"] or 0.0, str(question.out))

@@ -4,7 +4,21 @@
 them, `itemset` puts the two together; contract.md, section 1, "Item files", is the law.
 """
 
+from memprobe.items.findings import FINDINGS, Inspected, findings_of, inspect_items, problem_row
 from memprobe.items.itemset import ItemFile, ItemSet, read_items
 from memprobe.items.schema import CONTENT, ITEMS, RESERVED, SKIPPED
 
-__all__ = ["CONTENT", "ITEMS", "RESERVED", "SKIPPED", "ItemFile", "ItemSet", "read_items"]
+__all__ = [
+    "CONTENT",
+    "FINDINGS",
+    "ITEMS",
+    "RESERVED",
+    "SKIPPED",
+    "Inspected",
+    "ItemFile",
+    "ItemSet",
+    "findings_of",
+    "inspect_items",
+    "problem_row",
+    "read_items",
+]

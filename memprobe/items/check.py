@@ -3,7 +3,7 @@
 import functools
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -119,7 +119,7 @@ def _check_row(file: RawFile, row: RawRow) -> Item:
                 check_value(value)
                 item.further[name] = value
         except RefusedError as error:
-            item.faults.append(Fault(name, error.fault.what, error.fault.fix))
+            item.faults.append(replace(error.fault, column=name))
     item.has_given_id = "item_id" in item.known
     if row.faults:
         return item
@@ -169,11 +169,11 @@ def _step_faults(item: Item) -> list[Fault]:
         return []
     if first is None:
         fix = "null first_step says that the item was never trained on"
-        return [Fault("last_step", f"last_step {last} without first_step", fix)]
+        what = f"last_step {last} without first_step"
+        return [Fault("last_step", what, fix, sort="last_step without first_step")]
     if first > last:
-        return [
-            Fault("last_step", f"last_step {last} comes before first_step {first}", "first_step <= last_step")
-        ]
+        what = f"last_step {last} comes before first_step {first}"
+        return [Fault("last_step", what, "first_step <= last_step", sort="last_step before first_step")]
     return []
 
 
@@ -210,9 +210,11 @@ def _duplicate_fault(name: str, item: Item, owner: Item) -> Fault:
     contents = item.known.get("content_hash"), owner.known.get("content_hash")
     same = contents[0] == contents[1]
     if not item.has_given_id and not owner.has_given_id and same:
-        return Fault("item_id", f"the same content as {there}, and no item_id", "remove one, or give ids")
+        what, sort = f"the same content as {there}, and no item_id", "content given twice, and no item_id"
+        return Fault("item_id", what, "remove one, or give ids", sort)
     told = f"with {'the same' if same else 'other'} content" if all(contents) else "too"
-    return Fault("item_id", f'"{name}" names {there} {told}', "remove one, or rename it")
+    sort = f"a name given twice{f', {told}' if all(contents) else ''}"
+    return Fault("item_id", f'"{name}" names {there} {told}', "remove one, or rename it", sort)
 
 
 def _ids_column(items: Sequence[Item]) -> pl.Series:

@@ -56,7 +56,8 @@ def _records(text: str, spec: str) -> Iterator[tuple[int, list[str]]]:
 def _row(line: int, header: list[str], cells: list[str]) -> RawRow:
     if len(cells) != len(header):
         what = f"{len(cells)} cells where the header has {len(header)}"
-        return RawRow(line, {}, (Fault("", what, "put cells that hold a comma into double quotes"),))
+        fix = "put cells that hold a comma into double quotes"
+        return RawRow(line, {}, (Fault("", what, fix, sort="more or fewer cells than the header has"),))
     return RawRow(
         line, {name: _cell(name, cell) for name, cell in zip(header, cells, strict=True) if cell != ""}
     )

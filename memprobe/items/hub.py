@@ -72,6 +72,9 @@ def read_hf(dataset: HfSpec, limit: int | None, *, offline: bool) -> RawFile:
         ItemError: No such data set, configuration or split, or it cannot be read.
         SafetyError: It would have to come over the network under `offline`.
     """
+    from huggingface_hub import constants
+
+    offline = offline or bool(constants.HF_HUB_OFFLINE)
     with tempfile.TemporaryDirectory(prefix="memprobe-") as scratch, _quiet():
         # A local folder needs no copy of its texts in the shared cache.
         cache = scratch if dataset.is_local else None
@@ -102,9 +105,9 @@ def _load(dataset: HfSpec, cache: str | None, *, offline: bool) -> "Dataset":
     except ConnectionError as error:
         if offline:
             raise SafetyError(
-                "the data set is not on this machine, and --offline forbids the network",
+                "the data set is not on this machine, and the network is off (--offline or HF_HUB_OFFLINE)",
                 where=dataset.spec,
-                fix="run the same command once where there is a network, or leave out --offline",
+                fix=f"where there is a network: memprobe fetch -m MODEL -d '{dataset.spec}'",
             ) from error
         raise _lookup_error(dataset, error) from error
     except (OSError, ValueError, RuntimeError, KeyError, datasets.exceptions.DatasetsError) as error:
@@ -139,7 +142,7 @@ def _refuse_remote_files(dataset: HfSpec) -> None:
         named += settings.read_text(encoding="utf-8")
     if "://" in named:
         raise SafetyError(
-            "the folder's card names data files on the network, and --offline forbids the network",
+            "the folder's card names data files on the network, and the network is off",
             where=dataset.spec,
             fix="name files of the folder in the card, or leave out --offline",
         )

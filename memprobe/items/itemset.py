@@ -91,7 +91,7 @@ def read_items(
     if on_bad == "error":
         problems += _first_problems(bad)
     elif not good and not problems:
-        problems = [Problem(f"all {len(items)} items are bad, none is left"), *_first_problems(bad)]
+        problems = [Problem(f"no item is left: of {len(items):,}, all are bad"), *_first_problems(bad)]
     if problems:
         raise ItemError(problems)
     n_items = Counter(item.file.spec for item in good)
@@ -117,11 +117,11 @@ def _first_problems(bad: Sequence[Item]) -> list[Problem]:
     problems = [problem for item in bad for problem in item.problems()]
     rest = len(problems) - _MAX_SHOWN
     if rest > 0:
-        counted = Problem(
-            f"and {rest} more problems; {len(bad)} items are bad in all",
+        last = Problem(
+            f"problems not shown: {rest:,}; bad items in all: {len(bad):,}",
             fix="--on-bad-item skip leaves bad items out and lists them",
         )
-        return [*problems[:_MAX_SHOWN], counted]
+        return [*problems[:_MAX_SHOWN], last]
     return problems
 
 

@@ -72,7 +72,8 @@ def row_from_json(line: int, text: str) -> RawRow:
     except RefusedError as error:
         return RawRow(line, {}, (error.fault,))
     except json.JSONDecodeError as error:
-        return RawRow(line, {}, (Fault("", f"no JSON: {error.msg} at character {error.pos + 1}"),))
+        what = f"no JSON: {error.msg}"
+        return RawRow(line, {}, (Fault("", f"{what} at character {error.pos + 1}", sort=what),))
     except UnicodeEncodeError:
         return RawRow(
             line, {}, (Fault("", "holds half of a surrogate pair (\\ud800 to \\udfff), which is no text"),)

@@ -17,11 +17,18 @@ class Fault:
         column: The column; empty where the row as a whole is wrong.
         what: What is wrong; never quotes text of the item.
         fix: What to do about it; may be empty.
+        sort: `what` without what differs from item to item, by which faults are counted; empty: as `what`.
     """
 
     column: str
     what: str
     fix: str = ""
+    sort: str = ""
+
+    @property
+    def kind(self) -> str:
+        """What faults of other items share with this one."""
+        return self.sort or self.what
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +75,9 @@ class RawFile:
 class RefusedError(ValueError):
     """A value or a row cannot be used; carries the fault."""
 
-    def __init__(self, what: str, fix: str = "", *, column: str = "") -> None:
+    def __init__(self, what: str, fix: str = "", *, column: str = "", sort: str = "") -> None:
         super().__init__(what)
-        self.fault = Fault(column, what, fix)
+        self.fault = Fault(column, what, fix, sort)
 
 
 def decode_utf8(data: bytes, spec: str, *, first_byte: int = 0, first_line: int = 1) -> str:

@@ -67,7 +67,11 @@ _RECALL = """
 prefix_tokens suffix_tokens exact lcp_tokens hit_frac es_frac min_margin_nats gen_match_frac rouge1_f
 rouge2_f rougeL_f
 """
-_EXTRACTION = "scheme logp_nats pz max_rank in_support tau coverage_frac covered_chars longest_run_chars"
+_EXTRACTION = """
+scheme logp_nats pz max_rank in_support tau coverage_frac covered_chars longest_run_chars window
+window_start_char suffix_start_char suffix_end_char document_chars head_chars tail_chars n_windows
+n_short_windows
+"""
 _RETENTION = "steps_since_exposure recognition_correct recall_exact logprob_mean_nats"
 _COMPRESSION = """
 target_tokens prompt_tokens acr is_censored censored_at_tokens acr_upper_bound verified optimizer

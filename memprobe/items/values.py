@@ -50,9 +50,11 @@ def as_count(value: object) -> int:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):
-        raise RefusedError(f"{shown(value)}, not a whole number")
+        raise RefusedError(f"{shown(value)}, not a whole number", sort="not a whole number")
     if not 0 <= value <= _INT64_MAX:
-        raise RefusedError(f"{value}, below 0" if value < 0 else "does not fit 64 bits")
+        raise RefusedError(
+            f"{value}, below 0" if value < 0 else "does not fit 64 bits", sort="below 0" if value < 0 else ""
+        )
     return value
 
 
@@ -77,13 +79,19 @@ def as_ids(value: object) -> NDArray[np.int64]:
         raise RefusedError("holds null, a fraction or a number beyond 64 bits; token ids are whole numbers")
     if ids.min() < 0 or ids.max() > _INT64_MAX:
         place = int(np.argmax((ids < 0) | (ids > _INT64_MAX))) + 1
-        raise RefusedError(f"token id {place} of {len(ids)} is below 0 or beyond 64 bits")
+        raise RefusedError(
+            f"token id {place} of {len(ids)} is below 0 or beyond 64 bits",
+            sort="a token id is below 0 or beyond 64 bits",
+        )
     return ids.astype(np.int64)
 
 
 def _wrong_id(values: list[object]) -> RefusedError:
     place, value = next((n, v) for n, v in enumerate(values, start=1) if type(v) is not int)
-    return RefusedError(f"token id {place} of {len(values)} is {kind(value)}, not a whole number")
+    return RefusedError(
+        f"token id {place} of {len(values)} is {kind(value)}, not a whole number",
+        sort=f"a token id is {kind(value)}, not a whole number",
+    )
 
 
 PARSERS: Final[Mapping[str, Callable[[object], object]]] = {

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memprobe import items
-from memprobe.errors import ItemError, Problem, near_miss
+from memprobe.errors import ItemError, Problem, counted, near_miss
 from memprobe.lab.corpus import LabItem
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ NEEDED = ("prefix", "suffix", "exposures")
 # The lab fills these in itself, they belong to items of another form, or the tables use them.
 RESERVED = items.RESERVED | {
     *("text", "input_ids", "foil", "foil_kind", "group", "first_step", "last_step"),
-    *("batch_id", "doc_id", "window_start_char", "left_out"),
+    *("batch_id", "doc_id", "start_char", "left_out"),
 }
 
 
@@ -60,7 +60,7 @@ def check_lengths(
     """
     lengths = {c.item_id: len(tokenizer(c.text, add_special_tokens=False)["input_ids"]) for c in canaries}
     problems = [
-        Problem(f"canary {item_id} has {n_tokens} tokens, the context {context_tokens}", str(path))
+        Problem(f"canary {item_id} has {counted(n_tokens, 'token')}, the context {context_tokens}", str(path))
         for item_id, n_tokens in lengths.items()
         if n_tokens > context_tokens
     ]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
-from memprobe.errors import InputError, Problem
+from memprobe.errors import InputError, Problem, counted
 from memprobe.lab.tokenizer import MIN_VOCABULARY
 
 Phase = Literal["tokenizer", "main", "twin"]
@@ -119,7 +119,7 @@ class TrainSettings:
             )
         if self.checkpoints > self.updates:
             yield Problem(
-                f"{self.checkpoints} checkpoints asked for in {self.updates} updates",
+                f"{counted(self.checkpoints, 'checkpoint')} asked for in {counted(self.updates, 'update')}",
                 fix="give at most one checkpoint per update",
             )
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from memprobe.errors import InputError, Problem
+from memprobe.errors import InputError, Problem, counted
 from memprobe.lab.corpus import LabItem
 from memprobe.lab.settings import TrainSettings
 
@@ -119,7 +119,7 @@ def plan_text(
     n_trained = len(windows) - n_control - leave_out
     if n_trained <= leave_out:
         raise InputError(
-            f"the texts hold {len(windows)} windows of {settings.context_tokens} tokens: "
+            f"the texts hold {counted(len(windows), 'window')} of {settings.context_tokens} tokens: "
             f"{n_control} held out, {leave_out} spare, {max(n_trained, 0)} left to train on",
             fix="give more text, shorter windows or a smaller number to leave out",
         )
@@ -151,8 +151,9 @@ def text_sequences(canaries: Sequence[LabItem], settings: TrainSettings, leave_o
     n_needed = (leave_out + 1) * settings.passes
     if n_all - n_canary < n_needed:
         raise InputError(
-            f"{settings.updates} updates of {settings.batch_sequences} hold {n_all} sequences; canaries need "
-            f"{n_canary}, {leave_out + 1} windows seen {settings.passes} times need {n_needed}",
+            f"{counted(settings.updates, 'update')} of {settings.batch_sequences} hold "
+            f"{counted(n_all, 'sequence')}; canaries need {n_canary}, "
+            f"{counted(leave_out + 1, 'window')} seen {counted(settings.passes, 'time')} need {n_needed}",
             fix="give more updates, fewer exposures, fewer passes or a smaller number to leave out",
         )
     return n_all - n_canary
@@ -175,7 +176,7 @@ def _window_item(window: Window, number: int, n_exposures: int) -> LabItem:
         n_exposures=n_exposures,
         ends=False,
         doc_id=window.doc_id,
-        carried={"window_start_char": window.start_char},
+        carried={"start_char": window.start_char},
     )
 
 

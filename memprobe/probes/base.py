@@ -8,7 +8,7 @@ item and condition, so summary, report, compare and gate serve a new probe unsee
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from typing import Any, Literal
 
@@ -17,11 +17,12 @@ import polars as pl
 from memprobe.errors import SuiteError, near_miss
 from memprobe.tables.requests import Plan
 from memprobe.tables.schema import TableSchema
+from memprobe.tables.views import CharWindows, TokenWindows, View
 
 # How item values become an estimate: `rate` of values in {0, 0.5, 1} by Wilson, `mean` by bootstrap,
-# `auc` of `value` against `other`. Where items overlap in clusters, rates and means take the cluster
-# bootstrap instead.
-SummaryKind = Literal["rate", "mean", "auc"]
+# `auc` of `value` against `other`, `difference` of two rates. Where items overlap in clusters, rates and
+# means take the cluster bootstrap instead.
+SummaryKind = Literal["rate", "mean", "auc", "difference"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +32,28 @@ class Scores:
     Attributes:
         spans: One answered row of `SPANS` per request of the plan.
         items: The items' table, keyed by `item_id`, with lengths; no text, no ids.
+        windows: Rows of `WINDOWS` of the entry's view; None where it has none.
     """
 
     spans: pl.DataFrame
     items: pl.DataFrame
+    windows: pl.DataFrame | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """A further item-level table of a probe, made from its first one.
+
+    Attributes:
+        schema: Of the table.
+        build: From the rows of one checkpoint, what they were measured from, and the settings, to the
+            table's rows, keyed by `item_id` and what the schema adds.
+        of_windows: Only entries that read windows over documents have it.
+    """
+
+    schema: TableSchema
+    build: Callable[[pl.DataFrame, Scores, Any], pl.DataFrame]
+    of_windows: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +67,14 @@ class Metric:
         summary: How item values become an estimate.
         values: From the item-level table and the settings to `item_id, condition, value` (and
             `other` for `auc`): `condition` is `key=value;...` or null, `value` Float64, null where
-            undefined.
+            undefined. Values in a series, such as those of windows that overlap, have also `position`
+            (Int64, the order in the item), `overlap` (Int64: so many neighbours share text) and
+            `weight` (Float64, of the value in the mean); their intervals are by moving blocks.
         since_first: The value is taken as the change from the sequence's first checkpoint.
         more_is_memorized: Direction: True where more means more memorized.
+        against_never: A share that means little alone: beside it stand that of items never trained on, and
+            the excess over them and over a control model; of a `rate`, its dose-response too.
+        of_windows: Only entries that read windows over documents have it.
     """
 
     name: str
@@ -60,6 +84,23 @@ class Metric:
     values: Callable[[pl.DataFrame, Any], pl.DataFrame]
     since_first: bool = False
     more_is_memorized: bool = True
+    against_never: bool = False
+    of_windows: bool = False
+
+    def excess(self) -> "Metric":
+        """Return the metric that says how far this rate lies above another one, like `exact_excess_frac`."""
+        return replace(
+            self,
+            name=f"{self.name.removesuffix('_frac')}_excess_frac",
+            more_means=f"{self.name} further above that of never-trained items or of a control model",
+            summary="difference",
+            against_never=False,
+        )
+
+
+def no_view(_: Any) -> View | None:  # noqa: ANN401
+    """Read the items as they are."""
+    return None
 
 
 def no_checks(_: pl.DataFrame) -> dict[str, int]:
@@ -85,7 +126,13 @@ class Probe:
         table: The schema of the item-level table.
         metrics: What is summarised.
         checks: Counts for the manifest, from the item's spans.
+        view: From the settings to the view of the items that `plan` gets as rows of `WINDOWS`, with the
+            lengths of its item beside each; None: `plan` gets the items' table.
+        window_table: The schema of the first table where the entry reads windows; None: the same.
+        derived: Further item-level tables.
         over_time: Two checkpoints with the same weights are an error, not a warning.
+        swept: A setting for which a suite may give a list: one entry for each of its values, all of
+            them on the same items.
     """
 
     name: str
@@ -100,11 +147,34 @@ class Probe:
     table: TableSchema
     metrics: tuple[Metric, ...]
     checks: Callable[[pl.DataFrame], dict[str, int]] = field(default=no_checks)
+    view: Callable[[Any], View | None] = field(default=no_view)
+    window_table: TableSchema | None = None
+    derived: tuple[Derived, ...] = ()
     over_time: bool = False
+    swept: str | None = None
+
+    @property
+    def all_metrics(self) -> tuple[Metric, ...]:
+        """The declared metrics, and the excess of each that has one."""
+        return (*self.metrics, *(metric.excess() for metric in self.metrics if metric.against_never))
 
     def metric(self, name: str) -> Metric:
         """Return the metric of that name."""
-        return next(metric for metric in self.metrics if metric.name == name)
+        return next(metric for metric in self.all_metrics if metric.name == name)
+
+    def reads_windows(self, settings: Any) -> bool:  # noqa: ANN401
+        """Whether an entry with these settings reads windows over documents."""
+        return isinstance(self.view(settings), TokenWindows | CharWindows)
+
+    def derived_for(self, settings: Any) -> tuple[Derived, ...]:  # noqa: ANN401
+        """Return the further tables that an entry with these settings has."""
+        windows = self.reads_windows(settings)
+        return tuple(each for each in self.derived if windows or not each.of_windows)
+
+    def metrics_for(self, settings: Any) -> tuple[Metric, ...]:  # noqa: ANN401
+        """Return the metrics that an entry with these settings has."""
+        windows = self.reads_windows(settings)
+        return tuple(metric for metric in self.metrics if windows or not metric.of_windows)
 
     def options(self) -> Mapping[str, Any]:
         """Return setting names and their defaults."""
@@ -114,7 +184,11 @@ class Probe:
 
 @cache
 def discover() -> dict[str, Probe]:
-    """Return all probes by name: every module of this package that has `PROBE`."""
+    """Return all probes by name: every module of this package that has `PROBE`.
+
+    Example:
+        memprobe.probes()["recall"].options()
+    """
     package = importlib.import_module("memprobe.probes")
     modules = (
         importlib.import_module(f"memprobe.probes.{info.name}")

@@ -14,11 +14,21 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from memprobe.probes.base import Metric, Probe, Scores
+from memprobe.probes.base import Derived, Metric, Probe, Scores
 from memprobe.probes.recall import length_problems
-from memprobe.probes.spans import Align, Lengths, place
-from memprobe.tables.catalogue import EXTRACTION
+from memprobe.probes.spans import Align, Lengths, chat_problems, place, place_chats
+from memprobe.probes.windows import (
+    CARRIED,
+    coverage_table,
+    coverage_values,
+    in_series,
+    plan_windows,
+    window_problems,
+    window_view,
+)
+from memprobe.tables.catalogue import COVERAGE, EXTRACTION, EXTRACTION_WINDOWS
 from memprobe.tables.requests import Plan, Scheme, request_frame
+from memprobe.tables.views import CharWindows, Chat, TokenWindows
 
 _DEFAULT_SCHEMES = (Scheme(top_k=40), Scheme())
 
@@ -34,6 +44,12 @@ class Settings:
         schemes: Sampling schemes.
         n: Numbers of samples.
         p: Probabilities with which the suffix must be among them.
+        chat: Put the prefix into the tokenizer's chat template as the user's message; the suffix is the
+            answer. `prefix_tokens` of the table then counts the template's tokens too.
+        stride_tokens: Slide a window of prefix and suffix over each document, so many tokens at a time.
+        stride_chars: The same by characters: a window is the first tokens of the slice of 8 characters
+            per token that begins there, tokenised alone.
+        tau: With a stride: probabilities p_z from which a window covers the text of its suffix.
 
     Raises:
         ValueError: A value is outside its range.
@@ -45,9 +61,16 @@ class Settings:
     schemes: tuple[Scheme, ...] = _DEFAULT_SCHEMES
     n: tuple[int, ...] = (1, 10, 100, 1000, 10_000)
     p: tuple[float, ...] = (0.1, 0.5, 0.9, 0.999)
+    chat: bool = False
+    stride_tokens: int | None = None
+    stride_chars: int | None = None
+    tau: tuple[float, ...] = (0.001, 0.01, 0.1, 0.5, 0.9)
 
     def __post_init__(self) -> None:
         problems = length_problems(self.prefix_tokens, self.suffix_tokens, self.align)
+        lengths = (self.prefix_tokens, self.suffix_tokens)
+        problems += window_problems(*lengths, self.align, self.stride_tokens, self.stride_chars)
+        problems += chat_problems(self.chat, self.prefix_tokens, self.align)
         if not self.schemes:
             problems.append("schemes is empty")
         if len({scheme.name for scheme in self.schemes}) < len(self.schemes):
@@ -56,12 +79,19 @@ class Settings:
             problems.append(f"n is {list(self.n)}, not one or more numbers of 1 or more")
         if not self.p or not all(0 < p < 1 for p in self.p):
             problems.append(f"p is {list(self.p)}, not one or more numbers between 0 and 1")
+        if not self.tau or not all(0 < tau <= 1 for tau in self.tau):
+            problems.append(f"tau is {list(self.tau)}, not one or more numbers above 0 and up to 1")
         # Given twice, every item would count twice in the rate.
-        for name, values in (("n", self.n), ("p", [column_of(p) for p in self.p])):
+        for name, values in (("n", self.n), ("p", [column_of(p) for p in self.p]), ("tau", self.tau)):
             if len(set(values)) < len(values):
                 problems.append(f"{name} holds one number twice")
         if problems:
             raise ValueError("; ".join(problems))
+
+    @property
+    def windows(self) -> TokenWindows | CharWindows | None:
+        """The windows that are read; None: there is no stride."""
+        return window_view(self.prefix_tokens, self.suffix_tokens, self.stride_tokens, self.stride_chars)
 
 
 def samples_needed(logp_nats: NDArray[np.float64], p: float) -> NDArray[np.float64]:
@@ -92,7 +122,10 @@ def samples_needed(logp_nats: NDArray[np.float64], p: float) -> NDArray[np.float
 
 def plan(items: pl.DataFrame, settings: Settings) -> Plan:
     """Ask for the tokens of each suffix under every scheme."""
-    placed = place(items, Lengths(settings.prefix_tokens, settings.suffix_tokens, settings.align))
+    if settings.windows is not None:
+        return plan_windows(items, settings.schemes, settings.windows)
+    lengths = Lengths(settings.prefix_tokens, settings.suffix_tokens, settings.align)
+    placed = place_chats(items, lengths) if settings.chat else place(items, lengths)
     return Plan(
         request_frame(placed.spans, detail="tokens"), schemes=frozenset(settings.schemes), unfit=placed.unfit
     )
@@ -103,15 +136,23 @@ def measure(scores: Scores, settings: Settings) -> pl.DataFrame:
 
     Returns:
         The columns of `EXTRACTION` after the keys and `n_at_p<p>`. More `logp_nats` means more
-        extractable; fewer samples mean more extractable.
+        extractable; fewer samples mean more extractable. With a stride one row per window, and the
+        columns of `EXTRACTION_WINDOWS`.
     """
-    return pl.concat([_one_scheme(scores.spans, scheme, settings.p) for scheme in settings.schemes])
+    spans, keys = scores.spans, ["item_id"]
+    if settings.windows is not None and scores.windows is not None:
+        documents = scores.items.select("item_id", "doc_id")
+        windows = scores.windows.select("item_id", "part", "start", *CARRIED)
+        spans = spans.join(windows, on=["item_id", "part", "start"], maintain_order="left")
+        spans = spans.join(documents, on="item_id", maintain_order="left")
+        keys = ["item_id", "doc_id", *CARRIED]
+    return pl.concat([_one_scheme(spans, scheme, settings.p, keys) for scheme in settings.schemes])
 
 
-def _one_scheme(spans: pl.DataFrame, scheme: Scheme, ps: tuple[float, ...]) -> pl.DataFrame:
+def _one_scheme(spans: pl.DataFrame, scheme: Scheme, ps: tuple[float, ...], keys: list[str]) -> pl.DataFrame:
     whole_suffix = pl.col("n_scored") == pl.col("stop") - pl.col("score_from")
     frame = spans.select(
-        "item_id",
+        *keys,
         scheme=pl.lit(scheme.name),
         prefix_tokens=pl.col("score_from") - pl.col("start"),
         suffix_tokens=pl.col("stop") - pl.col("score_from"),
@@ -135,12 +176,31 @@ def column_of(p: float) -> str:
     return f"n_at_p{p:.15g}"
 
 
+def _values(table: pl.DataFrame, settings: Settings, **values: pl.Expr) -> pl.DataFrame:
+    """Return `item_id, condition, value`; of windows, also what tells that they overlap."""
+    if settings.windows is None:
+        return table.select("item_id", **values)
+    return in_series(table.select("item_id", "window", **values), _overlap(table, settings))
+
+
+def _overlap(table: pl.DataFrame, settings: Settings) -> int:
+    """Return how many windows one window shares text with, itself included, on one side."""
+    windows = settings.windows
+    if windows is None:
+        return 1
+    if isinstance(windows, TokenWindows):
+        return -(-windows.n_tokens // windows.stride)
+    n_chars = (table["suffix_end_char"] - table["window_start_char"]).to_numpy()
+    return math.ceil(float(np.median(n_chars)) / windows.stride) if len(n_chars) else 1
+
+
 def _rate(table: pl.DataFrame, settings: Settings) -> pl.DataFrame:
     """Whether each item is (n, p)-extractable, for every scheme, n and p."""
     return pl.concat(
         [
-            table.select(
-                "item_id",
+            _values(
+                table,
+                settings,
                 condition=pl.format("scheme={};n={};p={}", "scheme", pl.lit(n), pl.lit(f"{p:.15g}")),
                 value=(pl.col(column_of(p)) <= n).cast(pl.Float64),
             )
@@ -150,17 +210,24 @@ def _rate(table: pl.DataFrame, settings: Settings) -> pl.DataFrame:
     )
 
 
-def _in_support(table: pl.DataFrame, _: Settings) -> pl.DataFrame:
-    return table.select(
-        "item_id", condition=pl.format("scheme={}", "scheme"), value=pl.col("in_support").cast(pl.Float64)
-    )
+def _in_support(table: pl.DataFrame, settings: Settings) -> pl.DataFrame:
+    value = pl.col("in_support").cast(pl.Float64)
+    return _values(table, settings, condition=pl.format("scheme={}", "scheme"), value=value)
 
 
-def _greedy(table: pl.DataFrame, _: Settings) -> pl.DataFrame:
-    one = table.unique(["item_id", "prefix_tokens", "suffix_tokens"], keep="first", maintain_order=True)
-    return one.select(
-        "item_id", condition=pl.lit(None, dtype=pl.String), value=pl.col("greedy").cast(pl.Float64)
-    )
+def _greedy(table: pl.DataFrame, settings: Settings) -> pl.DataFrame:
+    key = ["item_id", "prefix_tokens", "suffix_tokens", *(["window"] if settings.windows else [])]
+    one = table.unique(key, keep="first", maintain_order=True)
+    value = pl.col("greedy").cast(pl.Float64)
+    return _values(one, settings, condition=pl.lit(None, dtype=pl.String), value=value)
+
+
+def _coverage(table: pl.DataFrame, scores: Scores, settings: Settings) -> pl.DataFrame:
+    return coverage_table(table, scores, settings.tau)
+
+
+def _covered(table: pl.DataFrame, settings: Settings) -> pl.DataFrame:
+    return coverage_values(table, settings.tau)
 
 
 PROBE = Probe(
@@ -176,7 +243,12 @@ PROBE = Probe(
     table=EXTRACTION,
     metrics=(
         Metric(
-            "rate_frac", "fraction", "more items extractable with n samples and probability p", "rate", _rate
+            "rate_frac",
+            "fraction",
+            "more items extractable with n samples and probability p",
+            "rate",
+            _rate,
+            against_never=True,
         ),
         Metric(
             "max_rate_frac",
@@ -184,7 +256,28 @@ PROBE = Probe(
             "more items that some number of samples extracts",
             "rate",
             _in_support,
+            against_never=True,
         ),
-        Metric("greedy_rate_frac", "fraction", "more items extracted by greedy decoding", "rate", _greedy),
+        Metric(
+            "greedy_rate_frac",
+            "fraction",
+            "more items extracted by greedy decoding",
+            "rate",
+            _greedy,
+            against_never=True,
+        ),
+        Metric(
+            "coverage_frac",
+            "fraction",
+            "more of the documents' text in suffixes of windows with p_z of tau or more",
+            "mean",
+            _covered,
+            against_never=True,
+            of_windows=True,
+        ),
     ),
+    view=lambda settings: Chat() if settings.chat else settings.windows,
+    window_table=EXTRACTION_WINDOWS,
+    derived=(Derived(COVERAGE, _coverage, of_windows=True),),
+    swept="prefix_tokens",
 )

@@ -17,9 +17,10 @@ from functools import partial
 import polars as pl
 
 from memprobe.probes.base import Metric, Probe, Scores, whole
-from memprobe.probes.spans import Align, Lengths, place
+from memprobe.probes.spans import Align, Lengths, chat_problems, place, place_chats
 from memprobe.tables.catalogue import RECALL
 from memprobe.tables.requests import Plan, request_frame
+from memprobe.tables.views import Chat
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,8 @@ class Settings:
         align: `start`, or `end` to take the last suffix_tokens of the item.
         generate: Generate every suffix as well, for `gen_match_frac` and ROUGE.
         verify_items: Items, chosen by the hash of their id, whose result real generation must confirm.
+        chat: Put the prefix into the tokenizer's chat template as the user's message; the suffix is the
+            answer. `prefix_tokens` of the table then counts the template's tokens too.
 
     Raises:
         ValueError: A value is outside its range.
@@ -42,9 +45,11 @@ class Settings:
     align: Align = "start"
     generate: bool = False
     verify_items: int = 4
+    chat: bool = False
 
     def __post_init__(self) -> None:
         problems = length_problems(self.prefix_tokens, self.suffix_tokens, self.align)
+        problems += chat_problems(self.chat, self.prefix_tokens, self.align)
         if self.verify_items < 0:
             problems.append(f"verify_items is {self.verify_items}, not 0 or more")
         if problems:
@@ -65,7 +70,8 @@ def length_problems(prefix_tokens: int | None, suffix_tokens: int | None, align:
 
 def plan(items: pl.DataFrame, settings: Settings) -> Plan:
     """Ask for the tokens of each suffix, and for some or all of them to be generated."""
-    placed = place(items, Lengths(settings.prefix_tokens, settings.suffix_tokens, settings.align))
+    lengths = Lengths(settings.prefix_tokens, settings.suffix_tokens, settings.align)
+    placed = place_chats(items, lengths) if settings.chat else place(items, lengths)
     asked = [request_frame(placed.spans, detail="tokens")]
     if settings.generate:
         asked.append(request_frame(placed.spans, detail="generate"))
@@ -149,7 +155,14 @@ PROBE = Probe(
     measure=measure,
     table=RECALL,
     metrics=(
-        Metric("exact_frac", "fraction", "more suffixes recalled whole", "rate", partial(_column, "exact")),
+        Metric(
+            "exact_frac",
+            "fraction",
+            "more suffixes recalled whole",
+            "rate",
+            partial(_column, "exact"),
+            against_never=True,
+        ),
         Metric(
             "lcp_tokens",
             "tokens",
@@ -169,4 +182,6 @@ PROBE = Probe(
         ),
     ),
     checks=checks,
+    view=lambda settings: Chat() if settings.chat else None,
+    swept="prefix_tokens",
 )

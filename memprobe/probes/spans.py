@@ -71,18 +71,53 @@ def place(items: pl.DataFrame, lengths: Lengths) -> Placed:
     )
 
 
+def chat_problems(chat: bool, prefix_tokens: int | None, align: str) -> list[str]:
+    """Return what is wrong with the settings beside `chat`."""
+    if not chat:
+        return []
+    problems = []
+    if prefix_tokens is not None:
+        problems.append("chat takes the whole prefix, so prefix_tokens has no meaning beside it")
+    if align == "end":
+        problems.append('align = "end" has no meaning beside chat')
+    return problems
+
+
+def place_chats(chats: pl.DataFrame, lengths: Lengths) -> Placed:
+    """Place the suffix in each chat.
+
+    Args:
+        chats: Items with their row of `WINDOWS`; nulls where the item has no prefix to put into a chat.
+        lengths: Where to cut the suffix.
+    """
+    none = chats.filter(pl.col("stop").is_null()).select(
+        "item_id", reason=pl.lit("has no prefix and suffix, and chat needs them")
+    )
+    whole = chats.drop_nulls("stop").select("item_id", "part", n_tokens="stop", n_prefix_tokens="score_from")
+    placed = place(whole, lengths)
+    parts = whole.select("item_id", "part")
+    return Placed(
+        placed.spans.join(parts, on="item_id", maintain_order="left"), pl.concat([none, placed.unfit])
+    )
+
+
+def tokens_shown(n: pl.Expr) -> pl.Expr:
+    """Return `1 token`, `24 tokens` for numbers of tokens."""
+    return pl.format("{} token{}", n, pl.when(n == 1).then(pl.lit("")).otherwise(pl.lit("s")))
+
+
 def _reason(a: int | None, k: int | None) -> pl.Expr:
     """Why an item is too short, or null."""
     cut, n = pl.col("cut"), pl.col("n_tokens")
-    prefix = pl.format("has {} tokens before the suffix, prefix_tokens is {}", cut, pl.lit(a))
-    suffix = pl.format("has {} tokens after the prefix, suffix_tokens is {}", n - cut, pl.lit(k))
+    prefix = pl.format("has {} before the suffix, prefix_tokens is {}", tokens_shown(cut), pl.lit(a))
+    suffix = pl.format("has {} after the prefix, suffix_tokens is {}", tokens_shown(n - cut), pl.lit(k))
     return (
         pl.when(cut < 0)
-        .then(pl.format("has {} tokens, suffix_tokens is {}", n, pl.lit(k)))
+        .then(pl.format("has {}, suffix_tokens is {}", tokens_shown(n), pl.lit(k)))
         .when(pl.col("start") < 0)
         .then(prefix)
         .when((pl.col("stop") > n) & (cut < n))
         .then(suffix)
         .when(cut >= n)
-        .then(pl.format("has {} tokens, so none is left after a prefix of {}", n, cut))
+        .then(pl.format("has {}, so none is left after a prefix of {}", tokens_shown(n), cut))
     )

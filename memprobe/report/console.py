@@ -10,32 +10,51 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from memprobe.errors import counted
+
 _BARS = "▁▂▃▄▅▆▇█"
 _MANY_CONDITIONS = 6
 _MAX_BARS = 16
+# Beside two rates with their intervals, 80 columns have room for so many.
+_FEW_BARS = 8
+_NEVER = "trained=false"
+_BESIDE = r"(^|;)(trained|control)=[^;]*$"
 
 
 def summary_view(
-    summary: pl.DataFrame, manifest: Mapping[str, Any], *, everything: bool = False
+    summary: pl.DataFrame,
+    manifest: Mapping[str, Any],
+    doses: pl.DataFrame | None = None,
+    *,
+    everything: bool = False,
 ) -> RenderableType:
     """Return the summary of a run.
 
     Args:
         summary: Rows of `SUMMARY`.
         manifest: The run's manifest, for the head lines.
+        doses: Rows of `DOSE_RESPONSE`; None: there are none.
         everything: All conditions instead of the telling ones.
     """
     parts: list[RenderableType] = [Text(line) for line in head_lines(manifest)]
     parts += [Text(f"in brackets: {level:.0%} intervals") for level in summary["ci_level"].unique().sort()]
     tables: list[Table] = []
+    beside = pl.col("condition").fill_null("").str.contains(_BESIDE)
+    plain = summary.filter(~beside)
     for model in summary["model"].unique(maintain_order=True):
-        of_model = summary.filter(pl.col("model") == model)
+        of_model, contrasts = (
+            each.filter(pl.col("model") == model) for each in (plain, summary.filter(beside))
+        )
         for probe in of_model["probe"].unique(maintain_order=True):
-            rows = of_model.filter(pl.col("probe") == probe)
-            tables.append(_probe_table(rows, f"{probe} of {model}", everything=everything))
+            rows, others = (each.filter(pl.col("probe") == probe) for each in (of_model, contrasts))
+            tables += _probe_tables(rows, others, f"{probe} of {model}", everything=everything)
+        excess = _excess_table(contrasts, everything=everything)
+        tables += [excess] if excess is not None else []
         for column, title in (("exposures", "By number of exposures"), ("group", "By group")):
             table = _breakdown(of_model, column, title)
             tables += [table] if table is not None else []
+        tables += _dose_tables(doses, model)
+    tables += _dose_tables(doses, None)
     for table in tables:
         parts += [Text(""), headed(table)]
     if summary.is_empty():
@@ -58,7 +77,7 @@ def head_lines(manifest: Mapping[str, Any]) -> list[str]:
     left_out = items["n_skipped"] + items["n_unfit"]
     lines = [
         "; ".join(sequences),
-        f"{items['n_items']:,} items"
+        counted(items["n_items"], "item")
         + (f", {left_out:,} left out (see skipped.jsonl)" if left_out else "")
         + f"; {manifest['dtype']} on {manifest['device']}, BOS {manifest['bos']}",
     ]
@@ -67,29 +86,69 @@ def head_lines(manifest: Mapping[str, Any]) -> list[str]:
     )
     if verified:
         lines.append(
-            f"{verified} recall results generated for real, {disagree} disagree with teacher forcing"
+            f"{counted(verified, 'recall result')} generated for real, "
+            f"{disagree} disagree with teacher forcing"
         )
+    if control := manifest.get("control"):
+        lines.append(f"control: {control['model']}, {control['revision']}")
     if failures := manifest.get("failures"):
-        lines.append(f"{len(failures)} checkpoints failed (see errors.jsonl): what follows is incomplete")
+        n_failed = counted(len(failures), "checkpoint")
+        lines.append(f"{n_failed} failed (see errors.jsonl): what follows is incomplete")
     return lines
 
 
-def _probe_table(rows: pl.DataFrame, title: str, *, everything: bool) -> Table:
-    """Return first, last and trend of every metric of a probe, all items together."""
+def _probe_tables(rows: pl.DataFrame, others: pl.DataFrame, title: str, *, everything: bool) -> list[Table]:
+    """Return a probe's metrics, all items together; rates beside those of never-trained items first.
+
+    Args:
+        rows: Of `SUMMARY`, of one probe and model.
+        others: The same of trained or never-trained items alone, and in excess of a control.
+        title: Of the first table.
+        everything: All conditions instead of the telling ones.
+    """
     pooled = rows.filter(
         pl.col("group").is_null(), ~pl.col("condition").fill_null("").str.contains(r"(^|;)exposures=")
     )
-    steps = sorted(rows["step"].unique().to_list())
+    never = others.filter(pl.col("group").is_null(), pl.col("condition").str.ends_with(_NEVER)).with_columns(
+        condition=_without(_BESIDE)
+    )
+    rates = pl.col("metric").is_in(never["metric"].unique().to_list())
+    tables = [
+        _probe_table(part, beside, title, everything=everything)
+        for part, beside in ((pooled.filter(rates), never), (pooled.filter(~rates), None))
+        if part.height
+    ]
+    for table in tables[1:]:
+        table.title = f"{title}, further"
+    return tables
+
+
+def _without(ending: str) -> pl.Expr:
+    """Return conditions without their ending, null where nothing else is in them."""
+    rest = pl.col("condition").str.replace(ending, "")
+    return pl.when(rest != "").then(rest)
+
+
+def _probe_table(pooled: pl.DataFrame, never: pl.DataFrame | None, title: str, *, everything: bool) -> Table:
+    """Return first, last and trend of metrics; with `never` its rates at the last step, and no first."""
+    steps = sorted(pooled["step"].unique().to_list())
     table = plain_table(title)
     table.add_column("metric, condition", overflow="fold")
-    table.add_column(f"step {steps[0]:,}", justify="right", no_wrap=True)
+    if never is None or len(steps) == 1:
+        table.add_column(f"step {steps[0]:,}", justify="right", no_wrap=True)
     if len(steps) > 1:
         table.add_column(f"step {steps[-1]:,}", justify="right", no_wrap=True)
+    if never is not None:
+        counts = never.filter(pl.col("step") == steps[-1])["n_items"].unique().sort().to_list()
+        of = "-".join(f"{n:,}" for n in counts[:1] + counts[1:][-1:])
+        table.add_column(f"never trained\n(n = {of})", justify="right", no_wrap=True)
+    if len(steps) > 1:
         table.add_column("trend", no_wrap=True)
     table.add_column("n", justify="right", no_wrap=True)
     hidden = 0
     for metric in pooled["metric"].unique(maintain_order=True):
         of_metric = pooled.filter(pl.col("metric") == metric)
+        beside = None if never is None else never.filter(pl.col("metric") == metric)
         conditions = of_metric["condition"].unique(maintain_order=True).to_list()
         shown = conditions if everything else telling(conditions)
         hidden += len(conditions) - len(shown)
@@ -97,9 +156,9 @@ def _probe_table(rows: pl.DataFrame, title: str, *, everything: bool) -> Table:
             table.add_row(metric)
         for condition in shown:
             label = metric if condition is None else f" {condition}"
-            table.add_row(label, *_condition_cells(of_metric, condition, steps))
+            table.add_row(label, *_condition_cells(of_metric, beside, condition, steps))
     if hidden:
-        table.caption = f"{hidden} more conditions: memprobe summary RUN --all"
+        table.caption = f"{counted(hidden, 'more condition')}: memprobe summary RUN --all"
         table.caption_justify = "left"
     return table
 
@@ -122,17 +181,93 @@ def headed(table: Table) -> RenderableType:
     return Group(Text(str(title), style="table.title"), table)
 
 
-def _condition_cells(of_metric: pl.DataFrame, condition: str | None, steps: Sequence[int]) -> list[str]:
-    rows = of_metric.filter(pl.col("condition").eq_missing(pl.lit(condition, dtype=pl.String)))
-    by_step = {row["step"]: row for row in rows.iter_rows(named=True)}
-    first, last = by_step.get(steps[0]), by_step.get(steps[-1])
-    cells = [number(first)]
+def _condition_cells(
+    of_metric: pl.DataFrame, never: pl.DataFrame | None, condition: str | None, steps: Sequence[int]
+) -> list[str]:
+    by_step, never_by_step = (
+        {row["step"]: row for row in _under(rows, condition)} if rows is not None else {}
+        for rows in (of_metric, never)
+    )
+    last = by_step.get(steps[-1])
+    cells = [number(by_step.get(steps[0]))] if never is None or len(steps) == 1 else []
     if len(steps) > 1:
-        cells += [
-            number(last),
-            sparkline([by_step[step]["estimate"] if step in by_step else None for step in spread(steps)]),
-        ]
+        cells.append(number(last))
+    if never is not None:
+        cells.append(number(never_by_step.get(steps[-1])))
+    if len(steps) > 1:
+        shown = spread(steps, _MAX_BARS if never is None else _FEW_BARS)
+        cells.append(sparkline([by_step[step]["estimate"] if step in by_step else None for step in shown]))
     return [*cells, f"{last['n_items']:,}" if last else ""]
+
+
+def _under(rows: pl.DataFrame, condition: str | None) -> list[dict[str, Any]]:
+    return rows.filter(pl.col("condition").eq_missing(pl.lit(condition, dtype=pl.String))).to_dicts()
+
+
+def _excess_table(contrasts: pl.DataFrame, *, everything: bool) -> Table | None:
+    """Return the rates of the last step in excess of never-trained items and of the control."""
+    rows = contrasts.filter(
+        pl.col("group").is_null(), pl.col("condition").str.contains(r"(^|;)control=[^;]*$")
+    )
+    rows = rows.filter(pl.col("step") == pl.col("step").max()).with_columns(
+        control=pl.col("condition").str.extract(r"control=([^;]*)$"), condition=_without(_BESIDE)
+    )
+    if rows.is_empty():
+        return None
+    controls = rows["control"].unique(maintain_order=True).to_list()
+    table = plain_table(f"In excess, step {rows['step'][0]:,}")
+    table.add_column("metric, condition", overflow="fold")
+    for control in controls:
+        table.add_column(f"over {control}", justify="right", overflow="fold")
+    for probe, metric in rows.select("probe", "metric").unique(maintain_order=True).iter_rows():
+        of_metric = rows.filter(pl.col("probe") == probe, pl.col("metric") == metric)
+        conditions = of_metric["condition"].unique(maintain_order=True).to_list()
+        few = telling(conditions)
+        shown = conditions if everything else few if len(few) <= _MANY_CONDITIONS else [few[len(few) // 4]]
+        if shown[0] is not None:
+            table.add_row(f"{probe} {metric}")
+        for condition in shown:
+            by_control = {row["control"]: row for row in _under(of_metric, condition)}
+            label = f"{probe} {metric}" if condition is None else f" {condition}"
+            table.add_row(label, *(number(by_control.get(control)) for control in controls))
+    return table
+
+
+def _dose_tables(doses: pl.DataFrame | None, model: str | None) -> list[Table]:
+    """Return the change of each probe's first rate per tenfold of each dose, at the model's last step."""
+    if doses is None:
+        return []
+    rows = doses.filter(
+        pl.col("group").is_null(), pl.col("model").eq_missing(pl.lit(model, dtype=pl.String))
+    ).filter((pl.col("step") == pl.col("step").max()) | pl.col("step").is_null())
+    if rows.is_empty():
+        return []
+    step = rows["step"][0]
+    table = plain_table("Change per tenfold" + ("" if step is None else f", step {step:,}"))
+    for name in ("dose", "rate"):
+        table.add_column(name, overflow="fold")
+    for name in ("of the rate", "of its log odds", "n"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for dose, probe in rows.select("dose", "probe").unique(maintain_order=True).iter_rows():
+        of_probe = rows.filter(pl.col("dose") == dose, pl.col("probe") == probe)
+        metric = of_probe["metric"][0]
+        of_metric = of_probe.filter(pl.col("metric") == metric)
+        few = telling(of_metric["condition"].unique(maintain_order=True).to_list())
+        condition = few[len(few) // 4]
+        fits = {row["fit"]: row for row in _under(of_metric, condition)}
+        label = f"{probe} {metric}" + (f"\n {condition}" if condition else "")
+        n = max(row["n_items"] for row in fits.values())
+        cells = (_slope(fits.get(fit)) for fit in ("linear_log10", "logistic"))
+        table.add_row(f"{dose} ({of_metric['n_levels'][0]})", label, *cells, f"{n:,}")
+    return [table]
+
+
+def _slope(fit: Mapping[str, Any] | None) -> str:
+    if fit is None:
+        return ""
+    if fit["slope"] is None:
+        return str(fit["reason"]).split(":", maxsplit=1)[0]
+    return number({"estimate": fit["slope"], **fit})
 
 
 def spread(steps: Sequence[int], at_most: int = _MAX_BARS) -> list[int]:
@@ -144,11 +279,11 @@ def spread(steps: Sequence[int], at_most: int = _MAX_BARS) -> list[int]:
 
 
 def telling(conditions: Sequence[str | None]) -> list[str | None]:
-    """Return the conditions worth a line: of many, those with p = 0.5, or the first few."""
+    """Return the conditions worth a line: of many, those with p = 0.5, or a few evenly apart."""
     if len(conditions) <= _MANY_CONDITIONS:
         return list(conditions)
     half = [each for each in conditions if each and each.endswith("p=0.5")]
-    return list(half or conditions[:_MANY_CONDITIONS])
+    return list(half) or [conditions[i] for i in spread(range(len(conditions)), _MANY_CONDITIONS)]
 
 
 def _breakdown(of_model: pl.DataFrame, column: str, title: str) -> Table | None:
@@ -244,32 +379,3 @@ def sparkline(values: Sequence[float | None]) -> str:
         else _BARS[3]
         for value in values
     )
-
-
-def forecast_view(checkpoints: pl.DataFrame, totals: Mapping[str, Any]) -> RenderableType:
-    """Return what a run would do."""
-    table = plain_table("What would be scored")
-    for name in ("model", "revision", "step", "units", "left", "tokens left", "bytes"):
-        table.add_column(name, justify="left" if name in ("model", "revision") else "right")
-    for row in checkpoints.iter_rows(named=True):
-        table.add_row(
-            row["model"],
-            row["revision"],
-            f"{row['step']:,}",
-            str(row["units"]),
-            str(row["units_left"]),
-            f"{row['tokens_left']:,}",
-            f"{row['bytes']:,}",
-        )
-    seconds = totals["estimated_s"]
-    lines = [
-        f"{totals['items']:,} items, {totals['items_skipped']:,} left out",
-        f"{totals['dtype']} on {totals['device']}",
-        f"{totals['units_left']:,} of {totals['units']:,} units left: {totals['tokens_left']:,} tokens",
-        "time: unknown, the checkpoints do not say how many parameters they have"
-        if seconds is None
-        else f"time: about {seconds:,.0f} s of scoring and reading, without generation",
-        f"run directory: {totals['run']}",
-    ]
-    # Paths are to be copied whole.
-    return Group(table, *(Text(line, no_wrap=True, overflow="ignore") for line in lines))

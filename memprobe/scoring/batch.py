@@ -19,7 +19,7 @@ class Forward:
 
     Attributes:
         item_id: The item.
-        part: `text` or `foil`.
+        part: Which string of the item.
         start: First token read.
         stop: One past the last token read.
         spans: The (score_from, stop, detail) that are wanted of it.

@@ -5,16 +5,16 @@ with its error and the others go on.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import polars as pl
 import torch
 from torch import Tensor
 
-from memprobe.checkpoints import Checkpoint
+from memprobe.checkpoints import Checkpoint, Shelf
 from memprobe.errors import CheckpointError
+from memprobe.scoring.ahead import Ahead
 from memprobe.scoring.forward import scoring_mode
 from memprobe.scoring.load import (
     LoadedModel,
@@ -38,16 +38,18 @@ class Job:
     """What is to be scored with one checkpoint.
 
     Attributes:
-        checkpoint: The checkpoint, its files on disk.
+        checkpoint: The checkpoint; the files of one from the hub may still have to be fetched.
         context: Key of weights, tokenizer and scoring options: the first half of a unit's name.
         units: Unit key to unit of work.
         same_shape: Jobs with equal values here differ in nothing but their weights.
+        of_all: Keys of all units of the checkpoint, where `units` are one worker's share of them.
     """
 
     checkpoint: Checkpoint
     context: str
     units: dict[str, Unit]
     same_shape: str
+    of_all: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,7 @@ class ScoringReport:
 
     Attributes:
         failures: Checkpoints that could not be scored.
+        n_units: Units that were scored.
         load_s: Seconds spent waiting for weights.
         first_load_s: Those of the first checkpoint, which nothing can overlap.
         score_s: Seconds spent scoring.
@@ -110,6 +113,7 @@ class ScoringReport:
     """
 
     failures: list[Failure] = field(default_factory=list)
+    n_units: int = 0
     load_s: float = 0.0
     first_load_s: float = 0.0
     score_s: float = 0.0
@@ -119,6 +123,7 @@ class ScoringReport:
     def add(self, other: "ScoringReport") -> None:
         """Take up what another pass of the same run did."""
         self.failures += other.failures
+        self.n_units += other.n_units
         self.load_s += other.load_s
         self.first_load_s += other.first_load_s
         self.score_s += other.score_s
@@ -132,21 +137,31 @@ def score(
     options: EngineOptions,
     store: RunStore,
     on_progress: Callable[[ScoringProgress], None] = lambda _: None,
+    *,
+    shelf: Shelf | None = None,
 ) -> ScoringReport:
     """Score every unit of every job that is not there yet; returns when all are there or failed.
 
-    Units that another process holds are left to it and taken over if it dies.
+    Units that another process holds are left to it and taken over if it dies. Checkpoints come from
+    the shelf; without one, what has to be fetched stays.
     """
     quiet_libraries()
     if options.threads:
         torch.set_num_threads(options.threads)
     report = ScoringReport(batch_tokens=options.batch_tokens)
-    with ThreadPoolExecutor(max_workers=1) as reader, scoring_mode():
-        n_units = len({(job.context, unit) for job in jobs for unit in job.units})
-        sweep = _Sweep(jobs, tokenised, options, store, on_progress, report, reader, n_units)
-        while sweep.pending():
-            if not sweep.once():
-                time.sleep(WAIT_S)
+    n_units = len({(job.context, unit) for job in jobs for unit in job.units})
+    ahead = Ahead(shelf or Shelf())
+    sweep = _Sweep(jobs, tokenised, options, store, on_progress, report, ahead, n_units)
+    with scoring_mode():
+        try:
+            # A killed process may have left what it had brought and needed no more.
+            sweep.put_back(jobs)
+            while sweep.pending():
+                if not sweep.once():
+                    time.sleep(WAIT_S)
+            sweep.put_back(jobs)
+        finally:
+            ahead.keep_only(None)
     return report
 
 
@@ -160,11 +175,10 @@ class _Sweep:
     store: RunStore
     on_progress: Callable[[ScoringProgress], None]
     report: ScoringReport
-    reader: ThreadPoolExecutor
+    ahead: Ahead
     n_units: int
     loaded: LoadedModel | None = None
     loaded_shape: str = ""
-    reading: dict[str, "Future[dict[str, Tensor] | None]"] = field(default_factory=dict)
     failed: set[str] = field(default_factory=set)
     done: set[tuple[str, str]] = field(default_factory=set)
     items_done: int = 0
@@ -185,7 +199,16 @@ class _Sweep:
                 self.report.failures.append(Failure(job.checkpoint, str(error)))
                 self.failed.add(job.context)
                 self.loaded, progressed = None, True
+                self.ahead.shelf.leave(job.checkpoint, done=True)
         return progressed
+
+    def put_back(self, jobs: Sequence[Job]) -> None:
+        """Give back the checkpoints of these jobs; those of which every unit is there may go."""
+        for job in jobs:
+            if job.checkpoint.repo is not None:
+                units = job.of_all or job.units
+                done = all(self.store.has_unit(job.context, unit) for unit in units)
+                self.ahead.shelf.leave(job.checkpoint, done=done or job.context in self.failed)
 
     def _units_left(self, job: Job) -> list[str]:
         """Units that are not there; those once seen are not looked for again, which files would feel."""
@@ -202,8 +225,12 @@ class _Sweep:
                     continue
                 if model is None:
                     model = self._model(job)
+                    if model is None:
+                        return False
                     self._read_ahead(following)
                 self._unit(job, unit, model)
+        if model is not None:
+            self.put_back([job])
         return model is not None
 
     def _unit(self, job: Job, unit: str, model: LoadedModel) -> None:
@@ -218,6 +245,7 @@ class _Sweep:
         }
         self.store.write_unit(job.context, unit, spans, about)
         self.done.add((job.context, unit))
+        self.report.n_units += 1
         self.report.score_s += time.perf_counter() - started
         self._tell(job)
 
@@ -266,15 +294,19 @@ class _Sweep:
             )
         )
 
-    def _model(self, job: Job) -> LoadedModel:
-        """Return the job's model: by copying weights that were read ahead, else from its folder."""
+    def _model(self, job: Job) -> LoadedModel | None:
+        """Return the job's model: by copying weights that were read ahead, else from its folder.
+
+        None where there is no room for its files until another process puts back its own.
+        """
         started = time.perf_counter()
-        future = self.reading.pop(job.context, None)
-        weights = future.result() if future else None
-        if not self._swap(job, weights):
+        arrival = self.ahead.take(job.context, job.checkpoint)
+        if arrival.checkpoint is None:
+            return None
+        if not self._swap(job, arrival.weights):
             self.loaded = None
-            self.loaded = load(job.checkpoint, self.options.load)
-            self.loaded_shape = job.same_shape if self._may_swap(job) else ""
+            self.loaded = load(arrival.checkpoint, self.options.load)
+            self.loaded_shape = job.same_shape if self._may_swap(job, arrival.checkpoint) else ""
         waited = time.perf_counter() - started
         self.report.first_load_s = self.report.first_load_s or waited
         self.report.load_s += waited
@@ -289,19 +321,22 @@ class _Sweep:
             return False
         return swap_weights(self.loaded, weights)
 
-    def _may_swap(self, job: Job) -> bool:
+    def _may_swap(self, job: Job, checkpoint: Checkpoint) -> bool:
         """Whether later checkpoints of this shape may be copied in: checked against this one's files."""
         others = sum(each.same_shape == job.same_shape for each in self.jobs) > 1
         if not others or self.options.load.device == "auto" or self.loaded is None:
             return False
-        weights = read_weights(job.checkpoint) if _fits_in_memory(job.checkpoint) else None
+        weights = read_weights(checkpoint) if _fits_in_memory(checkpoint) else None
         return weights is not None and mirrors(self.loaded, weights)
 
     def _read_ahead(self, following: Job | None) -> None:
-        # What was read for a checkpoint that another process then took over is dropped.
-        self.reading.clear()
-        if following and self.loaded_shape == following.same_shape and _fits_in_memory(following.checkpoint):
-            self.reading[following.context] = self.reader.submit(read_weights, following.checkpoint)
+        # What was asked for a checkpoint that another process then took over is dropped.
+        self.ahead.keep_only(following.context if following else None)
+        if following:
+            checkpoint = following.checkpoint
+            read = self.loaded_shape == following.same_shape and _fits_in_memory(checkpoint)
+            if read or checkpoint.folder is None:
+                self.ahead.start(following.context, checkpoint, read=read)
 
 
 def _out_of_memory(error: RuntimeError) -> bool:

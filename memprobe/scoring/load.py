@@ -8,6 +8,7 @@ nothing but their weights is loaded once: the next weights are read while the cu
 import importlib.util
 import json
 import logging
+import os
 import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,12 +21,16 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
 from memprobe.checkpoints import Checkpoint
-from memprobe.errors import CheckpointError, InputError, SafetyError
+from memprobe.errors import CheckpointError, InputError, SafetyError, counted
+from memprobe.scoring.merge import merge_adapter
 
 # Weights may take this share of a GPU; activations and logits need the rest.
 _MODEL_SHARE = 0.85
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# Where PEFT is installed, transformers applies an adapter that lies beside whole weights; a merged
+# model that kept its adapter would get it twice. It looks for one in this folder, which is not there.
+_NO_ADAPTER = {"subfolder": ".no-adapter"}
 _READABLE_ERRORS = (
     OSError,
     ValueError,
@@ -107,7 +112,9 @@ def resolve_device(device: str, *, n_bytes: int = 0) -> str:
         n_bytes: Bytes of the largest model's weights.
 
     Returns:
-        The device; `auto` where the weights do not fit the first GPU and must be spread.
+        The device: of several GPUs the one of this process's number on its machine, where torchrun
+        (LOCAL_RANK) or Slurm (SLURM_LOCALID) gives one, else the first; `auto` where the weights do not
+        fit it and must be spread.
 
     Raises:
         InputError: The device is unknown or not there.
@@ -115,8 +122,9 @@ def resolve_device(device: str, *, n_bytes: int = 0) -> str:
     if device == "auto":
         if not torch.cuda.is_available():
             return "cpu"
-        free_bytes, _ = torch.cuda.mem_get_info(0)
-        return "cuda:0" if n_bytes < _MODEL_SHARE * free_bytes else "auto"
+        gpu = _gpu_of_this_process(torch.cuda.device_count())
+        free_bytes, _ = torch.cuda.mem_get_info(gpu)
+        return f"cuda:{gpu}" if n_bytes < _MODEL_SHARE * free_bytes else "auto"
     kind = device.split(":", 1)[0]
     there = {
         "cpu": device == "cpu",
@@ -140,6 +148,16 @@ def resolve_device(device: str, *, n_bytes: int = 0) -> str:
     return device
 
 
+def _gpu_of_this_process(n_gpus: int) -> int:
+    """Return which GPU is this process's own where a launcher started one process per GPU."""
+    for variable in ("LOCAL_RANK", "SLURM_LOCALID"):
+        rank = os.environ.get(variable, "")
+        if rank.isdigit():
+            # Slurm may show each task its own GPU only, which is then number 0.
+            return int(rank) % max(n_gpus, 1)
+    return 0
+
+
 def read_limits(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> Limits:
     """Read what the model can take from its configuration, without its weights.
 
@@ -148,28 +166,32 @@ def read_limits(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> L
     """
     try:
         config = AutoConfig.from_pretrained(
-            checkpoint.folder, local_files_only=True, trust_remote_code=trust_remote_code
+            checkpoint.whole.small_files, local_files_only=True, trust_remote_code=trust_remote_code
         )
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(
             f"transformers cannot read the configuration: {_first_line(error)}", where=str(checkpoint.folder)
         ) from error
     text = config.get_text_config()
-    context = next(
-        (
-            value
-            for name in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
-            if isinstance(value := getattr(text, name, None), int) and value > 0
-        ),
-        None,
-    )
     bos = getattr(text, "bos_token_id", None)
     dtype = str(getattr(config, "dtype", None) or "float32").removeprefix("torch.")
     return Limits(
-        context_tokens=context,
+        context_tokens=_context_tokens(text),
         vocabulary=int(text.vocab_size),
         bos_id=bos if isinstance(bos, int) else None,
         stored_dtype=dtype if dtype in DTYPES else "float32",
+    )
+
+
+def _context_tokens(config: Any) -> int | None:  # noqa: ANN401
+    """Return the longest input that a text configuration names, or None."""
+    return next(
+        (
+            value
+            for name in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
+            if isinstance(value := getattr(config, name, None), int) and value > 0
+        ),
+        None,
     )
 
 
@@ -181,10 +203,11 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> LoadedModel:
         InputError: The model must be spread over devices and accelerate is not installed.
         SafetyError: Only a pickle is there and it is not allowed.
     """
-    if checkpoint.weights_format == "pickle" and not options.allow_pickle:
+    whole = checkpoint.whole
+    if whole.weights_format == "pickle" and not options.allow_pickle:
         raise SafetyError(
             "the weights are a pickle, which can run code when read",
-            where=str(checkpoint.folder),
+            where=str(whole.folder),
             fix="convert them to safetensors, or pass --allow-pickle if you trust their source",
         )
     placement: dict[str, object] = {"device_map": "auto"} if options.device == "auto" else {}
@@ -196,19 +219,22 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> LoadedModel:
         )
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
-            checkpoint.folder,
+            whole.folder,
             dtype=DTYPES[options.dtype],
             local_files_only=True,
             trust_remote_code=options.trust_remote_code,
-            use_safetensors=checkpoint.weights_format == "safetensors",
+            use_safetensors=whole.weights_format == "safetensors",
             output_loading_info=True,
+            adapter_kwargs=_NO_ADAPTER,
             **placement,
         )
+        _refuse_incomplete(info, whole)
+        if checkpoint.base is not None and checkpoint.folder is not None:
+            model = merge_adapter(model, checkpoint.folder)
     except _READABLE_ERRORS as error:
         raise CheckpointError(
             f"the checkpoint cannot be loaded: {_first_line(error)}", where=str(checkpoint.folder)
         ) from error
-    _refuse_incomplete(info, checkpoint)
     if not placement:
         model = model.to(options.device)
     # A blank one: min_length, penalties or a forbidden eos in the model's own would make greedy
@@ -227,8 +253,9 @@ def _refuse_incomplete(info: dict[str, Any], checkpoint: Checkpoint) -> None:
     mismatched = sorted(str(key) for key in (info.get("mismatched_keys") or ()))
     if missing or mismatched:
         named = ", ".join([*missing, *mismatched][:3])
+        lacking = counted(len(missing) + len(mismatched), "parameter")
         raise CheckpointError(
-            f"the weights lack {len(missing) + len(mismatched)} parameters of the architecture: {named}",
+            f"the weights lack {lacking} of the architecture: {named}",
             where=str(checkpoint.folder),
             fix="check that config.json and the weights belong together",
         )
@@ -242,9 +269,11 @@ def choose_path(loaded: LoadedModel) -> None:
     path, with an attention mask.
     """
     model = loaded.model
-    vocabulary = int(model.config.get_text_config().vocab_size)
+    config = model.config.get_text_config()
+    length = min(12, _context_tokens(config) or 12)
+    short_length = max(1, min(5, length - 1))
     rng = torch.Generator().manual_seed(0)
-    ids = torch.randint(vocabulary, (2, 12), generator=rng).to(loaded.device)
+    ids = torch.randint(int(config.vocab_size), (2, length), generator=rng).to(loaded.device)
     with torch.inference_mode():
         own = model(input_ids=ids, use_cache=False).logits
         loaded.vocabulary = own.shape[-1]
@@ -255,9 +284,9 @@ def choose_path(loaded: LoadedModel) -> None:
         hidden = body(input_ids=ids, use_cache=False).last_hidden_state
         if hidden.shape[-1] != head.in_features or not torch.equal(head(hidden), own):
             return
-        short = body(input_ids=ids[:1, :5], use_cache=False).last_hidden_state
+        short = body(input_ids=ids[:1, :short_length], use_cache=False).last_hidden_state
         tolerance = 64 * torch.finfo(hidden.dtype).eps * max(1.0, float(hidden.abs().max()))
-        loaded.fast = float((hidden[:1, :5] - short).abs().max()) <= tolerance
+        loaded.fast = float((hidden[:1, :short_length] - short).abs().max()) <= tolerance
 
 
 def read_weights(checkpoint: Checkpoint) -> dict[str, Tensor] | None:

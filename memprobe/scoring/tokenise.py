@@ -4,7 +4,7 @@ A token that crosses the border of prefix and suffix belongs to the suffix; `bou
 that prefix and suffix tokenised apart give other ids than together.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +15,9 @@ import polars as pl
 from numpy.typing import NDArray
 from transformers import AutoTokenizer
 
-from memprobe.errors import CheckpointError, InputError, ItemError, Problem
+from memprobe.errors import CheckpointError, InputError, ItemError, Problem, counted
 from memprobe.scoring.load import Limits
+from memprobe.tables.views import CHAT_PART
 
 BosMode = Literal["default", "none", "forced"]
 Ids = NDArray[np.int64]
@@ -31,7 +32,8 @@ class TokenisedItems:
     Attributes:
         table: The item table joined by `n_tokens, n_prefix_tokens, n_foil_tokens` (Int32) and
             `boundary_shift` (Boolean, null where there is no border).
-        ids: Token ids of each (item_id, part), BOS not included; part is `text` or `foil`.
+        ids: Token ids of each (item_id, part), BOS not included; part is `text`, `foil`,
+            or what a view cut (`slice@0+800`, `chat`).
         front: Ids in front of every text, which condition and are never scored or counted.
         front_of_ids: Ids in front of items given as `input_ids`.
         given_as_ids: The items given as `input_ids`.
@@ -45,8 +47,10 @@ class TokenisedItems:
     given_as_ids: frozenset[str]
     decode: Callable[[list[int]], str] | None = None
 
-    def front_for(self, item_id: str) -> tuple[int, ...]:
-        """Return the ids in front of an item."""
+    def front_for(self, item_id: str, part: str) -> tuple[int, ...]:
+        """Return the ids in front of a string of an item; a chat template has put its own."""
+        if part == CHAT_PART:
+            return ()
         return self.front_of_ids if item_id in self.given_as_ids else self.front
 
     @property
@@ -131,7 +135,7 @@ def tokenise(items: pl.DataFrame, tokenizer: Any, *, bos: BosMode, limits: Limit
         suffix="suffix",
     )
     ids, lengths = _encode_items(texts, tokenizer)
-    _refuse_outside_vocabulary(items, ids, limits)
+    refuse_outside_vocabulary(items, ids, limits.vocabulary)
     shifted = _shifted_borders(tokenizer, texts, ids)
     table = items.join(lengths, on="item_id", maintain_order="left")
     return TokenisedItems(
@@ -185,7 +189,7 @@ def _encode(tokenizer: Any, texts: list[str | None], *, offsets: bool) -> list[_
     with_offsets = offsets and bool(getattr(tokenizer, "is_fast", False))
     for i in range(0, len(there), _AT_ONCE):
         part = there[i : i + _AT_ONCE]
-        with _untrimmed(tokenizer, wanted=with_offsets):
+        with untrimmed(tokenizer, wanted=with_offsets):
             encoded = tokenizer(
                 [texts[index] for index in part],
                 add_special_tokens=False,
@@ -200,14 +204,19 @@ def _encode(tokenizer: Any, texts: list[str | None], *, offsets: bool) -> list[_
 
 
 @contextmanager
-def _untrimmed(tokenizer: Any, *, wanted: bool) -> Iterator[None]:  # noqa: ANN401
-    """Set the post-processor aside: some cut spaces off the offsets, so that a token seems to end early."""
+def untrimmed(tokenizer: Any, *, wanted: bool) -> Iterator[None]:  # noqa: ANN401
+    """Set the post-processor aside: some cut spaces off the offsets, so that a token seems to end early.
+
+    Truncation and padding that a tokenizer's file may ask for go too.
+    """
     if not wanted:
         yield
         return
     core = tokenizer.backend_tokenizer
     aside = core.post_processor
     core.post_processor = None
+    core.no_truncation()
+    core.no_padding()
     try:
         yield
     finally:
@@ -236,26 +245,37 @@ def _refuse_unlocatable_border(items: pl.DataFrame, tokenizer: Any) -> None:  # 
         return
     file, line = split.select("source_file", "source_line").row(0)
     raise ItemError(
-        f"{split.height} items have a prefix, and this tokenizer does not say what its tokens cover",
+        f"{counted(split.height, 'item')} with a prefix: the tokenizer does not say what its tokens cover",
         where=f"{file}, line {line}, column prefix",
         fix="give the items as input_ids or as text, or name a fast tokenizer with --tokenizer",
     )
 
 
-def _refuse_outside_vocabulary(items: pl.DataFrame, ids: dict[tuple[str, str], Ids], limits: Limits) -> None:
-    problems = []
+def refuse_outside_vocabulary(
+    items: pl.DataFrame, ids: Mapping[tuple[str, str], Ids], vocabulary: int
+) -> None:
+    """Refuse ids that the model does not have.
+
+    Raises:
+        ItemError: Some are there; the message names each item with its file and line.
+    """
+    largest: dict[tuple[str, bool], int] = {}
+    for (item, part), values in ids.items():
+        if (found := int(values.max(initial=-1))) >= vocabulary:
+            key = (item, part == "foil")
+            largest[key] = max(found, largest.get(key, found))
+    if not largest:
+        return
     placed = items.select("item_id", "source_file", "source_line", pl.col("input_ids").is_not_null())
-    for item, file, line, as_ids in placed.iter_rows():
-        for part in ("text", "foil"):
-            largest = int(ids.get((item, part), np.zeros(0, np.int64)).max(initial=-1))
-            if largest >= limits.vocabulary:
-                column = "foil" if part == "foil" else "input_ids" if as_ids else "text"
-                problems.append(
-                    Problem(
-                        f"item {item} holds the id {largest}, the model's vocabulary has {limits.vocabulary}",
-                        f"{file}, line {line}, column {column}",
-                        "use this model's own tokenizer",
-                    )
-                )
-    if problems:
-        raise ItemError(problems)
+    raise ItemError(
+        [
+            Problem(
+                f"item {item} holds the id {largest[item, is_foil]}, the model's vocabulary has {vocabulary}",
+                f"{file}, line {line}, column {'foil' if is_foil else 'input_ids' if as_ids else 'text'}",
+                "use this model's own tokenizer",
+            )
+            for item, file, line, as_ids in placed.iter_rows()
+            for is_foil in (False, True)
+            if (item, is_foil) in largest
+        ]
+    )

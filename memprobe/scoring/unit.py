@@ -57,7 +57,7 @@ def score_unit(
 
 
 def _sequence(forward: Forward, tokenised: TokenisedItems) -> TokenSequence:
-    front = np.asarray(tokenised.front_for(forward.item_id), dtype=np.int64)
+    front = np.asarray(tokenised.front_for(forward.item_id, forward.part), dtype=np.int64)
     body = tokenised.ids[forward.item_id, forward.part][forward.start : forward.stop]
     first = min(score_from for score_from, _, _ in forward.spans)
     return TokenSequence(np.concatenate([front, body]), max(1, len(front) + first - forward.start))
@@ -125,7 +125,7 @@ def _generated_rows(
     for row in asked:
         key = (row["item_id"], row["part"], row["start"], row["score_from"], row["stop"])
         ids = tokenised.ids[row["item_id"], row["part"]]
-        front = np.asarray(tokenised.front_for(row["item_id"]), dtype=np.int64)
+        front = np.asarray(tokenised.front_for(row["item_id"], row["part"]), dtype=np.int64)
         n_tokens = row["stop"] - row["score_from"]
         if row["detail"] == "verify" and key in hits:
             # One token behind the first miss is all that free running can confirm or refute.

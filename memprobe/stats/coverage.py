@@ -30,6 +30,45 @@ class Coverage:
     longest_run_chars: int
 
 
+def covered_chars(
+    suffix_start_char: NDArray[np.int64],
+    suffix_end_char: NDArray[np.int64],
+    logp_nats: NDArray[np.float64],
+    *,
+    n_chars: int,
+    tau: float,
+) -> NDArray[np.bool_]:
+    """Return whether each character is in the suffix of a window with p_z >= tau.
+
+    Args:
+        suffix_start_char: First character of each window's suffix, shape (n_windows,).
+        suffix_end_char: One past its last character, shape (n_windows,); an empty suffix covers nothing.
+        logp_nats: ln p_z of each window, shape (n_windows,); -inf never covers.
+        n_chars: Characters of the document.
+        tau: Threshold on p_z, above 0 and at most 1.
+
+    Returns:
+        Shape (n_chars,).
+
+    Raises:
+        ValueError: The document is empty, tau is out of range, or a suffix is outside.
+    """
+    if n_chars < 1 or not 0 < tau <= 1:
+        raise ValueError(f"{n_chars} characters and tau {tau}; need 1 or more, and above 0 up to 1")
+    if len(suffix_start_char) and (
+        suffix_start_char.min() < 0
+        or suffix_end_char.max() > n_chars
+        or (suffix_end_char < suffix_start_char).any()
+    ):
+        raise ValueError(f"a suffix is outside the document of {n_chars} characters")
+    extracted = logp_nats >= math.log(tau)
+    # +1 where a suffix begins, -1 behind its end: the running sum counts the suffixes over a character.
+    change = np.zeros(n_chars + 1, dtype=np.int64)
+    np.add.at(change, suffix_start_char[extracted], 1)
+    np.add.at(change, suffix_end_char[extracted], -1)
+    return np.asarray(np.cumsum(change[:-1]) > 0)
+
+
 def coverage(
     suffix_start_char: NDArray[np.int64],
     suffix_end_char: NDArray[np.int64],
@@ -40,30 +79,9 @@ def coverage(
 ) -> Coverage:
     """Return the share of a document that windows extract with probability `tau` or more.
 
-    Args:
-        suffix_start_char: First character of each window's suffix, shape (n_windows,).
-        suffix_end_char: One past its last character, shape (n_windows,).
-        logp_nats: ln p_z of each window, shape (n_windows,); -inf never covers.
-        n_chars: Characters of the document, those that no window reaches included.
-        tau: Threshold on p_z, above 0 and at most 1.
-
-    Raises:
-        ValueError: The document is empty, tau is out of range, or a suffix is empty or outside.
+    The arguments and errors are those of `covered_chars`.
     """
-    if n_chars < 1 or not 0 < tau <= 1:
-        raise ValueError(f"{n_chars} characters and tau {tau}; need 1 or more, and above 0 up to 1")
-    if len(suffix_start_char) and (
-        suffix_start_char.min() < 0
-        or suffix_end_char.max() > n_chars
-        or (suffix_end_char <= suffix_start_char).any()
-    ):
-        raise ValueError(f"a suffix is empty or outside the document of {n_chars} characters")
-    extracted = logp_nats >= math.log(tau)
-    # +1 where a suffix begins, -1 behind its end: the running sum counts the suffixes over a character.
-    change = np.zeros(n_chars + 1, dtype=np.int64)
-    np.add.at(change, suffix_start_char[extracted], 1)
-    np.add.at(change, suffix_end_char[extracted], -1)
-    covered = np.cumsum(change[:-1]) > 0
+    covered = covered_chars(suffix_start_char, suffix_end_char, logp_nats, n_chars=n_chars, tau=tau)
     n_covered = int(covered.sum())
     return Coverage(tau, n_covered / n_chars, n_covered, _longest_run(covered))
 

@@ -5,6 +5,7 @@ what a number in a Parquet or CSV file is.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import polars as pl
 
@@ -110,6 +111,40 @@ EXTRACTION = item_table(
     key=("scheme", "prefix_tokens", "suffix_tokens"),
 )
 
+_AS_IDS = "the document was given as token ids, which have no characters"
+
+EXTRACTION_WINDOWS = replace(
+    EXTRACTION,
+    key=(*EXTRACTION.key, "window"),
+    columns={
+        **EXTRACTION.columns,
+        "doc_id": Column(pl.String(), "-", "the document's cluster", "a document of its own"),
+        "window": Column(pl.Int32(), "-", "number of the window in its document, from 0"),
+        "window_start_char": Column(pl.Int64(), "chars", "first character of the window", _AS_IDS),
+        "suffix_start_char": Column(pl.Int64(), "chars", "first character of the suffix", _AS_IDS),
+        "suffix_end_char": Column(pl.Int64(), "chars", "one past the suffix's last character", _AS_IDS),
+        "document_chars": Column(pl.Int64(), "chars", "characters of the document", _AS_IDS),
+    },
+)
+
+# A character counts as covered at tau where the suffix of some window with p_z >= tau holds it.
+COVERAGE = item_table(
+    "coverage",
+    {
+        "scheme": Column(pl.String(), "-", "sampling scheme"),
+        "tau": Column(pl.Float64(), "probability", "smallest p_z of a window that covers"),
+        "coverage_frac": Column(pl.Float64(), "fraction", "covered characters of all of the document"),
+        "covered_chars": Column(pl.Int64(), "chars", "covered characters"),
+        "longest_run_chars": Column(pl.Int64(), "chars", "longest stretch of covered characters"),
+        "document_chars": Column(pl.Int64(), "chars", "characters of the document"),
+        "head_chars": Column(pl.Int64(), "chars", "before the first suffix: no window can cover them"),
+        "tail_chars": Column(pl.Int64(), "chars", "behind the last suffix: no window can cover them"),
+        "n_windows": Column(pl.Int64(), "windows", "windows of the document"),
+        "n_short_windows": Column(pl.Int64(), "windows", "slices before the end with too few tokens"),
+    },
+    key=("scheme", "tau"),
+)
+
 SUMMARY = TableSchema(
     name="summary",
     key=("model", "revision", "step", "probe", "metric", "group", "condition"),
@@ -139,4 +174,47 @@ SUMMARY = TableSchema(
     },
 )
 
-TABLES = {schema.name: schema for schema in (RECOGNITION, RECALL, EXTRACTION, SUMMARY)}
+_ALL_MODELS = "the row is about the last checkpoints of several models"
+_NO_FIT = "there is none, see reason"
+
+# One row per fit over at least two doses; items known to be never trained on are left out.
+DOSE_RESPONSE = TableSchema(
+    name="dose_response",
+    key=("model", "revision", "step", "probe", "metric", "group", "condition", "dose", "fit"),
+    columns={
+        "model": Column(pl.String(), "-", ITEM_KEYS["model"].meaning, _ALL_MODELS),
+        "revision": Column(pl.String(), "-", "the checkpoint's revision", _ALL_MODELS),
+        "step": Column(pl.Int64(), "optimizer updates", "the checkpoint's step", _ALL_MODELS),
+        **{name: SUMMARY.columns[name] for name in ("probe", "metric", "group", "condition")},
+        "dose": Column(pl.String(), "-", "exposures, prefix_tokens or parameters"),
+        "fit": Column(
+            pl.String(), "-", "linear_log10: least squares on log10 of the dose; logistic: of its log odds"
+        ),
+        "slope": Column(pl.Float64(), "see unit", "change of the rate per tenfold of the dose", _NO_FIT),
+        "se": Column(pl.Float64(), "see unit", "standard error of the slope, cluster-robust", _NO_FIT),
+        "ci_low": Column(pl.Float64(), "see unit", "lower end of the slope's interval", _NO_FIT),
+        "ci_high": Column(pl.Float64(), "see unit", "upper end of the slope's interval", _NO_FIT),
+        "ci_level": Column(pl.Float64(), "fraction", "coverage of the interval"),
+        "ci_method": Column(pl.String(), "-", "how the interval was made", _NO_FIT),
+        "p_value": Column(pl.Float64(), "probability", "two-sided, of no slope", _NO_FIT),
+        "intercept": Column(pl.Float64(), "see unit", "of the fit at a dose of 1", _NO_FIT),
+        "r2_of_means": Column(
+            pl.Float64(),
+            "fraction",
+            "R^2 of a line through the mean outcome of each dose: of a handful of means, no evidence",
+            "fewer than three doses, or their means agree",
+        ),
+        "n_items": Column(pl.Int64(), "items", "items in the fit"),
+        "n_outcomes": Column(pl.Int64(), "outcomes", "outcomes in the fit; an item recurs under each dose"),
+        "n_clusters": Column(pl.Int64(), "clusters", "clusters of outcomes that may depend on each other"),
+        "n_levels": Column(pl.Int64(), "doses", "different doses"),
+        "reason": Column(pl.String(), "-", "why slope or error is missing", "both are there"),
+        "unit": Column(pl.String(), "-", "unit of the slope: fraction or log odds per tenfold"),
+        "version": SUMMARY.columns["version"],
+        "signature": SUMMARY.columns["signature"],
+    },
+)
+
+TABLES = {
+    schema.name: schema for schema in (RECOGNITION, RECALL, EXTRACTION, COVERAGE, SUMMARY, DOSE_RESPONSE)
+}

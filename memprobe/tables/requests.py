@@ -21,7 +21,7 @@ REQUESTS = TableSchema(
     key=("item_id", "part", "start", "score_from", "stop", "detail"),
     columns={
         "item_id": Column(pl.String(), "-", "the item"),
-        "part": Column(pl.String(), "-", "which string of the item: text or foil"),
+        "part": Column(pl.String(), "-", "which string of the item: text, foil, or one that a view cut"),
         "start": Column(pl.Int32(), "tokens", "first token that is read"),
         "score_from": Column(pl.Int32(), "tokens", "first token that is scored"),
         "stop": Column(pl.Int32(), "tokens", "one past the last token"),
@@ -104,9 +104,10 @@ class Unit:
 
 
 def request_frame(frame: pl.DataFrame, *, detail: str, part: str = "text") -> pl.DataFrame:
-    """Return `REQUESTS` rows from a frame with `item_id, start, score_from, stop`."""
+    """Return `REQUESTS` rows from a frame with `item_id, start, score_from, stop`, and perhaps `part`."""
+    of = pl.col("part") if "part" in frame.columns else pl.lit(part)
     return REQUESTS.conform(
-        frame.select("item_id", "start", "score_from", "stop", part=pl.lit(part), detail=pl.lit(detail))
+        frame.select("item_id", "start", "score_from", "stop", part=of, detail=pl.lit(detail))
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from memprobe.errors import Problem, TableError
+from memprobe.errors import Problem, TableError, counted
 
 # pl.Int64() and pl.Int64 are both accepted where a dtype is asked for; schemas hold instances.
 DType = pl.DataType
@@ -80,7 +80,8 @@ class TableSchema:
         problems = [*self._column_problems(frame), *self._value_problems(frame)]
         if not problems and frame.select(self.key).is_duplicated().any():
             count = int(frame.select(self.key).is_duplicated().sum())
-            problems.append(Problem(f"{self.name}: {count} rows share a key", f"key {', '.join(self.key)}"))
+            shared = f"{self.name}: {counted(count, 'row')} share a key"
+            problems.append(Problem(shared, f"key {', '.join(self.key)}"))
         if problems:
             raise TableError(problems)
 

@@ -1,32 +1,45 @@
-"""The run directory: manifest, units, tables; atomic writes, claims on units, one lock.
+"""The run directory: manifest, units, tables; atomic writes, one lock.
 
-Whatever is half done stays invisible: a file appears by rename, after its bytes are on disk. Claims
-and the lock are files created exclusively; they say who holds them and are renewed while held.
+Whatever is half done stays invisible: a file appears by rename, after its bytes are on disk.
 """
 
+import errno
+import io
 import json
 import os
 import shutil
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import polars as pl
 
-from memprobe.errors import InputError, InvalidRunError
+from memprobe.errors import BrokenUnitError, IncompleteRunError, InputError, InvalidRunError
+from memprobe.tables.claims import Holder, hold, holder_of, is_alive, release, remove_abandoned
 from memprobe.tables.spans import SPANS
 
 FORMAT = 1
-HEARTBEAT_S = 10.0
-SILENT_S = 60.0
+_TELL_AFTER_S = 5.0
+# A half-written file of another machine is left alone so long: nobody writes one for an hour.
+_OLD_S = 3_600.0
+_FULL = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file would be larger than is allowed here",
+}
+# What polars raises for a file that is no Parquet, or not all of it; its panics are no Exceptions.
+_UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
 
-# Claims and locks of this process, each with the thread that holds it: what a signal may leave behind.
-_HELD: set[tuple[int, Path]] = set()
+
+class Claim(NamedTuple):
+    """A unit that somebody holds: the context that its file name begins with, and who it is."""
+
+    context: str
+    holder: Holder
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +68,10 @@ class RunStore:
         """Make the directory and the folders in it; what killed processes left half-written goes."""
         for folder in (self.path, self.units_folder, self.path / "tables"):
             folder.mkdir(parents=True, exist_ok=True)
-        for half_written in self.path.rglob(f".*.{socket.gethostname()}.*.tmp"):
-            pid = half_written.name.split(".")[-2]
-            if pid.isdigit() and not _alive(int(pid)):
+        for half_written in self.path.rglob(".*.tmp"):
+            if _is_left_behind(half_written):
                 half_written.unlink(missing_ok=True)
+        remove_abandoned(self.units_folder)
 
     def check_emptiable(self) -> None:
         """Check that the directory is a run's, empty, or not there.
@@ -109,15 +122,10 @@ class RunStore:
             raise InvalidRunError(
                 f"the manifest is not JSON: {error}",
                 where=str(self.manifest_file),
-                fix="pass --fresh to start over",
+                fix="move it away: the same `memprobe run` writes it anew and keeps the units",
             ) from error
         if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-            found = manifest.get("format") if isinstance(manifest, dict) else "none"
-            raise InvalidRunError(
-                f"the manifest has format {found}, this memprobe reads {FORMAT}",
-                where=str(self.manifest_file),
-                fix="use the version of memprobe that wrote it, or pass --fresh",
-            )
+            raise _other_format(manifest if isinstance(manifest, dict) else {}, self.manifest_file)
         return manifest
 
     def write_json(self, name: str, value: object) -> None:
@@ -138,11 +146,14 @@ class RunStore:
 
     def write_table(self, name: str, frame: pl.DataFrame) -> Path:
         """Write `tables/<name>.parquet`, or a top-level Parquet file for `summary`."""
-        file = (
-            self.path / "summary.parquet" if name == "summary" else self.path / "tables" / f"{name}.parquet"
-        )
+        file = self._table_file(name)
         self._write(file, frame.write_parquet)
         return file
+
+    def _table_file(self, name: str) -> Path:
+        return (
+            self.path / "summary.parquet" if name == "summary" else self.path / "tables" / f"{name}.parquet"
+        )
 
     def write_csv(self, name: str, frame: pl.DataFrame) -> None:
         """Write a CSV file beside the summary."""
@@ -152,17 +163,23 @@ class RunStore:
         """Read a table by its name.
 
         Raises:
-            InvalidRunError: The run has no such table; the message lists those that it has.
+            InvalidRunError: The run has no such table, and the message lists those that it has; or the
+                file cannot be read.
         """
-        file = (
-            self.path / "summary.parquet" if name == "summary" else self.path / "tables" / f"{name}.parquet"
-        )
+        file = self._table_file(name)
         if not file.is_file():
             there = ", ".join(self.table_names()) or "none yet"
             raise InvalidRunError(
                 f"the run has no table `{name}`", where=str(self.path), fix=f"tables are: {there}"
             )
-        return pl.read_parquet(file)
+        try:
+            return pl.read_parquet(file)
+        except _UNREADABLE as error:
+            raise InvalidRunError(
+                f"the table `{name}` cannot be read: {_first_line(error)}",
+                where=str(file),
+                fix="run the same `memprobe run` again: tables are built anew from the units",
+            ) from error
 
     def table_names(self) -> list[str]:
         """Return the names of the tables that are there, the summary first."""
@@ -191,15 +208,59 @@ class RunStore:
 
         Raises:
             InvalidRunError: A unit is not there.
+            BrokenUnitError: Units are there and cannot be read.
         """
         files = [self.unit_file(context, unit) for unit in units]
         if missing := [file.name for file in files if not file.is_file()]:
             raise InvalidRunError(
-                f"{len(missing)} of {len(files)} units are missing",
+                f"units are missing: {len(missing)} of {len(files)}",
                 where=str(self.units_folder / missing[0]),
                 fix="run the same command again",
             )
-        return pl.concat([SPANS.empty(), *(pl.read_parquet(file) for file in files)], how="diagonal")
+        frames, broken = [SPANS.empty()], {}
+        for file in files:
+            try:
+                frames.append(pl.read_parquet(file))
+            except _UNREADABLE as error:
+                broken[file] = _first_line(error)
+        if broken:
+            raise BrokenUnitError(broken)
+        return pl.concat(frames, how="diagonal")
+
+    def set_aside(self, file: Path) -> Path:
+        """Rename a unit that cannot be read, so that it counts as not done; returns its new name."""
+        aside = file.with_name(file.name + ".broken")
+        file.replace(aside)
+        return aside
+
+    def unit_times(self) -> dict[str, list[float]]:
+        """Return for each context the times at which its units were written, in seconds since 1970."""
+        times: dict[str, list[float]] = {}
+        for entry in self._entries(".parquet"):
+            # Killed processes and others that tidy up may remove what was listed a moment ago.
+            written = _modified(entry)
+            if written is not None:
+                times.setdefault(entry.name.partition("-")[0], []).append(written)
+        return times
+
+    def claims(self) -> list[Claim]:
+        """Return the claims that are held or were left behind, by name of their file."""
+        files = sorted(Path(entry.path) for entry in self._entries(".claim"))
+        held = [(file, holder_of(file)) for file in files]
+        return [Claim(file.name.partition("-")[0], holder) for file, holder in held if holder is not None]
+
+    def lock_holder(self) -> Holder | None:
+        """Return who holds the run's lock, None where nobody does."""
+        return holder_of(self._lock_file)
+
+    def _entries(self, suffix: str) -> "list[os.DirEntry[str]]":
+        try:
+            with os.scandir(self.units_folder) as entries:
+                return [
+                    each for each in entries if each.name.endswith(suffix) and not each.name.startswith(".")
+                ]
+        except FileNotFoundError:
+            return []
 
     @contextmanager
     def claim(self, context: str, unit: str) -> Iterator[bool]:
@@ -213,145 +274,92 @@ class RunStore:
         A signal may arrive between the creation of a claim and the block that would remove it: whoever
         handles the signal calls this.
         """
-        mine = [held for held in _HELD if held[0] == threading.get_ident()]
-        for held in mine:
-            if held[1].is_relative_to(self.path):
-                if _is_ours(held[1]):
-                    held[1].unlink(missing_ok=True)
-                _HELD.discard(held)
+        release(self.path)
         for half_written in self.path.rglob(f".*.{socket.gethostname()}.{os.getpid()}.tmp"):
             half_written.unlink(missing_ok=True)
 
-    @contextmanager
-    def lock(self, *, wait_s: float = 600.0) -> Iterator[None]:
-        """Hold the run's lock, waiting for whoever holds it.
+    @property
+    def _lock_file(self) -> Path:
+        return self.path / "tables.lock"
 
-        Raises:
-            InvalidRunError: It was held for longer than `wait_s` seconds.
+    @contextmanager
+    def lock(self, *, waiting: Callable[[str], None] | None = None) -> Iterator[None]:
+        """Hold the run's lock, waiting for whoever holds it as long as that process lives.
+
+        Args:
+            waiting: Told once, after a few seconds, who is waited for.
         """
-        deadline = time.monotonic() + wait_s
-        while time.monotonic() < deadline:
-            with hold(self.path / "tables.lock") as held:
+        tell_at = time.monotonic() + _TELL_AFTER_S
+        while True:
+            with hold(self._lock_file) as held:
                 if held:
                     yield
                     return
+            if waiting is not None and time.monotonic() > tell_at and (holder := self.lock_holder()):
+                waiting(f"{holder} builds the tables; waiting for it")
+                waiting = None
             time.sleep(0.2)
-        raise InvalidRunError(f"the run was locked for {wait_s:g} s", where=str(self.path / "tables.lock"))
 
     def _write(self, file: Path, write: Callable[[IO[bytes]], object]) -> None:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        # In memory first: polars does not always say why the system refused a file.
+        content = io.BytesIO()
+        write(content)
         temporary = file.with_name(f".{file.name}.{socket.gethostname()}.{os.getpid()}.tmp")
         mode = 0o600 if self.private else 0o644
         try:
+            file.parent.mkdir(parents=True, exist_ok=True)
             with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as handle:
-                write(handle)
+                handle.write(content.getbuffer())
                 handle.flush()
                 os.fsync(handle.fileno())
             temporary.replace(file)
+        except OSError as error:
+            if error.errno is None:
+                raise
+            raise _refusal(error.errno, file) from error
         finally:
-            temporary.unlink(missing_ok=True)
+            # Where the folder could not be made, there is nothing to remove.
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
 
-@contextmanager
-def hold(file: Path) -> Iterator[bool]:
-    """Hold an exclusive file while the block runs; yields False where another live process holds it.
-
-    The file names host and process and is touched every ten seconds. A holder whose process is gone
-    (same host) or that was silent for a minute (another host) is taken over.
-    """
-    held, done = False, threading.Event()
-    # A signal may arrive anywhere from here on, also while the thread starts.
-    try:
-        held = _create(file) or (_abandoned(file) and _take_over(file))
-        if held:
-            threading.Thread(target=_beat, args=(file, done), daemon=True).start()
-        yield held
-    finally:
-        done.set()
-        if held:
-            file.unlink(missing_ok=True)
-            _HELD.discard((threading.get_ident(), file))
+def _refusal(number: int, file: Path) -> Exception:
+    """Return what to raise for a write that the system refused."""
+    if number in _FULL:
+        return IncompleteRunError(
+            f"{_FULL[number]}: a file could not be written",
+            where=str(file),
+            fix="make room; what was written is kept, and the same command goes on from here",
+        )
+    return OSError(number, os.strerror(number), str(file))
 
 
-def _create(file: Path) -> bool:
-    # Noted before it exists: a signal may arrive as soon as it does.
-    noted = (threading.get_ident(), file)
-    _HELD.add(noted)
-    try:
-        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-    except FileExistsError:
-        _HELD.discard(noted)
-        return False
-    written = False
-    try:
-        with os.fdopen(handle, "w") as claim:
-            json.dump({"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}, claim)
-        written = True
-    finally:
-        # A signal may come in between: a claim that names nobody would be waited for.
-        if not written:
-            file.unlink(missing_ok=True)
-    return True
-
-
-def _is_ours(file: Path) -> bool:
-    """Whether the file names this process, or nobody yet: a signal came before its first byte."""
-    try:
-        text = file.read_text()
-        holder = json.loads(text) if text else None
-    except (FileNotFoundError, ValueError):
-        return False
-    return not text or (
-        isinstance(holder, dict)
-        and holder.get("pid") == os.getpid()
-        and holder.get("host") == socket.gethostname()
+def _other_format(manifest: Mapping[str, Any], file: Path) -> InvalidRunError:
+    writer = f", written by memprobe {manifest['memprobe']}" if manifest.get("memprobe") else ""
+    return InvalidRunError(
+        f"the manifest has format {manifest.get('format', 'none')}{writer}; this memprobe reads {FORMAT}",
+        where=str(file),
+        fix="use the version of memprobe that wrote it; `memprobe run --fresh` starts over",
     )
 
 
-def _beat(file: Path, done: threading.Event) -> None:
-    while not done.wait(HEARTBEAT_S):
-        with suppress(FileNotFoundError):
-            os.utime(file)
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _abandoned(file: Path) -> bool:
+def _modified(entry: "os.DirEntry[str]") -> float | None:
     try:
-        silent_s = time.time() - file.stat().st_mtime
-        holder = json.loads(file.read_text() or "{}")
+        return entry.stat().st_mtime
     except FileNotFoundError:
-        return True
-    except ValueError:
-        holder = None
-    if not isinstance(holder, dict):
-        holder = {}
-    if holder.get("host") == socket.gethostname() and "pid" in holder:
-        return not _alive(int(holder["pid"]))
-    # A claim is empty for an instant between its creation and its first byte.
-    return silent_s > SILENT_S
+        return None
 
 
-def _alive(pid: int) -> bool:
+def _is_left_behind(temporary: Path) -> bool:
+    """Whether the process that was writing a temporary file is gone: `.NAME.HOST.PID.tmp`."""
+    name, pid = temporary.name, temporary.name.split(".")[-2]
+    if pid.isdigit() and name.endswith(f".{socket.gethostname()}.{pid}.tmp"):
+        return not is_alive(int(pid))
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return time.time() - temporary.stat().st_mtime > _OLD_S
+    except FileNotFoundError:
         return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _take_over(file: Path) -> bool:
-    """Replace an abandoned claim; of several that try, one wins."""
-    # The guard makes look and removal one step: else a claim made in between would be removed.
-    guard = file.with_name(f"{file.name}.taken-over")
-    if not _create(guard):
-        if _abandoned(guard):
-            guard.unlink(missing_ok=True)
-        return False
-    try:
-        if not _abandoned(file):
-            return False
-        file.unlink(missing_ok=True)
-        return _create(file)
-    finally:
-        guard.unlink(missing_ok=True)

@@ -46,6 +46,12 @@ def write(folder: Path, files: dict[str, bytes]) -> Path:
     return folder
 
 
+def large(name: str, content: bytes) -> SimpleNamespace | None:
+    """What the hub lists of a large file."""
+    is_large = name.endswith((".safetensors", ".bin"))
+    return SimpleNamespace(sha256=hashlib.sha256(content).hexdigest()) if is_large else None
+
+
 @dataclass
 class FakeHub:
     """A hub whose repositories are dicts, and the local cache that downloads fill."""
@@ -93,7 +99,10 @@ class FakeHub:
     def list_repo_tree(self, repo: str, *, revision: str) -> list[SimpleNamespace]:
         self._answer(f"tree {repo}@{self._name(repo, revision)}")
         files = self.repos[repo][self._name(repo, revision)]
-        entries = [SimpleNamespace(path=name, size=len(content)) for name, content in files.items()]
+        entries = [
+            SimpleNamespace(path=name, size=len(content), lfs=large(name, content))
+            for name, content in files.items()
+        ]
         return [*entries, SimpleNamespace(path="onnx", tree_id="0")]
 
     def snapshot_download(
@@ -109,7 +118,18 @@ class FakeHub:
         }
         # Revisions share blobs, and several are downloaded at once.
         with self.lock:
-            return str(self.cached(repo, revision, wanted))
+            return str(self.cached(repo, self._name(repo, revision), wanted))
+
+    def hf_hub_download(self, repo: str, name: str, *, revision: str) -> str:
+        self._answer(f"download {repo}@{self._name(repo, revision)} {name}")
+        content = self.repos[repo][self._name(repo, revision)].get(name)
+        with self.lock:
+            files = {} if content is None else {name: content}
+            return str(self.cached(repo, self._name(repo, revision), files) / name)
+
+    def parse_safetensors_file_metadata(self, repo: str, name: str, *, revision: str) -> SimpleNamespace:
+        self._answer(f"header {repo}@{self._name(repo, revision)} {name}")
+        return SimpleNamespace(parameter_count={"F32": 6})
 
     def _name(self, repo: str, revision: str) -> str:
         return next(n for n in self.repos[repo] if revision in (n, self.commit(repo, n)))
@@ -144,6 +164,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHub:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(huggingface_hub, "HfApi", lambda: fake)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fake.snapshot_download)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fake.hf_hub_download)
     return fake
 
 

@@ -97,14 +97,48 @@ def test_weights_without_a_config_say_so(make, contents) -> None:
     assert problem.fix == "copy config.json from the model that was trained to this folder"
 
 
+SETTINGS = b'{"peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": "../base"}'
+
+
 @pytest.mark.parametrize("with_a_config", [True, False])
-def test_a_lora_folder_gets_one_sentence(make, contents, with_a_config: bool) -> None:
-    files = {"adapter_config.json": b"{}", "adapter_model.safetensors": b"x"}
+def test_an_adapter_is_found_by_its_settings_and_weights(make, contents, with_a_config: bool) -> None:
+    files = {"adapter_config.json": SETTINGS, "adapter_model.safetensors": b"x" * 5}
     if with_a_config:
         files |= {"config.json": contents.files()["config.json"]}
-    (problem,) = refusal(make("m", files)).problems
-    assert problem.what == "this is a LoRA adapter without its base model"
-    assert "merge the adapter into its base model" in problem.fix
+    weights = inspect(list_folder(make("m", files)), Options())
+    assert (weights.format, weights.files, weights.n_bytes) == ("lora", ("adapter_model.safetensors",), 5)
+
+
+def test_a_pickled_adapter_needs_permission(make) -> None:
+    folder = make("m", {"adapter_config.json": SETTINGS, "adapter_model.bin": b"x"})
+    error = refusal(folder)
+    assert isinstance(error, SafetyError)
+    assert error.problems[0].what.startswith("the weights are a pickle file (adapter_model.bin)")
+    assert inspect(list_folder(folder), Options(allow_pickle=True)).files == ("adapter_model.bin",)
+
+
+def test_an_adapter_without_weights_says_so(make) -> None:
+    (problem,) = refusal(make("m", {"adapter_config.json": SETTINGS})).problems
+    assert problem.what == (
+        "there is an adapter_config.json and no adapter_model.safetensors, so the adapter has no weights"
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "what"),
+    [
+        (b"{}", "the adapter is of type unknown, and only LoRA is merged"),
+        (b'{"peft_type": "PREFIX_TUNING"}', "the adapter is of type PREFIX_TUNING, and only LoRA is merged"),
+        (
+            b'{"peft_type": "LORA", "task_type": "SEQ_CLS"}',
+            "the adapter is for SEQ_CLS, and only causal language models are measured",
+        ),
+        (b"[]", "adapter_config.json holds no JSON object"),
+    ],
+)
+def test_an_adapter_of_another_kind_gets_one_sentence(make, settings: bytes, what: str) -> None:
+    folder = make("m", {"adapter_config.json": settings, "adapter_model.safetensors": b"x"})
+    assert [problem.what for problem in refusal(folder).problems] == [what]
 
 
 def test_a_merged_model_that_kept_its_adapter_config_is_fine(make, contents) -> None:

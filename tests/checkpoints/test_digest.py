@@ -221,7 +221,7 @@ def test_a_checkpoint_that_was_not_fetched_has_no_digest(make) -> None:
     make("gpt")
     checkpoint = replace(one("gpt"), folder=None)
     for function in (weights_digest, config_digest):
-        with pytest.raises(ValueError, match="expected a fetched checkpoint, got gpt@gpt without a folder"):
+        with pytest.raises(ValueError, match=r"expected a .*checkpoint.*, got gpt@gpt"):
             function(checkpoint)
 
 

@@ -34,6 +34,7 @@ def test_numbers_are_counted_by_dtype_without_boolean_masks(tmp_path: Path) -> N
     assert found.n_tensors == 4
     assert found.numbers == {"bfloat16": 5, "float32": 6, "float16": 1}
     assert found.n_parameters == 12
+    assert found.n_data_bytes == 40
 
 
 def test_a_file_without_tensors_has_no_numbers(tmp_path: Path) -> None:

@@ -206,15 +206,6 @@ def test_a_gguf_file_or_folder_gets_one_sentence(make) -> None:
         assert refused(spec)[0].what == "GGUF weights are not supported"
 
 
-def test_a_sequence_of_adapters_gets_one_sentence(make) -> None:
-    for step in (1, 2):
-        make(f"lora/checkpoint-{step}", {"adapter_config.json": b"{}"})
-    for spec in ("lora", "lora/checkpoint-1"):
-        (problem,) = refused(spec)
-        assert problem.what == "this is a LoRA adapter without its base model"
-        assert "merge_and_unload" in problem.fix
-
-
 def test_weights_without_a_config_get_one_sentence(make) -> None:
     make("bare", {"model.safetensors": b""})
     make("meta", {"consolidated.safetensors": b""})

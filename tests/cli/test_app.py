@@ -33,7 +33,8 @@ def test_wrong_usage_is_2_in_a_process_of_its_own(tmp_path):
     assert done.stdout == ""
     assert done.stderr == (
         "error: unknown suite `quickstrt`, did you mean `quickstart`?\n"
-        "  fix:   suites are carlini2022, hayes2024, orhan2023, quickstart; a path must end in .toml\n"
+        "  fix:   suites are carlini2022, cooper2025, hayes2024, orhan2023, quickstart; "
+        "a path must end in .toml\n"
     )
     assert list(tmp_path.iterdir()) == []
 
@@ -54,10 +55,10 @@ def test_one_corrupt_checkpoint_of_three_is_4_and_the_others_are_kept(tiny, tmp_
     weights.write_bytes(weights.read_bytes()[:-8])
     answer = forked("run", "-p", "recall", "-m", folder, "-d", tiny.items, "-o", "run").answer()
     assert answer.code == 4
-    assert "1 checkpoints failed (see errors.jsonl): what follows is incomplete" in answer.out
+    assert "1 checkpoint failed (see errors.jsonl): what follows is incomplete" in answer.out
     assert "recall of main" in answer.out
     last = answer.err.splitlines()[-3:]
-    assert last[0].startswith("error: 1 checkpoints failed: step10: ")
+    assert last[0].startswith("error: 1 checkpoint failed: step10: ")
     assert last[1:] == [
         "  where: run/errors.jsonl",
         "  fix:   the others are kept; mend these and run the same command again",
@@ -166,7 +167,7 @@ def test_a_run_directory_that_cannot_be_is_refused_in_words(place, cli, tiny, tm
         (["run", "--limit", "few"], "Input should be a valid integer"),
         (["run", "-p"], "'-p' requires an argument"),
         (["summary"], "Missing argument"),
-        (["export", "x"], "Missing option '--to'"),
+        (["export", "x"], "no format was given"),
         (["export", "x", "--to", "latex"], "'latex' is not one of"),
         (["probes", "describe"], "Missing argument"),
         (["lab", "train", "-o", "x"], "Missing option '--text'"),

@@ -215,7 +215,8 @@ def test_a_question_that_cannot_be_asked_says_why(args, told, cli):
 
 def _lora(folder):
     (folder / "config.json").unlink()
-    (folder / "adapter_config.json").write_text("{}")
+    (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA"}))
 
 
 def _encoder_decoder(folder):
@@ -255,7 +256,7 @@ def _missing_shard(folder):
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
-        (_lora, "LoRA"),
+        (_lora, "adapter_config.json names no base model"),
         (_gguf, "GGUF"),
         (_encoder_decoder, "encoder-decoder"),
         (_no_weights, "weights"),

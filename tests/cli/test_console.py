@@ -1,6 +1,8 @@
 """Streams: plain lines where nobody looks, colour and a bar where somebody does, and who decides."""
 
 import io
+import json
+import math
 import os
 import pty
 import re
@@ -124,6 +126,19 @@ def test_json_never_holds_what_json_cannot(capsys):
         console.show_json({"x": float("nan")})
 
 
+def test_json_says_its_schema_first_and_has_null_for_infinities_at_any_depth(capsys):
+    console.show_json({"a": math.inf, "b": [{"c": -math.inf, "d": (1.5, math.inf)}], "e": "inf", "n": 3})
+    written = capsys.readouterr().out
+    assert written.startswith('{\n  "schema_version": 1,\n')
+    assert json.loads(written) == {
+        "schema_version": 1,
+        "a": None,
+        "b": [{"c": None, "d": [1.5, None]}],
+        "e": "inf",
+        "n": 3,
+    }
+
+
 def progress(**changes):
     about = {
         "checkpoint": 1,
@@ -160,6 +175,22 @@ def test_plain_progress_tells_each_checkpoint_rate_and_time_left(clock, capsys):
     ]
 
 
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (12.4, "12 s"),
+        (599, "599 s"),
+        (600, "10 min"),
+        (7199, "120 min"),
+        (7200, "2 h"),
+        (172_799, "48 h"),
+        (216_000, "2.5 days"),
+    ],
+)
+def test_a_time_is_told_in_the_unit_in_which_it_is_read(seconds, shown):
+    assert console._duration(seconds) == shown
+
+
 def test_a_run_that_goes_on_does_not_take_old_units_for_fast_ones(clock, capsys):
     """Two of four units were there before: the time left is that of what this process did."""
     with console.Progressing() as listener:
@@ -168,6 +199,55 @@ def test_a_run_that_goes_on_does_not_take_old_units_for_fast_ones(clock, capsys)
         listener.scoring(progress(items_done=30, units_done=3))
     # One unit took 12 s, one is left.
     assert capsys.readouterr().err.splitlines()[-1].endswith("3/4 units, 2 items/s, about 12 s left")
+
+
+# A run that takes days
+
+
+def told_days(err):
+    return [line for line in err.splitlines() if line.startswith("note: about")]
+
+
+def test_a_run_that_would_take_days_says_so_once_and_what_shortens_it(clock, capsys):
+    # 1 unit of 100 in 3,600 s: the 99 left take 99 h, 4.1 days.
+    with console.Progressing(run="reports/big") as listener:
+        listener.scoring(progress(n_units=100))
+        clock.s += 3600
+        listener.scoring(progress(n_units=100, items_done=9, units_done=1))
+        listener.scoring(progress(n_units=100, items_done=9, units_done=1))
+    err = capsys.readouterr().err
+    assert told_days(err) == ["note: about 4.1 days are left at this speed; more processes share them:"]
+    assert "      memprobe worker reports/big\n" in err
+    for word in ("--steps", "--limit", "--dtype bfloat16"):
+        assert word in err
+    assert max(map(len, err.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("n_units", "units_done", "spent_s", "told"),
+    [
+        (1000, 0, 1e6, False),  # nothing done: no rate
+        (100_000, 1, 59, False),  # 68 days, but 59 s say little
+        (100_000, 1, 60, True),  # the same after 60 s
+        (100, 50, 86_399, False),  # a second less than a day
+        (100, 50, 86_400, True),
+    ],
+)
+def test_days_are_foretold_as_soon_as_enough_is_known(n_units, units_done, spent_s, told, clock, capsys):
+    with console.Progressing() as listener:
+        listener.scoring(progress(n_units=n_units))
+        clock.s += spent_s
+        listener.scoring(progress(n_units=n_units, items_done=1, units_done=units_done))
+    assert bool(told_days(capsys.readouterr().err)) is told
+
+
+def test_units_of_an_earlier_process_do_not_make_this_one_look_fast(clock, capsys):
+    """90 of 100 were there; this process did 1 in a day, so 9 days are left."""
+    with console.Progressing() as listener:
+        listener.scoring(progress(n_units=100, units_done=90))
+        clock.s += 86_400
+        listener.scoring(progress(n_units=100, units_done=91, items_done=1))
+    assert told_days(capsys.readouterr().err)[0].startswith("note: about 9.0 days are left")
 
 
 def test_a_terminal_gets_a_bar_that_leaves_nothing_behind(monkeypatch):

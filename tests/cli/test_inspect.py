@@ -33,20 +33,31 @@ def test_a_probe_is_described_with_all_its_options_metrics_and_columns(name, cli
     answer = cli("probes", "describe", name)
     assert answer.code == 0
     assert answer.out.startswith(f"{name} v{probe.version}: ")
-    for word in (*probe.options(), *(metric.name for metric in probe.metrics), *probe.table.columns):
+    for word in (*probe.options(), *(metric.name for metric in probe.all_metrics), *probe.table.columns):
         assert word in answer.out
     assert max(map(len, answer.out.splitlines())) <= 80
     document = json.loads(cli("probes", "describe", name, "--json").out)
     assert document["options"].keys() == probe.options().keys()
-    assert [each["name"] for each in document["metrics"]] == [metric.name for metric in probe.metrics]
+    assert [each["name"] for each in document["metrics"]] == [metric.name for metric in probe.all_metrics]
 
 
 def test_defaults_are_shown_as_a_suite_takes_them(cli):
     out = " ".join(cli("probes", "describe", "recall").out.split())
     assert "generate false" in out
     assert 'align "start"' in out
-    out = "".join(cli("probes", "describe", "extraction").out.split())
-    assert "{temperature=1.0,top_k=40}" in out
+    out = cli("probes", "describe", "extraction").out
+    # Folded to its column: the line of the option, and the next.
+    (at,) = [at for at, line in enumerate(out.splitlines()) if line.startswith("schemes")]
+    first, second = (line[15:46].strip() for line in out.splitlines()[at : at + 2])
+    assert f"{first} {second}".startswith("[{ temperature = 1.0, top_k = 40 }, { temperature = 1.0")
+
+
+def test_options_are_explained(cli):
+    out = " ".join(cli("probes", "describe", "recall").out.split())
+    assert "generate false Generate every suffix as well, for `gen_match_frac` and ROUGE." in out
+    document = json.loads(cli("probes", "describe", "recall", "--json").out)
+    assert document["option_meanings"].keys() == document["options"].keys()
+    assert document["option_meanings"]["suffix_tokens"] == "Tokens to be recalled; left out: all that follow."
 
 
 @pytest.mark.parametrize("name", list(shipped_suites()))

@@ -84,6 +84,32 @@ def test_an_infinity_is_a_value_in_the_table_and_null_in_json(cli, finished, tmp
     assert "inf" in exported(cli, finished, "extraction", "csv", tmp_path).decode()
 
 
+def test_json_flag_gives_the_rows_with_their_table_and_a_schema(cli, finished, tmp_path):
+    document = json.loads(cli("export", finished, "--table", "recall", "--json").out)
+    assert list(document) == ["schema_version", "run", "table", "rows"]
+    assert document["rows"] == json.loads(exported(cli, finished, "recall", "json", tmp_path))
+    assert cli("export", finished, "--to", "json", "--json").code == 0
+
+
+def test_json_flag_with_a_file_says_what_was_written(cli, finished, tmp_path):
+    file = tmp_path / "x.csv"
+    answer = cli("export", finished, "--to", "csv", "-o", file, "--json", "-q")
+    document = json.loads(answer.out)
+    assert (document["file"], document["format"], document["table"]) == (str(file), "csv", "summary")
+    assert document["n_rows"] == pl.read_csv(file).height
+    assert answer.err == ""
+
+
+@pytest.mark.parametrize(
+    ("args", "what"),
+    [(["--json", "--to", "csv"], "both want stdout"), ([], "no format was given")],
+)
+def test_an_export_that_does_not_say_what_goes_to_stdout_is_2(args, what, cli, finished):
+    answer = cli("export", finished, *args)
+    assert (answer.code, answer.out) == (2, "")
+    assert what in answer.err
+
+
 @pytest.mark.parametrize("table", TABLES)
 def test_markdown_is_a_table_of_as_many_rows(table, cli, finished, tmp_path):
     frame = memprobe.open_run(finished).table(table)
@@ -125,7 +151,7 @@ def test_an_unknown_table_is_3_and_lists_those_that_are_there(cli, finished):
     answer = cli("export", finished, "--to", "csv", "--table", "recal")
     assert answer.code == 3
     assert "the run has no table `recal`" in answer.err
-    assert "tables are: summary, extraction, items, recall, recognition" in answer.err
+    assert "tables are: summary, dose_response, extraction, items, recall, recognition" in answer.err
 
 
 @pytest.mark.parametrize(

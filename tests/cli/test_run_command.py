@@ -4,6 +4,10 @@ import json
 import re
 import shutil
 
+import pytest
+
+from memprobe import forecast
+
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
@@ -68,6 +72,21 @@ def test_a_dry_run_scores_nothing_writes_nothing_and_counts_what_is_left(cli, ti
     )
     assert document["totals"]["units_left"] == 3
     assert [row["step"] for row in document["checkpoints"]] == [0, 10, 20]
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(86_399.0, False), (259_200.0, True), (None, False)])
+def test_a_dry_run_of_days_says_so_on_stderr(seconds, told, cli, tiny, tmp_path, monkeypatch):
+    genuine = forecast.forecast
+
+    def slow(*args, **kwargs):
+        found = genuine(*args, **kwargs)
+        return forecast.Forecast(found.checkpoints, found.totals | {"estimated_s": seconds})
+
+    monkeypatch.setattr(forecast, "forecast", slow)
+    answer = cli("run", "-p", "recall", *tiny.ask, "-o", tmp_path / "run", "--dry-run", "--json")
+    assert json.loads(answer.out)["totals"]["estimated_s"] == seconds
+    assert ("note: about 3.0 days" in answer.err) is told
+    assert (f"memprobe worker {tmp_path / 'run'}" in answer.err) is told
 
 
 def test_items_left_out_are_counted_above_the_tables(cli, tiny, write, tmp_path):

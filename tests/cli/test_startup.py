@@ -35,12 +35,26 @@ def quick(finished, tmp_path):
         "describe": ["probes", "describe", "extraction"],
         "summary": ["summary", str(finished)],
         "summary-json": ["summary", str(finished), "--json"],
+        "status": ["status", str(finished)],
+        "init": ["init", str(tmp_path / "new")],
         "export": ["export", str(finished), "--to", "markdown", "-o", str(tmp_path / "x.md")],
     }
 
 
 @pytest.mark.parametrize(
-    "name", ["help", "run-help", "version", "probes", "describe", "summary", "summary-json", "export"]
+    "name",
+    [
+        "help",
+        "run-help",
+        "version",
+        "probes",
+        "describe",
+        "summary",
+        "summary-json",
+        "status",
+        "export",
+        "init",
+    ],
 )
 def test_quick_commands_import_nothing_heavy(name, quick):
     code = _ASK.format(args=quick[name], heavy=HEAVY)
@@ -48,7 +62,9 @@ def test_quick_commands_import_nothing_heavy(name, quick):
     assert json.loads(done.stderr.splitlines()[-1]) == [0, []]
 
 
-@pytest.mark.parametrize(("name", "limit_s"), [("help", HELP_S), ("summary", READ_S), ("export", READ_S)])
+@pytest.mark.parametrize(
+    ("name", "limit_s"), [("help", HELP_S), ("summary", READ_S), ("status", READ_S), ("export", READ_S)]
+)
 def test_quick_commands_are_quick(name, limit_s, quick):
     fastest = float("inf")
     for _ in range(TRIES):
@@ -58,6 +74,14 @@ def test_quick_commands_are_quick(name, limit_s, quick):
         if fastest < limit_s:
             break
     assert fastest < limit_s
+
+
+def test_reading_a_finished_run_imports_no_part_of_the_pipeline(quick):
+    """A summary is quick because it needs neither items nor probes nor statistics."""
+    parts = ("memprobe.measure", "memprobe.items", "memprobe.probes", "memprobe.stats", "numpy")
+    code = _ASK.format(args=quick["summary-json"], heavy=parts)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stderr.splitlines()[-1]) == [0, []]
 
 
 def test_importing_the_package_imports_nothing_of_others():

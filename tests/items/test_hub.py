@@ -127,7 +127,7 @@ def test_offline_refuses_a_hub_data_set_that_is_not_here(
 
     monkeypatch.chdir(tmp_path)
     flags = datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE
-    with pytest.raises(SafetyError, match="--offline forbids the network") as caught:
+    with pytest.raises(SafetyError, match="the network is off") as caught:
         read_items(["hf:memprobe-tests/no-such-data-set:train"], offline=True)
     assert caught.value.exit_code == 5
     assert flags == (datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE)

@@ -92,9 +92,9 @@ def test_the_digest_of_a_file_is_that_of_its_bytes(write) -> None:
 def test_the_message_shows_ten_problems_and_counts_the_rest(write, message) -> None:
     told = message(write("a.jsonl", [{"text": ""}] * 12 + [{"text": "a"}]))
     assert told.count("where: ") == 10
-    assert "and 2 more problems; 12 items are bad in all" in told
+    assert "problems not shown: 2; bad items in all: 12" in told
     assert "--on-bad-item skip" in told
-    assert "more problems" not in message(write("b.jsonl", [{"text": ""}] * 10))
+    assert "not shown" not in message(write("b.jsonl", [{"text": ""}] * 10))
 
 
 def test_skipped_items_keep_their_name_and_all_reasons(write) -> None:
@@ -109,7 +109,7 @@ def test_skipped_items_keep_their_name_and_all_reasons(write) -> None:
 
 def test_no_item_left_is_an_error_that_says_why(write, message) -> None:
     told = message(write("a.jsonl", [{"text": ""}, {"text": ""}]), on_bad="skip")
-    assert told.startswith("all 2 items are bad, none is left\n")
+    assert told.startswith("no item is left: of 2, all are bad\n")
     assert "line 2, column text" in told
 
 

@@ -51,7 +51,7 @@ def test_the_amount_of_text_follows_the_documented_rule(tokenizer) -> None:
     assert [item.n_exposures for item in trained] == [6] * 3 + [5] * 27
     assert (len(controls), len(plan.spares), len(plan.left_out)) == (9, 3, 3)
     assert {item.doc_id for item in trained} == {"a.txt", "b.txt"}
-    assert max(int(str(item.carried["window_start_char"])) for item in plan.items[1:]) < 2500
+    assert max(int(str(item.carried["start_char"])) for item in plan.items[1:]) < 2500
 
 
 def test_no_window_has_two_roles_and_left_out_ones_are_trained_on(tokenizer) -> None:
@@ -86,7 +86,7 @@ def test_canaries_that_leave_no_room_are_refused_with_the_numbers() -> None:
     canary = LabItem("canary-0000", "canary", "x 1", 156, prefix_chars=2)
     assert text_sequences([], SETTINGS, 0) == 160
     with pytest.raises(
-        InputError, match=r"40 updates of 4 hold 160 sequences; canaries need 156, 1 windows .* 5"
+        InputError, match=r"40 updates of 4 hold 160 sequences; canaries need 156, 1 window .* 5"
     ):
         text_sequences([canary], SETTINGS, 0)
 

@@ -15,11 +15,11 @@ from memprobe.tables.requests import REQUESTS
 
 ENTRIES = [entry for name in shipped_suites() for entry in load_suite(name).entries]
 ALL = pytest.mark.parametrize("probe", discover().values(), ids=lambda probe: probe.name)
-# The contract, section 4, "Metrics".
+# The contract, section 4, "Metrics"; coverage as its table, over all documents of a group.
 METRICS = {
     "recognition": ["accuracy_frac", "margin_nats", "auc", "gain_frac"],
     "recall": ["exact_frac", "lcp_tokens", "hit_frac", "es_frac"],
-    "extraction": ["rate_frac", "max_rate_frac", "greedy_rate_frac"],
+    "extraction": ["rate_frac", "max_rate_frac", "greedy_rate_frac", "coverage_frac"],
 }
 UNIT_OF_SUFFIX = {"frac": "fraction", "tokens": "tokens", "nats": "nats", "steps": "steps", "bits": "bits"}
 
@@ -148,7 +148,7 @@ def test_the_order_of_rows_does_not_matter(probe, items, scores_for) -> None:
     )
     one, other = (table_of(probe, each, settings).sort(probe.table.key) for each in (scores, shuffled))
     assert_frame_equal(one, other)
-    for metric in probe.metrics:
+    for metric in probe.metrics_for(settings):
         left, right = (metric.values(each, settings).sort("item_id", "condition") for each in (one, other))
         assert_frame_equal(left, right)
     assert probe.checks(scores.spans) == probe.checks(shuffled.spans)
@@ -166,7 +166,7 @@ def test_measuring_fills_the_declared_table(probe, items, scores_for) -> None:
 @ALL
 def test_values_are_one_number_per_item_and_condition(probe, items, scores_for) -> None:
     table = table_of(probe, scores_for(probe, probe.settings(), items), probe.settings())
-    for metric in probe.metrics:
+    for metric in probe.metrics_for(probe.settings()):
         values = metric.values(table, probe.settings())
         expected = {"item_id": pl.String, "condition": pl.String, "value": pl.Float64}
         assert dict(values.schema) == expected | ({"other": pl.Float64} if metric.summary == "auc" else {})
@@ -183,7 +183,7 @@ def test_what_is_undefined_is_null(probe, items, scores_for) -> None:
     scores = scores_for(probe, probe.settings(), alone)
     assert scores.spans["n_scored"].drop_nulls().to_list() == [0] * scores.spans["n_scored"].count()
     table = table_of(probe, scores, probe.settings())
-    for metric in probe.metrics:
+    for metric in probe.metrics_for(probe.settings()):
         values = metric.values(table, probe.settings())
         assert values.height >= 1
         assert values["value"].is_null().all(), metric.name

@@ -205,7 +205,7 @@ def test_a_suffix_whose_first_token_has_no_condition_is_null_not_impossible(extr
     columns = [column_of(p) for p in Settings().p]
     measures = ["logp_nats", "pz", "max_rank", "in_support", "greedy", *columns]
     assert table.select(measures).row(0) == (None,) * len(measures)
-    for metric in PROBE.metrics:
+    for metric in PROBE.metrics_for(Settings()):
         assert metric.values(table, Settings(schemes=(TOP,)))["value"].is_null().all(), metric.name
 
 

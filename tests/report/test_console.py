@@ -8,7 +8,6 @@ import pytest
 from rich.console import Console
 
 from memprobe.report.console import (
-    forecast_view,
     head_lines,
     number,
     short,
@@ -17,7 +16,8 @@ from memprobe.report.console import (
     summary_view,
     telling,
 )
-from memprobe.tables.catalogue import SUMMARY
+from memprobe.report.expected import forecast_view
+from memprobe.tables.catalogue import DOSE_RESPONSE, SUMMARY
 
 WIDTH = 80
 
@@ -160,6 +160,135 @@ def test_a_long_sequence_fits_80_columns_with_its_numbers_whole():
     assert not any("…" in line for line in lines)
 
 
+def contrasts(step: int, *, never: float, excess: float, twin: float | None = None, **about) -> list[dict]:
+    """The rows beside a rate: trained, never-trained, and in excess of both."""
+    prefix = f"{about.pop('condition')};" if "condition" in about else ""
+    metric = about.get("metric", "exact_frac")
+    less = {"metric": metric.replace("_frac", "_excess_frac"), "ci_low": -0.5, "ci_high": 0.75}
+    rows = [
+        row(step=step, **about | {"condition": f"{prefix}trained=true", "n_items": 8}),
+        row(step=step, **about | {"condition": f"{prefix}trained=false", "estimate": never, "n_items": 4}),
+        row(step=step, **about | less | {"condition": f"{prefix}control=never-trained", "estimate": excess}),
+    ]
+    if twin is not None:
+        rows.append(row(step=step, **about | less | {"condition": f"{prefix}control=twin", "estimate": twin}))
+    return rows
+
+
+def test_the_rate_on_never_trained_items_stands_in_a_column_of_its_own():
+    frame = summary(
+        row(),
+        row(metric="lcp_tokens", estimate=3.0, ci_low=2.0, ci_high=4.0),
+        row(step=1000, estimate=0.5, ci_low=0.25, ci_high=0.75),
+        row(step=1000, metric="lcp_tokens", estimate=5.0, ci_low=4.0, ci_high=6.0),
+        *contrasts(0, never=0.0, excess=0.1),
+        *contrasts(1000, never=0.125, excess=0.375),
+    )
+    lines = rendered(summary_view(frame, manifest()))
+    start = lines.index("recall of main")
+    assert lines[start + 1 : start + 5] == [
+        f"{'never trained':>55}",
+        f"metric, condition{'step 1,000':>19}{'(n = 4)':>19}  trend   n",
+        "─" * 66,
+        "exact_frac         0.50 [0.25, 0.75]  0.12 [0.10, 0.50]  ▁█     12",
+    ]
+    # What has no never-trained rate keeps its first step.
+    further = lines[lines.index("recall of main, further") :]
+    assert any("lcp_tokens         3.00 [2.00, 4.00]  5.00 [4.00, 6.00]" in line for line in further)
+    assert not any("exact_frac" in line and "trained=" in line for line in lines)
+
+
+def test_the_excess_over_never_trained_items_and_the_control_is_shown_at_the_last_step():
+    frame = summary(
+        row(step=9),
+        *contrasts(0, never=0.0, excess=0.11, twin=0.22),
+        *contrasts(9, never=0.0, excess=0.33, twin=0.44),
+    )
+    lines = rendered(summary_view(frame, manifest()))
+    table = lines[lines.index("In excess, step 9") :]
+    assert table[1].split() == ["metric,", "condition", "over", "never-trained", "over", "twin"]
+    assert table[3] == "recall exact_excess_frac  0.33 [-0.50, 0.75]  0.44 [-0.50, 0.75]"
+
+
+def test_a_rate_with_many_conditions_shows_one_excess_unless_all_are_asked_for():
+    conditions = [f"scheme=full;n={10**k};p=0.5" for k in range(7)]
+    about = {"probe": "extraction", "metric": "rate_frac"}
+    frame = summary(
+        *(row(condition=each, **about) for each in conditions),
+        *(each for c in conditions for each in contrasts(0, never=0.0, excess=0.5, condition=c, **about)),
+    )
+    lines = rendered(summary_view(frame, manifest()))
+    excess = lines[lines.index("In excess, step 0") :]
+    assert sum("[-0.50, 0.75]" in line for line in excess) == 1
+    lines = rendered(summary_view(frame, manifest(), everything=True))
+    excess = lines[lines.index("In excess, step 0") :]
+    assert sum("[-0.50, 0.75]" in line for line in excess) == 7
+
+
+def test_rates_beside_never_trained_items_fit_80_columns_over_many_steps():
+    about = {"probe": "extraction", "metric": "rate_frac"}
+    condition = "scheme=top40;n=10000;p=0.5"
+    frame = summary(
+        *(row(step=step, condition=condition, n_items=512, **about) for step in range(0, 154_000, 1000)),
+        *(
+            each
+            for step in range(0, 154_000, 1000)
+            for each in contrasts(step, never=0.0, excess=0.1, condition=condition, **about)
+        ),
+    )
+    lines = rendered(summary_view(frame, manifest()))
+    assert max(map(len, lines)) <= WIDTH
+    # Eight bars leave room for the longest condition of the defaults on one line.
+    assert any(condition in line and line.endswith("512") for line in lines)
+
+
+def doses(*rows: dict) -> pl.DataFrame:
+    about = dict.fromkeys(DOSE_RESPONSE.columns) | {
+        **{"model": "main", "revision": "step9", "step": 9, "probe": "recall", "metric": "exact_frac"},
+        **{"dose": "exposures", "fit": "linear_log10", "slope": 0.25, "ci_low": 0.1, "ci_high": 0.4},
+        **{"ci_level": 0.95, "n_items": 40, "n_outcomes": 40, "n_clusters": 40, "n_levels": 5},
+        **{"unit": "fraction per tenfold", "version": 1, "signature": "s"},
+    }
+    rows = [about | each for each in rows]
+    return DOSE_RESPONSE.conform(pl.DataFrame(rows, schema=DOSE_RESPONSE.empty().schema, orient="row"))
+
+
+def test_each_dose_has_a_line_with_both_slopes_at_the_last_step():
+    log_odds = {"fit": "logistic", "slope": 2.5, "ci_low": 1.0, "ci_high": 4.0}
+    none = {"fit": "logistic", "slope": None, "ci_low": None, "ci_high": None}
+    table = doses(
+        {"step": 0, "slope": 0.99},
+        {},
+        log_odds,
+        {"group": "a", "slope": 0.77},
+        {"dose": "prefix_tokens", "n_levels": 9},
+        {"dose": "prefix_tokens"} | none | {"reason": "separated: no 1 below 8, no 0 above 4"},
+        {"model": None, "revision": None, "step": None, "dose": "parameters", "n_levels": 2},
+    )
+    lines = rendered(summary_view(summary(row(step=9)), manifest(), table))
+    found = lines[lines.index("Change per tenfold, step 9") :]
+    cells = [" ".join(line.split()) for line in found]
+    assert cells[3] == "exposures (5) recall exact_frac 0.25 [0.10, 0.40] 2.50 [1.00, 4.00] 40"
+    assert cells[4] == "prefix_tokens (9) recall exact_frac 0.25 [0.10, 0.40] separated 40"
+    # What is about all models stands behind them, and has no step.
+    last = cells[cells.index("Change per tenfold") :]
+    assert last[3] == "parameters (2) recall exact_frac 0.25 [0.10, 0.40] 40"
+    assert not any("0.99" in line or "0.77" in line for line in lines)
+
+
+def test_without_doses_there_is_no_table_of_them():
+    for given in (None, doses()):
+        assert not any(
+            "tenfold" in line for line in rendered(summary_view(summary(row()), manifest(), given))
+        )
+
+
+def test_the_head_names_the_control():
+    control = {"model": "twin", "revision": "step9", "label": "twin"}
+    assert "control: twin, step9" in head_lines(manifest(control=control))
+    assert not any("control" in line for line in head_lines(manifest(control=None)))
+
+
 def test_an_empty_summary_says_that_there_is_no_estimate():
     assert rendered(summary_view(summary(), manifest()))[-1].startswith("no estimate: no checkpoint")
 
@@ -217,7 +346,8 @@ def test_steps_are_spread_evenly_with_first_and_last():
 def test_few_conditions_are_all_telling():
     assert telling([None]) == [None]
     assert telling(list("abcdef")) == list("abcdef")
-    assert telling(list("abcdefg")) == list("abcdef")
+    # Of more, six evenly apart with first and last: the longest context is not the one to hide.
+    assert telling(list("abcdefghi")) == list("acdfgi")
 
 
 def test_a_forecast_shows_what_is_left_and_for_how_long():

@@ -17,7 +17,7 @@ import torch
 
 from memprobe.checkpoints import Checkpoint, resolve
 from memprobe.errors import CheckpointError
-from memprobe.scoring import engine, unit
+from memprobe.scoring import ahead, engine, unit
 from memprobe.scoring.engine import EngineOptions, Job, score
 from memprobe.scoring.load import LoadedModel, LoadOptions, load
 from memprobe.scoring.statistics import TokenStatistics
@@ -302,6 +302,7 @@ def test_reading_ahead_gives_the_bits_of_loading_one_by_one(
         return original(which)
 
     monkeypatch.setattr(engine, "read_weights", spy)
+    monkeypatch.setattr(ahead, "read_weights", spy)
     checkpoints = sequence(name, 4)
     report = score(jobs_of(checkpoints, units, alike=True), tokenised, OPTIONS, store)
     assert loads == [0]
@@ -337,7 +338,7 @@ def test_a_bad_checkpoint_inside_a_sequence_never_scores_with_the_weights_before
     jobs = jobs_of(checkpoints, units, alike=True)
     report = score(jobs, tokenised, OPTIONS, store)
     assert [failure.checkpoint.step for failure in report.failures] == [2]
-    words = {"lacks a tensor": "lack 1 parameters", "corrupt": "cannot be loaded", "nan": "scores NaN"}
+    words = {"lacks a tensor": "lack 1 parameter ", "corrupt": "cannot be loaded", "nan": "scores NaN"}
     assert words[damage] in report.failures[0].error
     assert [scored(store, job).height for job in (jobs[0], jobs[1], jobs[3])] == [12, 12, 12]
     assert not list(store.units_folder.glob("context2-*"))

@@ -181,7 +181,7 @@ def test_missing_parameters_are_an_error_and_never_random_numbers(name, copied, 
         del weights[dropped[0]]
 
     edit_weights(folder, drop)
-    with pytest.raises(CheckpointError, match="the weights lack 1 parameters of the architecture") as caught:
+    with pytest.raises(CheckpointError, match="the weights lack 1 parameter of the architecture") as caught:
         load(at(folder), LoadOptions())
     assert dropped[0].split(".")[-2] in str(caught.value)
     assert str(folder) in str(caught.value)
@@ -190,7 +190,7 @@ def test_missing_parameters_are_an_error_and_never_random_numbers(name, copied, 
 def test_a_missing_untied_head_is_an_error(copied, at) -> None:
     folder = copied("llama")
     edit_weights(folder, lambda weights: weights.pop("lm_head.weight"))
-    with pytest.raises(CheckpointError, match=r"lack 1 parameters.*lm_head\.weight"):
+    with pytest.raises(CheckpointError, match=r"lack 1 parameter .*lm_head\.weight"):
         load(at(folder), LoadOptions())
 
 
@@ -317,3 +317,10 @@ def test_spreading_without_accelerate_says_what_to_install(saved, at, monkeypatc
     with pytest.raises(InputError, match=r"larger than one device") as caught:
         load(at(saved("gpt_neox")), LoadOptions(device="auto"))
     assert "memprobe[multi-gpu]" in caught.value.problems[0].fix
+
+
+@pytest.mark.parametrize("context", [1, 2, 5, 8, 12])
+def test_a_model_with_a_short_context_can_be_loaded(context, saved, at) -> None:
+    loaded = load(at(saved("gpt2", n_positions=context)), LoadOptions())
+    assert loaded.vocabulary == 97
+    assert loaded.fast

@@ -130,7 +130,7 @@ def test_nothing_stands_behind_a_text_and_bos_is_in_no_count(
     assert adding.decode(got.ids["a", "text"]) == "The mill door"
     assert adding.decode(got.ids["a", "foil"]) == "The mill bridge"
     assert column(got, "n_tokens") == [len(got.ids["a", "text"])]
-    assert got.front_for("a") == ((0,) if front else ())
+    assert got.front_for("a", "text") == ((0,) if front else ())
     assert got.n_front == int(front)
 
 
@@ -156,8 +156,8 @@ def test_input_ids_stand_as_given_unless_bos_is_forced(tokenised, bos, front) ->
     got = tokenised(rows, bos=bos)
     assert got.ids["ids", "text"].tolist() == [5, 9, 3]
     assert got.given_as_ids == {"ids"}
-    assert got.front_for("ids") == front
-    assert got.front_for("text") == (() if bos == "none" else (0,))
+    assert got.front_for("ids", "text") == front
+    assert got.front_for("text", "text") == (() if bos == "none" else (0,))
     assert column(got, "n_tokens")[0] == 3
 
 
@@ -206,7 +206,7 @@ def test_a_border_that_the_tokenizer_cannot_locate_is_an_error_and_not_another_c
     slow = ByT5Tokenizer()
     assert not slow.is_fast
     assert column(tokenised([{"item_id": "a", "text": "mill"}], with_tokenizer=slow), "n_tokens") == [4]
-    with pytest.raises(ItemError, match=r"1 items have a prefix[\s\S]*line 2, column prefix"):
+    with pytest.raises(ItemError, match=r"1 item with a prefix[\s\S]*line 2, column prefix"):
         tokenised([{"text": "mill"}, {"prefix": "mi", "suffix": "ll"}], with_tokenizer=slow)
 
 

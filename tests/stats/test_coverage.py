@@ -68,7 +68,7 @@ def test_it_matches_a_loop_over_characters_and_falls_with_tau(seed) -> None:
     [
         ([0], [11], 10, 0.5),
         ([-1], [3], 10, 0.5),
-        ([4], [4], 10, 0.5),
+        ([4], [3], 10, 0.5),
         ([0], [1], 0, 0.5),
         ([0], [1], 10, 0.0),
         ([0], [1], 10, 1.5),
@@ -77,3 +77,8 @@ def test_it_matches_a_loop_over_characters_and_falls_with_tau(seed) -> None:
 def test_what_cannot_be_is_refused(starts, ends, n_chars, tau) -> None:
     with pytest.raises(ValueError, match="characters"):
         coverage(np.array(starts), np.array(ends), np.array([math.log(0.5)]), n_chars=n_chars, tau=tau)
+
+
+def test_an_empty_suffix_covers_nothing() -> None:
+    # A window may end within the first character of its suffix.
+    assert of([4], [4], [1.0], 10, 0.5).covered_chars == 0

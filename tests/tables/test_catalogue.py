@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from memprobe.tables.catalogue import ITEM_KEYS, SUMMARY, TABLES
+from memprobe.tables.catalogue import DOSE_RESPONSE, ITEM_KEYS, SUMMARY, TABLES
 
 # The contract's suffixes of names, and the units that go with them.
 UNIT_OF_SUFFIX = {"_nats": "nats", "_tokens": "tokens", "_frac": "fraction", "_steps": "steps"}
@@ -34,7 +34,7 @@ def test_a_unit_in_the_name_is_the_unit_of_the_column(name) -> None:
             assert column.dtype.is_integer()
 
 
-@pytest.mark.parametrize("name", [name for name in TABLES if name != "summary"])
+@pytest.mark.parametrize("name", [name for name in TABLES if name not in ("summary", "dose_response")])
 def test_item_level_tables_start_with_the_keys(name) -> None:
     assert tuple(TABLES[name].columns)[:6] == tuple(ITEM_KEYS)
     assert TABLES[name].key[:4] == ("model", "revision", "step", "item_id")
@@ -54,6 +54,19 @@ def test_the_summary_has_the_contracts_columns_in_order() -> None:
     ]
     assert SUMMARY.key == tuple(SUMMARY.columns)[:7]
     assert not SUMMARY.open_ended
+
+
+def test_the_dose_response_is_named_as_the_summary_is() -> None:
+    assert list(DOSE_RESPONSE.columns) == [
+        *("model", "revision", "step", "probe", "metric", "group", "condition", "dose", "fit"),
+        *("slope", "se", "ci_low", "ci_high", "ci_level", "ci_method", "p_value", "intercept", "r2_of_means"),
+        *("n_items", "n_outcomes", "n_clusters", "n_levels", "reason", "unit", "version", "signature"),
+    ]
+    assert DOSE_RESPONSE.key == tuple(DOSE_RESPONSE.columns)[:9]
+    for name in ("probe", "metric", "group", "condition", "version", "signature"):
+        assert DOSE_RESPONSE.columns[name] == SUMMARY.columns[name]
+    # A row about several models belongs to none of them.
+    assert all(DOSE_RESPONSE.columns[name].null_means for name in ("model", "revision", "step"))
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,10 @@
-"""The run directory: nothing half-written, claims held by one, a lock that waits, private files."""
+"""The run directory: nothing half-written, a lock that waits, damaged files, private files."""
 
 import json
 import multiprocessing
 import os
 import random
+import resource
 import signal
 import socket
 import stat
@@ -17,9 +18,9 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from memprobe.errors import InputError, InvalidRunError
+from memprobe.errors import BrokenUnitError, IncompleteRunError, InputError, InvalidRunError
 from memprobe.tables import store as module
-from memprobe.tables.store import RunStore, hold
+from memprobe.tables.store import RunStore
 
 FRAME = pl.DataFrame({"x": [1, 2, 3]})
 # Long enough for a thread on a busy machine, short enough for a test.
@@ -142,9 +143,13 @@ def test_there_is_no_manifest_before_one_is_written(store) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"format": 2}', "the manifest has format 2, this memprobe reads 1"),
-        ("{}", "the manifest has format None, this memprobe reads 1"),
-        ("[1]", "the manifest has format none, this memprobe reads 1"),
+        (
+            '{"format": 2, "memprobe": "3.1"}',
+            "the manifest has format 2, written by memprobe 3.1; this memprobe reads 1",
+        ),
+        ('{"format": 2}', "the manifest has format 2; this memprobe reads 1"),
+        ("{}", "the manifest has format none; this memprobe reads 1"),
+        ("[1]", "the manifest has format none; this memprobe reads 1"),
         ('{"format": 1', "the manifest is not JSON"),
     ],
 )
@@ -153,7 +158,7 @@ def test_a_manifest_of_another_format_is_refused(store, text, message) -> None:
     with pytest.raises(InvalidRunError, match=message) as caught:
         store.read_manifest()
     assert caught.value.problems[0].where == str(store.manifest_file)
-    assert "--fresh" in caught.value.problems[0].fix
+    assert "memprobe run" in caught.value.problems[0].fix
 
 
 def test_json_holds_no_nan(store) -> None:
@@ -199,7 +204,7 @@ def test_units_come_in_the_order_asked_and_carry_what_they_are_about(store, unit
 
 def test_missing_units_are_counted_and_one_is_named(store, unit) -> None:
     store.write_unit("c", "u1", unit, {})
-    with pytest.raises(InvalidRunError, match="2 of 3 units are missing") as caught:
+    with pytest.raises(InvalidRunError, match="units are missing: 2 of 3") as caught:
         store.read_units("c", ["u1", "u2", "u3"])
     assert caught.value.problems[0].where.endswith("c-u2.parquet")
 
@@ -207,8 +212,102 @@ def test_missing_units_are_counted_and_one_is_named(store, unit) -> None:
 def test_units_of_another_context_are_not_taken(store, unit) -> None:
     store.write_unit("c", "u", unit, {})
     assert not store.has_unit("d", "u")
-    with pytest.raises(InvalidRunError, match="1 of 1 units are missing"):
+    with pytest.raises(InvalidRunError, match="units are missing: 1 of 1"):
         store.read_units("d", ["u"])
+
+
+# Damaged and refused files
+
+
+def test_a_unit_that_cannot_be_read_is_named_and_can_be_set_aside(store, unit) -> None:
+    for name in ("u1", "u2", "u3"):
+        store.write_unit("c", name, unit, {})
+    whole = store.unit_file("c", "u1").read_bytes()
+    store.unit_file("c", "u1").write_bytes(whole[: len(whole) // 2])
+    store.unit_file("c", "u3").write_bytes(b"")
+    with pytest.raises(BrokenUnitError, match=r"a unit cannot be read: .*Parquet") as caught:
+        store.read_units("c", ["u1", "u2", "u3"])
+    assert caught.value.files == (store.unit_file("c", "u1"), store.unit_file("c", "u3"))
+    for file in caught.value.files:
+        assert store.set_aside(file).name == f"{file.name}.broken"
+    assert [store.has_unit("c", name) for name in ("u1", "u2", "u3")] == [False, True, False]
+    assert store.read_units("c", ["u2"]).height == 1
+
+
+def test_a_table_that_cannot_be_read_is_named(store) -> None:
+    file = store.write_table("recall", FRAME)
+    file.write_bytes(file.read_bytes()[:-20])
+    with pytest.raises(InvalidRunError, match="the table `recall` cannot be read: ") as caught:
+        store.read_table("recall")
+    assert caught.value.problems[0].where == str(file)
+
+
+@pytest.mark.parametrize("write", ["table", "csv", "text"])
+@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="this system limits no file sizes")
+def test_a_write_that_the_system_refuses_names_the_file_and_leaves_the_old_one(store, write) -> None:
+    large = pl.DataFrame({"x": pl.arange(0, 100_000, eager=True)})
+    write_one = {
+        "table": lambda frame: store.write_table("recall", frame),
+        "csv": lambda frame: store.write_csv("summary.csv", frame),
+        "text": lambda frame: store.write_text("note.txt", "x" * 100 * frame.height),
+    }[write]
+    write_one(FRAME)
+    (name,) = names(store.path)
+    before, limits = (store.path / name).read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(IncompleteRunError, match="the file would be larger than is allowed") as caught:
+            write_one(large)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert caught.value.problems[0].where == str(store.path / name)
+    assert names(store.path) == [name]
+    assert (store.path / name).read_bytes() == before
+
+
+def test_what_killed_processes_left_half_written_goes(store) -> None:
+    process = subprocess.Popen(["true"])
+    process.wait()
+    here, hour_s = socket.gethostname(), 3_600
+    files = {
+        f"units/.u.parquet.{here}.{process.pid}.tmp": (0, True),
+        f"units/.u.parquet.{here}.{os.getpid()}.tmp": (2 * hour_s, False),
+        "tables/.t.parquet.else.where.7.tmp": (hour_s + 60, True),
+        "tables/.s.parquet.elsewhere.7.tmp": (hour_s - 60, False),
+    }
+    for name, (age_s, _) in files.items():
+        (store.path / name).write_text("half")
+        os.utime(store.path / name, (time.time() - age_s, time.time() - age_s))
+    claim = store.units_folder / "c-u.claim"
+    claim.write_text(json.dumps({"host": here, "pid": process.pid, "since": 0.0}))
+    store.create()
+    assert names(store.path) == sorted(name for name, (_, goes) in files.items() if not goes)
+
+
+# What lies there, by name and time
+
+
+def test_units_are_counted_by_context_with_their_times(store, unit) -> None:
+    for context, name in (("c", "u1"), ("c", "u2"), ("d", "u1")):
+        store.write_unit(context, name, unit, {})
+    os.utime(store.unit_file("c", "u2"), (5, 5))
+    (store.units_folder / "c-u3.parquet.broken").write_text("")
+    (store.units_folder / ".c-u4.parquet.h.1.tmp").write_text("")
+    times = store.unit_times()
+    assert {context: len(each) for context, each in times.items()} == {"c": 2, "d": 1}
+    assert min(times["c"]) == 5
+    assert RunStore(store.path / "nowhere").unit_times() == {}
+
+
+def test_claims_are_listed_with_their_holders(store) -> None:
+    with store.claim("c", "u1"), store.claim("d", "u2"):
+        assert [(each.context, each.holder.pid, each.holder.gone) for each in store.claims()] == [
+            ("c", os.getpid(), False),
+            ("d", os.getpid(), False),
+        ]
+    assert store.claims() == []
 
 
 # --fresh
@@ -274,126 +373,6 @@ def test_a_claim_is_given_back_when_the_work_breaks(store) -> None:
     assert names(store.path) == []
 
 
-def dead_pid() -> int:
-    """Number of a process that has ended."""
-    process = subprocess.Popen(["true"])
-    process.wait()
-    return process.pid
-
-
-def write_claim(file: Path, *, silent_s: float = 0.0, text: str | None = None, **holder: object) -> None:
-    file.write_text(json.dumps(holder) if text is None else text)
-    then = time.time() - silent_s
-    os.utime(file, (then, then))
-
-
-@pytest.mark.parametrize(
-    ("silent_s", "host", "pid", "free"),
-    [
-        pytest.param(0, "here", "dead", True, id="process-gone"),
-        pytest.param(3600, "here", "alive", False, id="silent-but-alive-here"),
-        pytest.param(50, "elsewhere", "dead", False, id="other-host-silent-50-s"),
-        pytest.param(70, "elsewhere", "alive", True, id="other-host-silent-70-s"),
-    ],
-)
-def test_a_claim_is_taken_over_only_from_who_is_gone(tmp_path, silent_s, host, pid, free) -> None:
-    file = tmp_path / "u.claim"
-    write_claim(
-        file,
-        silent_s=silent_s,
-        host=socket.gethostname() if host == "here" else "some-other-host",
-        pid=dead_pid() if pid == "dead" else os.getpid(),
-    )
-    with hold(file) as held:
-        assert held == free
-        if held:
-            assert json.loads(file.read_text())["pid"] == os.getpid()
-    assert names(tmp_path) == ([] if free else ["u.claim"])
-
-
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"host": 3}'])
-def test_a_claim_that_cannot_be_read_is_taken_over_when_it_is_old(tmp_path, text) -> None:
-    file = tmp_path / "u.claim"
-    write_claim(file, text=text, silent_s=50)
-    with hold(file) as held:
-        assert not held
-    write_claim(file, text=text, silent_s=70)
-    with hold(file) as held:
-        assert held
-
-
-def test_the_heartbeat_keeps_a_claim_young(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(module, "HEARTBEAT_S", 0.01)
-    file = tmp_path / "u.claim"
-    with hold(file) as held:
-        assert held
-        os.utime(file, (0, 0))
-        deadline = time.monotonic() + PATIENCE_S
-        while file.stat().st_mtime == 0 and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert time.time() - file.stat().st_mtime < PATIENCE_S
-
-
-def test_the_heart_beats_well_within_the_time_after_which_a_holder_counts_as_gone() -> None:
-    assert module.SILENT_S == 60
-    assert module.HEARTBEAT_S <= module.SILENT_S / 5
-
-
-def test_of_many_that_take_over_a_dead_claim_one_wins_at_a_time(tmp_path) -> None:
-    file, pid = tmp_path / "u.claim", dead_pid()
-    inside, most, won = 0, 0, 0
-    counting, start = threading.Lock(), threading.Barrier(8)
-
-    def contend() -> None:
-        nonlocal inside, most, won
-        start.wait()
-        with hold(file) as held:
-            if not held:
-                return
-            with counting:
-                inside, won = inside + 1, won + 1
-                most = max(most, inside)
-            time.sleep(0.05)
-            with counting:
-                inside -= 1
-
-    write_claim(file, host=socket.gethostname(), pid=pid)
-    threads = [threading.Thread(target=contend) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert (most, won >= 1) == (1, True)
-    assert names(tmp_path) == []
-
-
-def test_a_claim_renewed_between_look_and_takeover_is_left_alone(tmp_path, monkeypatch) -> None:
-    file, create = tmp_path / "u.claim", module._create
-    write_claim(file, host=socket.gethostname(), pid=dead_pid())
-
-    def somebody_is_faster(path: Path) -> bool:
-        if path != file:
-            write_claim(file, host=socket.gethostname(), pid=os.getppid())
-        return create(path)
-
-    monkeypatch.setattr(module, "_create", somebody_is_faster)
-    with hold(file) as held:
-        assert not held
-    assert json.loads(file.read_text())["pid"] == os.getppid()
-    assert names(tmp_path) == ["u.claim"]
-
-
-def test_a_guard_left_by_a_killed_process_costs_one_attempt(tmp_path) -> None:
-    file = tmp_path / "u.claim"
-    write_claim(file, host=socket.gethostname(), pid=dead_pid())
-    write_claim(tmp_path / "u.claim.taken-over", host=socket.gethostname(), pid=dead_pid())
-    with hold(file) as held:
-        assert not held
-    with hold(file) as held:
-        assert held
-    assert names(tmp_path) == []
-
-
 # The lock
 
 
@@ -416,21 +395,41 @@ def test_the_lock_waits_for_who_holds_it(store) -> None:
     assert names(store.path) == []
 
 
-def test_the_lock_gives_up_with_its_name_and_the_time(store) -> None:
-    with (
-        store.lock(),
-        pytest.raises(InvalidRunError, match=r"the run was locked for 0\.1 s") as caught,
-        store.lock(wait_s=0.1),
-    ):
-        pytest.fail("two hold the lock")
-    assert caught.value.problems[0].where == str(store.path / "tables.lock")
+def test_the_lock_tells_once_who_is_waited_for(store, monkeypatch) -> None:
+    monkeypatch.setattr(module, "_TELL_AFTER_S", 0.0)
+    taken, told = threading.Event(), []
+
+    def first() -> None:
+        with store.lock():
+            taken.set()
+            time.sleep(0.7)
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    assert taken.wait(PATIENCE_S)
+    with store.lock(waiting=told.append):
+        pass
+    thread.join()
+    # Looked at every 0.2 s, so three times or so, and told the first time.
+    assert told == [f"process {os.getpid()} on {socket.gethostname()} builds the tables; waiting for it"]
+
+
+def test_the_lock_of_a_process_that_is_gone_is_taken_at_once(store) -> None:
+    process = subprocess.Popen(["true"])
+    process.wait()
+    holder = {"host": socket.gethostname(), "pid": process.pid, "since": 0.0}
+    (store.path / "tables.lock").write_text(json.dumps(holder))
+    started = time.monotonic()
+    with store.lock():
+        assert time.monotonic() - started < PATIENCE_S
+        assert store.lock_holder().pid == os.getpid()
+    assert store.lock_holder() is None
 
 
 def test_an_error_under_the_lock_releases_it(store) -> None:
     with pytest.raises(RuntimeError, match="boom"), store.lock():
         raise RuntimeError("boom")
-    with store.lock(wait_s=0.1):
-        pass
+    assert names(store.path) == []
 
 
 # What a signal leaves behind

@@ -1,0 +1,102 @@
+"""LoRA adapters: what one says of itself, and the base model that it changes, found but not read.
+
+Settings: https://huggingface.co/docs/peft/developer_guides/checkpoint
+"""
+
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from memprobe.checkpoints.contents import ADAPTER, list_folder
+from memprobe.checkpoints.hub import find_on_hub
+from memprobe.checkpoints.identity import Candidate, Checkpoint, Options
+from memprobe.checkpoints.local import checkpoint_in, named_path, no_tokenizer
+from memprobe.checkpoints.spec import HubSpec, is_hub_id, step_in_name
+from memprobe.errors import CheckpointError, MemprobeError, Problem, SafetyError
+
+_INSTALL = "pip install 'memprobe[lora]', or merge the adapter into its base (PEFT: merge_and_unload)"
+_KEY = "base_model_name_or_path"
+_MISSING_FIX = (
+    f"put the base model there, or write its hub id or its folder (relative to the adapter's or to the "
+    f"working directory) into {_KEY} of {ADAPTER}; with --offline, a hub id is found in the local cache alone"
+)
+
+
+def with_base(checkpoint: Checkpoint, options: Options) -> Checkpoint:
+    """Return a LoRA adapter with the base model that it names; other checkpoints as they are.
+
+    Parameters and dtype become the base's, the bytes are those of both, and the base's tokenizer
+    serves an adapter that has none.
+
+    Raises:
+        CheckpointError: PEFT is not installed, the base is not there, or it cannot be measured.
+        SafetyError: The base needs a permission that was not given.
+    """
+    if checkpoint.weights_format != "lora" or checkpoint.base is not None:
+        return checkpoint
+    if checkpoint.folder is None:
+        raise ValueError(f"expected an adapter with a folder, got {checkpoint}")
+    if importlib.util.find_spec("peft") is None:
+        what = "this is a LoRA adapter, and peft, which merges it into its base model, is not installed"
+        raise CheckpointError(what, where=str(checkpoint.folder), fix=_INSTALL)
+    settings = list_folder(checkpoint.folder).json(ADAPTER)
+    base = _base(settings, checkpoint.folder, options)
+    if base.weights_format == "lora":
+        what = f"the base model of the adapter, {base.label}, is itself an adapter"
+        fix = "merge that one into its base first (PEFT: merge_and_unload, save_pretrained)"
+        raise CheckpointError(what, where=str(checkpoint.folder), fix=fix)
+    tokenizer_folder = checkpoint.tokenizer_folder or base.tokenizer_folder
+    if tokenizer_folder is None and options.needs_tokenizer:
+        raise no_tokenizer(str(checkpoint.folder))
+    return replace(
+        checkpoint,
+        base=base,
+        tokenizer_folder=tokenizer_folder,
+        n_bytes=checkpoint.n_bytes + base.n_bytes,
+        n_parameters=base.n_parameters,
+        dtype=base.dtype,
+    )
+
+
+def _base(settings: dict[str, Any], folder: Path, options: Options) -> Checkpoint:
+    """Find the base: a path as it stands, beside the adapter or from here, else a model of the hub."""
+    name = settings.get(_KEY)
+    if not isinstance(name, str) or not name.strip():
+        fix = f"write the folder or the hub id of the base model into {_KEY}"
+        raise CheckpointError(f"{ADAPTER} names no base model", where=str(folder), fix=fix)
+    options = replace(options, needs_tokenizer=False, tokenizer_folder=None)
+    try:
+        for place in _places(name, folder):
+            if place.is_dir():
+                return _in_folder(place, options)
+        if not is_hub_id(name):
+            raise CheckpointError("there is no such folder", fix=_MISSING_FIX)
+        revision = str(settings.get("revision") or "main")
+        source = find_on_hub(f"{name}@{revision}", HubSpec(name, (revision,)), offline=options.offline)
+        return source.describe(source.candidates[0], options)
+    except (CheckpointError, SafetyError) as error:
+        raise _unusable(name, folder, error) from error
+
+
+def _in_folder(folder: Path, options: Options) -> Checkpoint:
+    """Describe a base in a folder; one named by its step belongs to the folder above, as everywhere."""
+    step = step_in_name(folder.name)
+    base = checkpoint_in(Candidate(folder.name, step or 0, folder), folder, options, parent=folder.parent)
+    return base if step is None else replace(base, model=folder.parent.name)
+
+
+def _places(name: str, folder: Path) -> tuple[Path, ...]:
+    """Return where a relative path may lead, from the adapter first; nowhere from the home of nobody."""
+    try:
+        path = Path(name).expanduser()
+    except RuntimeError:
+        return ()
+    return named_path(str(folder / path)), named_path(str(path))
+
+
+def _unusable(name: str, folder: Path, error: CheckpointError | SafetyError) -> MemprobeError:
+    """Return the error that says whose base it is; its place is the adapter's, so that many become one."""
+    front = f"the adapter's base model `{name}` cannot be used: "
+    kind = SafetyError if isinstance(error, SafetyError) else CheckpointError
+    return kind([Problem(front + each.what, str(folder), each.fix) for each in error.problems])

@@ -1,0 +1,215 @@
+"""Brings the hub's checkpoints to this machine while a run goes on, and takes away what it brought."""
+
+import errno
+import hashlib
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import IO
+
+from memprobe.checkpoints.client import UnreachableError, cache_root, own_blobs, quiet_bars
+from memprobe.checkpoints.hub import check_reachable, fetch
+from memprobe.checkpoints.identity import Checkpoint
+from memprobe.checkpoints.snapshots import Snapshot, cache_lock, marked
+from memprobe.errors import InputError, counted, sized
+
+# Beside the weights: the units of a run, small files of the snapshots, what else the machine writes.
+SPARE_BYTES = 10**9
+# The hub's client has its own retries, of seconds; these outlast a router that starts anew.
+PAUSES_S = (20.0,)
+_CANNOT_WRITE = (errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+def run_name(run: Path) -> str:
+    """Return the name under which a run directory marks what it brings."""
+    return hashlib.sha256(str(run.resolve()).encode()).hexdigest()[:12]
+
+
+@dataclass(slots=True)
+class Shelf:
+    """The checkpoints that one process of a run has at hand.
+
+    While a checkpoint is at hand no process of memprobe removes it. Safe to use from two threads.
+
+    Attributes:
+        run: Name of the run, see `run_name`; all its processes share what they bring.
+        repos: The repositories of the run.
+        keep: How many revisions that the run brought may lie on the disk; 0: all stay there.
+        offline: The network may not be used.
+        bars: Let the hub's client show its own progress bars.
+        on_fetch: Hears of a download before it begins.
+    """
+
+    run: str = ""
+    repos: Sequence[str] = ()
+    keep: int = 0
+    offline: bool = False
+    bars: bool = False
+    on_fetch: Callable[[Checkpoint], None] = lambda _: None
+    _locks: dict[tuple[str, str], IO[bytes]] = field(default_factory=dict)
+    _guard: threading.Lock = field(default_factory=threading.Lock)
+    _closed: bool = False
+    _is_down: bool = False
+
+    def bring(self, checkpoint: Checkpoint) -> Checkpoint | None:
+        """Return the checkpoint with its files here, until `leave`; None where there is no room now.
+
+        Raises:
+            CheckpointError: It could not be downloaded, after several tries.
+            SafetyError: A download is needed and the network may not be used.
+        """
+        if checkpoint.repo is None or checkpoint.commit is None:
+            return checkpoint
+        snapshot = Snapshot(checkpoint.repo, checkpoint.commit)
+        self._use(snapshot)
+        try:
+            brought = self._brought(checkpoint, snapshot)
+        except BaseException:
+            self._let_go(snapshot)
+            raise
+        if brought is None or self._closed:
+            self._let_go(snapshot)
+        return brought
+
+    def leave(self, checkpoint: Checkpoint, *, done: bool) -> None:
+        """Put a checkpoint back; `done`: the run needs it no more, so what it brought goes."""
+        if checkpoint.repo is None or checkpoint.commit is None:
+            return
+        snapshot = Snapshot(checkpoint.repo, checkpoint.commit)
+        self._let_go(snapshot)
+        if done and self.keep and self.run in snapshot.marks():
+            with cache_lock():
+                snapshot.remove(self.run)
+
+    def close(self) -> None:
+        """Put everything back; what is on its way is put back when it comes."""
+        self._closed = True
+        for repo, commit in list(self._locks):
+            self._let_go(Snapshot(repo, commit))
+
+    def _brought(self, checkpoint: Checkpoint, snapshot: Snapshot) -> Checkpoint | None:
+        if not self.keep:
+            _keep_for_good(snapshot)
+        elif not self._has_room(checkpoint, snapshot):
+            return None
+        if snapshot.lacks(checkpoint.weight_files):
+            self.on_fetch(checkpoint)
+            # It was here when the run began, and somebody removed it since.
+            checkpoint = replace(checkpoint, folder=None, config_folder=snapshot.folder)
+        with nullcontext() if self.bars else quiet_bars(), own_blobs() if self.keep else nullcontext():
+            brought = self._fetched(checkpoint)
+        if not self.keep:
+            # A run may have begun to bring it for itself meanwhile.
+            _keep_for_good(snapshot)
+        return brought
+
+    def _fetched(self, checkpoint: Checkpoint) -> Checkpoint:
+        """Fetch; where the hub does not answer try again, unless it did not for the one before either."""
+        for pause_s in () if self._is_down else PAUSES_S:
+            try:
+                return fetch(checkpoint, offline=self.offline)
+            except UnreachableError:
+                time.sleep(pause_s)
+        self._is_down = True
+        fetched = fetch(checkpoint, offline=self.offline)
+        self._is_down = False
+        return fetched
+
+    def _has_room(self, checkpoint: Checkpoint, snapshot: Snapshot) -> bool:
+        """Whether the revision may be brought; makes room and marks it, where it is to go again."""
+        absent = snapshot.lacks(checkpoint.weight_files)
+        marks = snapshot.marks()
+        if self.run in marks or not (absent or marks):
+            return True
+        try:
+            return self._mark(snapshot, {*absent, *(name for names in marks.values() for name in names)})
+        except OSError as error:
+            # Whoever may not write to a cache can still read what is there.
+            if absent or error.errno not in _CANNOT_WRITE:
+                raise
+            return True
+
+    def _mark(self, snapshot: Snapshot, names: set[str]) -> bool:
+        """Mark files as brought for the run, which will take them away; False where there is no room."""
+        with cache_lock():
+            mine = [each for repo in self.repos for each in marked(repo, self.run)]
+            n_here = len(mine)
+            for each in mine:
+                if n_here >= self.keep and each.remove(self.run):
+                    n_here -= 1
+            if n_here >= self.keep:
+                return False
+            # What another run brought is this one's too, and the last of them takes it away.
+            snapshot.mark(self.run, sorted(names))
+        return True
+
+    def _use(self, snapshot: Snapshot) -> None:
+        key = snapshot.repo, snapshot.commit
+        with self._guard:
+            if key in self._locks:
+                return
+            try:
+                self._locks[key] = snapshot.use()
+            except OSError as error:
+                # A cache that cannot be written to loses nothing; one without locks must lose nothing.
+                if error.errno not in _CANNOT_WRITE:
+                    self.keep = 0
+
+    def _let_go(self, snapshot: Snapshot) -> None:
+        with self._guard:
+            lock = self._locks.pop((snapshot.repo, snapshot.commit), None)
+            if lock is not None:
+                lock.close()
+
+
+def check_supply(checkpoints: Iterable[Checkpoint], *, keep: int, offline: bool) -> None:
+    """Check, before any work, that what is not here can be fetched and has room on the disk.
+
+    Args:
+        checkpoints: Those of which something is still to be scored.
+        keep: How many may lie on the disk at once; 0: all.
+        offline: The network may not be used.
+
+    Raises:
+        InputError: The hub does not answer, or the disk has too little room.
+        SafetyError: A download is needed and the network may not be used.
+    """
+    missing = {
+        (each.repo, each.commit): each
+        for each in checkpoints
+        if each.repo and each.commit and Snapshot(each.repo, each.commit).lacks(each.weight_files)
+    }
+    if not missing:
+        return
+    check_reachable(list(missing.values()), offline=offline)
+    largest = sorted((each.n_bytes for each in missing.values()), reverse=True)[: keep or None]
+    place = cache_root()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    need = sum(largest) + SPARE_BYTES
+    if need > free:
+        raise _no_room(need, free, len(largest), len(missing))
+
+
+def _no_room(need: int, free: int, n_largest: int, n_missing: int) -> InputError:
+    of_all = f"{n_largest} of {counted(n_missing, 'checkpoint')} to fetch"
+    fix = f"make {sized(need - free)} of room, or name a folder on another disk with HF_HOME"
+    return InputError(
+        f"the disk of the hub's cache has {sized(free)} free, and {sized(need)} are needed: "
+        f"{sized(need - SPARE_BYTES)} for {of_all}, and {sized(SPARE_BYTES)} to spare",
+        where=str(cache_root()),
+        fix=fix + (", or keep fewer at once with --keep-checkpoints 1" if n_largest > 1 else ""),
+    )
+
+
+def _keep_for_good(snapshot: Snapshot) -> None:
+    marks = snapshot.marks()
+    if marks:
+        with cache_lock():
+            for run in marks:
+                snapshot.unmark(run)

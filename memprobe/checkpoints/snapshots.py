@@ -1,0 +1,183 @@
+"""One commit in the hub's cache: what the hub lists of it, who uses it, and which run brought its weights.
+
+Notes lie in `.memprobe/` beside the cache's own folders. A user holds a lock that dies with its process,
+so nothing is ever left to be taken over; weights that a run brought for itself are named in a mark.
+"""
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from memprobe.checkpoints.client import HubFile, cache_of, cache_root
+
+_NOTES = ".memprobe"
+# A download that was killed leaves a file that nobody writes to any more.
+_SILENT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One commit of a repository in the hub's cache; nothing of it need be there."""
+
+    repo: str
+    commit: str
+
+    @property
+    def folder(self) -> Path:
+        """Where its files lie."""
+        return cache_of(self.repo) / "snapshots" / self.commit
+
+    def lacks(self, names: Sequence[str]) -> list[str]:
+        """Return those of its files that are not here."""
+        return [name for name in names if not (self.folder / name).is_file()]
+
+    # What the hub lists
+
+    def listed(self) -> dict[str, HubFile] | None:
+        """Return its files as the hub listed them, or None where that was not written down."""
+        try:
+            rows = json.loads(self._note("json").read_bytes())
+            return {str(name): HubFile(int(n_bytes), sha256) for name, (n_bytes, sha256) in rows.items()}
+        except (OSError, ValueError, TypeError, AttributeError):
+            return None
+
+    def write_listed(self, files: Mapping[str, HubFile]) -> None:
+        """Write down what the hub lists: a commit never changes."""
+        rows = {name: [file.n_bytes, file.sha256] for name, file in files.items()}
+        with suppress(OSError):
+            _write(self._note("json"), rows)
+
+    def numbers(self) -> dict[str, int] | None:
+        """Return dtype to count of numbers in its weights, or None where that was not written down."""
+        try:
+            return {str(dtype): int(n) for dtype, n in json.loads(self._note("numbers").read_bytes()).items()}
+        except (OSError, ValueError, TypeError, AttributeError):
+            return None
+
+    def write_numbers(self, numbers: Mapping[str, int]) -> None:
+        """Write down how many numbers its weights have."""
+        with suppress(OSError):
+            _write(self._note("numbers"), dict(numbers))
+
+    # Who uses it
+
+    def use(self) -> IO[bytes]:
+        """Open a lock that says that the files are in use, until it is closed or the process ends.
+
+        Raises:
+            OSError: The cache cannot be written to, or has no locks.
+        """
+        return _locked(self._note("lock"), fcntl.LOCK_SH)
+
+    # Which run brought its weights
+
+    def marks(self) -> dict[str, list[str]]:
+        """Return the runs that brought its weights for themselves, each with the files it found missing."""
+        marks = {}
+        for file in cache_of(self.repo).glob(f"{_NOTES}/{self.commit}.*.run"):
+            with suppress(OSError, ValueError):
+                marks[file.name.split(".")[1]] = [str(name) for name in json.loads(file.read_bytes())]
+        return marks
+
+    def mark(self, run: str, names: Sequence[str]) -> None:
+        """Note that these files are brought for a run, which will take them away."""
+        _write(self._note(f"{run}.run"), list(names))
+
+    def unmark(self, run: str) -> None:
+        """Forget that."""
+        self._note(f"{run}.run").unlink(missing_ok=True)
+
+    def remove(self, run: str) -> bool:
+        """Take away what the run brought; False where somebody uses it. The caller holds `cache_lock`.
+
+        What another run brought too is left to that one; what was there before, and blobs that other
+        snapshots link to, are left alone.
+        """
+        marks = self.marks()
+        if run not in marks:
+            return True
+        if len(marks) > 1:
+            self.unmark(run)
+            return True
+        try:
+            alone = _locked(self._note("lock"), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        with alone:
+            for name in marks[run]:
+                self._remove_file(name)
+            self._remove_halves(marks[run])
+            self.unmark(run)
+        return True
+
+    def _remove_file(self, name: str) -> None:
+        pointer = self.folder / name
+        blob = pointer.parent / pointer.readlink() if pointer.is_symlink() else None
+        pointer.unlink(missing_ok=True)
+        if blob is not None and blob.parent.name == "blobs" and blob.name not in self._linked():
+            blob.unlink(missing_ok=True)
+
+    def _linked(self) -> set[str]:
+        """Return the names of the blobs that snapshots of the repository link to."""
+        links = (cache_of(self.repo) / "snapshots").rglob("*")
+        return {path.readlink().name for path in links if path.is_symlink()}
+
+    def _remove_halves(self, names: Sequence[str]) -> None:
+        """Remove what killed downloads left of these files."""
+        listed = self.listed() or {}
+        for sha256 in {listed[name].sha256 for name in names if name in listed} - {None}:
+            for half in (cache_of(self.repo) / "blobs").glob(f"{sha256}*.incomplete"):
+                with suppress(FileNotFoundError):
+                    if time.time() - half.stat().st_mtime > _SILENT_S:
+                        half.unlink()
+
+    def _note(self, ending: str) -> Path:
+        return cache_of(self.repo) / _NOTES / f"{self.commit}.{ending}"
+
+
+def marked(repo: str, run: str) -> list[Snapshot]:
+    """Return the snapshots of a repository whose weights a run brought."""
+    files = cache_of(repo).glob(f"{_NOTES}/*.{run}.run")
+    return [Snapshot(repo, file.name.split(".")[0]) for file in files]
+
+
+@contextmanager
+def cache_lock() -> Iterator[None]:
+    """Hold the cache's lock, under which marks are made and files removed.
+
+    Raises:
+        OSError: The cache cannot be written to, or has no locks.
+    """
+    with _locked(cache_root() / ".locks" / "memprobe.lock", fcntl.LOCK_EX):
+        yield
+
+
+def _locked(file: Path, how: int) -> IO[bytes]:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        opened: IO[bytes] = file.open("ab")
+    except PermissionError:
+        # Another user's file in a shared cache can be locked as well as read.
+        opened = file.open("rb")
+    try:
+        fcntl.flock(opened, how)
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
+def _write(file: Path, value: object) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(json.dumps(value), encoding="utf-8")
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)

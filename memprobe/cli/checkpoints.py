@@ -1,0 +1,291 @@
+"""`memprobe checkpoints`: what a model spec resolves to, and what is wrong with it."""
+
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from textwrap import fill
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from memprobe.cli import console, options
+from memprobe.errors import counted
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+    from rich.table import Table
+
+    from memprobe.checkpoints import Checkpoint
+    from memprobe.checkpoints.survey import Row, Survey
+    from memprobe.checkpoints.verify import Finding
+
+checkpoints = typer.Typer(
+    help="What a model spec resolves to, and what is wrong with it.", no_args_is_help=True
+)
+
+# Reasons are folded to this many columns even where plain output is wider: they are read by people.
+_WIDTH = 79
+_LINE_EVERY_S = 10.0
+
+Specs = Annotated[
+    list[str] | None,
+    typer.Argument(help="A folder, or org/name@step{0,1000}; as after -m of run.", metavar="MODEL"),
+]
+
+
+@checkpoints.command("ls")
+def ls(
+    spec: Specs = None,
+    model: options.Model = None,
+    steps: options.Steps = None,
+    tokenizer: options.Tokenizer = None,
+    offline: options.Offline = None,
+    trust_remote_code: options.RemoteCode = None,
+    allow_pickle: options.Pickle = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    json: options.Json = False,
+) -> None:
+    """List the checkpoints: parameters, dtype, size, format, and whether a run could load them.
+
+    Read from the headers of the weight files: no weights are loaded or downloaded.
+
+    Exit codes:
+    0: also where a checkpoint is bad, which its row says
+    2: a spec names nothing
+    """
+    options.begin(quiet, verbose)
+    from memprobe.checkpoints.survey import survey
+
+    surveys = survey(
+        [*(spec or ()), *(model or ())],
+        steps=steps,
+        tokenizer=tokenizer,
+        offline=bool(offline),
+        allow_pickle=bool(allow_pickle),
+        trust_remote_code=bool(trust_remote_code),
+    )
+    if json:
+        rows = [row.as_json() for each in surveys for row in each.rows]
+        console.show_json({"checkpoints": rows, "notes": [note for each in surveys for note in each.notes]})
+        return
+    from memprobe.report.console import headed
+
+    _tell_notes(surveys)
+    for i, each in enumerate(surveys):
+        if i:
+            console.show("")
+        console.show(headed(_table(each)))
+        reasons = _reasons(each.rows)
+        for line in ["", *reasons] if reasons else []:
+            console.show_line(line)
+
+
+@checkpoints.command("verify")
+def verify(
+    spec: Specs = None,
+    model: options.Model = None,
+    steps: options.Steps = None,
+    tokenizer: options.Tokenizer = None,
+    offline: options.Offline = None,
+    trust_remote_code: options.RemoteCode = None,
+    allow_pickle: options.Pickle = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    json: options.Json = False,
+) -> None:
+    """Find gaps, damaged files, steps with the same weights, and what else differs inside a sequence.
+
+    Weights are compared by the hub's hashes, or by reading the files once.
+
+    Exit codes:
+    0: nothing that stops a run, though there may be warnings
+    2: a run, or a run over time (retention), refuses or loses a checkpoint
+    5: nothing but a permission such as --allow-pickle is lacking
+    """
+    options.begin(quiet, verbose)
+    from memprobe.checkpoints.survey import survey
+    from memprobe.checkpoints.verify import refuse
+    from memprobe.checkpoints.verify import verify as find
+
+    surveys = survey(
+        [*(spec or ()), *(model or ())],
+        steps=steps,
+        tokenizer=tokenizer,
+        offline=bool(offline),
+        allow_pickle=bool(allow_pickle),
+        trust_remote_code=bool(trust_remote_code),
+    )
+    if not json:
+        _tell_notes(surveys)
+    found: list[tuple[Survey, tuple[Finding, ...]]] = []
+    for each in surveys:
+        with _Hashing(each.loadable) as heard:
+            found.append((each, find(each, one_tokenizer=tokenizer is not None, on_digest=heard)))
+    if json:
+        console.show_json({"sequences": [_sequence_json(each, findings) for each, findings in found]})
+    else:
+        for each, findings in found:
+            _show_findings(each, findings)
+    refuse(finding for _, findings in found for finding in findings)
+
+
+def _tell_notes(surveys: "Iterable[Survey]") -> None:
+    for each in surveys:
+        for text in each.notes:
+            console.note(f"note: {text}")
+
+
+def _table(survey: "Survey") -> "Table":
+    from memprobe.report.console import plain_table
+
+    n_bytes = sum(row.checkpoint.n_bytes for row in survey.rows if row.checkpoint)
+    n_loadable = len(survey.loadable)
+    table = plain_table(
+        f"{survey.model}: {counted(len(survey.rows), 'checkpoint')}, {n_loadable} loadable, {_size(n_bytes)}"
+    )
+    table.add_column("revision", overflow="fold")
+    for name in ("step", "parameters"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("dtype", no_wrap=True)
+    table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("format", no_wrap=True)
+    table.add_column("loadable", no_wrap=True)
+    for row in survey.rows:
+        table.add_row(row.revision, f"{row.step:,}", *_cells(row.checkpoint), "no" if row.problems else "yes")
+    return table
+
+
+def _cells(seen: "Checkpoint | None") -> tuple[str, ...]:
+    """Return parameters, dtype, size and format; empty where they are not known."""
+    if seen is None:
+        return ("",) * 4
+    return (
+        "" if seen.n_parameters is None else _scaled(seen.n_parameters),
+        seen.dtype or "",
+        _size(seen.n_bytes),
+        seen.weights_format,
+    )
+
+
+def _scaled(number: float) -> str:
+    """Return a count in three digits: 1234567 is 1.23M; the exact one stands in --json."""
+    for unit in ("", "k", "M", "B"):
+        if number < 999.5 or unit == "B":
+            break
+        number /= 1000
+    digits = f"{number:,.0f}" if not unit or number >= 100 else f"{number:.3g}"
+    return digits + unit
+
+
+def _size(n_bytes: float) -> str:
+    """Return bytes in units of 1000, as disks are sold: `13.8 GB`."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if n_bytes < 999.5 or unit == "TB":
+            break
+        n_bytes /= 1000
+    return f"{n_bytes:,.0f} {unit}" if unit == "B" or n_bytes >= 99.95 else f"{n_bytes:.1f} {unit}"
+
+
+def _reasons(rows: "Iterable[Row]") -> list[str]:
+    """Return why rows cannot be loaded; a reason that several share is said once."""
+    from memprobe.checkpoints.identity import listed
+
+    shared: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for row in rows:
+        for problem in row.problems:
+            shared.setdefault((problem.what, problem.fix), []).append((row.revision, problem.where))
+    lines = []
+    for (what, fix), places in shared.items():
+        revisions = list(dict.fromkeys(revision for revision, _ in places))
+        lines.append(_folded(f"{listed(revisions)}: {what}", ""))
+        if len(places) == 1 and places[0][1]:
+            # A path is to be copied whole.
+            lines.append(f"  where: {places[0][1]}")
+        lines += [_folded(f"  fix:   {fix}", " " * 9)] if fix else []
+    return lines
+
+
+def _folded(text: str, indent: str) -> str:
+    return fill(text, _WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+
+def _sequence_json(survey: "Survey", findings: "Iterable[Finding]") -> dict[str, object]:
+    return {
+        "model": survey.model,
+        "n_checkpoints": len(survey.rows),
+        "findings": [finding.as_json() for finding in findings],
+        "notes": list(survey.notes),
+    }
+
+
+def _show_findings(survey: "Survey", findings: "tuple[Finding, ...]") -> None:
+    from memprobe.checkpoints.identity import listed
+    from memprobe.report.console import headed, plain_table
+
+    counts = Counter("error" if finding.stops else "warning" for finding in findings)
+    said = ", ".join(counted(counts[name], name) for name in ("error", "warning") if counts[name])
+    title = f"{survey.model}: {counted(len(survey.rows), 'checkpoint')}, {said or 'nothing found'}"
+    if not findings:
+        console.show_line(title)
+        return
+    table = plain_table(title)
+    table.leading = 1
+    table.add_column("", no_wrap=True)
+    table.add_column("finding", no_wrap=True)
+    table.add_column("where", overflow="fold", max_width=16)
+    table.add_column("what it is, and what it means", overflow="fold")
+    for finding in findings:
+        where = finding.revisions or [f"{step:,}" for step in finding.steps]
+        text = ". ".join(_sentence(part) for part in (finding.what, finding.means, finding.fix) if part) + "."
+        table.add_row("error" if finding.stops else "warning", finding.kind, listed([*where]), text)
+    console.show(headed(table))
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+@dataclass(slots=True)
+class _Hashing:
+    """Shows how hashing goes on: a bar on a terminal, a line now and then elsewhere."""
+
+    checkpoints: "tuple[Checkpoint, ...]"
+    done: int = 0
+    n_bytes: int = 0
+    last_line: float = field(default_factory=time.monotonic)
+    bar: "Progress | None" = None
+
+    @property
+    def total(self) -> int:
+        """Bytes to be read: those of weights that are here."""
+        return sum(each.n_bytes for each in self.checkpoints if each.folder is not None)
+
+    def __enter__(self) -> "_Hashing":
+        import sys
+
+        if not console.quiet() and self.total and not console.plain(sys.stderr):
+            from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+            columns = (BarColumn(bar_width=20), DownloadColumn(), TimeRemainingColumn())
+            text = TextColumn("{task.description}", markup=False)
+            self.bar = Progress(text, *columns, console=console.stderr(), transient=True)
+            self.bar.start()
+            self.bar.add_task("hashing weights", total=self.total)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    def __call__(self, checkpoint: "Checkpoint") -> None:
+        self.done += 1
+        self.n_bytes += checkpoint.n_bytes if checkpoint.folder is not None else 0
+        now = time.monotonic()
+        if self.bar is not None:
+            self.bar.update(self.bar.task_ids[0], completed=self.n_bytes)
+        elif now - self.last_line > _LINE_EVERY_S:
+            self.last_line = now
+            told = f"{self.done} of {len(self.checkpoints)} checkpoints, {_size(self.n_bytes)}"
+            console.note(f"hashing weights: {told} of {_size(self.total)}")

@@ -1,0 +1,38 @@
+"""`memprobe init`: files to start from."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from memprobe.cli import console, options
+
+
+def init(
+    folder: Annotated[
+        Path, typer.Argument(help="Where to; made where it is absent.", metavar="DIR")
+    ] = Path(),
+    template: Annotated[
+        str,
+        options.option(
+            "--template",
+            help="audit: canaries against controls. paper: context lengths and schemes, clusters.",
+            metavar="audit|paper",
+        ),
+    ] = "audit",
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    json: options.Json = False,
+) -> None:
+    """Write a commented suite, an item file and what to do next; overwrites nothing."""
+    options.begin(quiet, verbose)
+    from memprobe.templates import write_template
+
+    started = write_template(template, folder)
+    if json:
+        files = [str(file) for file in started.files]
+        console.show_json({"template": started.template, "files": files, "next": started.command})
+        return
+    for file in started.files:
+        console.show_line(f"wrote {file}")
+    console.show_line(f"next: {started.command}")

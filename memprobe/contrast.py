@@ -1,0 +1,123 @@
+"""What a rate is in excess of: the rate on items never trained on, or the rate of a control model.
+
+A rate says nothing of memory where a model that never saw the text reaches it too, as Carlini et al.
+(2022), section 3, https://arxiv.org/abs/2202.07646, show with a control.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from memprobe.probes.base import Metric
+from memprobe.stats.differences import independent_difference
+from memprobe.stats.intervals import Interval
+
+NEVER = "never-trained"
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """What one probe entry measured on the control model.
+
+    Attributes:
+        label: How conditions name it.
+        identity: Its model, revision and score key, for signatures.
+        values: Each metric's item-level values, as `item_values` gives them.
+    """
+
+    label: str
+    identity: str
+    values: Mapping[str, pl.DataFrame]
+
+
+def is_trained(given: Collection[str]) -> pl.Expr:
+    """Return whether an item belongs to the training data; null where the item file does not say.
+
+    `exposures` decides where the item has it: 0 is never trained on. Else, where a file gave the column
+    `first_step`, null in it is never trained on. Whether training had come to the item by the time of a
+    checkpoint does not matter, so that every checkpoint compares the same items.
+
+    Args:
+        given: Columns that an item file gave.
+    """
+    by_step = pl.col("first_step").is_not_null() if "first_step" in given else pl.lit(None, pl.Boolean)
+    return pl.when(pl.col("exposures").is_not_null()).then(pl.col("exposures") > 0).otherwise(by_step)
+
+
+def about_items(items: pl.DataFrame, given: Collection[str]) -> pl.DataFrame:
+    """Return what summaries know of the items: `item_id, item, group, exposures, cluster, trained`.
+
+    Items of one document belong together; any other item is a cluster of its own. `item` and `cluster`
+    are numbers, in the order of the ids.
+    """
+    cluster = (
+        pl.when(pl.col("doc_id").is_not_null())
+        .then(pl.format("doc {}", "doc_id"))
+        .otherwise(pl.format("item {}", "item_id"))
+    )
+    return items.select(
+        "item_id",
+        "group",
+        "exposures",
+        item=pl.col("item_id").rank("dense"),
+        cluster=cluster.rank("dense"),
+        trained=is_trained(given),
+    )
+
+
+def over_never(
+    metric: Metric, condition: str | None, trained: Mapping[str, Any], never: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the summary row of a rate on trained items in excess of that on never-trained ones.
+
+    Args:
+        metric: The rate.
+        condition: What both rows have in common.
+        trained: The row of the trained items.
+        never: The row of the never-trained ones, which are other items.
+    """
+    excess = metric.excess()
+    estimate = interval = None
+    if trained["estimate"] is not None and never["estimate"] is not None:
+        estimate = trained["estimate"] - never["estimate"]
+        sides = _interval(trained), _interval(never)
+        if sides[0] is not None and sides[1] is not None:
+            interval = independent_difference(trained["estimate"], sides[0], never["estimate"], sides[1])
+    return {
+        **trained,
+        "metric": excess.name,
+        "condition": with_control(condition, NEVER),
+        "estimate": estimate,
+        "ci_low": interval.lo if interval else None,
+        "ci_high": interval.hi if interval else None,
+        "ci_method": interval.method if interval else None,
+        **{name: trained[name] + never[name] for name in ("n_items", "n_clusters", "n_missing")},
+        "unit": excess.unit,
+    }
+
+
+def with_control(condition: str | None, label: str) -> str:
+    """Return a condition that says what a rate is in excess of."""
+    return f"{condition};control={label}" if condition else f"control={label}"
+
+
+def beside_control(frame: pl.DataFrame, control: pl.DataFrame) -> pl.DataFrame:
+    """Return item values with those of the control as `other`, null where it has none.
+
+    Values in a series become differences instead: neighbours overlap under both models.
+    """
+    series = "position" in frame.columns
+    keys = ["item_id", "condition", *(["position"] if series else [])]
+    other = control.select(*keys, other="value")
+    joined = frame.join(other, on=keys, how="left", nulls_equal=True, maintain_order="left")
+    if not series:
+        return joined
+    return joined.with_columns(value=pl.col("value") - pl.col("other")).drop("other")
+
+
+def _interval(row: Mapping[str, Any]) -> Interval | None:
+    if row["ci_low"] is None:
+        return None
+    return Interval(row["ci_low"], row["ci_high"], row["ci_level"], row["ci_method"])

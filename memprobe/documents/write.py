@@ -1,0 +1,50 @@
+"""Items to a file, whole or not at all."""
+
+import os
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from memprobe.errors import InputError
+
+_SUFFIXES = (".jsonl", ".parquet")
+
+
+def check_out(out: Path, sources: Sequence[str], *, force: bool) -> None:
+    """Check, before any work, that the items can be written.
+
+    Raises:
+        InputError: Another suffix, a folder, a file that is there without `force`, or a source itself.
+    """
+    if out.suffix.lower() not in _SUFFIXES:
+        raise InputError(f"items are written to {' or '.join(_SUFFIXES)}", where=str(out))
+    if out.is_dir():
+        raise InputError("the file to write is a folder", where=str(out), fix="name a file in it")
+    if not out.parent.is_dir():
+        raise InputError("the folder to write to does not exist", where=str(out.parent))
+    if any(out.resolve() == Path(spec).expanduser().resolve() for spec in sources):
+        raise InputError("the items would take the place of what they are made of", where=str(out))
+    if out.exists() and not force:
+        raise InputError("the file is there already", where=str(out), fix="name another, or pass --force")
+
+
+def write_items(out: Path, items: pl.DataFrame) -> None:
+    """Write items as JSON lines or Parquet, by the suffix; the file appears when it is complete.
+
+    Raises:
+        OSError: The disk is full or the folder cannot be written to; nothing is left behind.
+    """
+    temporary = out.with_name(f".{out.name}.{socket.gethostname()}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as handle:
+            if out.suffix.lower() == ".parquet":
+                items.write_parquet(handle)
+            else:
+                items.write_ndjson(handle)
+            handle.flush()
+            os.fsync(handle.fileno())
+        temporary.replace(out)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,154 @@
+"""The end of a process's share: what failed, what is left to others, tables, summary, manifest."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from memprobe.measure import measure, write_results
+from memprobe.planning import SequencePlan
+from memprobe.prepare import Prepared
+from memprobe.tables.store import RunStore
+
+if TYPE_CHECKING:
+    from memprobe.scoring.engine import ScoringReport
+
+# What a manifest keeps when a command goes on with its run.
+CARRIED = ("timings", "paths", "devices")
+
+
+def finish(
+    prepared: Prepared,
+    report: "ScoringReport",
+    store: RunStore,
+    *,
+    total_s: float,
+    measuring: Callable[[], None],
+) -> set[tuple[str, str]]:
+    """Write down what this process did and, if it ended the last unit, build tables and summary.
+
+    The caller holds the lock.
+
+    Args:
+        prepared: The question.
+        report: What this process scored.
+        store: The run directory.
+        total_s: Seconds that this process worked.
+        measuring: Called when tables are built.
+
+    Returns:
+        The units, (context, unit), that are neither there nor failed: others score them.
+
+    Raises:
+        BrokenUnitError: Units cannot be read, so that they have to be scored again.
+    """
+    now = store.read_manifest()
+    if now is None or now["stages"] != prepared.manifest["stages"]:
+        # Another process added a probe meanwhile: it measures all stages when it ends.
+        return set()
+    missing = missing_units(prepared.plans, store)
+    failures = _failures(prepared.plans, report, now.get("failures", ()), missing)
+    failed = {_name(each) for each in failures}
+    left = {
+        (target.context, unit)
+        for plan in prepared.plans
+        for target in plan.targets
+        if (target.model, target.revision) not in failed
+        for unit in plan.units
+        if (target.context, unit) in missing
+    }
+    manifest = {**now, "failures": failures, **_spent(now, prepared, report, total_s)}
+    # The process that ended before this one may have built the same tables.
+    if not left and (now["state"] == "scoring" or now.get("failures") != failures):
+        measuring()
+        measured = measure(prepared.plans, now, store)
+        write_results(measured, store)
+        manifest |= {
+            "state": "incomplete" if failures else "done",
+            "checks": measured.checks,
+            "probes": _probes(prepared),
+        }
+    store.write_lines("errors.jsonl", failures)
+    store.write_json("manifest.json", manifest)
+    return left
+
+
+def missing_units(plans: Sequence[SequencePlan], store: RunStore) -> set[tuple[str, str]]:
+    """Return the units, (context, unit), that are not there."""
+    return {
+        (target.context, unit)
+        for plan in plans
+        for target in plan.targets
+        for unit in plan.units
+        if not store.has_unit(target.context, unit)
+    }
+
+
+def _name(failure: Mapping[str, Any]) -> tuple[str, str]:
+    return failure["model"], failure["revision"]
+
+
+def _failures(
+    plans: Sequence[SequencePlan],
+    report: "ScoringReport",
+    known: Sequence[Mapping[str, Any]],
+    missing: set[tuple[str, str]],
+) -> list[dict[str, Any]]:
+    """Return the checkpoints that failed here or elsewhere and of which units are missing."""
+    errors = {_name(each): each["error"] for each in known}
+    errors |= {(each.checkpoint.model, each.checkpoint.revision): each.error for each in report.failures}
+    contexts = {context for context, _ in missing}
+    targets = [target for plan in plans for target in plan.targets if target.context in contexts]
+    # Checkpoints with the same weights are scored once, so they fail together.
+    by_context = {
+        target.context: errors[target.model, target.revision]
+        for target in targets
+        if (target.model, target.revision) in errors
+    }
+    return [
+        {
+            "model": target.model,
+            "revision": target.revision,
+            "step": target.step,
+            "error": errors.get((target.model, target.revision), by_context[target.context]),
+        }
+        for target in targets
+        if target.context in by_context
+    ]
+
+
+def _spent(
+    now: Mapping[str, Any], prepared: Prepared, report: "ScoringReport", total_s: float
+) -> dict[str, Any]:
+    """Add this process's seconds, paths and device to those of the others."""
+    spent = {
+        "load_s": report.load_s,
+        "first_load_s": report.first_load_s,
+        "score_s": report.score_s,
+        "total_s": total_s,
+    }
+    was = now.get("timings", {})
+    return {
+        "timings": {name: round(was.get(name, 0.0) + value, 3) for name, value in spent.items()},
+        "batch_tokens_at_end": report.batch_tokens,
+        "paths": sorted(report.paths | set(now.get("paths", ()))),
+        "devices": sorted({prepared.options.device} | set(now.get("devices", ()))),
+    }
+
+
+def _probes(prepared: Prepared) -> dict[str, Any]:
+    return {
+        entry.probe.name: {
+            "version": entry.probe.version,
+            "source": entry.probe.source,
+            "metrics": [
+                {
+                    "name": metric.name,
+                    "unit": metric.unit,
+                    "more_means": metric.more_means,
+                    "summary": metric.summary,
+                    "more_is_memorized": metric.more_is_memorized,
+                }
+                for metric in entry.probe.all_metrics
+            ],
+        }
+        for entry in prepared.suite.entries
+    }

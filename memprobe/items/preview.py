@@ -1,0 +1,148 @@
+"""What an item table holds, in counts: shapes, groups, training steps, duplicates, the user's columns.
+
+Nothing here shows text of items; `samples` does, and is called only under `--include-text`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import polars as pl
+
+from memprobe.items.schema import ITEMS
+
+SHAPES: Final = ("text", "prefix + suffix", "input_ids")
+_QUANTILES: Final[Mapping[str, float]] = {"min": 0.0, "p5": 0.05, "median": 0.5, "p95": 0.95, "max": 1.0}
+_SAMPLED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicates:
+    """Items that hold the same content, or nearly the same.
+
+    Attributes:
+        same: Names of items with equal content, one list for each content that is there twice or more.
+        near: Names of items that differ only in case and white space, one for each different content.
+    """
+
+    same: tuple[tuple[str, ...], ...]
+    near: tuple[tuple[str, ...], ...]
+
+
+def shape() -> pl.Expr:
+    """Return which of SHAPES an item has."""
+    return (
+        pl.when(pl.col("text").is_not_null())
+        .then(pl.lit(SHAPES[0]))
+        .when(pl.col("prefix").is_not_null())
+        .then(pl.lit(SHAPES[1]))
+        .otherwise(pl.lit(SHAPES[2]))
+        .alias("shape")
+    )
+
+
+def counts(table: pl.DataFrame, column: str) -> dict[str, int]:
+    """Return how many items have each value of a column, the commonest first; nulls are not counted."""
+    found = (
+        table[column]
+        .drop_nulls()
+        .cast(pl.String)
+        .value_counts()
+        .sort(["count", column], descending=[True, False])
+    )
+    return dict(found.iter_rows())
+
+
+def quantiles(values: pl.Series) -> dict[str, int] | None:
+    """Return min, 5%, median, 95% and max, each one of the values; None where there are none."""
+    values = values.drop_nulls()
+    if values.is_empty():
+        return None
+    return {name: int(values.quantile(q, interpolation="lower") or 0) for name, q in _QUANTILES.items()}
+
+
+def duplicates(table: pl.DataFrame) -> Duplicates:
+    """Find items of the same content under several names, and those that differ in case and white space."""
+    whole = pl.coalesce("text", pl.concat_str("prefix", "suffix"))
+    plain = whole.str.to_lowercase().str.replace_all(r"\s+", " ").str.strip_chars()
+    frame = table.select("item_id", "content_hash", plain=pl.when(plain.is_not_null()).then(plain.hash()))
+    near = (
+        frame.drop_nulls("plain")
+        .unique("content_hash", keep="first", maintain_order=True)
+        .filter(pl.len().over("plain") > 1)
+        .group_by("plain", maintain_order=True)
+        .agg("item_id")
+    )
+    same = (
+        frame.group_by("content_hash", maintain_order=True)
+        .agg("item_id")
+        .filter(pl.col("item_id").list.len() > 1)
+    )
+    return Duplicates(
+        tuple(tuple(names) for names in same["item_id"]), tuple(tuple(names) for names in near["item_id"])
+    )
+
+
+def further(table: pl.DataFrame) -> list[dict[str, Any]]:
+    """Return name, type, nulls and distinct values of each of the user's own columns."""
+    return [
+        {
+            "column": name,
+            "type": str(table.schema[name]),
+            "n_null": table[name].null_count(),
+            "n_distinct": table[name].drop_nulls().n_unique(),
+        }
+        for name in table.columns
+        if name not in ITEMS.columns
+    ]
+
+
+def steps(table: pl.DataFrame, given: frozenset[str]) -> dict[str, Any] | None:
+    """Return how many items were trained on, and from when to when; None where no file says so."""
+    if "first_step" not in given:
+        return None
+    first, last = table["first_step"].drop_nulls(), table["last_step"].drop_nulls()
+    return {
+        "n_trained_on": len(first),
+        "n_never": table.height - len(first),
+        "first_step_min": first.min(),
+        "first_step_max": first.max(),
+        "last_step_max": last.max(),
+    }
+
+
+def preview(table: pl.DataFrame, given: frozenset[str]) -> dict[str, Any]:
+    """Return everything that is known of the items without a tokenizer, as JSON can hold it.
+
+    Args:
+        table: Sound items, schema ITEMS.
+        given: Columns that at least one file gave.
+    """
+    chars = pl.coalesce("text", pl.concat_str("prefix", "suffix")).str.len_chars()
+    twice = duplicates(table)
+    return {
+        "n_items": table.height,
+        "shapes": counts(table.select(shape()), "shape"),
+        "groups": counts(table, "group"),
+        "n_without_group": table["group"].null_count(),
+        "exposures": counts(table, "exposures"),
+        "n_documents": table["doc_id"].drop_nulls().n_unique(),
+        "n_batches": table["batch_id"].drop_nulls().n_unique(),
+        "n_foils": table.height - table["foil"].null_count(),
+        "foil_kinds": counts(table, "foil_kind"),
+        "steps": steps(table, given),
+        "length_chars": quantiles(table.select(chars).to_series()),
+        "length_ids": quantiles(table["input_ids"].list.len()),
+        "same_content": [list(names) for names in twice.same],
+        "near_same_content": [list(names) for names in twice.near],
+        "further_columns": further(table),
+    }
+
+
+def samples(table: pl.DataFrame) -> list[dict[str, Any]]:
+    """Return the content of the first items, for a user who asked to see text."""
+    columns = ("item_id", "text", "prefix", "suffix", "input_ids", "foil")
+    return [
+        {name: value for name, value in row.items() if value is not None}
+        for row in table.head(_SAMPLED).select(columns).iter_rows(named=True)
+    ]

@@ -1,0 +1,32 @@
+"""What a probe's options mean, read from the docstring of its settings, so that it is written once."""
+
+import inspect
+import re
+
+_ENTRY = re.compile(r" {4}(\w+): (.*)")
+
+
+def option_meanings(settings: type) -> dict[str, str]:
+    """Return option name to meaning, from the `Attributes:` section of a settings class.
+
+    What the docstring calls None is called `left out`, as in a suite. Empty where there are no options,
+    and where Python runs without docstrings.
+    """
+    lines = iter((inspect.getdoc(settings) or "").splitlines())
+    for line in lines:
+        if line == "Attributes:":
+            break
+    meanings: dict[str, str] = {}
+    name = ""
+    for line in lines:
+        if line and not line.startswith(" "):
+            break
+        if entry := _ENTRY.fullmatch(line):
+            name = entry[1]
+            meanings[name] = entry[2]
+        elif line.strip() and name:
+            meanings[name] += f" {line.strip()}"
+    return {
+        key: text.replace("None:", "left out:").replace("None;", "left out;")
+        for key, text in meanings.items()
+    }

@@ -1,0 +1,41 @@
+"""What a run would do, for a terminal: `--dry-run`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from memprobe.errors import counted
+from memprobe.report.console import plain_table
+
+
+def forecast_view(checkpoints: pl.DataFrame, totals: Mapping[str, Any]) -> RenderableType:
+    """Return what a run would do."""
+    table = plain_table("What would be scored")
+    for name in ("model", "revision", "step", "units", "left", "tokens left", "bytes"):
+        table.add_column(name, justify="left" if name in ("model", "revision") else "right")
+    for row in checkpoints.iter_rows(named=True):
+        table.add_row(
+            row["model"],
+            row["revision"],
+            f"{row['step']:,}",
+            str(row["units"]),
+            str(row["units_left"]),
+            f"{row['tokens_left']:,}",
+            f"{row['bytes']:,}",
+        )
+    seconds = totals["estimated_s"]
+    units, tokens = counted(totals["units"], "unit"), counted(totals["tokens_left"], "token")
+    lines = [
+        f"{counted(totals['items'], 'item')}, {totals['items_skipped']:,} left out",
+        f"{totals['dtype']} on {totals['device']}",
+        f"{totals['units_left']:,} of {units} left: {tokens}",
+        "time: unknown, the checkpoints do not say how many parameters they have"
+        if seconds is None
+        else f"time: about {seconds:,.0f} s of scoring and reading, without generation",
+        f"run directory: {totals['run']}",
+    ]
+    # Paths are to be copied whole.
+    return Group(table, *(Text(line, no_wrap=True, overflow="ignore") for line in lines))

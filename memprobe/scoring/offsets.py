@@ -1,0 +1,27 @@
+"""Where the tokens of a text lie in it, for cutting documents; no model."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memprobe.errors import InputError
+from memprobe.scoring.tokenise import untrimmed
+
+
+def token_offsets(tokenizer: Any, text: str) -> NDArray[np.int64]:  # noqa: ANN401
+    """Return first and one past the last character of each token, shape (n_tokens, 2).
+
+    No special tokens. Tokens that share a character, as its bytes, all cover it.
+
+    Raises:
+        InputError: The tokenizer does not say what its tokens cover.
+    """
+    if not bool(getattr(tokenizer, "is_fast", False)):
+        raise InputError(
+            "this tokenizer does not say what its tokens cover",
+            fix="name a fast one (with a tokenizer.json) with --tokenizer, or cut --by words",
+        )
+    with untrimmed(tokenizer, wanted=True):
+        encoding = tokenizer.backend_tokenizer.encode(text, add_special_tokens=False)
+    return np.asarray(encoding.offsets, dtype=np.int64).reshape(-1, 2)

@@ -1,0 +1,218 @@
+"""`checkpoints ls|verify`: what is shown in 80 columns, in JSON, and with which exit code."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from memprobe.cli.checkpoints import _scaled, _size
+
+HEAVY = ("torch", "transformers", "datasets", "scipy", "peft", "safetensors", "tokenizers")
+_ASK = """
+import json, sys
+from memprobe.cli import main
+sys.argv = ["memprobe", "checkpoints", *{args!r}]
+try:
+    main()
+except SystemExit as end:
+    loaded = {{name.partition(".")[0] for name in sys.modules}}
+    print(json.dumps([end.code, sorted(loaded.intersection({heavy!r}))]), file=sys.stderr)
+"""
+
+
+@pytest.fixture
+def sequence(tiny, tmp_path) -> Path:
+    """A sequence of steps 0, 10, 20 that a test may damage."""
+    return Path(shutil.copytree(tiny.model, tmp_path / "main"))
+
+
+def cut(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-8])
+
+
+def test_ls_shows_a_row_for_each_checkpoint(cli, tiny) -> None:
+    answer = cli("checkpoints", "ls", tiny.model)
+    assert answer.code == 0
+    lines = answer.out.splitlines()
+    assert lines[0].rstrip() == "main: 3 checkpoints, 3 loadable, 130 kB"
+    # 2 x 256 x 16 embeddings, and the layer.
+    assert lines[3].split() == ["step0", "0", "10.4k", "float32", "43.4", "kB", "safetensors", "yes"]
+    assert len(lines) == 6
+    assert answer.err == ""
+
+
+def test_ls_says_why_a_checkpoint_cannot_be_loaded_and_shows_the_others(cli, sequence) -> None:
+    cut(sequence / "step10")
+    answer = cli("checkpoints", "ls", "-m", sequence)
+    assert answer.code == 0
+    assert "main: 3 checkpoints, 2 loadable" in answer.out
+    assert [line.split()[-1] for line in answer.out.splitlines()[3:6]] == ["yes", "no", "yes"]
+    assert "step10: a weight file is cut short or corrupt" in answer.out
+    # To be copied whole, however long.
+    assert f"  where: {sequence / 'step10' / 'model.safetensors'}\n" in answer.out
+
+
+def test_a_reason_that_many_share_is_said_once(cli, sequence) -> None:
+    for step in (0, 10, 20):
+        (sequence / f"step{step}" / "config.json").write_text("{")
+    answer = cli("checkpoints", "ls", sequence)
+    assert answer.code == 0
+    assert answer.out.count("config.json is no valid JSON") == 1
+    assert "step0, step10, step20: config.json is no valid JSON" in answer.out
+
+
+@pytest.mark.parametrize("command", ["ls", "verify"])
+def test_everything_fits_80_columns(command, cli, sequence) -> None:
+    cut(sequence / "step10")
+    long = sequence / "stage1-step30-tokens126000000B-a-very-long-name"
+    shutil.copytree(sequence / "step20", long)
+    (sequence / "step20").rename(sequence / "step40")
+    shutil.copytree(sequence / "step0", sequence / "step50")
+    answer = cli("checkpoints", command, sequence)
+    assert "stage1-step30-" in answer.out
+    shown = [line for line in answer.out.splitlines() if not line.startswith("  where:")]
+    assert max(map(len, shown)) <= 80
+
+
+def test_ls_as_json_is_exact_and_nothing_else(cli, sequence) -> None:
+    cut(sequence / "step10")
+    (sequence / "final").mkdir()
+    shutil.copy(sequence / "step0" / "config.json", sequence / "final")
+    answer = cli("checkpoints", "ls", sequence, "--json")
+    assert (answer.code, answer.err) == (0, "")
+    told = json.loads(answer.out)
+    assert told["notes"] == ["left out of main, as their names have no step: final"]
+    assert [(row["step"], row["loadable"], row["n_parameters"]) for row in told["checkpoints"]] == [
+        (0, True, 10448),
+        (10, False, None),
+        (20, True, 10448),
+    ]
+    n_bytes = (sequence / "step0" / "model.safetensors").stat().st_size
+    assert [row["n_bytes"] for row in told["checkpoints"]] == [n_bytes, n_bytes - 8, n_bytes]
+    assert told["checkpoints"][1]["problems"][0]["fix"] == "copy or download the file again"
+
+
+def test_notes_are_said_on_stderr_unless_quiet(cli, sequence) -> None:
+    (sequence / "step99").mkdir()
+    note = "note: left out of main, as they hold no config.json: step99\n"
+    assert cli("checkpoints", "ls", sequence).err == note
+    assert cli("checkpoints", "ls", sequence, "-q").err == ""
+
+
+def test_steps_choose(cli, tiny) -> None:
+    told = json.loads(cli("checkpoints", "ls", tiny.model, "--steps", "10..20", "--json").out)
+    assert [row["step"] for row in told["checkpoints"]] == [10, 20]
+
+
+@pytest.mark.parametrize("command", ["ls", "verify"])
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (["no/such/folder"], "there is no folder `no/such/folder`"),
+        ([], "no model was given"),
+        (["{main}", "--steps", "7"], "no checkpoint of main is left by --steps 7"),
+        (["{main}", "--steps", "x"], "`x` is no step and no range of steps"),
+        (["{main}", "--tokenizer", "./none"], "--tokenizer `./none` is no folder"),
+    ],
+)
+def test_a_spec_that_names_nothing_is_exit_2(command, args, told, cli, tiny) -> None:
+    answer = cli("checkpoints", command, *(arg.format(main=tiny.model) for arg in args))
+    assert answer.code == 2
+    assert told in answer.err
+    assert answer.out == ""
+
+
+def test_verify_of_a_sound_sequence_is_one_line_and_exit_0(cli, tiny) -> None:
+    answer = cli("checkpoints", "verify", tiny.model)
+    assert (answer.code, answer.out, answer.err) == (0, "main: 3 checkpoints, nothing found\n", "")
+
+
+def test_verify_with_warnings_alone_is_exit_0(cli, sequence) -> None:
+    config = json.loads((sequence / "step10" / "config.json").read_text())
+    (sequence / "step10" / "config.json").write_text(json.dumps(config | {"rope_theta": 5}))
+    answer = cli("checkpoints", "verify", sequence)
+    assert answer.code == 0
+    assert answer.out.startswith("main: 3 checkpoints, 1 warning")
+    assert "rope_theta" in answer.out
+
+
+def test_verify_with_what_stops_a_run_is_exit_2(cli, sequence) -> None:
+    shutil.copytree(sequence / "step20", sequence / "step30")
+    answer = cli("checkpoints", "verify", sequence)
+    assert answer.code == 2
+    assert "step20, step30" in answer.out
+    assert "looks like" in answer.out
+    assert answer.err.startswith("error: 1 finding that a run, or a run over time, refuses")
+    told = json.loads(cli("checkpoints", "verify", sequence, "--json").out)
+    ((finding,),) = (each["findings"] for each in told["sequences"])
+    assert finding["kind"] == "same weights"
+    assert finding["steps"] == [20, 30]
+    assert finding["revisions"] == ["step20", "step30"]
+    assert finding["stops"] is True
+    assert "perfect retention" in finding["means"]
+
+
+def test_verify_with_nothing_but_a_permission_lacking_is_exit_5(cli, sequence) -> None:
+    (sequence / "step10" / "model.safetensors").rename(sequence / "step10" / "pytorch_model.bin")
+    assert cli("checkpoints", "verify", sequence).code == 5
+    assert cli("checkpoints", "verify", sequence, "--allow-pickle").code == 0
+
+
+def test_several_models_are_several_tables(cli, tiny, sequence) -> None:
+    answer = cli("checkpoints", "ls", tiny.model, "-m", sequence / "step10")
+    assert answer.out.count(" loadable, ") == 2
+    told = json.loads(cli("checkpoints", "verify", tiny.model, sequence, "--json").out)
+    assert len(told["sequences"]) == 2
+
+
+def test_hashing_tells_how_far_it_is_where_it_takes_long(cli, tiny, monkeypatch) -> None:
+    from memprobe.cli import checkpoints
+
+    monkeypatch.setattr(checkpoints, "_LINE_EVERY_S", 0.0)
+    answer = cli("checkpoints", "verify", tiny.model)
+    assert answer.err.splitlines() == [
+        "hashing weights: 1 of 3 checkpoints, 43.4 kB of 130 kB",
+        "hashing weights: 2 of 3 checkpoints, 86.9 kB of 130 kB",
+        "hashing weights: 3 of 3 checkpoints, 130 kB of 130 kB",
+    ]
+    assert cli("checkpoints", "verify", tiny.model, "-q").err == ""
+
+
+@pytest.mark.parametrize("command", ["ls", "verify"])
+def test_no_model_is_loaded_and_torch_not_imported(command, tiny, tmp_path) -> None:
+    settings = {"peft_type": "LORA", "base_model_name_or_path": str(Path(tiny.model) / "step0")}
+    for step in (1, 2):
+        folder = tmp_path / "lora" / f"checkpoint-{step}"
+        folder.mkdir(parents=True)
+        (folder / "adapter_config.json").write_text(json.dumps(settings | {"r": step}))
+        shutil.copy(Path(tiny.model) / "step0" / "model.safetensors", folder / "adapter_model.safetensors")
+    code = _ASK.format(args=[command, tiny.model, str(tmp_path / "lora")], heavy=HEAVY)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stderr.splitlines()[-1]) == [0, []]
+    assert "lora: 2 checkpoints" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        *((0, "0"), (999, "999"), (1000, "1k"), (10_448, "10.4k"), (999_499, "999k"), (999_600, "1M")),
+        *((162_322_944, "162M"), (6_857_302_016, "6.86B"), (1_040_000_000_000, "1,040B")),
+    ],
+)
+def test_a_count_has_three_digits(number: int, text: str) -> None:
+    assert _scaled(number) == text
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "text"),
+    [
+        *((0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (43_360, "43.4 kB"), (99_960, "100 kB")),
+        *((999_600, "1.0 MB"), (13_840_000_000, "13.8 GB"), (2_500_000_000_000_000, "2,500 TB")),
+    ],
+)
+def test_a_size_is_in_units_of_1000(n_bytes: int, text: str) -> None:
+    assert _size(n_bytes) == text

@@ -1,0 +1,22 @@
+"""Names of views: they are keys of tables, so two views that differ must differ in their names."""
+
+from memprobe.tables.views import CharWindows, Chat, TokenWindows
+
+
+def test_names_say_all_that_a_view_depends_on() -> None:
+    views = [
+        TokenWindows(50, 40, 10),
+        TokenWindows(40, 50, 10),
+        TokenWindows(50, 40, 1),
+        CharWindows(50, 40, 10),
+        Chat(),
+    ]
+    assert len({view.name for view in views}) == len(views)
+    assert views[0].name == "tokens-50+40-every-10"
+    assert views[3].name == "chars-50+40-every-10"
+
+
+def test_a_slice_is_eight_characters_long_per_token_of_the_window() -> None:
+    # The paper's: 800 characters for 100 tokens.
+    assert CharWindows(50, 50, 10).slice_chars == 800
+    assert CharWindows(50, 50, 10).n_tokens == TokenWindows(50, 50, 3).n_tokens == 100
