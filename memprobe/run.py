@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any, Protocol, Unpack
 
 from memprobe.checkpoints import Shelf, config_digest, run_name
 from memprobe.errors import BrokenUnitError, sized
-from memprobe.finish import CARRIED, finish
-from memprobe.manifest import merge_stages
-from memprobe.measure import write_items
 from memprobe.options import GivenOptions
-from memprobe.planning import SequencePlan
-from memprobe.prepare import Prepared, check_supplies, prepare
-from memprobe.question import Question, ask
+from memprobe.pipeline.finish import CARRIED, finish
+from memprobe.pipeline.manifest import merge_stages
+from memprobe.pipeline.measure import write_items
+from memprobe.pipeline.planning import SequencePlan
+from memprobe.pipeline.prepare import Prepared, check_supplies, prepare
+from memprobe.pipeline.question import Question, ask
+from memprobe.pipeline.shard import WHOLE, Shard
 from memprobe.reading import Run
-from memprobe.shard import WHOLE, Shard
 from memprobe.suite import Suite, write_suite
 from memprobe.tables.requests import Unit
 from memprobe.tables.store import RunStore

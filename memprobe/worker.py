@@ -5,14 +5,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from memprobe.bench.status import status
 from memprobe.errors import InputError, InvalidRunError, Problem, RunMismatchError, counted
-from memprobe.finish import missing_units
-from memprobe.prepare import Prepared, check_supplies, prepare
-from memprobe.question import Question, ask
+from memprobe.pipeline.finish import missing_units
+from memprobe.pipeline.prepare import Prepared, check_supplies, prepare
+from memprobe.pipeline.question import Question, ask
+from memprobe.pipeline.shard import WHOLE, Shard
 from memprobe.reading import Run
 from memprobe.run import Listener, Silence, complete
-from memprobe.shard import WHOLE, Shard
-from memprobe.status import status
 from memprobe.suite import load_suite
 from memprobe.tables.store import RunStore
 

@@ -23,7 +23,7 @@ CONTEXT_TOKENS = 96
 _PRELOADED = [
     "memprobe.cli.app",
     "memprobe.cli.results",
-    "memprobe.forecast",
+    "memprobe.pipeline.forecast",
     "memprobe.report.console",
     "memprobe.run",
     "memprobe.scoring.engine",

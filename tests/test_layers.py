@@ -8,6 +8,7 @@ import ast
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
@@ -21,6 +22,8 @@ TORCH_ROOMS = {"scoring", "lab"}
 TORCH = {"torch", "transformers", "peft"}
 
 # A room is a folder of the package or a module at its top. `errors` and the version are free to all.
+# A corridor is a folder in which every module is a room of its own.
+CORRIDORS = {"pipeline", "bench"}
 PIPELINE = {
     *("options", "shipped", "tables", "stats", "checkpoints", "items", "probes", "suite"),
     *("manifest", "planning", "question", "summarise", "prepare", "measure", "forecast", "reading"),
@@ -78,6 +81,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "worker": EVERYTHING,
     "cli": EVERYTHING,
     "__init__": EVERYTHING,
+    "pipeline": set(),
+    "bench": set(),
     "__main__": {"cli"},
 }
 # Rooms that a laptop without torch must be able to import: scoring only when it is called for.
@@ -112,7 +117,13 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 def room_of(file: Path) -> str:
     parts = file.relative_to(PACKAGE).with_suffix("").parts
-    return parts[0]
+    return room(parts)
+
+
+def room(parts: Sequence[str]) -> str:
+    """Return the room of a dotted name without `memprobe`; in a corridor every module is a room."""
+    inner = parts[0] in CORRIDORS and len(parts) > 1 and parts[1] != "__init__"
+    return parts[1] if inner else parts[0]
 
 
 def is_type_checking(node: ast.AST) -> bool:
@@ -126,8 +137,8 @@ def names_of(node: ast.AST) -> list[str]:
     if isinstance(node, ast.ImportFrom):
         if node.level:
             return [f".{node.module or ''}"]
-        if node.module == "memprobe":
-            return [f"memprobe.{alias.name}" for alias in node.names]
+        if node.module in {"memprobe", *(f"memprobe.{corridor}" for corridor in CORRIDORS)}:
+            return [f"{node.module}.{alias.name}" for alias in node.names]
         return [node.module or ""]
     if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
         return [
@@ -155,9 +166,11 @@ def imports(source: str) -> list[tuple[str, bool]]:
 def rooms_imported(source: str) -> set[tuple[str, bool]]:
     """Our rooms that a module imports, the free ones left out."""
     ours = {
-        (name.split(".")[1], at_load) for name, at_load in imports(source) if name.startswith("memprobe.")
+        (room(name.split(".")[1:]), at_load)
+        for name, at_load in imports(source)
+        if name.startswith("memprobe.")
     }
-    return {(room, at_load) for room, at_load in ours if room not in {"errors", "__version__"}}
+    return {(name, at_load) for name, at_load in ours if name not in {"errors", "__version__"}}
 
 
 def breaches(room: str, source: str) -> list[str]:
@@ -199,6 +212,8 @@ def test_a_module_imports_only_what_its_room_may(file) -> None:
         ("planning", "from memprobe.scoring.batch import cut_units", "loads scoring at once"),
         ("cli", "import memprobe.lab.train", "loads lab at once"),
         ("planning", "from memprobe.run import run", "imports run"),
+        ("shard", "from memprobe.pipeline.measure import measure", "imports measure"),
+        ("shard", "from memprobe.pipeline import dose", "imports dose"),
         ("lab", "from memprobe.run import run", "imports run"),
         ("probes", "from .base import Probe", "imports .base relatively"),
     ],
@@ -234,7 +249,14 @@ def in_fresh_process(code: str) -> str:
 
 @pytest.mark.parametrize(
     "module",
-    ["memprobe", "memprobe.suite", "memprobe.run", "memprobe.summarise", "memprobe.cli", "memprobe.cli.app"],
+    [
+        "memprobe",
+        "memprobe.suite",
+        "memprobe.run",
+        "memprobe.pipeline.summarise",
+        "memprobe.cli",
+        "memprobe.cli.app",
+    ],
 )
 def test_importing_loads_nothing_heavy(module) -> None:
     loaded = in_fresh_process(
@@ -306,7 +328,7 @@ def test_statistics_and_probes_work_where_torch_is_not_installed() -> None:
         + """
 import memprobe
 from memprobe.stats.ranking import paired_auc
-import memprobe.summarise, memprobe.prepare, memprobe.planning, memprobe.report
+import memprobe.pipeline.summarise, memprobe.pipeline.prepare, memprobe.pipeline.planning, memprobe.report
 print(sorted(memprobe.probes()), memprobe.load_suite("quickstart").name)
 """
     )

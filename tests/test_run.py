@@ -201,7 +201,7 @@ def test_a_damaged_manifest_is_no_bug_and_fresh_mends_it(run, tmp_path):
 
 
 def test_the_default_directory_is_the_same_for_the_same_question_and_no_other(tiny, tmp_path, monkeypatch):
-    from memprobe.question import ask
+    from memprobe.pipeline.question import ask
 
     options = {"model": (tiny.model,), "data": (tiny.items,)}
     base = ask("quickstart", options=options).out

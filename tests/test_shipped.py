@@ -10,7 +10,7 @@ from polars.testing import assert_frame_equal
 import memprobe
 from memprobe import shipped
 from memprobe.items import read_items
-from memprobe.measure import measure_again
+from memprobe.pipeline.measure import measure_again
 from memprobe.probes.base import discover
 from memprobe.shipped import shipped_folder
 from memprobe.suite import load_suite, shipped_suites

@@ -12,7 +12,7 @@ import pytest
 
 import memprobe
 from memprobe.errors import InputError, InvalidRunError, RunMismatchError
-from memprobe.shard import Shard
+from memprobe.pipeline.shard import Shard
 from memprobe.worker import question_of, work
 
 PAUSE_S = 0.03

@@ -9,7 +9,7 @@ from memprobe.cli import console, options
 from memprobe.errors import InputError
 
 if TYPE_CHECKING:
-    from memprobe.datasplit import Split
+    from memprobe.bench.datasplit import Split
     from memprobe.options import RunOptions
 
 data = typer.Typer(
@@ -67,7 +67,7 @@ def check(
     UTF-8, not JSON or not Parquet as a whole is one fault: its items are seen once that is mended.
     """
     options.begin(quiet, verbose)
-    from memprobe.datacheck import check_data
+    from memprobe.bench.datacheck import check_data
     from memprobe.options import RunOptions
 
     given = {
@@ -215,7 +215,7 @@ def _refuse_flags(flags: dict[str, Any], of: str) -> None:
 def _split_documents(
     files: list[str], out: Path, flags: dict[str, Any], asked: "RunOptions", *, force: bool
 ) -> "Split":
-    from memprobe.datasplit import split_documents
+    from memprobe.bench.datasplit import split_documents
     from memprobe.documents import Cut
 
     if flags["by"] is None:
@@ -229,7 +229,7 @@ def _split_documents(
 def _split_streams(
     files: list[str], out: Path, flags: dict[str, Any], asked: "RunOptions", *, force: bool
 ) -> "Split":
-    from memprobe.datasplit import split_streams
+    from memprobe.bench.datasplit import split_streams
     from memprobe.documents import Pieces, Sampling, Training, load_numbers
 
     if flags["batch_size"] is None:

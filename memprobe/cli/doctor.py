@@ -7,7 +7,7 @@ from memprobe.cli import console, options
 from memprobe.errors import InvalidRunError, counted
 
 if TYPE_CHECKING:
-    from memprobe.doctor import Examination
+    from memprobe.bench.doctor import Examination
     from memprobe.options import RunOptions
     from memprobe.scoring.devices import Device
     from memprobe.scoring.invariance import Invariance
@@ -71,7 +71,7 @@ def doctor(
 
 
 def _examine(*, json: bool) -> None:
-    from memprobe.doctor import examine
+    from memprobe.bench.doctor import examine
 
     found = examine()
     if json:
@@ -126,7 +126,7 @@ def _gb(n_bytes: int) -> str:
 
 
 def _invariance(asked: "RunOptions", *, json: bool) -> None:
-    from memprobe.doctor import check_invariance
+    from memprobe.bench.doctor import check_invariance
     from memprobe.scoring.invariance import TOLERANCE_NATS
 
     console.note("scoring items alone and inside a batch ...")

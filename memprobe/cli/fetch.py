@@ -9,7 +9,7 @@ from memprobe.cli import console, options
 from memprobe.errors import counted, sized
 
 if TYPE_CHECKING:
-    from memprobe.fetching import Fetched
+    from memprobe.bench.fetching import Fetched
 
 
 def fetch(
@@ -33,7 +33,7 @@ def fetch(
 ) -> None:
     """Fetch models, tokenizers and data, and print the run that then needs no network."""
     options.begin(quiet, verbose)
-    from memprobe.fetching import fetch_all
+    from memprobe.bench.fetching import fetch_all
 
     given = {
         "model": tuple(model or ()),
@@ -58,7 +58,7 @@ def fetch(
 
 
 def _show(fetched: "Fetched", *, json: bool) -> None:
-    from memprobe.fetching import FILE, SUITE
+    from memprobe.bench.fetching import FILE, SUITE
 
     n_here = len(fetched.checkpoints)
     console.note(

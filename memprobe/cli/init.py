@@ -26,7 +26,7 @@ def init(
 ) -> None:
     """Write a commented suite, an item file and what to do next; overwrites nothing."""
     options.begin(quiet, verbose)
-    from memprobe.templates import write_template
+    from memprobe.bench.templates import write_template
 
     started = write_template(template, folder)
     if json:

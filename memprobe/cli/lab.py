@@ -36,7 +36,7 @@ def demo(
         raise InputError(f"--seed is {seed}, not 0 or more")
     from memprobe.cli.run import show_run
     from memprobe.lab import train_demo
-    from memprobe.question import ask
+    from memprobe.pipeline.question import ask
     from memprobe.run import answer_question
 
     # The model is so small that more threads gain little, lose much on a busy machine, and change digits.

@@ -46,7 +46,7 @@ def run(
 ) -> None:
     """Measure every probe of a suite on every checkpoint of a sequence."""
     options.begin(quiet, verbose)
-    from memprobe.question import ask
+    from memprobe.pipeline.question import ask
     from memprobe.run import answer_question
 
     given = {
@@ -116,7 +116,7 @@ def refuse_failures(answered: "Run") -> None:
 
 
 def _forecast(question: Any, *, fresh: bool, json: bool) -> None:  # noqa: ANN401
-    from memprobe.forecast import forecast
+    from memprobe.pipeline.forecast import forecast
     from memprobe.report.expected import forecast_view
 
     with console.Progressing() as listener:

@@ -28,7 +28,7 @@ def worker(
 ) -> None:
     """Score units of a run that no other process holds; start and stop as many as you like."""
     options.begin(quiet, verbose)
-    from memprobe.shard import WHOLE, parse_shard
+    from memprobe.pipeline.shard import WHOLE, parse_shard
     from memprobe.worker import work
 
     share = WHOLE if shard is None else parse_shard(shard)
@@ -78,7 +78,7 @@ def status(
 ) -> None:
     """Show which units of a run are done, who holds others, how fast it goes, and what failed."""
     options.begin(quiet, verbose)
-    from memprobe.status import status as status_of
+    from memprobe.bench.status import status as status_of
 
     now = status_of(run)
     if json:

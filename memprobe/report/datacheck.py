@@ -22,7 +22,7 @@ def check_view(findings: pl.DataFrame, about: Mapping[str, Any]) -> RenderableTy
 
     Args:
         findings: All faults, with `file, line, column, item_id, what, fix, kind`.
-        about: Of `memprobe.datacheck.DataCheck.as_json`.
+        about: Of `memprobe.bench.datacheck.DataCheck.as_json`.
     """
     shown = preview_view(about["preview"], about["tokens"], about.get("samples", ()))
     return shown if findings.is_empty() else Group(findings_view(findings), Text(""), shown)
@@ -32,7 +32,7 @@ def verdict(about: Mapping[str, Any]) -> str:
     """Return the last line of a check.
 
     Args:
-        about: Of `memprobe.datacheck.DataCheck.as_json`.
+        about: Of `memprobe.bench.datacheck.DataCheck.as_json`.
     """
     if about["clean"]:
         return "clean: `memprobe run` takes these files"
@@ -45,7 +45,7 @@ def split_lines(about: Mapping[str, Any]) -> list[str]:
     """Return what was cut and what was left, and how to go on.
 
     Args:
-        about: Of `memprobe.datasplit.Split.as_json`.
+        about: Of `memprobe.bench.datasplit.Split.as_json`.
     """
     lines = [f"wrote {about['out']}: {counted(about['n_items'], 'item')}"]
     if about["kind"] == "documents":
@@ -111,7 +111,7 @@ def preview_view(
 
     Args:
         preview: Of `memprobe.items.preview.preview`.
-        tokens: One mapping per model, fields as those of `memprobe.datacheck.TokenPreview`.
+        tokens: One mapping per model, fields as those of `memprobe.bench.datacheck.TokenPreview`.
         samples: Content of some items, to be shown.
     """
     table = _facts("What is in them")

@@ -9,7 +9,7 @@ from memprobe.errors import Problem
 
 
 def test_a_machine_is_told_within_80_columns_and_the_code_is_0(cli, monkeypatch):
-    monkeypatch.setattr("memprobe.doctor._hub_cache", lambda: __import__("pathlib").Path("/cache"))
+    monkeypatch.setattr("memprobe.bench.doctor._hub_cache", lambda: __import__("pathlib").Path("/cache"))
     answer = cli("doctor")
     assert answer.code == 0, answer.err
     assert answer.err == ""
@@ -27,7 +27,7 @@ def test_json_holds_the_same(cli):
 
 def test_what_is_wrong_is_told_with_its_fix_and_the_code_is_still_0(cli, monkeypatch):
     monkeypatch.setattr(
-        "memprobe.doctor._disk_problems", lambda *_: [Problem("the disk is full", "/x", "make room")]
+        "memprobe.bench.doctor._disk_problems", lambda *_: [Problem("the disk is full", "/x", "make room")]
     )
     answer = cli("doctor")
     assert answer.code == 0

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from memprobe import forecast
+from memprobe.pipeline import forecast
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 

@@ -78,7 +78,7 @@ def test_quick_commands_are_quick(name, limit_s, quick):
 
 def test_reading_a_finished_run_imports_no_part_of_the_pipeline(quick):
     """A summary is quick because it needs neither items nor probes nor statistics."""
-    parts = ("memprobe.measure", "memprobe.items", "memprobe.probes", "memprobe.stats", "numpy")
+    parts = ("memprobe.pipeline.measure", "memprobe.items", "memprobe.probes", "memprobe.stats", "numpy")
     code = _ASK.format(args=quick["summary-json"], heavy=parts)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stderr.splitlines()[-1]) == [0, []]

@@ -14,9 +14,9 @@ import polars as pl
 
 from memprobe.checkpoints import Checkpoint, config_digest, tokenizer_digest
 from memprobe.errors import ItemError, Problem, counted
+from memprobe.pipeline.sweep import with_common_items
 from memprobe.probes.spans import tokens_shown
 from memprobe.suite import Entry
-from memprobe.sweep import with_common_items
 from memprobe.tables.requests import Plan, Scheme, Unit, merge_requests
 from memprobe.tables.spans import unanswered
 from memprobe.tables.views import WINDOWS

@@ -15,9 +15,9 @@ import time
 
 import pytest
 
+from memprobe.bench.status import speed, status
 from memprobe.errors import InvalidRunError
 from memprobe.scoring import batch
-from memprobe.status import speed, status
 
 HEAVY = ("torch", "transformers", "datasets", "scipy.stats", "tokenizers", "safetensors")
 # Of processor time, which what else the machine does hardly changes; the command waits for nothing.

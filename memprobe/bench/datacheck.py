@@ -16,7 +16,7 @@ from memprobe.errors import InputError, ItemError
 from memprobe.items import Inspected, findings_of, inspect_items, problem_row
 from memprobe.items.preview import preview, quantiles, samples
 from memprobe.options import RunOptions
-from memprobe.planning import Lengths, plan_entries
+from memprobe.pipeline.planning import Lengths, plan_entries
 from memprobe.probes.base import discover
 from memprobe.probes.spans import tokens_shown
 from memprobe.suite import Entry, suite_of, with_settings

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from memprobe.errors import InputError
-from memprobe.manifest import question_digest
 from memprobe.options import RunOptions, check_table
+from memprobe.pipeline.manifest import question_digest
 from memprobe.suite import Suite, keep_probes, load_suite, suite_of, with_settings
 
 

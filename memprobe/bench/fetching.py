@@ -10,8 +10,8 @@ from memprobe.checkpoints import Checkpoint, CheckpointSequence, Shelf, check_su
 from memprobe.errors import CheckpointError, IncompleteRunError, InputError, Problem, counted, sized
 from memprobe.items import read_items
 from memprobe.options import RunOptions
-from memprobe.prepare import Notes, read_models
-from memprobe.question import merge
+from memprobe.pipeline.prepare import Notes, read_models
+from memprobe.pipeline.question import merge
 
 SUITE, FILE = "SUITE", "FILE"
 # What of the options decides which files are needed, in the order of the command line.

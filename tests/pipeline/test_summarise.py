@@ -11,11 +11,11 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from memprobe.pipeline.summarise import Context, condition_prefixes, item_values, signature, summarise
 from memprobe.probes.base import Metric, find
 from memprobe.stats.intervals import wilson
 from memprobe.stats.ranking import paired_auc
 from memprobe.suite import Entry, load_suite, suite_of, with_settings
-from memprobe.summarise import Context, condition_prefixes, item_values, signature, summarise
 from memprobe.tables.catalogue import SUMMARY
 
 CONTEXT = Context("m", "step10", 10, 0, "bos:default|float32|tok:abc")

@@ -7,10 +7,10 @@ import polars as pl
 import pytest
 
 import memprobe
-from memprobe import forecast as module
 from memprobe.errors import RunMismatchError
-from memprobe.forecast import EFFICIENCY, READ_BYTES_PER_S, forecast
-from memprobe.question import ask
+from memprobe.pipeline import forecast as module
+from memprobe.pipeline.forecast import EFFICIENCY, READ_BYTES_PER_S, forecast
+from memprobe.pipeline.question import ask
 from memprobe.run import Silence
 
 # No model is loaded here, so speed is given; so slow that the tenths of a second that are shown matter.

@@ -11,7 +11,7 @@ from polars.testing import assert_frame_equal
 from memprobe.checkpoints import Checkpoint
 from memprobe.errors import ItemError
 from memprobe.items import ITEMS
-from memprobe.planning import Lengths, context_key, cut_stages, plan_entries, unfit_problems
+from memprobe.pipeline.planning import Lengths, context_key, cut_stages, plan_entries, unfit_problems
 from memprobe.probes.base import find
 from memprobe.scoring.tokenise import TokenisedItems
 from memprobe.suite import Entry, load_suite, suite_of, with_settings

@@ -7,9 +7,9 @@ import polars as pl
 import pytest
 
 from memprobe.errors import ItemError
-from memprobe.planning import Lengths, cut_stages, plan_entries
+from memprobe.pipeline.planning import Lengths, cut_stages, plan_entries
+from memprobe.pipeline.sweep import score_one_suffix, sweeps
 from memprobe.suite import Entry, load_suite, suite_of, with_settings
-from memprobe.sweep import score_one_suffix, sweeps
 
 SCHEMA = {
     "item_id": pl.String,

@@ -15,10 +15,11 @@ from memprobe.checkpoints import (
     resolve,
     weights_digest,
 )
-from memprobe.control import Models, add_control, refuse_other_tokens
 from memprobe.errors import CheckpointError, ItemError, Problem
 from memprobe.items import ItemSet, read_items
-from memprobe.manifest import (
+from memprobe.options import RunOptions
+from memprobe.pipeline.control import Models, add_control, refuse_other_tokens
+from memprobe.pipeline.manifest import (
     describe_checkpoints,
     describe_items,
     entries_of,
@@ -26,9 +27,15 @@ from memprobe.manifest import (
     new_manifest,
     refuse_other_question,
 )
-from memprobe.options import RunOptions
-from memprobe.planning import Lengths, SequencePlan, Target, context_key, plan_sequence, unfit_problems
-from memprobe.question import Question
+from memprobe.pipeline.planning import (
+    Lengths,
+    SequencePlan,
+    Target,
+    context_key,
+    plan_sequence,
+    unfit_problems,
+)
+from memprobe.pipeline.question import Question
 from memprobe.suite import Entry, Suite
 from memprobe.tables.store import RunStore
 from memprobe.tables.views import View

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from memprobe.errors import InputError
-from memprobe.shard import WHOLE, Shard, parse_shard
+from memprobe.pipeline.shard import WHOLE, Shard, parse_shard
 
 
 def plan(contexts, n_units):

@@ -12,12 +12,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from memprobe.planning import EntryPlan
+from memprobe.pipeline.planning import EntryPlan
+from memprobe.pipeline.summarise import LEVEL, Context, natural, signature
+from memprobe.pipeline.sweep import score_one_suffix, sweeps, swept_value
 from memprobe.probes.base import Metric
 from memprobe.stats.dose import Cells, Fit, linear, log_odds
 from memprobe.suite import Entry
-from memprobe.summarise import LEVEL, Context, natural, signature
-from memprobe.sweep import score_one_suffix, sweeps, swept_value
 from memprobe.tables.catalogue import DOSE_RESPONSE
 
 _FITS = {"linear_log10": linear, "logistic": log_odds}

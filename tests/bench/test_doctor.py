@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from memprobe import doctor
-from memprobe.doctor import check_invariance, examine
+from memprobe.bench import doctor
+from memprobe.bench.doctor import check_invariance, examine
 from memprobe.errors import CheckpointError, ItemError
 from memprobe.options import RunOptions
 from memprobe.scoring.devices import Device

@@ -8,7 +8,8 @@ import pytest
 
 from memprobe import __version__
 from memprobe.errors import RunMismatchError
-from memprobe.manifest import (
+from memprobe.options import RunOptions
+from memprobe.pipeline.manifest import (
     describe_items,
     entries_of,
     identity,
@@ -18,7 +19,6 @@ from memprobe.manifest import (
     refuse_other_question,
     versions,
 )
-from memprobe.options import RunOptions
 from memprobe.suite import load_suite, suite_of, with_settings
 
 OPTIONS = RunOptions(model=("m",), data=("d.jsonl",))

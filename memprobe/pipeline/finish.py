@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from memprobe.measure import measure, write_results
-from memprobe.planning import SequencePlan
-from memprobe.prepare import Prepared
+from memprobe.pipeline.measure import measure, write_results
+from memprobe.pipeline.planning import SequencePlan
+from memprobe.pipeline.prepare import Prepared
 from memprobe.tables.store import RunStore
 
 if TYPE_CHECKING:

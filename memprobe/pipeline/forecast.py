@@ -7,9 +7,9 @@ import polars as pl
 
 from memprobe.checkpoints import CheckpointSequence
 from memprobe.errors import InputError, SafetyError
-from memprobe.planning import SequencePlan
-from memprobe.prepare import Notes, Prepared, check_supplies, prepare
-from memprobe.question import Question
+from memprobe.pipeline.planning import SequencePlan
+from memprobe.pipeline.prepare import Notes, Prepared, check_supplies, prepare
+from memprobe.pipeline.question import Question
 from memprobe.tables.store import RunStore
 
 # What a pass reaches of the speed of plain matrix products; see tests/benchmarks.

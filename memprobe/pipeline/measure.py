@@ -9,16 +9,16 @@ from typing import Any
 
 import polars as pl
 
-from memprobe import dose
-from memprobe.contrast import Control, about_items
 from memprobe.errors import InvalidRunError
 from memprobe.items import CONTENT, ITEMS
-from memprobe.manifest import entries_of
-from memprobe.planning import EntryPlan, SequencePlan, Target
-from memprobe.prepare import plans_of
+from memprobe.pipeline import dose
+from memprobe.pipeline.contrast import Control, about_items
+from memprobe.pipeline.manifest import entries_of
+from memprobe.pipeline.planning import EntryPlan, SequencePlan, Target
+from memprobe.pipeline.prepare import plans_of
+from memprobe.pipeline.summarise import Context, condition_prefixes, item_values, summarise
 from memprobe.probes.base import Scores
 from memprobe.suite import Entry
-from memprobe.summarise import Context, condition_prefixes, item_values, summarise
 from memprobe.tables.catalogue import DOSE_RESPONSE, ITEM_KEYS, SUMMARY
 from memprobe.tables.schema import Column, TableSchema
 from memprobe.tables.spans import answer

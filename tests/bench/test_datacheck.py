@@ -3,7 +3,7 @@
 import pytest
 
 import memprobe
-from memprobe.datacheck import _reasons, check_data
+from memprobe.bench.datacheck import _reasons, check_data
 from memprobe.errors import InputError, ItemError, SuiteError
 from memprobe.options import RunOptions
 

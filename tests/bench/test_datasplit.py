@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from memprobe.datasplit import _shorter_alone, split_documents, split_streams
+from memprobe.bench.datasplit import _shorter_alone, split_documents, split_streams
 from memprobe.documents import Cut, Pieces, Sampling, Training
 from memprobe.errors import InputError
 from memprobe.options import RunOptions

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
-from memprobe.datacheck import TokenSource, token_sources
+from memprobe.bench.datacheck import TokenSource, token_sources
 from memprobe.documents import (
     Cut,
     Offsets,

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from memprobe.contrast import Control, about_items, beside_control, over_never, with_control
+from memprobe.pipeline.contrast import Control, about_items, beside_control, over_never, with_control
 from memprobe.probes.base import Metric, Probe
 from memprobe.stats.blocks import Series, moving_blocks, weighted_mean
 from memprobe.stats.bootstrap import bootstrap_mean

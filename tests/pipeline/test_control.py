@@ -93,7 +93,7 @@ def test_the_control_is_no_point_of_the_dose_response_to_size(world, tmp_path) -
 
 
 def test_a_run_with_a_control_is_measured_again_without_a_model(audited, tmp_path) -> None:
-    from memprobe.measure import measure_again
+    from memprobe.pipeline.measure import measure_again
     from memprobe.tables.store import RunStore
 
     copy = shutil.copytree(audited.path, tmp_path / "run")
@@ -186,8 +186,8 @@ def test_a_control_is_in_the_forecast(world, cli, tmp_path) -> None:
 
 
 def test_a_question_without_a_control_keeps_its_directory() -> None:
-    from memprobe.manifest import question_digest
     from memprobe.options import RunOptions
+    from memprobe.pipeline.manifest import question_digest
     from memprobe.suite import settings_table, suite_of
 
     suite = suite_of(["recall"])

@@ -10,12 +10,12 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from memprobe.contrast import about_items
-from memprobe.dose import Measurement, across_models, of_checkpoint
-from memprobe.planning import EntryPlan
+from memprobe.pipeline.contrast import about_items
+from memprobe.pipeline.dose import Measurement, across_models, of_checkpoint
+from memprobe.pipeline.planning import EntryPlan
+from memprobe.pipeline.summarise import Context, condition_prefixes
 from memprobe.stats.dose import linear_in_log10, logistic
 from memprobe.suite import suite_of, with_settings
-from memprobe.summarise import Context, condition_prefixes
 from memprobe.tables.catalogue import DOSE_RESPONSE
 from memprobe.tables.requests import REQUESTS, Plan
 
