@@ -28,7 +28,7 @@ PIPELINE = {
     *("options", "shipped", "tables", "stats", "checkpoints", "items", "probes", "suite"),
     *("manifest", "planning", "question", "summarise", "prepare", "measure", "forecast", "reading"),
     *("finish", "shard", "status"),
-    *("contrast", "control", "dose", "sweep"),
+    *("contrast", "control", "dose", "past", "sweep"),
 }
 EVERYTHING = PIPELINE | {
     "scoring",
@@ -67,6 +67,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "measure": PIPELINE,
     "contrast": {"probes", "stats"},
     "control": {"checkpoints", "scoring"},
+    "past": {"planning", "probes", "suite", "summarise", "tables"},
     "dose": {"contrast", "planning", "probes", "stats", "suite", "summarise", "sweep", "tables"},
     "sweep": {"suite", "tables"},
     "reading": PIPELINE,
@@ -91,6 +92,7 @@ LAZY = {
     "contrast",
     "control",
     "dose",
+    "past",
     "sweep",
     "manifest",
     "planning",

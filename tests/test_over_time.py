@@ -8,6 +8,8 @@ import pytest
 
 from memprobe.errors import CheckpointError
 from memprobe.probes import base, recall
+from memprobe.probes.base import OverTime, Told
+from memprobe.probes.profile_tables import no_estimates
 
 
 @pytest.fixture
@@ -21,7 +23,8 @@ def twice(tiny, tmp_path) -> str:
 
 @pytest.fixture
 def _recall_over_time(monkeypatch) -> None:
-    monkeypatch.setattr(recall, "PROBE", replace(recall.PROBE, over_time=True))
+    silent = OverTime((), lambda *_: Told({}, no_estimates()), lambda *_: [])
+    monkeypatch.setattr(recall, "PROBE", replace(recall.PROBE, over_time=silent))
     base.discover.cache_clear()
     yield
     monkeypatch.undo()

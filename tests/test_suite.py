@@ -119,14 +119,14 @@ def test_a_suite_without_a_name_is_named_after_its_file(loaded) -> None:
             HEAD + '[[probe]]\nkind = "recal"',
             "unknown probe kind `recal`, did you mean `recall`?",
             "mine.toml [[probe]] 1",
-            "kinds are extraction, recall, recognition",
+            "kinds are extraction, profile, recall, recognition",
             id="unknown-kind",
         ),
         pytest.param(
             HEAD + "[[probe]]\nprefix_tokens = 5",
             "a probe has no `kind`",
             "mine.toml [[probe]] 1",
-            "kinds are extraction, recall, recognition",
+            "kinds are extraction, profile, recall, recognition",
             id="no-kind",
         ),
         pytest.param(

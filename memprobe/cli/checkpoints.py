@@ -70,7 +70,7 @@ def ls(
         rows = [row.as_json() for each in surveys for row in each.rows]
         console.show_json({"checkpoints": rows, "notes": [note for each in surveys for note in each.notes]})
         return
-    from memprobe.report.console import headed
+    from memprobe.report.plain import headed
 
     _tell_notes(surveys)
     for i, each in enumerate(surveys):
@@ -138,7 +138,7 @@ def _tell_notes(surveys: "Iterable[Survey]") -> None:
 
 
 def _table(survey: "Survey") -> "Table":
-    from memprobe.report.console import plain_table
+    from memprobe.report.plain import plain_table
 
     n_bytes = sum(row.checkpoint.n_bytes for row in survey.rows if row.checkpoint)
     n_loadable = len(survey.loadable)
@@ -222,7 +222,7 @@ def _sequence_json(survey: "Survey", findings: "Iterable[Finding]") -> dict[str,
 
 def _show_findings(survey: "Survey", findings: "tuple[Finding, ...]") -> None:
     from memprobe.checkpoints.identity import listed
-    from memprobe.report.console import headed, plain_table
+    from memprobe.report.plain import headed, plain_table
 
     counts = Counter("error" if finding.stops else "warning" for finding in findings)
     said = ", ".join(counted(counts[name], name) for name in ("error", "warning") if counts[name])

@@ -95,65 +95,75 @@ def check(
         raise typer.Exit(_FOUND)
 
 
+Prefix = Annotated[int | None, _size("--prefix", "Size of the prefix.", _DOCUMENTS)]
+Suffix = Annotated[int | None, _size("--suffix", "Size of the suffix.", _DOCUMENTS)]
+Window = Annotated[int | None, _size("--window", "Whole windows of this size, instead of both.", _DOCUMENTS)]
+Stride = Annotated[
+    int | None, _size("--stride", "From one start to the next; default: no overlap.", _DOCUMENTS)
+]
+Gutenberg = Annotated[
+    bool,
+    options.option(
+        "--gutenberg", help="Leave out Project Gutenberg's front and back matter.", panel=_DOCUMENTS
+    ),
+]
+BatchSize = Annotated[
+    int | None,
+    _size("--batch-size", "Sequences of one optimizer update, all devices together.", _STREAMS),
+]
+SequenceTokens = Annotated[
+    int | None, _size("--sequence-tokens", "Tokens of a training sequence, in one long stream.", _STREAMS)
+]
+OverlapTokens = Annotated[
+    int | None,
+    _size("--overlap-tokens", "Tokens that a sequence shares with the next: 1 for Megatron.", _STREAMS),
+]
+Order = Annotated[
+    str | None,
+    options.option(
+        "--order", help=".npy: the sequence at each position of training.", panel=_STREAMS, metavar="FILE"
+    ),
+]
+DocOrder = Annotated[
+    str | None,
+    options.option(
+        "--doc-order",
+        help=".npy: the documents of a .bin as they were laid out.",
+        panel=_STREAMS,
+        metavar="FILE",
+    ),
+]
+StartStep = Annotated[int | None, _size("--start-step", "Updates done before the first sequence.", _STREAMS)]
+PerBatch = Annotated[int | None, _size("--per-batch", "Draw so many sequences of each batch.", _STREAMS)]
+HowMany = Annotated[int | None, _size("--n", "Draw so many windows or sequences of all.", _WHICH)]
+Force = Annotated[bool, options.option("--force", help="Write over a file that is there.")]
+
+
 @data.command("split")
 def split(
     files: Sources,
     out: Out,
     by: By = None,
-    prefix: Annotated[int | None, _size("--prefix", "Size of the prefix.", _DOCUMENTS)] = None,
-    suffix: Annotated[int | None, _size("--suffix", "Size of the suffix.", _DOCUMENTS)] = None,
-    window: Annotated[
-        int | None, _size("--window", "Whole windows of this size, instead of both.", _DOCUMENTS)
-    ] = None,
-    stride: Annotated[
-        int | None, _size("--stride", "From one start to the next; default: no overlap.", _DOCUMENTS)
-    ] = None,
-    gutenberg: Annotated[
-        bool,
-        options.option(
-            "--gutenberg", help="Leave out Project Gutenberg's front and back matter.", panel=_DOCUMENTS
-        ),
-    ] = False,
-    batch_size: Annotated[
-        int | None,
-        _size("--batch-size", "Sequences of one optimizer update, all devices together.", _STREAMS),
-    ] = None,
-    sequence_tokens: Annotated[
-        int | None, _size("--sequence-tokens", "Tokens of a training sequence, in one long stream.", _STREAMS)
-    ] = None,
-    overlap_tokens: Annotated[
-        int | None,
-        _size("--overlap-tokens", "Tokens that a sequence shares with the next: 1 for Megatron.", _STREAMS),
-    ] = None,
-    order: Annotated[
-        str | None,
-        options.option(
-            "--order", help=".npy: the sequence at each position of training.", panel=_STREAMS, metavar="FILE"
-        ),
-    ] = None,
-    doc_order: Annotated[
-        str | None,
-        options.option(
-            "--doc-order",
-            help=".npy: the documents of a .bin as they were laid out.",
-            panel=_STREAMS,
-            metavar="FILE",
-        ),
-    ] = None,
-    start_step: Annotated[
-        int | None, _size("--start-step", "Updates done before the first sequence.", _STREAMS)
-    ] = None,
-    per_batch: Annotated[
-        int | None, _size("--per-batch", "Draw so many sequences of each batch.", _STREAMS)
-    ] = None,
-    n: Annotated[int | None, _size("--n", "Draw so many windows or sequences of all.", _WHICH)] = None,
+    prefix: Prefix = None,
+    suffix: Suffix = None,
+    window: Window = None,
+    stride: Stride = None,
+    gutenberg: Gutenberg = False,
+    batch_size: BatchSize = None,
+    sequence_tokens: SequenceTokens = None,
+    overlap_tokens: OverlapTokens = None,
+    order: Order = None,
+    doc_order: DocOrder = None,
+    start_step: StartStep = None,
+    per_batch: PerBatch = None,
+    n: HowMany = None,
     seed: options.Seed = None,
     limit: options.Limit = None,
     model: options.Model = None,
     tokenizer: options.Tokenizer = None,
     offline: options.Offline = None,
     trust_remote_code: options.RemoteCode = None,
-    force: Annotated[bool, options.option("--force", help="Write over a file that is there.")] = False,
+    force: Force = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
     json: options.Json = False,

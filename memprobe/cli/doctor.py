@@ -145,7 +145,7 @@ def _invariance(asked: "RunOptions", *, json: bool) -> None:
 
 
 def _show_invariance(found: "Invariance") -> None:
-    from memprobe.report.console import headed, plain_table
+    from memprobe.report.plain import headed, plain_table
 
     table = plain_table("The same item alone and inside a ragged batch")
     for name in ("item", "tokens", "largest gap, nats", "flips"):

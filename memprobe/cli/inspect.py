@@ -32,7 +32,7 @@ def ls(quiet: options.Quiet = False, verbose: options.Verbose = False, json: opt
             }
         )
         return
-    from memprobe.report.console import plain_table
+    from memprobe.report.plain import plain_table
 
     table = plain_table("Probes")
     for column in ("name", "v", "what it asks", "source"):
@@ -150,7 +150,7 @@ def _toml(value: object) -> str:
 
 
 def _table(title: str, *columns: str) -> "Table":
-    from memprobe.report.console import plain_table
+    from memprobe.report.plain import plain_table
 
     table = plain_table(title)
     for column in columns:

@@ -37,7 +37,9 @@ def demo(
     from memprobe.cli.run import show_run
     from memprobe.lab import train_demo
     from memprobe.pipeline.question import ask
+    from memprobe.probes.base import discover
     from memprobe.run import answer_question
+    from memprobe.suite import load_suite
 
     # The model is so small that more threads gain little, lose much on a busy machine, and change digits.
     threads = threads or 1
@@ -47,7 +49,9 @@ def demo(
         trained = train_demo(out / "lab", preset=preset, seed=seed, threads=threads, progress=listen.hear)
     given = {"model": (str(trained.main),), "data": (str(trained.items),), "seed": seed, "threads": threads}
     with console.Progressing() as listener:
-        answered = answer_question(ask("quickstart", out=out, options=given), fresh=False, listener=listener)
+        usual = [entry.probe.name for entry in load_suite("quickstart").entries]
+        asked = ask(probes=[*usual, *discover()], out=out, options=given)
+        answered = answer_question(asked, fresh=False, listener=listener)
     show_run(answered, json=json)
     if not json:
         import polars as pl

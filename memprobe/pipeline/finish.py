@@ -64,6 +64,7 @@ def finish(
         manifest |= {
             "state": "incomplete" if failures else "done",
             "checks": measured.checks,
+            "warnings": measured.warnings,
             "probes": _probes(prepared),
         }
     store.write_lines("errors.jsonl", failures)

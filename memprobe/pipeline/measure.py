@@ -14,6 +14,7 @@ from memprobe.items import CONTENT, ITEMS
 from memprobe.pipeline import dose
 from memprobe.pipeline.contrast import Control, about_items
 from memprobe.pipeline.manifest import entries_of
+from memprobe.pipeline.past import Past
 from memprobe.pipeline.planning import EntryPlan, SequencePlan, Target
 from memprobe.pipeline.prepare import plans_of
 from memprobe.pipeline.summarise import Context, condition_prefixes, item_values, summarise
@@ -37,12 +38,14 @@ class Measured:
         tables: Name to item-level table, and `dose_response`.
         summary: Rows of `SUMMARY`.
         checks: Counts for the manifest.
+        warnings: What makes numbers doubtful.
         unmeasured: Checkpoints, `model@revision`, of which units are missing.
     """
 
     tables: dict[str, pl.DataFrame] = field(default_factory=dict)
     summary: pl.DataFrame = field(default_factory=SUMMARY.empty)
     checks: dict[str, int] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
     unmeasured: list[str] = field(default_factory=list)
 
     def add(self, table: pl.DataFrame, name: str) -> None:
@@ -64,17 +67,23 @@ def measure(plans: Sequence[SequencePlan], manifest: Mapping[str, Any], store: R
     last: list[dose.Measurement] = []
     for plan in plans:
         first: Sequence[Mapping[str, pl.DataFrame]] | None = None
+        past = Past(plan, manifest)
         for number, target in enumerate(plan.targets):
             if not _is_scored(plan, target, store):
                 measured.unmeasured.append(target.label)
                 continue
             of_target = {} if _is_control(target, manifest) else controls
-            found = _checkpoint(plan, target, first, of_target, manifest, store, measured)
+            found = _checkpoint(plan, target, first, of_target, manifest, store, measured, past)
             measured.add_doses(dose.of_checkpoint(found))
             # A gain is over the sequence's first checkpoint or over none: never over the next best.
             first = found.values if number == 0 else first
             if target is plan.targets[-1] and not _is_control(target, manifest):
                 last.append(found)
+        for told in past.tell():
+            for name, rows in told.tables.items():
+                measured.add(rows, name)
+            measured.summary = pl.concat([measured.summary, told.estimates])
+            measured.warnings += told.warnings
     measured.add_doses(dose.across_models(last))
     SUMMARY.check(measured.summary)
     return measured
@@ -112,6 +121,7 @@ def _checkpoint(
     manifest: Mapping[str, Any],
     store: RunStore,
     measured: Measured,
+    past: Past | None = None,
 ) -> dose.Measurement:
     """Add one checkpoint's rows; returns the item-level values of each entry, and what they are about."""
     held = store.read_units(target.context, plan.units)
@@ -122,6 +132,8 @@ def _checkpoint(
     values: list[Mapping[str, pl.DataFrame]] = []
     for number, (each, prefix) in enumerate(zip(plan.entries, prefixes, strict=True)):
         table = _measured(each, plan, target, prefix, held, manifest, measured)
+        if past is not None:
+            past.add(number, target, table)
         values.append(item_values(each.entry, table))
         rows = summarise(
             each.entry,
@@ -162,7 +174,8 @@ def _measured(
     result = each.entry.probe.measure(scores, each.entry.settings)
     texts = CONTENT if manifest["include_text"] else ()
     table = _item_table(_schema_of(each.entry), result, plan, target, prefix, texts)
-    measured.add(table, each.entry.probe.name)
+    if each.entry.probe.over_time is None or each.entry.probe.over_time.keeps_items:
+        measured.add(table, each.entry.probe.name)
     for derived in each.entry.probe.derived_for(each.entry.settings):
         further = derived.build(result, scores, each.entry.settings)
         if further.height:

@@ -266,5 +266,5 @@ def _unit_key(unit: Unit, hashes: dict[str, str]) -> str:
 def context_key(checkpoint: Checkpoint, weights: str, *, bos: str, dtype: str) -> str:
     """Return the key of everything that a score depends on besides the item and the span."""
     tokenizer = tokenizer_digest(checkpoint.tokenizer_folder) if checkpoint.tokenizer_folder else "none"
-    parts = ["units-v1", weights, config_digest(checkpoint), tokenizer, bos, dtype]
+    parts = ["units-v2", weights, config_digest(checkpoint), tokenizer, bos, dtype]
     return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:24]

@@ -27,6 +27,7 @@ from memprobe.pipeline.manifest import (
     new_manifest,
     refuse_other_question,
 )
+from memprobe.pipeline.past import impossible
 from memprobe.pipeline.planning import (
     Lengths,
     SequencePlan,
@@ -127,6 +128,8 @@ def prepare(question: Question, notes: Notes, *, fresh: bool = False) -> Prepare
     refuse_other_tokens(models, tokenised)
     manifest["sequences"] = [lengths for _, _, lengths in read]
     plans = plans_of(manifest, stages, [(each.table, windows) for each, windows, _ in read])
+    if problems := [problem for plan in plans for problem in impossible(plan)]:
+        raise ItemError(problems)
     unfit = pl.concat([plan.unfit for plan in plans]).unique(maintain_order=True)
     if unfit.height and options.on_bad_item == "error":
         raise ItemError(unfit_problems(unfit, items.table))

@@ -244,7 +244,7 @@ def _estimate(
     together = clusters if n_clusters < len(values) else None
     if metric.summary == "difference":
         return float((values - others).mean()), paired_difference(
-            values, others, rng=_rng(seed), clusters=together, level=LEVEL
+            values, others, rng=rng_of(seed), clusters=together, level=LEVEL
         )
     if metric.summary == "auc":
         if n_clusters < 2:
@@ -261,7 +261,7 @@ def _estimate(
         return estimate, replace(stand_in, method="wilson-stand-in")
     if n_clusters < 2:
         return estimate, None
-    return estimate, bootstrap_mean(values, rng=_rng(seed), clusters=together, level=LEVEL)
+    return estimate, bootstrap_mean(values, rng=rng_of(seed), clusters=together, level=LEVEL)
 
 
 def _series(block: Mapping[str, Any]) -> list[Series]:
@@ -287,7 +287,7 @@ def _estimate_series(
     if estimate in (0, 1) and _is_fraction(metric) and n_apart:
         stand_in = wilson(estimate * n_apart, n_apart, level=LEVEL)
         return estimate, replace(stand_in, method="wilson-stand-in")
-    interval = moving_blocks(series, rng=_rng(seed), level=LEVEL)
+    interval = moving_blocks(series, rng=rng_of(seed), level=LEVEL)
     if interval is not None and metric.summary == "difference" and interval.lo == interval.hi:
         # Both models agree on every window: resampling would say that they agree exactly.
         return estimate, None
@@ -300,7 +300,8 @@ def _is_fraction(metric: Metric) -> bool:
     return metric.unit == "fraction" and not metric.since_first and metric.summary != "difference"
 
 
-def _rng(seed: tuple[str, ...]) -> np.random.Generator:
+def rng_of(seed: tuple[str, ...]) -> np.random.Generator:
+    """Return a source of draws that depends on these words alone."""
     digest = hashlib.sha256("\x1f".join(seed).encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:8], "big"))
 

@@ -10,7 +10,7 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 
@@ -19,10 +19,13 @@ from memprobe.tables.requests import Plan
 from memprobe.tables.schema import TableSchema
 from memprobe.tables.views import CharWindows, TokenWindows, View
 
+if TYPE_CHECKING:
+    import numpy as np
+
 # How item values become an estimate: `rate` of values in {0, 0.5, 1} by Wilson, `mean` by bootstrap,
 # `auc` of `value` against `other`, `difference` of two rates. Where items overlap in clusters, rates and
-# means take the cluster bootstrap instead.
-SummaryKind = Literal["rate", "mean", "auc", "difference"]
+# means take the cluster bootstrap instead. `told`: the probe estimates it itself, over the whole sequence.
+SummaryKind = Literal["rate", "mean", "auc", "difference", "told"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,59 @@ class Derived:
     schema: TableSchema
     build: Callable[[pl.DataFrame, Scores, Any], pl.DataFrame]
     of_windows: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What a probe over time gets: one sequence of checkpoints as far as it is scored.
+
+    Attributes:
+        rows: What `measure` returned for every checkpoint, with its `step` (Int64), steps ascending.
+        steps: The steps of these checkpoints, ascending.
+        missing: Names of the checkpoints of the sequence that are not scored.
+        items: `item_id, group, exposures, first_step, last_step, batch_id, doc_id` of the items.
+        draws: From a few words that name what is drawn to its source of draws.
+    """
+
+    rows: pl.DataFrame
+    steps: tuple[int, ...]
+    missing: tuple[str, ...]
+    items: pl.DataFrame
+    draws: "Callable[[str], np.random.Generator]"
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a probe says of a whole sequence.
+
+    Attributes:
+        tables: Name to rows; `model` is put in front.
+        estimates: Rows for the summary: `metric, group, condition, estimate, ci_low, ci_high, ci_method,
+            n_items, n_clusters, n_missing, unit`.
+        warnings: What makes the numbers doubtful, with the number that says so.
+    """
+
+    tables: Mapping[str, pl.DataFrame]
+    estimates: pl.DataFrame
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OverTime:
+    """How a probe looks at a whole sequence.
+
+    Attributes:
+        schemas: Of the tables that `tell` makes, each with `model` first.
+        tell: From the history and the settings to what is said of it.
+        problems: From the steps of the sequence, the items as in a history, and the settings, to what
+            makes the question impossible; empty where it can be answered.
+        keeps_items: The item-level rows of each checkpoint are written as a table too.
+    """
+
+    schemas: tuple[TableSchema, ...]
+    tell: Callable[[History, Any], Told]
+    problems: Callable[[tuple[int, ...], pl.DataFrame, Any], list[str]]
+    keeps_items: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +159,15 @@ def no_view(_: Any) -> View | None:  # noqa: ANN401
     return None
 
 
+def not_of_items(_: pl.DataFrame, __: Any) -> pl.DataFrame:  # noqa: ANN401
+    """Stand for the item values of a metric that is told of the whole sequence.
+
+    Raises:
+        ValueError: Always.
+    """
+    raise ValueError("this metric has no item values: it is told of the whole sequence")
+
+
 def no_checks(_: pl.DataFrame) -> dict[str, int]:
     """Count nothing."""
     return {}
@@ -130,7 +195,8 @@ class Probe:
             lengths of its item beside each; None: `plan` gets the items' table.
         window_table: The schema of the first table where the entry reads windows; None: the same.
         derived: Further item-level tables.
-        over_time: Two checkpoints with the same weights are an error, not a warning.
+        over_time: What it says of a whole sequence; then two checkpoints with the same weights are an
+            error, not a warning.
         swept: A setting for which a suite may give a list: one entry for each of its values, all of
             them on the same items.
     """
@@ -150,7 +216,7 @@ class Probe:
     view: Callable[[Any], View | None] = field(default=no_view)
     window_table: TableSchema | None = None
     derived: tuple[Derived, ...] = ()
-    over_time: bool = False
+    over_time: OverTime | None = None
     swept: str | None = None
 
     @property
@@ -172,9 +238,13 @@ class Probe:
         return tuple(each for each in self.derived if windows or not each.of_windows)
 
     def metrics_for(self, settings: Any) -> tuple[Metric, ...]:  # noqa: ANN401
-        """Return the metrics that an entry with these settings has."""
+        """Return the metrics of item values that an entry with these settings has."""
         windows = self.reads_windows(settings)
-        return tuple(metric for metric in self.metrics if windows or not metric.of_windows)
+        return tuple(
+            metric
+            for metric in self.metrics
+            if metric.summary != "told" and (windows or not metric.of_windows)
+        )
 
     def options(self) -> Mapping[str, Any]:
         """Return setting names and their defaults."""

@@ -1,18 +1,17 @@
 """Summaries for a terminal: from the summary table to rich renderables; every number with its interval."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
-from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from memprobe.errors import counted
+from memprobe.report.over_time import told_tables
+from memprobe.report.plain import headed, number, plain_table, sparkline, under
 
-_BARS = "▁▂▃▄▅▆▇█"
 _MANY_CONDITIONS = 6
 _MAX_BARS = 16
 # Beside two rates with their intervals, 80 columns have room for so many.
@@ -40,7 +39,8 @@ def summary_view(
     parts += [Text(f"in brackets: {level:.0%} intervals") for level in summary["ci_level"].unique().sort()]
     tables: list[Table] = []
     beside = pl.col("condition").fill_null("").str.contains(_BESIDE)
-    plain = summary.filter(~beside)
+    plain = summary.filter(~beside, pl.col("step").is_not_null())
+    told = summary.filter(pl.col("step").is_null())
     for model in summary["model"].unique(maintain_order=True):
         of_model, contrasts = (
             each.filter(pl.col("model") == model) for each in (plain, summary.filter(beside))
@@ -53,6 +53,7 @@ def summary_view(
         for column, title in (("exposures", "By number of exposures"), ("group", "By group")):
             table = _breakdown(of_model, column, title)
             tables += [table] if table is not None else []
+        tables += told_tables(told.filter(pl.col("model") == model))
         tables += _dose_tables(doses, model)
     tables += _dose_tables(doses, None)
     for table in tables:
@@ -89,6 +90,7 @@ def head_lines(manifest: Mapping[str, Any]) -> list[str]:
             f"{counted(verified, 'recall result')} generated for real, "
             f"{disagree} disagree with teacher forcing"
         )
+    lines += [f"warning: {text}" for text in manifest.get("warnings", ())]
     if control := manifest.get("control"):
         lines.append(f"control: {control['model']}, {control['revision']}")
     if failures := manifest.get("failures"):
@@ -163,29 +165,11 @@ def _probe_table(pooled: pl.DataFrame, never: pl.DataFrame | None, title: str, *
     return table
 
 
-def plain_table(title: str) -> Table:
-    """Return an empty table with a title and no more lines than it needs."""
-    return Table(
-        title=title,
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-        show_edge=False,
-    )
-
-
-def headed(table: Table) -> RenderableType:
-    """Return a table whose title stands above it, instead of being folded to a narrow table's width."""
-    title, table.title = table.title, None
-    return Group(Text(str(title), style="table.title"), table)
-
-
 def _condition_cells(
     of_metric: pl.DataFrame, never: pl.DataFrame | None, condition: str | None, steps: Sequence[int]
 ) -> list[str]:
     by_step, never_by_step = (
-        {row["step"]: row for row in _under(rows, condition)} if rows is not None else {}
+        {row["step"]: row for row in under(rows, condition)} if rows is not None else {}
         for rows in (of_metric, never)
     )
     last = by_step.get(steps[-1])
@@ -198,10 +182,6 @@ def _condition_cells(
         shown = spread(steps, _MAX_BARS if never is None else _FEW_BARS)
         cells.append(sparkline([by_step[step]["estimate"] if step in by_step else None for step in shown]))
     return [*cells, f"{last['n_items']:,}" if last else ""]
-
-
-def _under(rows: pl.DataFrame, condition: str | None) -> list[dict[str, Any]]:
-    return rows.filter(pl.col("condition").eq_missing(pl.lit(condition, dtype=pl.String))).to_dicts()
 
 
 def _excess_table(contrasts: pl.DataFrame, *, everything: bool) -> Table | None:
@@ -227,7 +207,7 @@ def _excess_table(contrasts: pl.DataFrame, *, everything: bool) -> Table | None:
         if shown[0] is not None:
             table.add_row(f"{probe} {metric}")
         for condition in shown:
-            by_control = {row["control"]: row for row in _under(of_metric, condition)}
+            by_control = {row["control"]: row for row in under(of_metric, condition)}
             label = f"{probe} {metric}" if condition is None else f" {condition}"
             table.add_row(label, *(number(by_control.get(control)) for control in controls))
     return table
@@ -254,7 +234,7 @@ def _dose_tables(doses: pl.DataFrame | None, model: str | None) -> list[Table]:
         of_metric = of_probe.filter(pl.col("metric") == metric)
         few = telling(of_metric["condition"].unique(maintain_order=True).to_list())
         condition = few[len(few) // 4]
-        fits = {row["fit"]: row for row in _under(of_metric, condition)}
+        fits = {row["fit"]: row for row in under(of_metric, condition)}
         label = f"{probe} {metric}" + (f"\n {condition}" if condition else "")
         n = max(row["n_items"] for row in fits.values())
         cells = (_slope(fits.get(fit)) for fit in ("linear_log10", "logistic"))
@@ -345,37 +325,3 @@ def _part_cells(rows: pl.DataFrame, leading: Sequence[tuple[str, str, str | None
         cells.append(number(found[0]) if found else "")
         counts += [row["n_items"] for row in found]
     return [*cells, f"{max(counts):,}" if counts else ""]
-
-
-def number(row: Mapping[str, Any] | None) -> str:
-    """Return an estimate with its interval, as short as it can be read: `0.86 [0.78, 0.92]`."""
-    if row is None or row["estimate"] is None:
-        return "undefined" if row else ""
-    if row["ci_low"] is None:
-        return f"{short(row['estimate'])} [no interval]"
-    return f"{short(row['estimate'])} [{short(row['ci_low'])}, {short(row['ci_high'])}]"
-
-
-def short(value: float) -> str:
-    """Return a number with two decimals, or three significant digits where it is large."""
-    if not math.isfinite(value):
-        return "inf" if value > 0 else "-inf"
-    text = f"{value:.2f}" if abs(value) < 100 else f"{value:.3g}"
-    return "0.00" if text == "-0.00" else text
-
-
-def sparkline(values: Sequence[float | None]) -> str:
-    """Return one bar per value, from the smallest to the largest; a blank where it is undefined."""
-    known = [value for value in values if value is not None and math.isfinite(value)]
-    if not known:
-        return ""
-    low, high = min(known), max(known)
-    span = high - low
-    return "".join(
-        " "
-        if value is None or not math.isfinite(value)
-        else _BARS[int((value - low) / span * (len(_BARS) - 1) + 0.5)]
-        if span
-        else _BARS[3]
-        for value in values
-    )

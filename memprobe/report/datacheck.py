@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from memprobe.errors import counted
-from memprobe.report.console import headed, plain_table
+from memprobe.report.plain import headed, plain_table
 
 SHOWN_PER_KIND: Final = 20
 _SHOWN_VALUES = 8

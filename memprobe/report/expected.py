@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from memprobe.errors import counted
-from memprobe.report.console import plain_table
+from memprobe.report.plain import plain_table
 
 
 def forecast_view(checkpoints: pl.DataFrame, totals: Mapping[str, Any]) -> RenderableType:

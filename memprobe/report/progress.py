@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from memprobe.errors import counted
-from memprobe.report.console import plain_table
+from memprobe.report.plain import plain_table
 
 _MAX_ROWS = 20
 _MAX_HELD = 16

@@ -6,7 +6,8 @@ import polars as pl
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from memprobe.report.console import headed, plain_table, short, spread
+from memprobe.report.console import spread
+from memprobe.report.plain import headed, plain_table, short
 
 _MAX_STEPS = 6
 

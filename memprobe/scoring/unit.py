@@ -98,6 +98,7 @@ def _span_rows(forward: Forward, statistics: TokenStatistics) -> list[Row]:
                 "n_scored": end - begin,
                 "logprob_sum_nats": float(cut["logprob_nats"].sum(dtype=np.float64)),
                 "n_hits": int(cut["hit"].sum()),
+                "rank_sum": int(cut["rank"].sum(dtype=np.int64)),
                 **(cut if detail == "tokens" else {}),
             }
         )

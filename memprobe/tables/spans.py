@@ -29,6 +29,7 @@ SPANS = TableSchema(
         ),
         "logprob_sum_nats": Column(pl.Float64(), "nats", "sum of ln p of the true tokens", _NO_SCORES),
         "n_hits": Column(pl.Int32(), "tokens", "true tokens that greedy decoding picks", _NO_SCORES),
+        "rank_sum": Column(pl.Int64(), "tokens", "sum of the ranks of the true tokens", _NO_SCORES),
         "logprob_nats": Column(_FLOATS, "nats", "ln p of each true token", _NO_TOKENS),
         "rank": Column(_INTS, "tokens", "tokens scored strictly higher than the true one", _NO_TOKENS),
         "n_ties": Column(_INTS, "tokens", "other tokens scored the same", _NO_TOKENS),
@@ -144,4 +145,7 @@ def _cut(best: pl.DataFrame, lists: list[str]) -> pl.DataFrame:
         .then(pl.col("logprob_nats").cast(pl.List(pl.Float64)).list.sum())
         .otherwise("logprob_sum_nats"),
         n_hits=pl.when(has_tokens).then(pl.col("hit").list.sum().cast(pl.Int32)).otherwise("n_hits"),
+        rank_sum=pl.when(has_tokens)
+        .then(pl.col("rank").cast(pl.List(pl.Int64)).list.sum())
+        .otherwise("rank_sum"),
     )

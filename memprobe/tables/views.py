@@ -16,13 +16,13 @@ SLICE_CHARS_PER_TOKEN = 8
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class TokenWindows:
-    """Windows over one tokenisation of the item, every `stride` tokens.
+class _Windows:
+    """Windows of a prefix and a suffix at every stride.
 
     Attributes:
         prefix_tokens: Tokens of a window that condition.
         suffix_tokens: Tokens of a window that are scored.
-        stride: Tokens from one window's start to the next.
+        stride: From one window's start to the next, in tokens or characters.
     """
 
     prefix_tokens: int
@@ -33,36 +33,29 @@ class TokenWindows:
     def n_tokens(self) -> int:
         """Tokens of a window."""
         return self.prefix_tokens + self.suffix_tokens
+
+    def _named(self, unit: str) -> str:
+        return f"{unit}-{self.prefix_tokens}+{self.suffix_tokens}-every-{self.stride}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class TokenWindows(_Windows):
+    """Windows over one tokenisation of the item, every `stride` tokens."""
 
     @property
     def name(self) -> str:
         """The view's name: `tokens-50+50-every-10`."""
-        return f"tokens-{self.prefix_tokens}+{self.suffix_tokens}-every-{self.stride}"
+        return self._named("tokens")
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class CharWindows:
-    """Windows at every `stride` characters: the first tokens of the slice that begins there, tokenised alone.
-
-    Attributes:
-        prefix_tokens: Tokens of a window that condition.
-        suffix_tokens: Tokens of a window that are scored.
-        stride: Characters from one window's start to the next.
-    """
-
-    prefix_tokens: int
-    suffix_tokens: int
-    stride: int
-
-    @property
-    def n_tokens(self) -> int:
-        """Tokens of a window."""
-        return self.prefix_tokens + self.suffix_tokens
+class CharWindows(_Windows):
+    """Windows at every `stride` characters: the first tokens of the slice there, tokenised alone."""
 
     @property
     def name(self) -> str:
         """The view's name: `chars-50+50-every-10`."""
-        return f"chars-{self.prefix_tokens}+{self.suffix_tokens}-every-{self.stride}"
+        return self._named("chars")
 
     @property
     def slice_chars(self) -> int:

@@ -33,7 +33,7 @@ def test_wrong_usage_is_2_in_a_process_of_its_own(tmp_path):
     assert done.stdout == ""
     assert done.stderr == (
         "error: unknown suite `quickstrt`, did you mean `quickstart`?\n"
-        "  fix:   suites are carlini2022, cooper2025, hayes2024, orhan2023, quickstart; "
+        "  fix:   suites are carlini2022, cooper2025, hayes2024, lesci2024, orhan2023, quickstart; "
         "a path must end in .toml\n"
     )
     assert list(tmp_path.iterdir()) == []

@@ -109,7 +109,7 @@ def test_quiet_keeps_errors_and_drops_notes(quiet, verbose, told, capsys):
 
 def test_what_the_user_named_is_shown_as_it_is(capsys, monkeypatch):
     """Names in brackets are no styles, and colons no emoji."""
-    from memprobe.report.console import plain_table
+    from memprobe.report.plain import plain_table
 
     monkeypatch.setenv("COLUMNS", "80")
     table = plain_table("[red]model[/x]")

@@ -19,6 +19,7 @@ ALL = pytest.mark.parametrize("probe", discover().values(), ids=lambda probe: pr
 METRICS = {
     "recognition": ["accuracy_frac", "margin_nats", "auc", "gain_frac"],
     "recall": ["exact_frac", "lcp_tokens", "hit_frac", "es_frac"],
+    "profile": ["instantaneous", "persistent", "residual"],
     "extraction": ["rate_frac", "max_rate_frac", "greedy_rate_frac", "coverage_frac"],
 }
 UNIT_OF_SUFFIX = {"frac": "fraction", "tokens": "tokens", "nats": "nats", "steps": "steps", "bits": "bits"}
@@ -62,7 +63,7 @@ def test_probes_are_found_in_the_order_of_their_names() -> None:
 def test_an_unknown_probe_suggests_the_nearest() -> None:
     with pytest.raises(SuiteError, match="unknown probe `recal`, did you mean `recall`") as caught:
         find("recal")
-    assert "extraction, recall, recognition" in caught.value.problems[0].fix
+    assert "extraction, profile, recall, recognition" in caught.value.problems[0].fix
 
 
 @ALL
@@ -72,7 +73,11 @@ def test_a_probe_says_what_it_is(probe) -> None:
     assert probe.title.endswith("?")
     assert probe.formula
     assert "arXiv" in probe.source
-    assert probe.table is TABLES[probe.name]
+    if probe.over_time is None or probe.over_time.keeps_items:
+        assert probe.table is TABLES[probe.name]
+    else:
+        assert probe.over_time.schemas[0] is TABLES[probe.name]
+        assert probe.table.name not in TABLES
 
 
 @ALL

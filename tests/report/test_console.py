@@ -7,16 +7,9 @@ import polars as pl
 import pytest
 from rich.console import Console
 
-from memprobe.report.console import (
-    head_lines,
-    number,
-    short,
-    sparkline,
-    spread,
-    summary_view,
-    telling,
-)
+from memprobe.report.console import head_lines, spread, summary_view, telling
 from memprobe.report.expected import forecast_view
+from memprobe.report.plain import number, short, sparkline
 from memprobe.tables.catalogue import DOSE_RESPONSE, SUMMARY
 
 WIDTH = 80

@@ -34,7 +34,15 @@ def test_a_unit_in_the_name_is_the_unit_of_the_column(name) -> None:
             assert column.dtype.is_integer()
 
 
-@pytest.mark.parametrize("name", [name for name in TABLES if name not in ("summary", "dose_response")])
+AGGREGATES = {"summary", "dose_response", "profile", "profile_agg", "profile_pretrend", "profile_dropped"}
+
+
+@pytest.mark.parametrize("name", sorted(AGGREGATES))
+def test_aggregate_tables_start_with_the_model(name) -> None:
+    assert next(iter(TABLES[name].columns)) == "model"
+
+
+@pytest.mark.parametrize("name", [name for name in TABLES if name not in AGGREGATES])
 def test_item_level_tables_start_with_the_keys(name) -> None:
     assert tuple(TABLES[name].columns)[:6] == tuple(ITEM_KEYS)
     assert TABLES[name].key[:4] == ("model", "revision", "step", "item_id")

@@ -1,0 +1,162 @@
+"""Profile: what did training on an item at one time change, and how long does the change last?
+
+Items are cohorts by the first checkpoint that had seen them; items never trained on say what would
+have happened anyway. The effect on a cohort at a checkpoint is the change of its outcome since before
+its training, minus the same change of the controls.
+
+Sources: Lesci et al. (2024), https://arxiv.org/abs/2406.04327; Callaway and Sant'Anna (2021),
+https://doi.org/10.1016/j.jeconom.2020.12.001. The statistics: memprobe/stats/did.py.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import polars as pl
+
+from memprobe.probes.base import History, Metric, OverTime, Probe, Scores, Told, not_of_items
+from memprobe.probes.profile_tables import Panel, no_estimates, tell_outcome
+from memprobe.tables.catalogue import (
+    PROFILE,
+    PROFILE_AGG,
+    PROFILE_DROPPED,
+    PROFILE_ITEMS,
+    PROFILE_PRETREND,
+)
+from memprobe.tables.requests import Plan, request_frame
+
+Outcome = Literal["logprob_mean_nats", "exact", "hit_frac", "rank_mean"]
+_SCHEMAS = (PROFILE, PROFILE_AGG, PROFILE_PRETREND, PROFILE_DROPPED)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Options of profile.
+
+    Attributes:
+        outcomes: Numbers of an item at a checkpoint, over all its tokens: `logprob_mean_nats`, `exact`,
+            `hit_frac`, `rank_mean` (taken with a minus, so that more is better remembered).
+        base: Before training, `varying` compares a checkpoint with the one before it, `universal` with the
+            last before training.
+        control: `never`: items never trained on; `not_yet`: also those that training came to later.
+        anticipation: Checkpoints that an item may be felt before it was trained on, as through
+            near-duplicates.
+        cluster: `batch`: items of one batch_id depend on each other; `item`: they do not.
+        repeated: Keep items with more than one exposure.
+        draws: Multiplier draws for the bands that hold for all cells at once; 0: no such bands.
+        balanced_to: Last event time of an event study over cohorts that are seen that long; None: none.
+
+    Raises:
+        ValueError: A value is outside its range.
+    """
+
+    outcomes: tuple[Outcome, ...] = ("logprob_mean_nats",)
+    base: Literal["varying", "universal"] = "varying"
+    control: Literal["never", "not_yet"] = "never"
+    anticipation: int = 0
+    cluster: Literal["batch", "item"] = "batch"
+    repeated: bool = False
+    draws: int = 1000
+    balanced_to: int | None = None
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"{name} is {value}, not 0 or more"
+            for name, value in (
+                ("anticipation", self.anticipation),
+                ("draws", self.draws),
+                ("balanced_to", self.balanced_to),
+            )
+            if value is not None and value < 0
+        ]
+        if not self.outcomes:
+            problems.append("outcomes is empty")
+        if len(set(self.outcomes)) < len(self.outcomes):
+            problems.append("outcomes holds one outcome twice")
+        if problems:
+            raise ValueError("; ".join(problems))
+
+
+def plan(items: pl.DataFrame, settings: Settings) -> Plan:  # noqa: ARG001
+    """Ask for the sums over all tokens of each item."""
+    too_short = items.filter(pl.col("n_tokens") < 1).select("item_id", reason=pl.lit("has no tokens"))
+    spans = items.filter(pl.col("n_tokens") > 0).select(
+        "item_id", start=pl.lit(0), score_from=pl.lit(0), stop="n_tokens"
+    )
+    return Plan(request_frame(spans, detail="sums"), unfit=too_short)
+
+
+def measure(scores: Scores, settings: Settings) -> pl.DataFrame:  # noqa: ARG001
+    """Return each item's outcomes at one checkpoint, null where it has no scored token."""
+    n = pl.when(pl.col("n_scored") > 0).then("n_scored")
+    return scores.spans.select(
+        "item_id",
+        logprob_mean_nats=pl.col("logprob_sum_nats") / n,
+        exact=(pl.col("n_hits") == n).cast(pl.Float64),
+        hit_frac=pl.col("n_hits") / n,
+        rank_mean=-pl.col("rank_sum") / n,
+    )
+
+
+def problems(steps: tuple[int, ...], items: pl.DataFrame, settings: Settings) -> list[str]:
+    """Return why the question cannot be answered; empty where it can."""
+    panel = Panel.of(steps, items, settings.control, repeated=settings.repeated)
+    if len(steps) < 2:
+        return ["needs at least two checkpoints, before and after training on the items"]
+    found = []
+    if panel.treated.is_empty():
+        found.append("no item has a first_step, so there is nothing whose training could show")
+    elif not panel.with_base(settings.anticipation):
+        found.append(
+            f"no item with a first_step between the checkpoints at step {steps[0]} and {steps[-1]}: "
+            "none was scored before and after its training"
+        )
+    if settings.control == "never" and panel.never.is_empty():
+        found.append("no item is never trained on (first_step null), so there is nothing to compare with")
+    return found
+
+
+def tell(history: History, settings: Settings) -> Told:
+    """Estimate the profile of every outcome, its means, its tests and its summary."""
+    if stop := problems(history.steps, history.items, settings):
+        return Told({}, no_estimates(), tuple(stop))
+    panel = Panel.of(history.steps, history.items, settings.control, repeated=settings.repeated)
+    tables: dict[str, list[pl.DataFrame]] = {schema.name: [] for schema in _SCHEMAS}
+    estimates, warnings = [no_estimates()], []
+    if history.missing:
+        warnings.append(f"left out, as they are not scored: {', '.join(history.missing)}")
+    for outcome in settings.outcomes:
+        told = tell_outcome(history, panel, outcome, settings)
+        estimates.append(told.estimates)
+        warnings += told.warnings
+        for name, rows in told.tables.items():
+            tables[name].append(rows)
+    built = {name: pl.concat(frames) for name, frames in tables.items() if frames}
+    return Told(built, pl.concat(estimates), tuple(warnings))
+
+
+def _metric(name: str, what: str) -> Metric:
+    return Metric(
+        name, "nats per token", f"training on an item raised its outcome more {what}", "told", not_of_items
+    )
+
+
+PROBE = Probe(
+    name="profile",
+    version=1,
+    title="What did training on an item change, and for how long?",
+    formula="ATT(g, t) = mean_g(Y_t - Y_b) - mean_never(Y_t - Y_b); cohorts g, base b before training",
+    source="Lesci et al. 2024, arXiv:2406.04327; Callaway and Sant'Anna 2021",
+    settings=Settings,
+    needs=("first_step",),
+    plan=plan,
+    measure=measure,
+    table=PROFILE_ITEMS,
+    metrics=(
+        _metric("instantaneous", "by the first checkpoint after it"),
+        _metric("persistent", "at later checkpoints"),
+        _metric("residual", "at the last checkpoint"),
+    ),
+    over_time=OverTime(_SCHEMAS, tell, problems, keeps_items=False),
+)
+
+OUTCOMES: tuple[str, ...] = get_args(Outcome)

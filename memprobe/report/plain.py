@@ -1,0 +1,70 @@
+"""What tables on the terminal are made of: frames, titles, numbers with intervals, bars."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+_BARS = "▁▂▃▄▅▆▇█"
+
+
+def plain_table(title: str) -> Table:
+    """Return an empty table with a title and no more lines than it needs."""
+    return Table(
+        title=title,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        show_edge=False,
+    )
+
+
+def headed(table: Table) -> RenderableType:
+    """Return a table whose title stands above it, instead of being folded to a narrow table's width."""
+    title, table.title = table.title, None
+    return Group(Text(str(title), style="table.title"), table)
+
+
+def number(row: Mapping[str, Any] | None) -> str:
+    """Return an estimate with its interval, as short as it can be read: `0.86 [0.78, 0.92]`."""
+    if row is None or row["estimate"] is None:
+        return "undefined" if row else ""
+    if row["ci_low"] is None:
+        return f"{short(row['estimate'])} [no interval]"
+    return f"{short(row['estimate'])} [{short(row['ci_low'])}, {short(row['ci_high'])}]"
+
+
+def short(value: float) -> str:
+    """Return a number with two decimals, or three significant digits where it is large."""
+    if not math.isfinite(value):
+        return "inf" if value > 0 else "-inf"
+    text = f"{value:.2f}" if abs(value) < 100 else f"{value:.3g}"
+    return "0.00" if text == "-0.00" else text
+
+
+def sparkline(values: Sequence[float | None]) -> str:
+    """Return one bar per value, from the smallest to the largest; a blank where it is undefined."""
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    if not known:
+        return ""
+    low, high = min(known), max(known)
+    span = high - low
+    return "".join(
+        " "
+        if value is None or not math.isfinite(value)
+        else _BARS[int((value - low) / span * (len(_BARS) - 1) + 0.5)]
+        if span
+        else _BARS[3]
+        for value in values
+    )
+
+
+def under(rows: pl.DataFrame, condition: str | None) -> list[dict[str, Any]]:
+    """Return the rows under one condition."""
+    return rows.filter(pl.col("condition").eq_missing(pl.lit(condition, dtype=pl.String))).to_dicts()

@@ -1,0 +1,199 @@
+"""Items of a panel by cohort, summed by cluster, and sums of squares of what is linear in these.
+
+The influence of a cluster on an estimate is linear in its sums of outcomes, so clusters are summed once. Its
+squares, summed over a cohort, follow from the products of all pairs of periods, which are had once for all
+estimates; where they cancel to a small part of themselves, the clusters are gone through one by one.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Whole = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+# The first treated period of what is never treated: after every period.
+FOREVER = int(np.iinfo(np.int64).max)
+# A value is known to half a unit in the last place, and a difference, a centring and a sum add to that.
+_ROUNDINGS = 16
+# Multiplications of one matrix product. OpenBLAS shares more than 2^18 among its threads, which on a busy
+# machine wait for each other far longer than a small product takes.
+_ALONE, _FEWEST_COLUMNS = 250_000, 8
+# Numbers that products of pairs of periods may take up.
+_MOMENTS = 32_000_000
+# A sum of squares that is this part of its terms has lost 4 of 16 digits.
+_ENOUGH_DIGITS = 1e-4
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """A panel, by the period in which an item is first treated.
+
+    A part is what a cluster has in a group: one item where items are their own clusters. Columns are the
+    periods, then the origin, such that period less origin is the outcome itself (up to a constant of the
+    period), then the number of items.
+
+    Attributes:
+        first: First treated period of each group, rising, shape (n_groups,); FOREVER for the never treated.
+        size: Items of each group, shape (n_groups,).
+        mean: Mean change since the first period, and origin, of each group, shape (n_groups, n_periods + 1).
+        start: The parts of group h are those from `start[h]` to `start[h + 1]`.
+        values: The same summed over the items of each part, and their number, shape (n_parts, n_columns).
+        moments: Products of columns summed over parts, shape (n_groups, n_columns, n_columns); None where
+            clusters have parts in several groups, or where it would be too large.
+        cluster: Cluster of each part, 0 to n_clusters - 1, shape (n_parts,).
+        n_clusters: Clusters.
+        nested: No cluster has parts in two groups.
+        noise: A standard error up to this is what rounding leaves of zero.
+    """
+
+    first: Whole
+    size: Floats
+    mean: Floats
+    start: Whole
+    values: Floats
+    moments: Floats | None
+    cluster: Whole
+    n_clusters: int
+    nested: bool
+    noise: float
+
+    def parts(self, group: int) -> slice:
+        """Return where the parts of a group are."""
+        return slice(int(self.start[group]), int(self.start[group + 1]))
+
+    @property
+    def n_parts(self) -> Whole:
+        """Clusters that each group has items of, shape (n_groups,)."""
+        return np.diff(self.start)
+
+    @property
+    def n_periods(self) -> int:
+        """Periods; also the column of the origin."""
+        return int(self.mean.shape[1]) - 1
+
+
+def arrange(y: Floats, first: Whole, clusters: Whole | None) -> Groups:
+    """Sort items into groups.
+
+    Args:
+        y: Outcomes, shape (n_items, n_periods).
+        first: First treated period of each item, or FOREVER.
+        clusters: Cluster number of each item, 0 to n_clusters - 1; None: every item is its own.
+    """
+    names = np.arange(len(y)) if clusters is None else clusters
+    order = np.lexsort((names, first))
+    first, names = first[order], names[order]
+    new_group = np.append(True, first[1:] != first[:-1])
+    begin = np.flatnonzero(new_group)
+    size = np.diff(np.append(begin, len(first)))
+    columns = _columns(y[order], size)
+    begin_of_part = np.flatnonzero(new_group | np.append(True, names[1:] != names[:-1]))
+    values = columns if len(begin_of_part) == len(first) else np.add.reduceat(columns, begin_of_part, axis=0)
+    start = np.append(np.searchsorted(begin_of_part, begin), len(values))
+    cluster = names[begin_of_part]
+    nested = clusters is None or len(np.unique(cluster)) == len(cluster)
+    within = len(size) * values.shape[1] ** 2 <= _MOMENTS
+    return Groups(
+        first=first[begin],
+        size=size.astype(np.float64),
+        mean=(np.add.reduceat(values, start[:-1], axis=0) / size[:, None])[:, :-1],
+        start=start,
+        values=values,
+        moments=_moments(values, start) if nested and within else None,
+        cluster=cluster,
+        n_clusters=int(names.max()) + 1,
+        nested=nested,
+        noise=_ROUNDINGS * float(np.finfo(np.float64).eps) * float(np.abs(y).max()),
+    )
+
+
+def _columns(y: Floats, size: Whole) -> Floats:
+    """Return change since the first period, origin and 1 of each item; the last group's mean is 0.
+
+    An item's own level, and what moves all controls, cancel in every contrast; taken off, they do not cost
+    digits.
+    """
+    columns = np.empty((len(y), y.shape[1] + 2))
+    np.subtract(y, y[:, :1], out=columns[:, :-2])
+    np.negative(y[:, 0], out=columns[:, -2])
+    columns[:, :-1] -= columns[len(y) - size[-1] :, :-1].mean(0)
+    columns[:, -1] = 1.0
+    return columns
+
+
+def _moments(values: Floats, start: Whole) -> Floats:
+    n_columns = values.shape[1]
+    found = np.empty((len(start) - 1, n_columns, n_columns))
+    for group in range(len(found)):
+        part = values[start[group] : start[group + 1]]
+        product(part.T, part, found[group])
+    return found
+
+
+def product(left: Floats, right: Floats, out: Floats | None = None) -> Floats:
+    """Return the matrix product, in pieces of the right one's columns that are not shared among threads."""
+    (rows, inner), columns = left.shape, right.shape[1]
+    found = np.empty((rows, columns)) if out is None else out
+    step = _ALONE // (rows * inner)
+    # Pieces of less than this many columns are slow, and so large a product is worth sharing.
+    if step < _FEWEST_COLUMNS:
+        step = columns
+    for first in range(0, columns, step):
+        np.matmul(left, right[:, first : first + step], out=found[:, first : first + step])
+    return found
+
+
+def enough_digits(squares: Floats, terms: Floats) -> Bools:
+    """Return whether sums of squares hold enough digits, given the size of the terms they are made of."""
+    return np.asarray(squares >= _ENOUGH_DIGITS * terms)
+
+
+def summed_squares(groups: Groups, slopes: Floats) -> tuple[Floats, Floats]:
+    """Return the summed squares of the influence of clusters, and of the parts of each group.
+
+    Args:
+        groups: The items.
+        slopes: What each estimate takes of the columns of each group, shape (n_groups, n, n_columns).
+
+    Returns:
+        Of clusters, shape (n,); of parts, shape (n_groups, n), which add up to it where clusters are nested.
+    """
+    n_groups, n, _ = slopes.shape
+    parts, exact = np.zeros((n_groups, n)), np.ones(n, dtype=np.bool_)
+    if groups.moments is not None:
+        parts = np.maximum(((slopes @ groups.moments) * slopes).sum(2), 0.0)
+        roots = np.sqrt(np.diagonal(groups.moments, axis1=1, axis2=2))
+        terms = (np.abs(slopes) @ roots[:, :, None])[:, :, 0] ** 2
+        exact = ~enough_digits(parts.sum(0), terms.sum(0))
+    total = parts.sum(0)
+    rows = np.flatnonzero(exact)
+    if len(rows):
+        total[rows] = 0.0
+        for found in cluster_influence(groups, slopes[:, rows]):
+            total[rows] += np.einsum("ij,ij->j", found, found)
+        for group in range(n_groups):
+            found = product(groups.values[groups.parts(group)], slopes[group, rows].T)
+            parts[group, rows] = np.einsum("ij,ij->j", found, found)
+    return total, parts
+
+
+def cluster_influence(groups: Groups, slopes: Floats) -> Iterator[Floats]:
+    """Yield the influence of clusters on estimates, shape (some clusters, n); each cluster once.
+
+    Args:
+        groups: The items.
+        slopes: As of `summed_squares`.
+    """
+    together = None if groups.nested else np.zeros((groups.n_clusters, slopes.shape[1]))
+    for group in np.flatnonzero(slopes.any((1, 2))).tolist():
+        found = product(groups.values[groups.parts(group)], slopes[group].T)
+        if together is None:
+            yield found
+        else:
+            together[groups.cluster[groups.parts(group)]] += found
+    if together is not None:
+        yield together

@@ -1,0 +1,263 @@
+"""Profile: cohorts and their borders, the toy panel worked by hand, what is left out, and what warns.
+
+The toy panel and its values: methods section 22, check 7 (recomputed there by hand); the statistics
+themselves have tests of their own.
+"""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from memprobe.probes.base import History, Scores
+from memprobe.probes.profile import PROBE, Settings, problems, tell
+from memprobe.probes.profile_tables import Panel
+from memprobe.tables.catalogue import PROFILE, PROFILE_AGG, PROFILE_DROPPED, PROFILE_PRETREND
+
+# Sums of a few float64 numbers.
+EXACT = 1e-9
+STEPS = (0, 100, 200, 300)
+TOY = {
+    "a1": (50, (1, 3, 2.5, 2.2)),
+    "a2": (100, (2, 4.4, 3.5, 3)),
+    "b1": (101, (0, 0.2, 2, 1.5)),
+    "b2": (150, (1, 1.4, 3.2, 2.9)),
+    "b3": (200, (2, 2, 4.1, 3.4)),
+    "n1": (None, (1, 1.2, 1.4, 1.6)),
+    "n2": (None, (3, 3.4, 3.4, 3.8)),
+}
+
+
+def history(panel=TOY, *, exposures=None, batch=None, group=None, steps=STEPS) -> History:
+    names = list(panel)
+    items = pl.DataFrame(
+        {
+            "item_id": names,
+            "group": [group(name) if group else None for name in names],
+            "exposures": [(exposures or {}).get(name) for name in names],
+            "first_step": [panel[name][0] for name in names],
+            "last_step": [panel[name][0] for name in names],
+            "batch_id": [(batch or {}).get(name) for name in names],
+            "doc_id": [None] * len(names),
+        },
+        schema_overrides={
+            **dict.fromkeys(("group", "batch_id", "doc_id"), pl.String),
+            **dict.fromkeys(("exposures", "first_step", "last_step"), pl.Int64),
+        },
+    )
+    rows = [
+        {"item_id": name, "step": step, "logprob_mean_nats": y, "exact": y, "hit_frac": y, "rank_mean": y}
+        for name in names
+        for step, y in zip(steps, panel[name][1], strict=True)
+    ]
+    numbers = dict.fromkeys(("logprob_mean_nats", "exact", "hit_frac", "rank_mean"), pl.Float64)
+    return History(
+        rows=pl.DataFrame(rows, schema={"item_id": pl.String, "step": pl.Int64, **numbers}),
+        steps=steps,
+        missing=(),
+        items=items,
+        draws=lambda what: np.random.default_rng(len(what)),
+    )
+
+
+def att(told) -> dict[tuple[int, int], float]:
+    return {
+        (c, s): value for c, s, value in told.tables["profile"].select("cohort_step", "step", "att").rows()
+    }
+
+
+def test_the_toy_panel_has_the_effects_worked_by_hand() -> None:
+    told = tell(history(), Settings(draws=50))
+    # ATT(1, 1) = mean(2, 2.4) - mean(0.2, 0.4) = 1.9, and so on; (2, 1) lies before treatment.
+    expected = {
+        (100, 100): 1.9,
+        (100, 200): 1.1,
+        (100, 300): 0.4,
+        (200, 100): -0.1,
+        (200, 200): 1.8,
+        (200, 300): 1.0,
+    }
+    found = att(told)
+    assert found.keys() == expected.keys()
+    for cell, value in expected.items():
+        assert found[cell] == pytest.approx(value, abs=EXACT)
+    simple = told.tables["profile_agg"].filter(aggregation="simple")
+    assert simple["att"].item() == pytest.approx(1.2666666667, abs=EXACT)
+    row = told.tables["profile"].filter(cohort_step=100, step=100).row(0, named=True)
+    assert row["se_analytic"] == pytest.approx(0.158113883, abs=EXACT)
+    assert (row["base_step"], row["event_time"], row["is_post"]) == (0, 0, True)
+    assert (row["n_treated"], row["n_control"]) == (2, 2)
+    assert row["diff"] == pytest.approx(1.4, abs=EXACT)
+
+
+def test_the_summary_says_instantaneous_persistent_and_residual() -> None:
+    told = tell(history(), Settings(draws=0))
+    found = dict(told.estimates.filter(pl.col("group").is_null()).select("metric", "estimate").rows())
+    # By items: (2 * 1.9 + 3 * 1.8) / 5, (2 * 1.1 + 2 * 0.4 + 3 * 1.0) / 7, (2 * 0.4 + 3 * 1.0) / 5.
+    assert found["instantaneous"] == pytest.approx(1.84, abs=EXACT)
+    assert found["persistent"] == pytest.approx(6 / 7, abs=EXACT)
+    assert found["residual"] == pytest.approx(0.76, abs=EXACT)
+    assert set(told.estimates["unit"]) == {"nats per token"}
+    assert (told.estimates["ci_low"] < told.estimates["estimate"]).all()
+
+
+def test_a_cohort_is_the_first_checkpoint_at_or_after_the_first_step() -> None:
+    steps = (0, 1023, 1024, 2048)
+    firsts = {"x": 1, "y": 1023, "z": 1024, "w": 1025, "late": 2049, "start": 0}
+    items = history({name: (first, (0, 0, 0, 0)) for name, first in firsts.items()}, steps=steps).items
+    panel = Panel.of(steps, items, "never", repeated=False)
+    # Exactly at a checkpoint: that one had seen it. Behind the last: position 4, which is none.
+    assert dict(panel.treated.select("item_id", "cohort").rows()) == {
+        "x": 1, "y": 1, "z": 2, "w": 3, "late": 4, "start": 0,
+    }  # fmt: skip
+
+
+def test_tables_keep_what_their_schemas_promise() -> None:
+    told = tell(history(), Settings(draws=50, outcomes=("logprob_mean_nats", "hit_frac")))
+    for schema in (PROFILE, PROFILE_AGG, PROFILE_PRETREND, PROFILE_DROPPED):
+        schema.conform(told.tables[schema.name].select(pl.lit("m").alias("model"), pl.all()))
+    others = told.estimates.filter(pl.col("condition") == "outcome=hit_frac")
+    assert set(others["unit"]) == {"fraction"}
+
+
+def test_an_effect_of_training_is_positive_where_the_outcome_rises() -> None:
+    # P6 and P7 of the methods: what is common to a checkpoint or to an item cancels, and scale scales.
+    common = {
+        name: (first, tuple(3 * y + 7 * i - 2 * len(name) for i, y in enumerate(ys)))
+        for name, (first, ys) in TOY.items()
+    }
+    plain, changed = att(tell(history(), Settings(draws=0))), att(tell(history(common), Settings(draws=0)))
+    for cell, value in plain.items():
+        assert changed[cell] == pytest.approx(3 * value, abs=1e-8)
+    assert plain[100, 100] > 0
+
+
+def test_the_order_of_items_changes_nothing() -> None:
+    backwards = dict(reversed(TOY.items()))
+    one, other = (tell(history(panel), Settings(draws=50)) for panel in (TOY, backwards))
+    for name in one.tables:
+        assert one.tables[name].equals(other.tables[name])
+    assert one.estimates.equals(other.estimates)
+
+
+def test_items_of_more_than_one_exposure_are_left_out_unless_asked_for() -> None:
+    often = {"b1": 3, "n1": 0}
+    told = tell(history(exposures=often), Settings(draws=0))
+    assert told.tables["profile"].filter(cohort_step=200)["n_treated"].unique().item() == 2
+    assert any("1 items of more than one exposure left out" in text for text in told.warnings)
+    kept = tell(history(exposures=often), Settings(draws=0, repeated=True))
+    assert kept.tables["profile"].filter(cohort_step=200)["n_treated"].unique().item() == 3
+
+
+def test_an_item_without_an_outcome_somewhere_is_dropped_counted_and_listed() -> None:
+    gap = {**TOY, "b4": (150, (1, None, 2, 2))}
+    told = tell(history(gap), Settings(draws=0))
+    assert att(told) == pytest.approx(att(tell(history(), Settings(draws=0))))
+    listed = told.tables["profile_dropped"].filter(pl.col("item_id").is_not_null())
+    assert listed.select("item_id", "reason").rows() == [("b4", "has no outcome at some checkpoint")]
+    assert told.estimates["n_missing"].to_list()[:1] == [1]
+    assert any("1 items left out, without an outcome" in text for text in told.warnings)
+
+
+def test_cohorts_without_a_base_are_dropped_and_listed() -> None:
+    early = {**TOY, "e": (0, (9, 9, 9, 9)), "late": (900, (0, 0, 0, 0))}
+    told = tell(history(early), Settings(draws=0))
+    assert att(told) == pytest.approx(att(tell(history(), Settings(draws=0))))
+    dropped = told.tables["profile_dropped"]
+    assert dropped.filter(cohort_step=0)["n_items"].to_list() == [1]
+    assert dropped.filter(pl.col("cohort_step").is_null())["n_items"].to_list() == [1]
+
+
+def test_clusters_are_batches_where_the_items_name_them() -> None:
+    batch = {"a1": "x", "a2": "x", "b1": "y", "b2": "y", "b3": "z"}
+    clustered = tell(history(batch=batch), Settings(draws=0))
+    alone = tell(history(batch=batch), Settings(draws=0, cluster="item"))
+    # Batches x, y, z and two controls of no batch.
+    assert clustered.estimates["n_clusters"].to_list()[0] == 5
+    assert alone.estimates["n_clusters"].to_list()[0] == 7
+    assert att(clustered) == att(alone)
+
+
+def test_a_group_is_compared_with_its_own_controls_where_it_has_some() -> None:
+    # Group q: a1 alone, control n1 alone: (3 - 1) - (1.2 - 1) = 1.8 at its first checkpoint.
+    told = tell(history(group=lambda name: "q" if name in ("a1", "n1") else "r"), Settings(draws=0))
+    q = told.estimates.filter(metric="instantaneous", group="q")
+    assert q["estimate"].item() == pytest.approx(1.8, abs=EXACT)
+
+
+def test_controls_that_part_before_training_are_warned_of_with_the_p_value() -> None:
+    rng = np.random.default_rng(0)
+    drift = {f"t{i:02d}": (250, tuple(rng.normal(size=4) * 0.1 + np.array([0, 1, 2, 3]))) for i in range(40)}
+    flat = {f"n{i:02d}": (None, tuple(rng.normal(size=4) * 0.1)) for i in range(40)}
+    told = tell(history({**drift, **flat}), Settings(draws=200))
+    assert any("part before training (p = " in text for text in told.warnings)
+    same = {f"t{i:02d}": (250, tuple(rng.normal(size=4) * 0.1)) for i in range(40)}
+    assert not any(
+        "part before" in text for text in tell(history({**same, **flat}), Settings(draws=200)).warnings
+    )
+
+
+def test_controls_of_another_level_are_warned_of_in_standard_deviations() -> None:
+    rng = np.random.default_rng(1)
+    far = {f"t{i:02d}": (250, tuple(rng.normal(size=4) + 5)) for i in range(40)}
+    flat = {f"n{i:02d}": (None, tuple(rng.normal(size=4))) for i in range(40)}
+    told = tell(history({**far, **flat}), Settings(draws=0))
+    assert any("standard deviations of the controls" in text for text in told.warnings)
+    near = {f"t{i:02d}": (250, ys) for i, (_, ys) in enumerate(flat.values())}
+    assert not any(
+        "standard deviations" in text for text in tell(history({**near, **flat}), Settings(draws=0)).warnings
+    )
+
+
+@pytest.mark.parametrize(
+    ("panel", "steps", "message"),
+    [
+        ({"a": (5, (0,)), "n": (None, (0,))}, (0,), "at least two checkpoints"),
+        ({"n": (None, (0, 0))}, (0, 9), "no item has a first_step"),
+        (
+            {"a": (0, (0, 0)), "b": (99, (0, 0)), "n": (None, (0, 0))},
+            (0, 9),
+            "between the checkpoints at step 0 and 9",
+        ),
+        ({"a": (5, (0, 0))}, (0, 9), "no item is never trained on"),
+    ],
+)
+def test_what_cannot_be_estimated_is_said_and_no_number_is_made(panel, steps, message) -> None:
+    past = history(panel, steps=steps)
+    (found,) = problems(steps, past.items, Settings())
+    assert message in found
+    told = tell(past, Settings())
+    assert (told.tables, told.estimates.height) == ({}, 0)
+    assert message in told.warnings[0]
+
+
+def test_not_yet_trained_items_may_be_the_controls() -> None:
+    without = {name: each for name, each in TOY.items() if each[0] is not None}
+    assert problems(STEPS, history(without).items, Settings(control="not_yet")) == []
+    # ATT(1, 1) against cohort 2, which comes later: mean(2, 2.4) - mean(0.2, 0.4, 0) = 2.0.
+    assert att(tell(history(without), Settings(control="not_yet", draws=0)))[100, 100] == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"anticipation": -1}, "anticipation is -1, not 0 or more"),
+        ({"draws": -1}, "draws is -1, not 0 or more"),
+        ({"balanced_to": -1}, "balanced_to is -1, not 0 or more"),
+        ({"outcomes": ()}, "outcomes is empty"),
+        ({"outcomes": ("exact", "exact")}, "outcomes holds one outcome twice"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        Settings(**settings)
+
+
+def test_outcomes_are_means_over_all_scored_tokens(spans_of, items_of) -> None:
+    span = {"item_id": "a", "start": 0, "score_from": 0, "stop": 5, "detail": "sums"}
+    sums = {"n_scored": 4, "n_hits": 3, "logprob_sum_nats": -6.0, "rank_sum": 10}
+    rows = spans_of(span | sums, span | {"item_id": "b", "stop": 1, "n_scored": 0, "n_hits": 0})
+    table = PROBE.measure(Scores(rows, items_of({"item_id": "a"}, {"item_id": "b"})), Settings())
+    assert table.row(0, named=True) == {
+        "item_id": "a", "logprob_mean_nats": -1.5, "exact": 0.0, "hit_frac": 0.75, "rank_mean": -2.5,
+    }  # fmt: skip
+    assert table.row(1)[1:] == (None, None, None, None)

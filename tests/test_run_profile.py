@@ -1,0 +1,110 @@
+"""Profile through the whole pipeline: tables over a sequence, from scored units alone, and what stops it."""
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from memprobe.errors import ItemError
+from memprobe.pipeline.measure import measure_again
+from memprobe.tables.catalogue import PROFILE, PROFILE_AGG, PROFILE_DROPPED, PROFILE_PRETREND, SUMMARY
+from memprobe.tables.store import RunStore
+
+
+def rewritten(tiny, tmp_path: Path, first_step) -> str:
+    """The tiny items with the training step that `first_step` gives for their number."""
+    rows = [json.loads(line) for line in Path(tiny.items).read_text().splitlines()]
+    file = tmp_path / "timed.jsonl"
+    for number, row in enumerate(rows):
+        row["exposures"] = None
+        row["first_step"] = first_step(number)
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(file)
+
+
+@pytest.fixture
+def timed(tiny, tmp_path) -> str:
+    # Checkpoints at 0, 10 and 20: cohorts 10 and 20, and a third of the items never trained on.
+    return rewritten(tiny, tmp_path, lambda number: (5, 20, None)[number % 3])
+
+
+def test_a_profile_of_a_sequence_is_written_with_its_tests_and_its_summary(run, timed) -> None:
+    answered = run("lesci2024", data=timed, steps=None)
+    for schema in (PROFILE, PROFILE_AGG, PROFILE_PRETREND, PROFILE_DROPPED):
+        schema.check(answered.table(schema.name))
+    cells = answered.table("profile").select("cohort_step", "step", "n_treated", "n_control").rows()
+    assert cells == [(10, 10, 8, 8), (10, 20, 8, 8), (20, 10, 8, 8), (20, 20, 8, 8)]
+    SUMMARY.check(answered.summary)
+    pooled = answered.summary.filter(pl.col("group").is_null())
+    assert pooled["metric"].to_list() == ["instantaneous", "persistent", "residual"]
+    assert pooled["step"].null_count() == pooled["revision"].null_count() == 3
+    # Item-level outcomes are not written.
+    assert not (answered.path / "tables" / "profile_items.parquet").exists()
+    assert answered.manifest["warnings"] == [
+        text for text in answered.manifest["warnings"] if "main, profile" in text
+    ]
+
+
+def test_the_effect_is_that_of_the_outcomes_by_hand(run, timed) -> None:
+    # The mean ln p per token of each item at each checkpoint, through another probe's table.
+    answered = run("lesci2024", data=timed, steps=None)
+    run(probes=["recognition"], data=timed, steps=None)
+    nll = answered.table("recognition").select("item_id", "step", y=-pl.col("seen_nll_mean_nats"))
+    first = pl.DataFrame([json.loads(line) for line in Path(timed).read_text().splitlines()])
+    wide = nll.join(first.select("item_id", "first_step"), on="item_id").with_columns(pl.col("y"))
+    means = {
+        (first_step, step): y
+        for first_step, step, y in wide.group_by("first_step", "step").agg(pl.col("y").mean()).rows()
+    }
+    # Only every second item has a foil, so take those alone in a run of their own.
+    foiled = [json.loads(line) for line in Path(timed).read_text().splitlines()]
+    file = Path(timed).with_name("foiled.jsonl")
+    file.write_text("".join(json.dumps(row) + "\n" for row in foiled if row["foil"]))
+    alone = run("lesci2024", data=str(file), steps=None, out=Path(timed).with_name("alone"))
+    att = alone.table("profile").filter(cohort_step=10, step=20)["att"].item()
+    by_hand = means[5, 20] - means[5, 0] - (means[None, 20] - means[None, 0])
+    assert att == pytest.approx(by_hand, abs=1e-6)
+
+
+def test_a_profile_is_measured_again_from_units_alone(run, timed) -> None:
+    answered = run("lesci2024", data=timed, steps=None)
+    again = measure_again(RunStore(answered.path))
+    assert again.summary.equals(answered.summary)
+    assert again.tables["profile"].equals(answered.table("profile"))
+
+
+def test_a_profile_added_to_a_run_that_holds_the_spans_loads_no_model(run, timed, monkeypatch) -> None:
+    # Recognition asks for the sums of every text that has a foil.
+    foiled = [json.loads(line) for line in Path(timed).read_text().splitlines()]
+    file = Path(timed).with_name("foiled.jsonl")
+    file.write_text("".join(json.dumps(row) + "\n" for row in foiled if row["foil"]))
+    run(probes=["recognition"], data=str(file), steps=None)
+    monkeypatch.setattr("memprobe.scoring.engine.load", lambda *_: pytest.fail("a model was loaded"))
+    added = run(probes=["profile"], data=str(file), steps=None)
+    assert added.table("profile").height == 4
+    assert set(added.summary["probe"]) == {"recognition", "profile"}
+
+
+@pytest.mark.parametrize(
+    ("first_step", "steps", "message"),
+    [
+        (lambda _: 5, None, "no item is never trained on"),
+        (lambda number: 5 if number % 2 else None, "20", "at least two checkpoints"),
+        (lambda number: 90 if number % 2 else None, None, "between the checkpoints at step 0 and 20"),
+    ],
+)
+def test_a_profile_that_cannot_be_is_refused_before_any_work(
+    run, tiny, tmp_path, first_step, steps, message
+) -> None:
+    with pytest.raises(ItemError, match=message):
+        run("lesci2024", data=rewritten(tiny, tmp_path, first_step), steps=steps)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_summary_shows_the_profile_within_80_columns(cli, timed, tiny, tmp_path) -> None:
+    answer = cli("run", "lesci2024", "-m", tiny.model, "-d", timed, "--threads", 1, "-o", tmp_path / "run")
+    assert answer.code == 0, answer.err
+    assert "profile of main, over its checkpoints" in answer.out
+    assert "instantaneous" in answer.out
+    assert max(len(line) for line in answer.out.splitlines()) <= 80
