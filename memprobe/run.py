@@ -224,11 +224,13 @@ def _score(
 
 def _shelf(prepared: Prepared, store: RunStore, listener: Listener) -> Shelf:
     """Return what brings checkpoints of the hub and takes them away again."""
-    repos = {each.repo for sequence in prepared.sequences for each in sequence.checkpoints if each.repo}
+    of_hub = [each for sequence in prepared.sequences for each in sequence.checkpoints if each.repo]
+    keep = prepared.options.keep_checkpoints
     return Shelf(
         run_name(store.path),
-        sorted(repos),
-        prepared.options.keep_checkpoints,
+        sorted({each.repo for each in of_hub if each.repo}),
+        # As many as may lie on the disk: nothing has to go, and the next run on them fetches nothing.
+        0 if len({(each.repo, each.commit) for each in of_hub}) <= keep else keep,
         offline=prepared.options.offline,
         on_fetch=lambda each: listener.note(f"fetching {each.label}, {sized(each.n_bytes)}"),
     )

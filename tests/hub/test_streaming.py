@@ -83,6 +83,15 @@ def test_all_may_be_kept(run, sweep, word: str) -> None:
     assert not list(sweep.cache.glob(".memprobe/*.run"))
 
 
+def test_a_run_over_no_more_than_may_be_kept_removes_none(run, sweep, hub) -> None:
+    assert run("--keep-checkpoints", 2, model="org/tiny@step{0,10}").code == 0
+    assert sweep.here() == ["step0", "step10"]
+    # Another question about the same revisions fetches nothing.
+    asked = len(hub.downloads())
+    assert run("-o", sweep.out.with_name("other"), "--seed", 1, model="org/tiny@step{0,10}").code == 0
+    assert len(hub.downloads()) == asked
+
+
 def test_how_many_are_kept_is_no_part_of_the_question(run, sweep, units_of, hub) -> None:
     assert run("--keep-checkpoints", "1").code == 0
     units, asked = units_of(sweep.out), len(hub.downloads())
