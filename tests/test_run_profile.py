@@ -108,3 +108,11 @@ def test_the_summary_shows_the_profile_within_80_columns(cli, timed, tiny, tmp_p
     assert "profile of main, over its checkpoints" in answer.out
     assert "instantaneous" in answer.out
     assert max(len(line) for line in answer.out.splitlines()) <= 80
+
+
+def test_a_control_model_of_one_checkpoint_is_asked_nothing_over_time(run, timed, make, tmp_path) -> None:
+    control = make.sequence(tmp_path / "twin", (20,), tokenizer=make.tokenizer(), salt=7)
+    answered = run(probes=["profile", "recall"], data=timed, steps=None, control=str(control / "step20"))
+    assert set(answered.table("profile")["model"]) == {"main"}
+    assert answered.summary.filter(metric="exact_excess_frac").height
+    assert not any("at least two checkpoints" in text for text in answered.manifest["warnings"])

@@ -21,8 +21,18 @@ def about_time(plan: SequencePlan) -> pl.DataFrame:
     )
 
 
-def impossible(plan: SequencePlan) -> list[Problem]:
+def is_control_alone(plan: SequencePlan, manifest: Mapping[str, Any]) -> bool:
+    """Whether the sequence is nothing but the control, of which nothing is asked over time."""
+    control = manifest.get("control")
+    return control is not None and [(each.model, each.revision) for each in plan.targets] == [
+        (control["model"], control["revision"])
+    ]
+
+
+def impossible(plan: SequencePlan, manifest: Mapping[str, Any]) -> list[Problem]:
     """Return why an entry over time cannot be answered for this sequence."""
+    if is_control_alone(plan, manifest):
+        return []
     steps = tuple(sorted(target.step for target in plan.targets))
     return [
         Problem(f"{each.entry.probe.name}: {text}", plan.targets[0].model)
@@ -43,7 +53,9 @@ class Past:
     def __init__(self, plan: SequencePlan, manifest: Mapping[str, Any]) -> None:
         self.plan, self.manifest = plan, manifest
         self._rows: dict[int, list[pl.DataFrame]] = {
-            place: [] for place, each in enumerate(plan.entries) if each.entry.probe.over_time is not None
+            place: []
+            for place, each in enumerate(plan.entries)
+            if each.entry.probe.over_time is not None and not is_control_alone(plan, manifest)
         }
         self._seen: list[Target] = []
 
