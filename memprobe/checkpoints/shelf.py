@@ -66,13 +66,13 @@ class Shelf:
             return checkpoint
         snapshot = Snapshot(checkpoint.repo, checkpoint.commit)
         self._use(snapshot)
+        brought = None
         try:
             brought = self._brought(checkpoint, snapshot)
-        except BaseException:
-            self._let_go(snapshot)
-            raise
-        if brought is None or self._closed:
-            self._let_go(snapshot)
+        finally:
+            # Whatever ends it, a checkpoint that was not brought is in nobody's use.
+            if brought is None or self._closed:
+                self._let_go(snapshot)
         return brought
 
     def leave(self, checkpoint: Checkpoint, *, done: bool) -> None:

@@ -9,7 +9,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -165,11 +165,10 @@ def _locked(file: Path, how: int) -> IO[bytes]:
     except PermissionError:
         # Another user's file in a shared cache can be locked as well as read.
         opened = file.open("rb")
-    try:
+    with ExitStack() as unless_locked:
+        unless_locked.callback(opened.close)
         fcntl.flock(opened, how)
-    except BaseException:
-        opened.close()
-        raise
+        unless_locked.pop_all()
     return opened
 
 

@@ -168,7 +168,7 @@ def no_values() -> pl.DataFrame:
 
 
 def in_series(values: pl.DataFrame, overlap: int) -> pl.DataFrame:
-    """Return `item_id, condition, value, window` with what tells that neighbours overlap."""
+    """Return values of windows (`item_id, condition, value, window`) as series that overlap."""
     return values.select(
         "item_id",
         "condition",
