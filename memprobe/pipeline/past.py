@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 
 from memprobe.errors import Problem
+from memprobe.items import CONTENT
 from memprobe.pipeline.planning import SequencePlan, Target
 from memprobe.pipeline.summarise import LEVEL, condition_prefixes, rng_of, signature
 from memprobe.probes.base import History, Told
@@ -15,10 +16,8 @@ from memprobe.tables.catalogue import SUMMARY
 
 
 def about_time(plan: SequencePlan) -> pl.DataFrame:
-    """Return what probes over time know of the items."""
-    return plan.lengths.table.select(
-        "item_id", "group", "exposures", "first_step", "last_step", "batch_id", "doc_id"
-    )
+    """Return what probes over time know of the items: every column but their texts."""
+    return plan.lengths.table.drop(CONTENT, strict=False)
 
 
 def is_control_alone(plan: SequencePlan, manifest: Mapping[str, Any]) -> bool:

@@ -178,6 +178,8 @@ def _with_needs(lengths: Lengths, needs: tuple[str, ...]) -> pl.DataFrame:
     # A null first_step says "never trained on", which is a value; any other null says "not there".
     # Text stays behind when a run is read again, so a foil is known by its length.
     names = ["n_foil_tokens" if name == "foil" else name for name in needs if name != "first_step"]
+    if not set(names) <= set(lengths.table.columns):
+        return lengths.table.clear()
     required = [pl.col(name).is_not_null() for name in names]
     return lengths.table.filter(pl.all_horizontal(required)) if required else lengths.table
 

@@ -67,7 +67,7 @@ class History:
         rows: What `measure` returned for every checkpoint, with its `step` (Int64), steps ascending.
         steps: The steps of these checkpoints, ascending.
         missing: Names of the checkpoints of the sequence that are not scored.
-        items: `item_id, group, exposures, first_step, last_step, batch_id, doc_id` of the items.
+        items: The items' table, keyed by `item_id`, with lengths; no text, no ids.
         draws: From a few words that name what is drawn to its source of draws.
     """
 
