@@ -67,7 +67,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "measure": PIPELINE,
     "contrast": {"probes", "stats"},
     "control": {"checkpoints", "scoring"},
-    "past": {"planning", "probes", "suite", "summarise", "tables"},
+    "past": {"items", "planning", "probes", "suite", "summarise", "tables"},
     "dose": {"contrast", "planning", "probes", "stats", "suite", "summarise", "sweep", "tables"},
     "sweep": {"suite", "tables"},
     "reading": PIPELINE,

@@ -65,16 +65,17 @@ def test_hayes_samples_with_top_40_fifty_after_fifty() -> None:
     assert list(settings.n) == sorted(settings.n)
 
 
-def test_orhan_recognises_and_recalls_the_second_half() -> None:
-    (recognition, _), (recall, settings) = entries("orhan2023")
-    assert (recognition, recall) == ("recognition", "recall")
+def test_orhan_recognises_and_recalls_the_second_half_and_follows_both_over_time() -> None:
+    (recognition, _), (recall, settings), (retention, over_time) = entries("orhan2023")
+    assert (recognition, recall, retention) == ("recognition", "recall", "retention")
+    assert (over_time.prefix_tokens, over_time.suffix_tokens, over_time.align) == (None, None, "start")
     assert (settings.prefix_tokens, settings.suffix_tokens, settings.align) == (None, None, "start")
     assert settings.generate
 
 
-def test_quickstart_holds_every_probe_that_needs_no_training_step_with_its_defaults() -> None:
+def test_quickstart_holds_every_probe_of_single_checkpoints_with_its_defaults() -> None:
     found = dict(entries("quickstart"))
-    assert set(found) == {name for name, probe in discover().items() if "first_step" not in probe.needs}
+    assert set(found) == {name for name, probe in discover().items() if probe.over_time is None}
     assert all(settings == discover()[probe].settings() for probe, settings in found.items())
 
 

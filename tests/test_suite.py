@@ -6,6 +6,7 @@ import pytest
 
 from memprobe.errors import SuiteError
 from memprobe.options import RunOptions
+from memprobe.probes.base import discover
 from memprobe.suite import (
     keep_probes,
     load_suite,
@@ -119,14 +120,14 @@ def test_a_suite_without_a_name_is_named_after_its_file(loaded) -> None:
             HEAD + '[[probe]]\nkind = "recal"',
             "unknown probe kind `recal`, did you mean `recall`?",
             "mine.toml [[probe]] 1",
-            "kinds are extraction, profile, recall, recognition",
+            f"kinds are {', '.join(discover())}",
             id="unknown-kind",
         ),
         pytest.param(
             HEAD + "[[probe]]\nprefix_tokens = 5",
             "a probe has no `kind`",
             "mine.toml [[probe]] 1",
-            "kinds are extraction, profile, recall, recognition",
+            f"kinds are {', '.join(discover())}",
             id="no-kind",
         ),
         pytest.param(

@@ -153,6 +153,7 @@ def _table(title: str, *columns: str) -> "Table":
     from memprobe.report.plain import plain_table
 
     table = plain_table(title)
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    for place, column in enumerate(columns):
+        # A name in two pieces cannot be copied.
+        table.add_column(column, overflow="fold", no_wrap=place == 0)
     return table

@@ -37,7 +37,6 @@ def demo(
     from memprobe.cli.run import show_run
     from memprobe.lab import train_demo
     from memprobe.pipeline.question import ask
-    from memprobe.probes.base import discover
     from memprobe.run import answer_question
     from memprobe.suite import load_suite
 
@@ -50,7 +49,7 @@ def demo(
     given = {"model": (str(trained.main),), "data": (str(trained.items),), "seed": seed, "threads": threads}
     with console.Progressing() as listener:
         usual = [entry.probe.name for entry in load_suite("quickstart").entries]
-        asked = ask(probes=[*usual, *discover()], out=out, options=given)
+        asked = ask(probes=[*usual, *_answerable(trained.items)], out=out, options=given)
         answered = answer_question(asked, fresh=False, listener=listener)
     show_run(answered, json=json)
     if not json:
@@ -65,6 +64,16 @@ def demo(
             f"\nNext, with your own model and items (written like {trained.items}):\n"
             "  memprobe run quickstart -m MODEL -d ITEMS.jsonl"
         )
+
+
+def _answerable(items: Path) -> list[str]:
+    """Return the probes that have, in some item of a file, all that they need."""
+    from memprobe.items import read_items
+    from memprobe.probes.base import discover
+
+    table = read_items([str(items)]).table
+    has = {name for name in table.columns if table[name].null_count() < table.height}
+    return [probe.name for probe in discover().values() if has.issuperset(probe.needs)]
 
 
 def _start_over(out: Path) -> None:

@@ -109,11 +109,26 @@ def _bytes(frame: "pl.DataFrame", to: str) -> bytes:
         frame.write_parquet(buffer)
         return buffer.getvalue()
     if to == "csv":
-        return frame.write_csv().encode()
+        return _flat(frame).write_csv().encode()
     if to == "json":
         rows = console.finite(frame.to_dicts())
         return (json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
     return _markdown(frame).encode()
+
+
+def _flat(frame: "pl.DataFrame") -> "pl.DataFrame":
+    """Return the table with each list as JSON, which is how a CSV cell holds one."""
+    import json
+
+    import polars as pl
+
+    nested = [name for name, dtype in frame.schema.items() if dtype.is_nested()]
+    return frame.with_columns(
+        pl.Series(
+            name, [None if each is None else json.dumps(each) for each in frame[name].to_list()], pl.String
+        )
+        for name in nested
+    )
 
 
 def _markdown(frame: "pl.DataFrame") -> str:

@@ -124,12 +124,13 @@ def _check_row(file: RawFile, row: RawRow) -> Item:
     if row.faults:
         return item
     item.faults += _content_faults(item)
-    item.faults += _step_faults(item)
+    item.faults += [*_step_faults(item), *_exposure_faults(item)]
     if not item.faults:
         item.known["content_hash"] = made = content_hash(item.known)
         item.known.setdefault("item_id", f"sha-{made[:12]}")
         if "first_step" in item.known:
-            item.known.setdefault("last_step", item.known["first_step"])
+            last = item.known.get("exposure_steps", [item.known["first_step"]])[-1]
+            item.known.setdefault("last_step", last)
     return item
 
 
@@ -175,6 +176,33 @@ def _step_faults(item: Item) -> list[Fault]:
         what = f"last_step {last} comes before first_step {first}"
         return [Fault("last_step", what, "first_step <= last_step", sort="last_step before first_step")]
     return []
+
+
+def _exposure_faults(item: Item) -> list[Fault]:
+    """Return how exposure_steps part from the columns that say the same more briefly."""
+    steps: list[int] | None = item.known.get("exposure_steps")
+    if steps is None:
+        return []
+    if "first_step" not in item.known:
+        if any(fault.column == "first_step" for fault in item.faults):
+            return []
+        what, fix = "exposure_steps without first_step", "first_step is the first of exposure_steps"
+        return [Fault("exposure_steps", what, fix)]
+    told = (
+        ("first_step", steps[0], f"begins at {steps[0]}"),
+        ("last_step", steps[-1], f"ends at {steps[-1]}"),
+        ("exposures", len(steps), f"holds {len(steps)}"),
+    )
+    return [
+        Fault(
+            "exposure_steps",
+            f"{says}, but {name} is {item.known[name]}",
+            "first_step is its first, last_step its last, exposures its length",
+            sort=f"exposure_steps and {name} differ",
+        )
+        for name, value, says in told
+        if item.known.get(name, value) != value
+    ]
 
 
 @functools.lru_cache(maxsize=1024)

@@ -16,7 +16,8 @@ from memprobe.items.raw import Fault, RawFile, RawRow, decode_utf8
 
 WHOLE = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 DECIMAL = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
-_NUMBERS = frozenset({"exposures", "first_step", "last_step"})
+_NUMBERS = frozenset({"exposures", "first_step", "last_step", "task_end_step"})
+_LISTS = frozenset({"input_ids", "exposure_steps"})
 _MAX_DIGITS = 20
 
 
@@ -70,7 +71,7 @@ def _cell(name: str, cell: str) -> object:
             return int(cell)
         if DECIMAL.fullmatch(cell):
             return float(cell)
-    if name == "input_ids":
+    if name in _LISTS:
         with contextlib.suppress(ValueError, RecursionError):
             return json.loads(cell)
     return cell

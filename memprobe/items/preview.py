@@ -108,6 +108,7 @@ def steps(table: pl.DataFrame, given: frozenset[str]) -> dict[str, Any] | None:
         "first_step_min": first.min(),
         "first_step_max": first.max(),
         "last_step_max": last.max(),
+        "n_with_exposure_steps": table.height - table["exposure_steps"].null_count(),
     }
 
 

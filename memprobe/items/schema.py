@@ -25,6 +25,18 @@ ITEMS: Final = TableSchema(
         "last_step": Column(
             pl.Int64(), "updates", "updates done when the item was last trained on", "never trained on"
         ),
+        "exposure_steps": Column(
+            pl.List(pl.Int64()),
+            "updates",
+            "updates done after each time the item was trained on, ascending",
+            "not known, or never trained on",
+        ),
+        "task_end_step": Column(
+            pl.Int64(),
+            "updates",
+            "updates done when the training task that the item tests had ended; one for each group",
+            "not part of a task",
+        ),
         "batch_id": Column(pl.String(), "-", "the training batch that held the item", "not known"),
         "doc_id": Column(pl.String(), "-", "items of one document form a cluster", "a document of its own"),
         "foil_kind": Column(pl.String(), "-", "how the foil was made", "not said"),

@@ -1,6 +1,7 @@
 """One value of a known column: what it must be, and what it becomes."""
 
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -86,6 +87,33 @@ def as_ids(value: object) -> NDArray[np.int64]:
     return ids.astype(np.int64)
 
 
+def as_steps(value: object) -> list[int]:
+    """Return training steps, ascending; an item that one batch holds twice gives its step twice.
+
+    Raises:
+        RefusedError: No list, an empty one, one that holds something else than whole numbers from 0 up, or
+            that falls.
+    """
+    if not isinstance(value, list):
+        raise RefusedError(
+            f"{kind(value)}, not a list of steps", "write it as [100, 250]", sort="not a list of steps"
+        )
+    if not value:
+        raise RefusedError("empty", "null, or no such key, says that there is none")
+    steps = []
+    for place, each in enumerate(value, start=1):
+        try:
+            steps.append(as_count(each))
+        except RefusedError as error:
+            what = f"step {place} of {len(value)} is {error.fault.what}"
+            raise RefusedError(what, sort=f"a step is {error.fault.kind}") from error
+    for place, (before, after) in enumerate(pairwise(steps), start=2):
+        if after < before:
+            what = f"step {place} of {len(steps)}, {after}, comes after {before}"
+            raise RefusedError(what, "give the steps in ascending order", sort="steps not in ascending order")
+    return steps
+
+
 def _wrong_id(values: list[object]) -> RefusedError:
     place, value = next((n, v) for n, v in enumerate(values, start=1) if type(v) is not int)
     return RefusedError(
@@ -106,6 +134,8 @@ PARSERS: Final[Mapping[str, Callable[[object], object]]] = {
     "exposures": as_count,
     "first_step": as_count,
     "last_step": as_count,
+    "exposure_steps": as_steps,
+    "task_end_step": as_count,
     "batch_id": as_name,
     "doc_id": as_name,
 }

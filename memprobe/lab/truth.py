@@ -92,21 +92,20 @@ def write_items(items: Sequence[LabItem], truth: pl.DataFrame, path: Path) -> No
     """Write the item file as JSONL, readable by its owner alone since it holds text.
 
     `first_step` and `last_step` are the steps of the first and last exposure in the main sequence,
-    null for an item never trained on. `exposures` is set for canaries only.
+    `exposure_steps` those of all; null for an item never trained on. `exposures` is set for canaries only.
     """
-    steps = truth.group_by("item_id").agg(pl.col("step").min().alias("lo"), pl.col("step").max().alias("hi"))
-    first_and_last = {item_id: (lo, hi) for item_id, lo, hi in steps.iter_rows()}
+    steps = dict(truth.group_by("item_id").agg(pl.col("step").drop_nulls().sort()).iter_rows())
     left_out = set(truth.filter("left_out")["item_id"])
     path.touch(mode=0o600)
     with path.open("w", encoding="utf-8") as file:
         for item in items:
-            row = dict(_columns(item, *first_and_last[item.item_id]))
+            row = dict(_columns(item, steps[item.item_id]))
             if left_out and item.n_exposures:
                 row["left_out"] = item.item_id in left_out
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def _columns(item: LabItem, first_step: int | None, last_step: int | None) -> Iterator[tuple[str, object]]:
+def _columns(item: LabItem, steps: Sequence[int]) -> Iterator[tuple[str, object]]:
     yield "item_id", item.item_id
     if item.prefix_chars is None:
         yield "text", item.text
@@ -118,7 +117,9 @@ def _columns(item: LabItem, first_step: int | None, last_step: int | None) -> It
     yield "group", item.group
     if item.group == "canary":
         yield "exposures", item.n_exposures
-    yield from (("first_step", first_step), ("last_step", last_step))
+    yield "first_step", steps[0] if steps else None
+    yield "last_step", steps[-1] if steps else None
+    yield "exposure_steps", list(steps) or None
     if item.doc_id is not None:
         yield "doc_id", item.doc_id
     yield from item.carried.items()

@@ -3,7 +3,7 @@
 One checkpoint is read at a time, so memory does not grow with the sequence.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,13 +14,14 @@ from memprobe.items import CONTENT, ITEMS
 from memprobe.pipeline import dose
 from memprobe.pipeline.contrast import Control, about_items
 from memprobe.pipeline.manifest import entries_of
-from memprobe.pipeline.past import Past
+from memprobe.pipeline.past import Past, parameters_of
 from memprobe.pipeline.planning import EntryPlan, SequencePlan, Target
 from memprobe.pipeline.prepare import plans_of
 from memprobe.pipeline.summarise import Context, condition_prefixes, item_values, summarise
-from memprobe.probes.base import Scores
+from memprobe.probes.base import Scores, Told
 from memprobe.suite import Entry
-from memprobe.tables.catalogue import DOSE_RESPONSE, ITEM_KEYS, SUMMARY
+from memprobe.tables.catalogue import DOSE_RESPONSE, SUMMARY
+from memprobe.tables.keys import ITEM_KEYS
 from memprobe.tables.schema import Column, TableSchema
 from memprobe.tables.spans import answer
 from memprobe.tables.store import RunStore
@@ -54,6 +55,14 @@ class Measured:
             pl.concat([self.tables[name], table], how="diagonal") if name in self.tables else table
         )
 
+    def add_told(self, said: Iterable[Told]) -> None:
+        """Add what probes say of whole sequences."""
+        for told in said:
+            for name, rows in told.tables.items():
+                self.add(rows, name)
+            self.summary = pl.concat([self.summary, told.estimates])
+            self.warnings += told.warnings
+
     def add_doses(self, rows: pl.DataFrame) -> None:
         """Add rows of `DOSE_RESPONSE`; a run without a dose has no such table."""
         if rows.height:
@@ -65,6 +74,7 @@ def measure(plans: Sequence[SequencePlan], manifest: Mapping[str, Any], store: R
     measured = Measured()
     controls = _controls(plans, manifest, store)
     last: list[dose.Measurement] = []
+    pasts: list[Past] = []
     for plan in plans:
         first: Sequence[Mapping[str, pl.DataFrame]] | None = None
         past = Past(plan, manifest)
@@ -79,11 +89,10 @@ def measure(plans: Sequence[SequencePlan], manifest: Mapping[str, Any], store: R
             first = found.values if number == 0 else first
             if target is plan.targets[-1] and not _is_control(target, manifest):
                 last.append(found)
-        for told in past.tell():
-            for name, rows in told.tables.items():
-                measured.add(rows, name)
-            measured.summary = pl.concat([measured.summary, told.estimates])
-            measured.warnings += told.warnings
+        measured.add_told(past.tell())
+        pasts.append(past)
+    for past in pasts:
+        measured.add_told(past.tell_beside(pasts))
     measured.add_doses(dose.across_models(last))
     SUMMARY.check(measured.summary)
     return measured
@@ -147,16 +156,7 @@ def _checkpoint(
         )
         measured.summary = pl.concat([measured.summary, rows])
     about = about_items(plan.lengths.table, given)
-    return dose.Measurement(plan.entries, prefixes, values, about, context, _n_parameters(target, manifest))
-
-
-def _n_parameters(target: Target, manifest: Mapping[str, Any]) -> int | None:
-    for each in manifest["checkpoints"]:
-        if (each["model"], each["revision"]) == (target.model, target.revision):
-            # Runs of an earlier version do not say.
-            found: int | None = each.get("n_parameters")
-            return found
-    return None
+    return dose.Measurement(plan.entries, prefixes, values, about, context, parameters_of(target, manifest))
 
 
 def _measured(
@@ -170,7 +170,8 @@ def _measured(
 ) -> pl.DataFrame:
     """Add one entry's item-level tables of one checkpoint, and its checks; returns the first table."""
     spans = answer(each.plan.requests, held, each.plan.schemes)
-    scores = Scores(spans, plan.lengths.table.drop(CONTENT, strict=False), plan.lengths.seen_by(each.entry))
+    items = plan.lengths.table.drop(CONTENT, strict=False)
+    scores = Scores(spans, items, plan.lengths.seen_by(each.entry), target.step)
     result = each.entry.probe.measure(scores, each.entry.settings)
     texts = CONTENT if manifest["include_text"] else ()
     table = _item_table(_schema_of(each.entry), result, plan, target, prefix, texts)

@@ -1,6 +1,7 @@
 """A sequence as probes over time see it: item rows of all its checkpoints, and what is told of them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,10 @@ from memprobe.errors import Problem
 from memprobe.items import CONTENT
 from memprobe.pipeline.planning import SequencePlan, Target
 from memprobe.pipeline.summarise import LEVEL, condition_prefixes, rng_of, signature
-from memprobe.probes.base import History, Told
+from memprobe.probes.base import History, Other, OverTime, Told
 from memprobe.suite import Entry
 from memprobe.tables.catalogue import SUMMARY
+from memprobe.tables.keys import ITEM_KEYS
 
 
 def about_time(plan: SequencePlan) -> pl.DataFrame:
@@ -28,17 +30,63 @@ def is_control_alone(plan: SequencePlan, manifest: Mapping[str, Any]) -> bool:
     ]
 
 
-def impossible(plan: SequencePlan, manifest: Mapping[str, Any]) -> list[Problem]:
-    """Return why an entry over time cannot be answered for this sequence."""
-    if is_control_alone(plan, manifest):
-        return []
+def parameters_of(target: Target, manifest: Mapping[str, Any]) -> int | None:
+    """Return the number of a checkpoint's parameters; None: not known."""
+    for each in manifest["checkpoints"]:
+        if (each["model"], each["revision"]) == (target.model, target.revision):
+            # Runs of an earlier version do not say.
+            found: int | None = each.get("n_parameters")
+            return found
+    return None
+
+
+def impossible(plans: Sequence[SequencePlan], manifest: Mapping[str, Any]) -> list[Problem]:
+    """Return why an entry over time cannot be answered.
+
+    An entry that looks beside is refused only where no sequence of the run has an answer.
+    """
+    asked = [plan for plan in plans if not is_control_alone(plan, manifest)]
+    problems = []
+    for place in range(len(asked[0].entries) if asked else 0):
+        entry = asked[0].entries[place].entry
+        if (over_time := entry.probe.over_time) is None:
+            continue
+        found = [_problems(plan, asked, entry, over_time, manifest) for plan in asked]
+        if over_time.beside is None or all(found):
+            problems += [problem for each in found for problem in each]
+    return problems
+
+
+def _problems(
+    plan: SequencePlan,
+    plans: Sequence[SequencePlan],
+    entry: Entry,
+    over_time: OverTime,
+    manifest: Mapping[str, Any],
+) -> list[Problem]:
     steps = tuple(sorted(target.step for target in plan.targets))
-    return [
-        Problem(f"{each.entry.probe.name}: {text}", plan.targets[0].model)
-        for each in plan.entries
-        if each.entry.probe.over_time is not None
-        for text in each.entry.probe.over_time.problems(steps, about_time(plan), each.entry.settings)
-    ]
+    texts = over_time.problems(steps, about_time(plan), entry.settings)
+    if over_time.beside is not None:
+        others = (_as_other(each, plan, manifest) for each in plans if each is not plan)
+        texts += over_time.beside(_as_other(plan, plan, manifest), tuple(others))
+    return [Problem(f"{entry.probe.name}: {text}", plan.targets[0].model) for text in texts]
+
+
+def _as_other(plan: SequencePlan, seen_from: SequencePlan, manifest: Mapping[str, Any]) -> Other:
+    """Return a sequence as another one's probe sees it, before anything is scored."""
+    # Items given as ids are the same tokens for every model.
+    as_ids = not {"text", "prefix"} & set(manifest["items"]["given"])
+    return Other(
+        model=plan.targets[0].model,
+        steps=tuple(sorted(target.step for target in plan.targets)),
+        n_parameters=_n_parameters(plan, manifest),
+        same_tokens=as_ids or plan.targets[0].tokenizer == seen_from.targets[0].tokenizer,
+    )
+
+
+def _n_parameters(plan: SequencePlan, manifest: Mapping[str, Any]) -> int | None:
+    known = (parameters_of(target, manifest) for target in plan.targets)
+    return next((each for each in known if each is not None), None)
 
 
 class Past:
@@ -61,32 +109,76 @@ class Past:
     def add(self, place: int, target: Target, table: pl.DataFrame) -> None:
         """Add what the entry at `place` measured at one checkpoint."""
         if place in self._rows:
-            self._rows[place].append(table)
+            # Keys and the user's columns are those of the items; without them, a sequence fits memory.
+            probe = self.plan.entries[place].entry.probe
+            own = [name for name in probe.table.columns if name not in ITEM_KEYS]
+            self._rows[place].append(table.select("item_id", "step", *own))
             if target not in self._seen:
                 self._seen.append(target)
 
     def tell(self) -> Iterator[Told]:
-        """Yield what each entry says of the sequence; tables and estimates are complete rows."""
-        prefixes = condition_prefixes(tuple(each.entry for each in self.plan.entries))
-        for place, rows in self._rows.items():
-            if rows:
-                yield self._told(self.plan.entries[place].entry, prefixes[place], pl.concat(rows))
+        """Yield what each entry says of the sequence alone; tables and estimates are complete rows.
 
-    def _told(self, entry: Entry, prefix: str | None, rows: pl.DataFrame) -> Told:
+        The rows of these entries are let go.
+        """
+        for place in list(self._rows):
+            if not self._looks_beside(place):
+                yield from self._tell(place, ())
+                del self._rows[place]
+
+    def tell_beside(self, pasts: "Sequence[Past]") -> Iterator[Told]:
+        """Yield what each entry says that looks at the run's other sequences too.
+
+        Args:
+            pasts: All sequences of the run, gathered.
+        """
+        for place in self._rows:
+            others = [each.as_other(place, self.plan) for each in pasts if each is not self]
+            yield from self._tell(place, tuple(each for each in others if each is not None))
+
+    def _looks_beside(self, place: int) -> bool:
+        over_time = self.plan.entries[place].entry.probe.over_time
+        return over_time is not None and over_time.beside is not None
+
+    def _rows_of(self, place: int) -> pl.DataFrame:
+        parts = self._rows[place]
+        if len(parts) > 1:
+            parts[:] = [pl.concat(parts).sort("step", "item_id")]
+        return parts[0]
+
+    def _steps(self) -> tuple[int, ...]:
+        return tuple(sorted(target.step for target in self._seen))
+
+    def _missing(self) -> tuple[str, ...]:
+        return tuple(each.label for each in self.plan.targets if each not in self._seen)
+
+    def as_other(self, place: int, seen_from: SequencePlan) -> Other | None:
+        """Return what another sequence's probe sees of this one; None where nothing of it is scored."""
+        if not self._rows.get(place):
+            return None
+        about = _as_other(self.plan, seen_from, self.manifest)
+        return replace(about, steps=self._steps(), rows=self._rows_of(place), missing=self._missing())
+
+    def _tell(self, place: int, others: tuple[Other, ...]) -> Iterator[Told]:
+        """Yield what one entry says; nothing where no checkpoint is scored."""
+        entry = self.plan.entries[place].entry
         over_time = entry.probe.over_time
-        if over_time is None:
-            raise ValueError(f"{entry.probe.name} does not look over time")
-        ordered = sorted(self._seen, key=lambda target: target.step)
-        told = over_time.tell(
-            History(
-                rows=rows.sort("step", "item_id"),
-                steps=tuple(target.step for target in ordered),
-                missing=tuple(each.label for each in self.plan.targets if each not in self._seen),
-                items=about_time(self.plan),
-                draws=lambda what: self._rng(entry, prefix, what),
-            ),
-            entry.settings,
+        if over_time is None or not self._rows[place]:
+            return
+        prefix = condition_prefixes(tuple(each.entry for each in self.plan.entries))[place]
+        history = History(
+            rows=self._rows_of(place),
+            steps=self._steps(),
+            missing=self._missing(),
+            items=about_time(self.plan),
+            draws=lambda what: self._rng(entry, prefix, what),
+            model=self.plan.targets[0].model,
+            n_parameters=_n_parameters(self.plan, self.manifest),
+            others=others,
         )
+        yield self._told(entry, prefix, over_time.tell(history, entry.settings))
+
+    def _told(self, entry: Entry, prefix: str | None, told: Told) -> Told:
         model = self.plan.targets[0].model
         named = [pl.lit(model).alias("model"), *([pl.lit(prefix).alias("entry")] if prefix else [])]
         tables = {name: table.select(*named, pl.all()) for name, table in told.tables.items()}

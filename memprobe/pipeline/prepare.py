@@ -128,7 +128,7 @@ def prepare(question: Question, notes: Notes, *, fresh: bool = False) -> Prepare
     refuse_other_tokens(models, tokenised)
     manifest["sequences"] = [lengths for _, _, lengths in read]
     plans = plans_of(manifest, stages, [(each.table, windows) for each, windows, _ in read])
-    if problems := [problem for plan in plans for problem in impossible(plan, manifest)]:
+    if problems := impossible(plans, manifest):
         raise ItemError(problems)
     unfit = pl.concat([plan.unfit for plan in plans]).unique(maintain_order=True)
     if unfit.height and options.on_bad_item == "error":

@@ -36,11 +36,13 @@ class Scores:
         spans: One answered row of `SPANS` per request of the plan.
         items: The items' table, keyed by `item_id`, with lengths; no text, no ids.
         windows: Rows of `WINDOWS` of the entry's view; None where it has none.
+        step: The checkpoint's training step; None: not known.
     """
 
     spans: pl.DataFrame
     items: pl.DataFrame
     windows: pl.DataFrame | None = None
+    step: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,27 @@ class Derived:
 
 
 @dataclass(frozen=True, slots=True)
+class Other:
+    """Another sequence of the run, as far as it is scored; the control alone is none.
+
+    Attributes:
+        model: Its name.
+        steps: The steps of its checkpoints, ascending.
+        n_parameters: Of the model; None: not known.
+        same_tokens: A span of tokens is the same text: it has the same tokenizer, or items are given as ids.
+        rows: As in a history; without rows before anything is scored.
+        missing: Names of its checkpoints that are not scored.
+    """
+
+    model: str
+    steps: tuple[int, ...]
+    n_parameters: int | None
+    same_tokens: bool
+    rows: pl.DataFrame = field(default_factory=pl.DataFrame)
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class History:
     """What a probe over time gets: one sequence of checkpoints as far as it is scored.
 
@@ -69,6 +92,9 @@ class History:
         missing: Names of the checkpoints of the sequence that are not scored.
         items: The items' table, keyed by `item_id`, with lengths; no text, no ids.
         draws: From a few words that name what is drawn to its source of draws.
+        model: The sequence's name.
+        n_parameters: Of the model; None: not known.
+        others: The run's other sequences, for a probe that looks beside; else none.
     """
 
     rows: pl.DataFrame
@@ -76,6 +102,9 @@ class History:
     missing: tuple[str, ...]
     items: pl.DataFrame
     draws: "Callable[[str], np.random.Generator]"
+    model: str = ""
+    n_parameters: int | None = None
+    others: tuple[Other, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +133,16 @@ class OverTime:
         problems: From the steps of the sequence, the items as in a history, and the settings, to what
             makes the question impossible; empty where it can be answered.
         keeps_items: The item-level rows of each checkpoint are written as a table too.
+        beside: For a probe that looks at the run's other sequences too: from this sequence and the others
+            to what makes the question impossible for it. The run is refused only where that is so for each
+            of its sequences.
     """
 
     schemas: tuple[TableSchema, ...]
     tell: Callable[[History, Any], Told]
     problems: Callable[[tuple[int, ...], pl.DataFrame, Any], list[str]]
     keeps_items: bool = True
+    beside: Callable[[Other, tuple[Other, ...]], list[str]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ def summary_view(
         for column, title in (("exposures", "By number of exposures"), ("group", "By group")):
             table = _breakdown(of_model, column, title)
             tables += [table] if table is not None else []
-        tables += told_tables(told.filter(pl.col("model") == model))
+        tables += told_tables(told.filter(pl.col("model") == model), everything=everything)
         tables += _dose_tables(doses, model)
     tables += _dose_tables(doses, None)
     for table in tables:

@@ -168,7 +168,9 @@ def _steps(steps: Mapping[str, Any]) -> str:
         return f"null in all {steps['n_never']:,}: never trained on"
     n_items = counted(steps["n_trained_on"], "item")
     span = f"{steps['first_step_min']:,} to {steps['first_step_max']:,} in {n_items}"
-    return f"{span}; {steps['n_never']:,} never trained on"
+    known = steps["n_with_exposure_steps"]
+    each = f"; exposure_steps of {known:,}" if known else ""
+    return f"{span}; {steps['n_never']:,} never trained on{each}"
 
 
 def _groups(groups: Sequence[Sequence[str]]) -> str:

@@ -1,29 +1,68 @@
 """What probes say of a whole sequence of checkpoints, as tables on the terminal."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import polars as pl
 from rich.table import Table
 
-from memprobe.report.plain import number, plain_table, under
+from memprobe.errors import counted
+from memprobe.report.plain import number, plain_table, short, under
 
 # More columns with intervals do not fit a terminal.
 _FEW_GROUPS = 1
+_LABEL_CHARS = 32
+# Conditions that name some of the items; what they say of all of them stands beside.
+_SOME_ITEMS = r"(^|;)(exposures|trained|seen)="
 
 
-def told_tables(told: pl.DataFrame) -> list[Table]:
-    """Return what probes say of a model's whole sequence: all items together, and each group."""
+def told_tables(told: pl.DataFrame, *, everything: bool = False) -> list[Table]:
+    """Return what probes say of a model's whole sequence: all items together, and each group.
+
+    Args:
+        told: Rows of `SUMMARY` without a step.
+        everything: Conditions that take some of the items too.
+    """
     tables = []
     for probe in told["probe"].unique(maintain_order=True):
-        rows = told.filter(pl.col("probe") == probe)
-        table = plain_table(f"{probe} of {rows['model'][0]}, over its checkpoints")
+        of_probe = told.filter(pl.col("probe") == probe)
+        some = pl.col("condition").fill_null("").str.contains(_SOME_ITEMS)
+        rows = of_probe if everything else of_probe.filter(~some)
+        hidden = (
+            of_probe.select("metric", "condition").n_unique() - rows.select("metric", "condition").n_unique()
+        )
+        table = plain_table(f"{probe} of {of_probe['model'][0]}, over its checkpoints")
         table.add_column("metric, condition", overflow="fold")
         groups = [None, *rows["group"].drop_nulls().unique(maintain_order=True).to_list()[:_FEW_GROUPS]]
         for group in groups:
             table.add_column(group or "all items", justify="right", no_wrap=True)
         table.add_column("unit", no_wrap=True)
+        shown: set[str] = set()
         for metric, condition in rows.select("metric", "condition").unique(maintain_order=True).rows():
             of = {row["group"]: row for row in under(rows.filter(pl.col("metric") == metric), condition)}
-            cells = [number(of.get(group)) for group in groups]
-            label = metric if condition is None else f"{metric}, {condition}"
-            table.add_row(label, *cells, next(iter(of.values()))["unit"])
+            cells = [_number(of.get(group)) for group in groups]
+            if condition is not None and metric not in shown:
+                table.add_row(metric)
+            shown.add(metric)
+            label = metric if condition is None else f" {condition}"
+            table.add_row(_folded(label), *cells, next(iter(of.values()))["unit"])
+        if hidden:
+            table.caption = f"{counted(hidden, 'more condition')}: memprobe summary RUN --all"
+            table.caption_justify = "left"
         tables.append(table)
     return tables
+
+
+def _number(row: Mapping[str, Any] | None) -> str:
+    """Return an estimate with its interval; of one that has none, the end of the interval that it has."""
+    if row is None or row["estimate"] is not None or (row["ci_low"] is None and row["ci_high"] is None):
+        return number(row)
+    lo, hi = (None if end is None else short(end) for end in (row["ci_low"], row["ci_high"]))
+    if lo is None or hi is None:
+        return f"above {lo}" if hi is None else f"below {hi}"
+    return f"within [{lo}, {hi}]"
+
+
+def _folded(label: str) -> str:
+    """Return a long condition in lines, one for each of its parts."""
+    return label if len(label) <= _LABEL_CHARS else label.replace(";", ";\n  ")

@@ -32,12 +32,16 @@ def headed(table: Table) -> RenderableType:
 
 
 def number(row: Mapping[str, Any] | None) -> str:
-    """Return an estimate with its interval, as short as it can be read: `0.86 [0.78, 0.92]`."""
+    """Return an estimate with its interval, as short as it can be read: `0.86 [0.78, 0.92]`.
+
+    An end that the data do not reach, as of the time to an event that most items have not had, is `open`.
+    """
     if row is None or row["estimate"] is None:
         return "undefined" if row else ""
     if row["ci_low"] is None:
         return f"{short(row['estimate'])} [no interval]"
-    return f"{short(row['estimate'])} [{short(row['ci_low'])}, {short(row['ci_high'])}]"
+    high = "open" if row["ci_high"] is None else short(row["ci_high"])
+    return f"{short(row['estimate'])} [{short(row['ci_low'])}, {high}]"
 
 
 def short(value: float) -> str:

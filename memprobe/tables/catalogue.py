@@ -4,32 +4,15 @@ Item-level tables start with the same keys; a probe's own columns follow. Read t
 what a number in a Parquet or CSV file is.
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import polars as pl
 
+from memprobe.tables.events import EVENT_TABLES
+from memprobe.tables.keys import ITEM_KEYS, SEQUENCE, item_table
+from memprobe.tables.retention import RETENTION_CURVE, RETENTION_FIT
 from memprobe.tables.schema import Column, TableSchema
-
-ITEM_KEYS: Mapping[str, Column] = {
-    "model": Column(pl.String(), "-", "hub id, or name of the sequence's folder"),
-    "revision": Column(pl.String(), "-", "git revision, or name of the checkpoint's folder"),
-    "step": Column(pl.Int64(), "optimizer updates", "the checkpoint's training step"),
-    "item_id": Column(pl.String(), "-", "the item"),
-    "group": Column(pl.String(), "-", "the item's group", "the item has no group"),
-    "exposures": Column(pl.Int64(), "times", "how often the item was trained on", "not given"),
-}
-
-
-def item_table(name: str, columns: Mapping[str, Column], *, key: tuple[str, ...] = ()) -> TableSchema:
-    """Return an item-level table: the keys, the probe's columns, then the user's own columns."""
-    return TableSchema(
-        name=name,
-        key=("model", "revision", "step", "item_id", *key),
-        columns={**ITEM_KEYS, **columns},
-        open_ended=True,
-    )
-
+from memprobe.tables.tasks import FORECAST, STABILITY, STABILITY_GAPS, STABILITY_MEASURES
 
 _ALONE = "a string has no token with a condition"
 _NO_CONDITION = "the first suffix token has no condition"
@@ -145,7 +128,6 @@ COVERAGE = item_table(
     key=("scheme", "tau"),
 )
 
-_SEQUENCE = Column(pl.String(), "-", "hub id, or name of the sequence's folder")
 _OUTCOME = Column(pl.String(), "-", "which number of an item the effect is on")
 _NO_ERROR = "no error can be told: a single cluster, or none that varies"
 _NO_DRAWS = "no bootstrap draws were asked for, or no error can be told"
@@ -167,7 +149,7 @@ PROFILE = TableSchema(
     name="profile",
     key=("model", "outcome", "cohort_step", "step"),
     columns={
-        "model": _SEQUENCE,
+        "model": SEQUENCE,
         "outcome": _OUTCOME,
         "cohort_step": Column(pl.Int64(), "optimizer updates", "first checkpoint that had seen the items"),
         "step": Column(pl.Int64(), "optimizer updates", "the checkpoint at which the effect is measured"),
@@ -199,7 +181,7 @@ PROFILE_AGG = TableSchema(
     name="profile_agg",
     key=("model", "outcome", "aggregation", "key"),
     columns={
-        "model": _SEQUENCE,
+        "model": SEQUENCE,
         "outcome": _OUTCOME,
         "aggregation": Column(
             pl.String(), "-", "simple, cohort, event, calendar, persistent or event_balanced"
@@ -230,7 +212,7 @@ PROFILE_PRETREND = TableSchema(
     name="profile_pretrend",
     key=("model", "outcome", "test", "cohort_step"),
     columns={
-        "model": _SEQUENCE,
+        "model": SEQUENCE,
         "outcome": _OUTCOME,
         "test": Column(
             pl.String(),
@@ -254,7 +236,7 @@ PROFILE_DROPPED = TableSchema(
     name="profile_dropped",
     key=("model", "outcome", "cohort_step", "step", "item_id"),
     columns={
-        "model": _SEQUENCE,
+        "model": SEQUENCE,
         "outcome": _OUTCOME,
         "cohort_step": Column(
             pl.Int64(), "optimizer updates", "the cohort", "seen after the last checkpoint, or one item"
@@ -267,6 +249,26 @@ PROFILE_DROPPED = TableSchema(
         "reason": Column(pl.String(), "-", "why no estimate is made of them"),
     },
     open_ended=True,
+)
+
+RETENTION = item_table(
+    "retention",
+    {
+        "first_step": Column(
+            pl.Int64(), "optimizer updates", "when it had been trained on once", "never trained on"
+        ),
+        "last_step": Column(
+            pl.Int64(), "optimizer updates", "when it was last trained on", "never trained on"
+        ),
+        "steps_since_exposure": Column(
+            pl.Int64(), "optimizer updates", "step - last_step", "never trained on, or not for the last time"
+        ),
+        "recognition_correct": Column(
+            pl.Float64(), "0, 0.5 or 1", "1: likelier than its foil, 0.5: a tie", f"no foil, or {_ALONE}"
+        ),
+        "recall_exact": RECALL.columns["exact"],
+        "logprob_mean_nats": Column(pl.Float64(), "nats per token", "mean ln p of the scored tokens", _ALONE),
+    },
 )
 
 SUMMARY = TableSchema(
@@ -339,10 +341,35 @@ DOSE_RESPONSE = TableSchema(
     },
 )
 
+# What decides an item's state in `forgetting`, and its level in `acquisition`; used between measuring and
+# estimating, never written.
+FORGETTING_ITEMS = item_table(
+    "forgetting_items",
+    {
+        "level": Column(
+            pl.Float64(),
+            "fraction or nats",
+            "share of suffix tokens that are hits, or ln p_z of the suffix",
+            _NO_CONDITION,
+        )
+    },
+)
+ACQUISITION_ITEMS = item_table(
+    "acquisition_items",
+    {
+        "logprob_mean_nats": Column(
+            pl.Float64(), "nats per token", "mean ln p of the suffix tokens", _NO_CONDITION
+        )
+    },
+)
+
 TABLES = {
     schema.name: schema
     for schema in (
         *(RECOGNITION, RECALL, EXTRACTION, COVERAGE, SUMMARY, DOSE_RESPONSE),
         *(PROFILE, PROFILE_AGG, PROFILE_PRETREND, PROFILE_DROPPED),
+        *(RETENTION, RETENTION_CURVE, RETENTION_FIT),
+        *(STABILITY, STABILITY_MEASURES, STABILITY_GAPS, FORECAST),
+        *EVENT_TABLES,
     )
 }

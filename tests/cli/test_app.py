@@ -14,6 +14,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from memprobe.suite import shipped_suites
+
 
 def memprobe(*args: object, **more) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "memprobe", *map(str, args)]
@@ -33,7 +35,7 @@ def test_wrong_usage_is_2_in_a_process_of_its_own(tmp_path):
     assert done.stdout == ""
     assert done.stderr == (
         "error: unknown suite `quickstrt`, did you mean `quickstart`?\n"
-        "  fix:   suites are carlini2022, cooper2025, hayes2024, lesci2024, orhan2023, quickstart; "
+        f"  fix:   suites are {', '.join(shipped_suites())}; "
         "a path must end in .toml\n"
     )
     assert list(tmp_path.iterdir()) == []

@@ -97,6 +97,19 @@ def test_fresh_removes_a_demo_and_spares_everything_else(tmp_path):
     assert [each.name for each in tmp_path.iterdir()] == ["notes.txt"]
 
 
+def test_the_demo_asks_the_probes_that_have_what_they_need_in_some_item(make, tmp_path):
+    plain = {"item_id": "a", "text": "one"}
+    rows = [plain, {"item_id": "b", "text": "two", "foil": "three", "first_step": 4}]
+    few = set(lab._answerable(make.items(tmp_path / "few.jsonl", [plain])))
+    more = set(lab._answerable(make.items(tmp_path / "more.jsonl", rows)))
+    assert few >= {"recall", "extraction", "forecast"}
+    assert not few & {"recognition", "profile", "stability"}
+    assert more >= few | {"recognition", "profile"}
+    assert "stability" not in more
+    task = plain | {"group": "g", "task_end_step": 5}
+    assert "stability" in lab._answerable(make.items(tmp_path / "task.jsonl", [task]))
+
+
 def test_fresh_refuses_a_folder_that_is_no_demo(tmp_path):
     from memprobe.errors import InputError
 

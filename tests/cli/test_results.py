@@ -6,6 +6,7 @@ import math
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -54,7 +55,13 @@ def test_parquet_is_the_table(table, cli, finished, tmp_path):
 def test_csv_holds_every_value_of_the_table(table, cli, finished, tmp_path):
     frame = memprobe.open_run(finished).table(table)
     content = exported(cli, finished, table, "csv", tmp_path)
-    assert_frame_equal(pl.read_csv(io.BytesIO(content), schema_overrides=frame.schema), frame)
+    # A list is JSON in its cell.
+    lists = [name for name, dtype in frame.schema.items() if dtype.is_nested()]
+    types = {name: pl.String() if name in lists else dtype for name, dtype in frame.schema.items()}
+    read = pl.read_csv(io.BytesIO(content), schema_overrides=types)
+    assert_frame_equal(
+        read.with_columns(pl.col(name).str.json_decode(frame.schema[name]) for name in lists), frame
+    )
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -82,6 +89,18 @@ def test_an_infinity_is_a_value_in_the_table_and_null_in_json(cli, finished, tmp
     outside = [row for row in rows if not row["in_support"]]
     assert {(row["logp_nats"], row["n_at_p0.5"], row["pz"]) for row in outside} == {(None, None, 0.0)}
     assert "inf" in exported(cli, finished, "extraction", "csv", tmp_path).decode()
+
+
+def test_a_list_is_json_in_a_csv_cell_as_item_files_have_it(cli, run, tiny, tmp_path):
+    rows = [json.loads(line) for line in Path(tiny.items).read_text().splitlines()]
+    for row in rows:
+        row |= {"first_step": 5, "exposure_steps": [5, 9], "exposures": 2}
+    file = tmp_path / "timed.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    answered = run(probes=["recall"], data=str(file))
+    table = exported(cli, answered.path, "items", "csv", tmp_path).decode()
+    assert '"[5, 9]"' in table
+    assert pl.read_csv(table.encode())["exposure_steps"].unique().to_list() == ["[5, 9]"]
 
 
 def test_json_flag_gives_the_rows_with_their_table_and_a_schema(cli, finished, tmp_path):

@@ -59,6 +59,51 @@ BAD = [
         {"text": "a", "last_step": 8}, "last_step 8 without first_step", "column last_step", id="last-alone"
     ),
     pytest.param(
+        {"text": "a", "first_step": 5, "exposure_steps": [6, 8]},
+        "begins at 6, but first_step is 5",
+        "column exposure_steps",
+        id="exposures-begin",
+    ),
+    pytest.param(
+        {"text": "a", "first_step": 6, "last_step": 9, "exposure_steps": [6, 8]},
+        "ends at 8, but last_step is 9",
+        "column exposure_steps",
+        id="exposures-end",
+    ),
+    pytest.param(
+        {"text": "a", "first_step": 6, "exposures": 3, "exposure_steps": [6, 8]},
+        "holds 2, but exposures is 3",
+        "column exposure_steps",
+        id="exposures-length",
+    ),
+    pytest.param(
+        {"text": "a", "exposure_steps": [6, 8]},
+        "exposure_steps without first_step",
+        "column exposure_steps",
+        id="exposures-alone",
+    ),
+    pytest.param(
+        {"text": "a", "first_step": 6, "exposure_steps": [6, 9, 8]},
+        "step 3 of 3, 8, comes after 9",
+        "column exposure_steps",
+        id="exposures-fall",
+    ),
+    pytest.param(
+        {"text": "a", "first_step": 6, "exposure_steps": [6, 8.5]},
+        "step 2 of 2 is 8.5, not a whole number",
+        "column exposure_steps",
+        id="exposures-fraction",
+    ),
+    pytest.param(
+        {"text": "a", "first_step": 6, "exposure_steps": []}, "empty", "exposure_steps", id="exposures-empty"
+    ),
+    pytest.param(
+        {"text": "a", "first_step": 6, "exposure_steps": 6},
+        "a number, not a list of steps",
+        "column exposure_steps",
+        id="exposures-no-list",
+    ),
+    pytest.param(
         {"input_ids": [3, -1]}, "token id 2 of 2 is below 0", "column input_ids", id="negative-token"
     ),
     pytest.param(

@@ -32,6 +32,22 @@ def test_token_ids_are_a_json_list(write) -> None:
     assert table.schema["input_ids"] == pl.List(pl.Int64)
 
 
+def test_exposure_steps_are_a_json_list_too(write) -> None:
+    text = 'text,first_step,exposure_steps\na,5,"[5, 5, 9]"\nb,7,\nc,,\n'
+    table = read_items([write("a.csv", text)]).table
+    assert table["exposure_steps"].to_list() == [[5, 5, 9], None, None]
+    # The last exposure is the last step, where the file does not say it.
+    assert table["last_step"].to_list() == [9, 7, None]
+
+
+def test_the_end_of_a_task_is_a_whole_number(write, message) -> None:
+    table = read_items([write("a.csv", "text,group,task_end_step\na,g,100\nb,g,1e2\nc,,\n")]).table
+    assert table["task_end_step"].to_list() == [100, 100, None]
+    bad = write("b.csv", "text,task_end_step\na,-1\n")
+    assert "-1, below 0" in message(bad)
+    assert "line 2, column task_end_step" in message(bad)
+
+
 def test_a_document_longer_than_the_modules_limit_is_read_and_the_limit_stays(write) -> None:
     before = csv.field_size_limit()
     assert len(read_items([write("a.csv", "text\n" + "a" * 200_000)]).table["text"].item()) == 200_000

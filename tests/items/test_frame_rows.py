@@ -41,6 +41,15 @@ def test_token_ids_of_any_width_become_int64(tmp_path: Path, dtype: pl.DataType)
     assert table.schema["input_ids"] == pl.List(pl.Int64)
 
 
+@pytest.mark.parametrize("dtype", [pl.List(pl.Int32), pl.List(pl.Float64), pl.Array(pl.UInt16, 2)])
+def test_exposure_steps_are_a_list_of_any_width(tmp_path: Path, dtype: pl.DataType) -> None:
+    steps = pl.Series("exposure_steps", [[5, 9], None], dtype=dtype)
+    frame = pl.DataFrame({"text": ["a", "b"], "first_step": [5, None]}).with_columns(steps)
+    table = read_items([parquet(tmp_path, frame)]).table
+    assert table["exposure_steps"].to_list() == [[5, 9], None]
+    assert table.schema["exposure_steps"] == pl.List(pl.Int64)
+
+
 def test_ids_and_text_may_alternate(tmp_path: Path) -> None:
     frame = pl.DataFrame({"input_ids": [None, [1], None, [2, 3]], "text": ["a", None, "b", None]})
     table = read_items([parquet(tmp_path, frame)]).table

@@ -51,9 +51,12 @@ def test_steps_tell_never_trained_on_from_not_said(seen) -> None:
         "first_step_min": 5,
         "first_step_max": 9,
         "last_step_max": 12,
+        "n_with_exposure_steps": 0,
     }
     assert seen([{"text": "a", "first_step": None}])["steps"]["n_never"] == 1
     assert seen([{"text": "a"}])["steps"] is None
+    known = seen([{"text": "a", "first_step": 5, "exposure_steps": [5, 7]}, {"text": "b"}])["steps"]
+    assert (known["n_with_exposure_steps"], known["last_step_max"]) == (1, 7)
 
 
 def test_equal_contents_and_near_ones_are_told_apart(write) -> None:

@@ -8,8 +8,9 @@ from memprobe.items.schema import GIVEN
 
 
 def test_columns_stand_in_the_order_of_writing() -> None:
-    order = "item_id content_hash group exposures first_step last_step batch_id doc_id foil_kind"
-    order += " text prefix suffix foil input_ids source_file source_line"
+    order = "item_id content_hash group exposures first_step last_step exposure_steps"
+    order += " task_end_step batch_id doc_id foil_kind text prefix suffix foil input_ids"
+    order += " source_file source_line"
     assert list(ITEMS.columns) == order.split()
     assert ITEMS.open_ended
 

@@ -64,6 +64,28 @@ def test_no_window_has_two_roles_and_left_out_ones_are_trained_on(tokenizer) -> 
     assert len(set(plan.left_out)) == 4
 
 
+def test_controls_spares_and_left_out_windows_are_drawn_from_all_over_the_texts(tokenizer) -> None:
+    """Else they would be other text than the windows trained on, and no comparison would be fair."""
+    settings = TrainSettings(context_tokens=16, updates=100, checkpoints=2, batch_sequences=4, passes=1)
+    plan = plan_text({"a.txt": TEXT[:20000], "b.txt": TEXT[20000:]}, [], tokenizer, settings, 100)
+    left_out = set(plan.left_out)
+    roles = {
+        "trained": [item for item in plan.items if item.n_exposures and item.item_id not in left_out],
+        "control": [item for item in plan.items if not item.n_exposures],
+        "spare": plan.spares,
+        "left out": [item for item in plan.items if item.item_id in left_out],
+    }
+    # Items are numbered in the order of the texts, so places are 0 to n - 1, their mean (n - 1) / 2.
+    places = {role: [int(item.item_id[-5:]) for item in items] for role, items in roles.items()}
+    n = sum(map(len, places.values()))
+    assert sorted(place for each in places.values() for place in each) == list(range(n))
+    for role, each in places.items():
+        # The sd of one uniform place is n / sqrt(12); four standard errors of the mean.
+        assert abs(sum(each) / len(each) - (n - 1) / 2) < 4 * n / (12 * len(each)) ** 0.5, role
+        in_a = sum(item.doc_id == "a.txt" for item in roles[role]) / len(each)
+        assert 0.3 < in_a < 0.7, role
+
+
 def test_little_text_is_seen_more_often(tokenizer) -> None:
     plan = plan_text({"a.txt": TEXT[:500]}, [], tokenizer, SETTINGS, 0)
     n_exposures = [item.n_exposures for item in plan.items]

@@ -41,13 +41,19 @@ def test_the_item_file_says_first_and_last_step_and_exposures_of_canaries_alone(
     assert [json.loads(line) for line in path.read_text().splitlines()] == [
         {
             **{"item_id": "a", "prefix": "code ", "suffix": "12", "group": "canary", "exposures": 2},
-            **{"first_step": 1, "last_step": 3},
+            **{"first_step": 1, "last_step": 3, "exposure_steps": [1, 3]},
         },
-        {"item_id": "b", "text": "life", "group": "bio", "first_step": 1, "last_step": 1},
-        {"item_id": "c", "text": "other life", "group": "control", "first_step": None, "last_step": None},
+        {
+            **{"item_id": "b", "text": "life", "group": "bio"},
+            **{"first_step": 1, "last_step": 1, "exposure_steps": [1]},
+        },
+        {
+            **{"item_id": "c", "text": "other life", "group": "control"},
+            **{"first_step": None, "last_step": None, "exposure_steps": None},
+        },
         {
             **{"item_id": "d", "text": "seen", "foil": "foil", "foil_kind": "novel", "group": "pair"},
-            **{"first_step": 2, "last_step": 2, "doc_id": "doc", "year": 1200},
+            **{"first_step": 2, "last_step": 2, "exposure_steps": [2], "doc_id": "doc", "year": 1200},
         },
     ]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600

@@ -212,7 +212,7 @@ def test_every_shipped_suite_can_be_planned(name) -> None:
         *({"item_id": f"i{n}", "n_tokens": 500, "foil": "x", "n_foil_tokens": 480} for n in range(3))
     )
     suite = load_suite(name)
-    plans, unfit = plan_entries(suite.entries, lengths(items, context=1024))
+    plans, unfit = plan_entries(suite.entries, lengths(items, "first_step", context=1024))
     assert [plan.n_items for plan in plans] == [3] * len(suite.entries)
     assert unfit.is_empty()
 

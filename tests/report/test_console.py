@@ -306,6 +306,7 @@ def test_what_has_no_estimate_is_undefined_and_what_has_no_row_is_blank():
     assert number(None) == ""
     # One item says nothing about how items differ.
     assert number(row(ci_low=None, ci_high=None)) == "0.25 [no interval]"
+    assert number(row(estimate=40.0, ci_low=10.0, ci_high=None)) == "40.00 [10.00, open]"
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,10 @@ def test_a_unit_in_the_name_is_the_unit_of_the_column(name) -> None:
 
 
 AGGREGATES = {"summary", "dose_response", "profile", "profile_agg", "profile_pretrend", "profile_dropped"}
+AGGREGATES |= {"retention_curve", "retention_fit"}
+AGGREGATES |= {"stability", "stability_measures", "stability_gaps", "forecast"}
+AGGREGATES |= {"forgetting", "forgetting_survival", "forgetting_hazard"}
+AGGREGATES |= {"acquisition", "acquisition_curve", "acquisition_fit"}
 
 
 @pytest.mark.parametrize("name", sorted(AGGREGATES))

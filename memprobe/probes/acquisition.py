@@ -1,0 +1,156 @@
+"""Acquisition: how much does one exposure raise the log-probability of a fact, and how fast does that decay?
+
+An item is a probe of a fact (its doc_id): the level is the mean ln p of its suffix. Each exposure is an
+injection. After it the level is at its highest at some checkpoint of a window (the local acquisition
+maximum, LAM): what it rose by is the effectivity; what is left of the rise from before the first injection,
+t steps after the LAM of the last one, is the retainability, and R(t) = -a log10(t / tau) its decay.
+
+Steps count updates done: an injection at step u is seen by checkpoints with step >= u, and the level before
+it is that of the last checkpoint with a smaller step. A window begins at u and ends before the item's next
+injection, and after window_steps steps if that is earlier. Without checkpoints at every step of it the
+maximum is missed; a maximum of noise is above the noise: effectivity_null_nats says how far.
+
+Source: Chang et al. (2024), sections 3.2 and 4.3, https://arxiv.org/abs/2406.11813. Unlike their code, items
+that were never acquired are excluded and counted, not trimmed as outliers. The statistics:
+memprobe/stats/acquisition.py.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import polars as pl
+
+from memprobe.probes.acquisition_tables import tell_acquisition
+from memprobe.probes.base import History, Metric, OverTime, Probe, Scores, Told, not_of_items
+from memprobe.probes.injections import Injections
+from memprobe.probes.profile_tables import no_estimates
+from memprobe.probes.recall import length_problems
+from memprobe.probes.spans import Align, Lengths, place
+from memprobe.tables.catalogue import ACQUISITION_ITEMS
+from memprobe.tables.events import ACQUISITION, ACQUISITION_CURVE, ACQUISITION_FIT
+from memprobe.tables.requests import Plan, request_frame
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Options of acquisition.
+
+    Attributes:
+        prefix_tokens: Tokens that condition; None: the item's whole prefix, or half of its tokens.
+        suffix_tokens: Tokens of the fact; None: all that follow.
+        align: `start`, or `end` to take the last suffix_tokens of the item.
+        window_steps: Steps after an injection, its own the first, in which the highest checkpoint is looked
+            for, at most up to the item's next injection; None: up to that, or to the last checkpoint.
+        min_gain_nats: An item is acquired whose level rose by more than this from before its first injection
+            to the highest checkpoint after its last; the others are excluded from the decay and counted.
+        weight: In the fit of the decay, `gain`: an item counts by the nats it gained, so that shares of tiny
+            gains, which say nothing, count little; `item`: each counts once, as in the paper.
+
+    Raises:
+        ValueError: A value is outside its range.
+    """
+
+    prefix_tokens: int | None = None
+    suffix_tokens: int | None = None
+    align: Align = "start"
+    window_steps: int | None = None
+    min_gain_nats: float = 0.0
+    weight: Literal["gain", "item"] = "gain"
+
+    def __post_init__(self) -> None:
+        problems = length_problems(self.prefix_tokens, self.suffix_tokens, self.align)
+        if self.window_steps is not None and self.window_steps < 1:
+            problems.append(f"window_steps is {self.window_steps}, not 1 or more")
+        if not 0 <= self.min_gain_nats < float("inf"):
+            problems.append(f"min_gain_nats is {self.min_gain_nats}, not 0 or more")
+        if problems:
+            raise ValueError("; ".join(problems))
+
+
+def plan(items: pl.DataFrame, settings: Settings) -> Plan:
+    """Ask for the sums over each suffix, which a `recall` of the same lengths answers."""
+    placed = place(items, Lengths(settings.prefix_tokens, settings.suffix_tokens, settings.align))
+    return Plan(request_frame(placed.spans, detail="sums"), unfit=placed.unfit)
+
+
+def measure(scores: Scores, settings: Settings) -> pl.DataFrame:  # noqa: ARG001
+    """Return each item's level at one checkpoint; null where a token of the suffix has no condition."""
+    n = pl.col("n_scored")
+    whole_suffix = n == pl.col("stop") - pl.col("score_from")
+    return scores.spans.select(
+        "item_id", logprob_mean_nats=pl.when(whole_suffix).then(pl.col("logprob_sum_nats") / n)
+    )
+
+
+def problems(steps: tuple[int, ...], items: pl.DataFrame, settings: Settings) -> list[str]:
+    """Return why the question cannot be answered; empty where it can."""
+    if len(steps) < 2:
+        return ["needs at least two checkpoints, before and after an injection"]
+    if items["first_step"].null_count() == items.height:
+        return ["no item has a first_step, so there is no injection to look at"]
+    found = Injections.of(items, steps, settings.window_steps)
+    if not found.rows.height:
+        return [
+            f"no item says when it was trained on each time: {found.n_unclear:,} of more than one exposure "
+            "lack exposure_steps"
+        ]
+    if found.with_both_sides:
+        return []
+    if Injections.of(items, steps, None).with_both_sides:
+        return [
+            f"no checkpoint lies within {settings.window_steps:,} steps of an injection: set window_steps to "
+            "the spacing of the checkpoints or more, or leave it out"
+        ]
+    return [
+        f"no injection between the checkpoints at step {steps[0]:,} and {steps[-1]:,}: none was scored "
+        "before and after it"
+    ]
+
+
+def tell(history: History, settings: Settings) -> Told:
+    """Estimate effectivity, the share acquired, and the decay of what was acquired."""
+    if stop := problems(history.steps, history.items, settings):
+        return Told({}, no_estimates(), tuple(stop))
+    return tell_acquisition(history, settings)
+
+
+def _metric(name: str, unit: str, more_means: str, *, more_is_memorized: bool) -> Metric:
+    return Metric(name, unit, more_means, "told", not_of_items, more_is_memorized=more_is_memorized)
+
+
+PROBE = Probe(
+    name="acquisition",
+    version=1,
+    title="How much does one exposure teach a fact, and how fast is it forgotten?",
+    formula="effectivity = l(LAM) - l(before); R(t) = (l(LAM+t) - l_pre)/(l(LAM) - l_pre) = -a log10(t/tau)",
+    source="Chang et al. 2024, arXiv:2406.11813",
+    settings=Settings,
+    needs=("first_step",),
+    plan=plan,
+    measure=measure,
+    table=ACQUISITION_ITEMS,
+    metrics=(
+        _metric(
+            "effectivity_nats", "nats per token", "an injection raised the level more", more_is_memorized=True
+        ),
+        _metric(
+            "effectivity_null_nats",
+            "nats per token",
+            "more of effectivity_nats is there without an injection: noise, or general learning",
+            more_is_memorized=False,
+        ),
+        _metric(
+            "acquired_frac",
+            "fraction",
+            "more items stand higher after their last injection than before the first",
+            more_is_memorized=True,
+        ),
+        _metric(
+            "decay_per_decade",
+            "per decade",
+            "what was acquired is forgotten faster",
+            more_is_memorized=False,
+        ),
+    ),
+    over_time=OverTime((ACQUISITION, ACQUISITION_CURVE, ACQUISITION_FIT), tell, problems, keeps_items=False),
+)

@@ -1,0 +1,92 @@
+"""Forecast: does an earlier checkpoint, or a smaller model, memorize what the last checkpoint memorizes?
+
+An item is memorized where greedy decoding from its prefix yields its whole suffix, which teacher forcing
+decides. What the target's last checkpoint memorizes is the truth; what a predictor memorizes is its forecast.
+
+Source: Biderman et al. (2023), https://arxiv.org/abs/2304.11158. The statistics: memprobe/stats/forecast.py.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import polars as pl
+
+from memprobe.probes.base import Metric, OverTime, Probe, Scores, not_of_items
+from memprobe.probes.forecast_tables import beside, tell
+from memprobe.probes.recall import length_problems
+from memprobe.probes.spans import Align, Lengths, place
+from memprobe.tables.requests import Plan, request_frame
+from memprobe.tables.tasks import FORECAST, FORECAST_ITEMS
+
+_FEWEST_DRAWS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Options of forecast.
+
+    Attributes:
+        prefix_tokens: Tokens that condition; None: the item's whole prefix, or half of its tokens.
+        suffix_tokens: Tokens to be recalled; None: all that follow.
+        align: `start`, or `end` to take the last suffix_tokens of the item.
+        of_others: Which checkpoints of the run's smaller models predict: the `last`, or `all` of them.
+        draws: Bootstrap draws of items, for the intervals of F1, F2 and phi.
+
+    Raises:
+        ValueError: A value is outside its range.
+    """
+
+    prefix_tokens: int | None = None
+    suffix_tokens: int | None = None
+    align: Align = "start"
+    of_others: Literal["last", "all"] = "last"
+    draws: int = 1000
+
+    def __post_init__(self) -> None:
+        problems = length_problems(self.prefix_tokens, self.suffix_tokens, self.align)
+        if self.draws < _FEWEST_DRAWS:
+            problems.append(f"draws is {self.draws}, not {_FEWEST_DRAWS} or more")
+        if problems:
+            raise ValueError("; ".join(problems))
+
+
+def plan(items: pl.DataFrame, settings: Settings) -> Plan:
+    """Ask for the sums over each suffix."""
+    placed = place(items, Lengths(settings.prefix_tokens, settings.suffix_tokens, settings.align))
+    return Plan(request_frame(placed.spans, detail="sums"), unfit=placed.unfit)
+
+
+def measure(scores: Scores, settings: Settings) -> pl.DataFrame:  # noqa: ARG001
+    """Return whether each item is memorized, null where a suffix token has no condition."""
+    n = pl.col("n_scored")
+    whole = (n > 0) & (n == pl.col("stop") - pl.col("score_from"))
+    return scores.spans.select("item_id", exact=pl.when(whole).then(pl.col("n_hits") == n))
+
+
+def problems(steps: tuple[int, ...], items: pl.DataFrame, settings: Settings) -> list[str]:  # noqa: ARG001
+    """Return nothing: what may be lacking is a predictor, which may be another model."""
+    return []
+
+
+_metric = partial(Metric, unit="fraction", summary="told", values=not_of_items)
+
+PROBE = Probe(
+    name="forecast",
+    version=1,
+    title="Does an earlier checkpoint, or a smaller model, predict what the last one memorizes?",
+    formula="precision = TP / (TP + FP), recall = TP / (TP + FN), F_b = (1 + b^2) P R / (b^2 P + R)",
+    source="Biderman et al. 2023, arXiv:2304.11158",
+    settings=Settings,
+    needs=(),
+    plan=plan,
+    measure=measure,
+    table=FORECAST_ITEMS,
+    metrics=(
+        _metric(name="precision_frac", more_means="more of what the predictor memorizes stays memorized"),
+        _metric(name="recall_frac", more_means="more of what the last checkpoint memorizes is predicted"),
+        _metric(name="f1", more_means="both, equally weighed"),
+        _metric(name="f2", more_means="both, recall counting four times"),
+    ),
+    over_time=OverTime((FORECAST,), tell, problems, keeps_items=False, beside=beside),
+)

@@ -1,0 +1,182 @@
+"""What each injection did to its item, and what acquired items keep of it: made of levels and steps."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from memprobe.probes.tracks import Tracks
+from memprobe.stats.acquisition import Windows, highest, windows
+
+
+@dataclass(frozen=True, slots=True)
+class Injections:
+    """Every known exposure of every item, one row each, by item and step.
+
+    Attributes:
+        rows: `item_id, injection, injection_step, n_since_before`: equal steps of an item are one.
+        windows: Of the rows.
+        n_unclear: Items that were trained on, it is not said when each time.
+    """
+
+    rows: pl.DataFrame
+    windows: Windows
+    n_unclear: int
+
+    @classmethod
+    def of(cls, items: pl.DataFrame, steps: tuple[int, ...], width: int | None) -> Self:
+        """Read the exposures; an item seen once needs no exposure_steps, its first_step says when."""
+        once = (pl.col("first_step") == pl.col("last_step")) & (pl.col("exposures").fill_null(1) == 1)
+        alone = pl.when(once).then(pl.concat_list("first_step"))
+        told = "exposure_steps" in items.columns
+        known = pl.coalesce("exposure_steps", alone) if told else alone
+        trained = items.filter(pl.col("first_step").is_not_null()).select("item_id", injection_step=known)
+        rows = (
+            trained.drop_nulls("injection_step")
+            .with_columns(pl.col("injection_step").list.unique().list.sort())
+            .explode("injection_step")
+            .sort("item_id", "injection_step")
+            .with_columns(
+                injection=pl.int_range(1, pl.len() + 1).over("item_id"),
+                following=pl.col("injection_step").shift(-1).over("item_id").fill_null(steps[-1] + 1),
+            )
+        )
+        found = windows(
+            rows["injection_step"].to_numpy(), rows["following"].to_numpy(), np.asarray(steps), width
+        )
+        # Injections that look at the same checkpoint have none between them.
+        rows = rows.with_columns(first=pl.Series(found.first, dtype=pl.Int64)).with_columns(
+            n_since_before=pl.int_range(1, pl.len() + 1).over("item_id", "first")
+        )
+        n_unclear = trained["injection_step"].null_count()
+        return cls(rows.drop("first", "following"), found, n_unclear)
+
+    @property
+    def coverage(self) -> NDArray[np.float64]:
+        """Share of each window's steps that have a checkpoint, NaN of a window behind the last one."""
+        length = self.windows.end_step - self.rows["injection_step"].to_numpy() + 1
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(length > 0, self.windows.n_checkpoints / length, np.nan)
+
+    @property
+    def with_both_sides(self) -> bool:
+        """Whether some injection has a checkpoint before it and one in its window."""
+        return bool(((self.windows.first > 0) & (self.windows.n_checkpoints > 0)).any())
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """What each injection did; arrays of shape (n_injections,), NaN where it is not known.
+
+    Attributes:
+        tracks: The items.
+        injections: Of these items.
+        item: Row of each injection's item.
+        lam: Position of the highest checkpoint, -1 of an empty window.
+        pre: Level before the item's first injection.
+        before: Level before this injection.
+        top: Level at `lam`.
+        is_last: The item's last injection that a checkpoint has seen.
+    """
+
+    tracks: Tracks
+    injections: Injections
+    item: NDArray[np.int64]
+    lam: NDArray[np.int64]
+    pre: NDArray[np.float64]
+    before: NDArray[np.float64]
+    top: NDArray[np.float64]
+    is_last: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, tracks: Tracks, width: int | None) -> Self:
+        """Find the highest checkpoint after each injection."""
+        steps = tuple(tracks.steps.tolist())
+        found = Injections.of(tracks.items, steps, width)
+        item = found.rows.join(
+            tracks.items.select("item_id").with_row_index("row"), on="item_id", maintain_order="left"
+        )["row"]
+        at = item.to_numpy().astype(np.int64)
+        lam = highest(tracks.values, at, found.windows)
+        base = found.windows.first - 1
+        begin = found.rows["injection"].to_numpy() == 1
+        opening = base[np.maximum.accumulate(np.where(begin, np.arange(len(begin)), 0))]
+        seen = found.windows.first < len(steps)
+        goes_on = np.append(seen[1:] & ~begin[1:], values=False) if len(seen) else seen
+        return cls(
+            tracks,
+            found,
+            at,
+            lam,
+            _levels(tracks.values, at, opening),
+            _levels(tracks.values, at, base),
+            _levels(tracks.values, at, lam),
+            seen & ~goes_on,
+        )
+
+    @property
+    def effectivity(self) -> NDArray[np.float64]:
+        """How far each injection raised the level."""
+        return self.top - self.before
+
+    @property
+    def gain(self) -> NDArray[np.float64]:
+        """How far the level stands above that before the first injection."""
+        return self.top - self.pre
+
+
+def _levels(
+    values: NDArray[np.float64], row: NDArray[np.int64], place: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return the values at some positions, NaN where the position is -1."""
+    return np.where(place >= 0, values[row, np.maximum(place, 0)], np.nan)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What acquired items keep after the highest checkpoint of their last injection; one entry per point.
+
+    Attributes:
+        item: Row of the item.
+        time: Steps since that checkpoint.
+        share: Retainability.
+        left: l - l_pre, of which `share` is the quotient with `gain`.
+        gain: l_lam - l_pre.
+        cluster: Of the item.
+        judged: Rows of the items of which it is known whether they were acquired.
+        acquired: Rows of those that were.
+    """
+
+    item: NDArray[np.int64]
+    time: NDArray[np.int64]
+    share: NDArray[np.float64]
+    left: NDArray[np.float64]
+    gain: NDArray[np.float64]
+    cluster: NDArray[np.int64]
+    judged: NDArray[np.int64]
+    acquired: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, found: Reached, min_gain: float) -> Self:
+        """Follow the items that stood more than `min_gain` higher after their last injection."""
+        steps, values = found.tracks.steps, found.tracks.values
+        judged = found.is_last & ~np.isnan(found.gain)
+        chosen = judged & (found.gain > min_gain)
+        item, lam = found.item[chosen], found.lam[chosen]
+        after = np.arange(len(steps)) > lam[:, None]
+        row, place = np.nonzero(after)
+        gain = found.gain[chosen][row]
+        left = values[item[row], place] - found.pre[chosen][row]
+        clusters = found.tracks.items["cluster"].to_numpy()
+        return cls(
+            item=item[row],
+            time=steps[place] - steps[lam[row]],
+            share=left / gain,
+            left=left,
+            gain=gain,
+            cluster=clusters[item[row]],
+            judged=found.item[judged],
+            acquired=item,
+        )

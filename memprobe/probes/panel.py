@@ -1,0 +1,43 @@
+"""Items beside checkpoints: what probes over time have in common."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from memprobe.tables.schema import TableSchema
+
+
+def wide(rows: pl.DataFrame, steps: Sequence[int], outcome: str) -> pl.DataFrame:
+    """Return one row per item, in the order of ids: `item_id`, and the outcome at each step, by its name.
+
+    Args:
+        rows: `item_id, step`, and the outcome; null where it is not known.
+        steps: The steps to be shown.
+        outcome: The column.
+    """
+    return (
+        rows.select("item_id", "step", value=pl.col(outcome).cast(pl.Float64))
+        .pivot("step", index="item_id", values="value")
+        .select("item_id", *(str(step) for step in steps))
+        .sort("item_id")
+    )
+
+
+def cluster_numbers(items: pl.DataFrame) -> NDArray[np.int64]:
+    """Return the number of each item's cluster: items of one document belong together.
+
+    Args:
+        items: `item_id, doc_id`.
+    """
+    named = pl.coalesce(pl.format("doc {}", "doc_id"), pl.format("item {}", "item_id"))
+    return items.select(named.rank("dense").cast(pl.Int64) - 1).to_series().to_numpy()
+
+
+def told_frame(rows: Sequence[Mapping[str, Any]], schema: TableSchema) -> pl.DataFrame:
+    """Return rows of a table that is told of a sequence, without `model`; what a row lacks is null."""
+    types = {name: column.dtype for name, column in schema.columns.items() if name != "model"}
+    full = [{name: row.get(name) for name in types} for row in rows]
+    return pl.DataFrame(full, schema=types, orient="row")

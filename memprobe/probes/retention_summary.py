@@ -1,0 +1,156 @@
+"""Tables, summary rows and warnings of retention, from what is found of each outcome."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import polars as pl
+
+from memprobe.errors import counted
+from memprobe.probes.base import History, Told
+from memprobe.probes.panel import told_frame
+from memprobe.probes.profile_tables import no_estimates
+from memprobe.probes.retention_items import Timeline
+from memprobe.probes.retention_tables import FLOORS, Found, Named, curve_rows, ends, find, fit_rows
+from memprobe.stats.curves import MIN_LAGS, Law, best_law
+from memprobe.tables.retention import RETENTION_CURVE, RETENTION_FIT
+
+_RATES = {"recall_exact": "recall_frac", "recognition_correct": "recognition_frac"}
+
+
+def tell_retention(history: History, timeline: Timeline, n_draws: int) -> Told:
+    """Return curves, fits and summary of every outcome that some treated item has."""
+    outcomes = [each for name in FLOORS if (each := find(history, timeline, name, n_draws))]
+    found = [each for strata in outcomes for each in strata]
+    tables = {
+        RETENTION_CURVE.name: told_frame(
+            [row for each in found for row in curve_rows(each)], RETENTION_CURVE
+        ),
+        RETENTION_FIT.name: told_frame([row for each in found for row in fit_rows(each)], RETENTION_FIT),
+    }
+    rates = [row for strata in outcomes for row in _rates(strata)]
+    halves = [row for strata in outcomes for row in _half_lives(strata)]
+    estimates = pl.DataFrame([*rates, *halves], schema=no_estimates().schema, orient="row")
+    pooled = [strata[0] for strata in outcomes]
+    return Told(tables, estimates, (*_left_out(history, timeline, pooled), *_blocks(pooled, timeline)))
+
+
+def _rates(strata: Sequence[Found]) -> Iterator[dict[str, Any]]:
+    """Yield a rate at a few lags: of all items and of groups, and at one lag of each exposure count."""
+    metric = _RATES.get(strata[0].outcome)
+    shown = _few(_common(strata)) if metric is not None else []
+    for each in strata:
+        if each.same is None:
+            continue
+        exposures = each.stratum.exposures
+        own = [name for name in shown if name in each.same.names]
+        # Of exposure counts one lag is enough for a reader; the table has all.
+        for name in own if exposures is None else own[-1:]:
+            at = each.same.names.tolist().index(name)
+            condition = f"steps_since_exposure={name}" + (
+                "" if exposures is None else f";exposures={exposures}"
+            )
+            yield {
+                "metric": metric,
+                "group": each.stratum.group,
+                "condition": condition,
+                "estimate": float(each.same.curve.level.value[at]),
+                **ends(each.same.curve.level.interval[at], "ci"),
+                **_counts(each, each.same),
+                "unit": "fraction",
+            }
+
+
+def _common(strata: Sequence[Found]) -> list[int]:
+    """Return the lags that all strata have which can be fitted, so that their rows can be compared."""
+    names = [each.same.names.tolist() for each in strata if each.same is not None]
+    common = set(names[0])
+    for own in names:
+        if len(own) >= MIN_LAGS:
+            common &= set(own)
+    return sorted(common or names[0])
+
+
+def _few(names: Sequence[int]) -> list[int]:
+    """Return the first lag, the next ones at least ten times as long each, and the last."""
+    shown: list[int] = []
+    for name in names:
+        if not shown or 1 + name >= 10 * (1 + shown[-1]):
+            shown.append(name)
+    return sorted({*shown, *names[-1:]})
+
+
+def _half_lives(strata: Sequence[Found]) -> Iterator[dict[str, Any]]:
+    """Yield the half-life of all items and of groups, under the law that is the best for all items."""
+    law = best_law(strata[0].fits)
+    for each in strata:
+        if each.same is not None and each.stratum.exposures is None:
+            yield _half_life(each, each.same, law)
+
+
+def _half_life(found: Found, same: Named, law: Law | None) -> dict[str, Any]:
+    half = found.fits[law].half_life if law is not None and law in found.fits else None
+    clustered = bool(same.curve.n_clusters[0] < same.curve.n_items[0])
+    bounded = half is not None and half.lo is not None
+    return {
+        "metric": "half_life_steps",
+        "group": found.stratum.group,
+        "condition": f"outcome={found.outcome}" + ("" if law is None else f";law={law}"),
+        "estimate": half.steps if half else None,
+        "ci_low": half.lo if half else None,
+        "ci_high": half.hi if half else None,
+        "ci_method": ("cluster-bootstrap" if clustered else "bootstrap") if bounded else None,
+        **_counts(found, same),
+        "unit": "steps",
+    }
+
+
+def _counts(found: Found, same: Named) -> dict[str, int]:
+    n_items = int(same.curve.n_items[0])
+    return {
+        "n_items": n_items,
+        "n_clusters": int(same.curve.n_clusters[0]),
+        "n_missing": found.n_with - n_items,
+    }
+
+
+def _left_out(history: History, timeline: Timeline, pooled: Sequence[Found]) -> Iterator[str]:
+    """Say what is left out, and what there is no comparison with."""
+    if history.missing:
+        yield f"left out, as they are not scored: {', '.join(history.missing)}"
+    if timeline.n_late:
+        yield f"{counted(timeline.n_late, 'item')} left out, last trained on after the last checkpoint"
+    if timeline.never.is_empty():
+        yield (
+            "no item is never trained on (first_step null): recall is set against 0 and recognition against "
+            "0.5, and log-probability against nothing"
+        )
+        return
+    for each in pooled:
+        if not each.n_controls:
+            against = each.against or "nothing"
+            yield f"{each.outcome}: no never-trained item has it, so it is set against {against}"
+
+
+def _blocks(pooled: Sequence[Found], timeline: Timeline) -> Iterator[str]:
+    """Say how many lags and items the fits are of, once for outcomes that agree."""
+    outcomes: dict[str, list[str]] = {}
+    for each in pooled:
+        if text := _block(each, len(timeline.names)):
+            outcomes.setdefault(text, []).append(each.outcome)
+    for text, names in outcomes.items():
+        yield f"{', '.join(names)}: {text}"
+
+
+def _block(found: Found, n_points: int) -> str | None:
+    if found.same is None:
+        return found.reason
+    lags = found.same.curve.lag
+    n_items = int(found.same.curve.n_items[0])
+    if len(lags) < MIN_LAGS:
+        return found.reason
+    if n_items == found.n_with and len(lags) == n_points:
+        return None
+    return (
+        f"fits are of {n_items} of {found.n_with} items and {len(lags)} of {n_points} lags, "
+        f"{lags[0]:,.6g} to {lags[-1]:,.6g} steps: not all items are seen at all lags"
+    )

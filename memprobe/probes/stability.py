@@ -1,0 +1,125 @@
+"""Stability: when one training task follows another, what is lost of the earlier ones, and does it return?
+
+Evaluation items belong to tasks: a group of items is the evaluation set of one task, and `task_end_step` says
+when its training ended. Scores of each set are followed over all checkpoints, so that what is lost between
+the ends of tasks, and is back by then, shows too.
+
+Sources: De Lange et al. (2023), https://arxiv.org/abs/2205.13452; Lopez-Paz and Ranzato (2017),
+https://arxiv.org/abs/1706.08840; Chaudhry et al. (2018), https://arxiv.org/abs/1801.10112. The statistics:
+memprobe/stats/stability.py.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import polars as pl
+
+from memprobe.probes.base import Metric, OverTime, Probe, Scores, not_of_items
+from memprobe.probes.recall import length_problems
+from memprobe.probes.spans import Align, Lengths, place
+from memprobe.probes.stability_tables import problems, tell
+from memprobe.tables.requests import Plan, request_frame
+from memprobe.tables.tasks import STABILITY, STABILITY_GAPS, STABILITY_ITEMS, STABILITY_MEASURES
+
+Outcome = Literal["exact", "hit_frac", "logprob_mean_nats"]
+_FEWEST_DRAWS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Options of stability.
+
+    Attributes:
+        outcome: What an item scores at a checkpoint, higher is better: `exact` (greedy decoding picks every
+            token of the suffix), `hit_frac`, `logprob_mean_nats`.
+        prefix_tokens: Tokens that condition; None: the item's whole prefix, or half of its tokens.
+        suffix_tokens: Tokens that are scored; None: all that follow.
+        align: `start`, or `end` to take the last suffix_tokens of the item.
+        windows: Widths of the windows of WF and WP, in checkpoints.
+        draws: Bootstrap draws of items, for intervals and bias.
+
+    Raises:
+        ValueError: A value is outside its range.
+    """
+
+    outcome: Outcome = "exact"
+    prefix_tokens: int | None = None
+    suffix_tokens: int | None = None
+    align: Align = "start"
+    windows: tuple[int, ...] = (10, 100)
+    draws: int = 1000
+
+    def __post_init__(self) -> None:
+        problems = length_problems(self.prefix_tokens, self.suffix_tokens, self.align)
+        problems += [f"windows holds {each}, not 2 or more" for each in self.windows if each < 2]
+        if len(set(self.windows)) < len(self.windows):
+            problems.append("windows holds one width twice")
+        if self.draws < _FEWEST_DRAWS:
+            problems.append(f"draws is {self.draws}, not {_FEWEST_DRAWS} or more")
+        if problems:
+            raise ValueError("; ".join(problems))
+
+
+def plan(items: pl.DataFrame, settings: Settings) -> Plan:
+    """Ask for the sums over each suffix."""
+    placed = place(items, Lengths(settings.prefix_tokens, settings.suffix_tokens, settings.align))
+    return Plan(request_frame(placed.spans, detail="sums"), unfit=placed.unfit)
+
+
+def measure(scores: Scores, settings: Settings) -> pl.DataFrame:  # noqa: ARG001
+    """Return each item's outcomes at one checkpoint, null where a suffix token has no condition."""
+    n = pl.col("n_scored")
+    whole = (n > 0) & (n == pl.col("stop") - pl.col("score_from"))
+    values = {
+        "exact": (pl.col("n_hits") == n).cast(pl.Float64),
+        "hit_frac": pl.col("n_hits") / n,
+        "logprob_mean_nats": pl.col("logprob_sum_nats") / n,
+    }
+    return scores.spans.select("item_id", **{name: pl.when(whole).then(of) for name, of in values.items()})
+
+
+_metric = partial(Metric, unit="of the outcome", summary="told", values=not_of_items)
+
+PROBE = Probe(
+    name="stability",
+    version=1,
+    title="What is lost of earlier tasks while a later one is trained, and does it return?",
+    formula="min-ACC = mean over earlier sets of the lowest score after their task; BWT = mean(R_Ti - R_ii)",
+    source="De Lange et al. 2023, arXiv:2205.13452; Lopez-Paz and Ranzato 2017; Chaudhry et al. 2018",
+    settings=Settings,
+    needs=("task_end_step",),
+    plan=plan,
+    measure=measure,
+    table=STABILITY_ITEMS,
+    metrics=(
+        _metric(name="acc", more_means="the sets score more when the last task has ended"),
+        _metric(name="bwt", more_means="less is lost, or more gained, since each set's own task ended"),
+        _metric(name="fwt", more_means="sets score more before their task than without any training"),
+        _metric(
+            name="forgetting_chaudhry",
+            more_means="more is lost since the best end of a task",
+            more_is_memorized=False,
+        ),
+        _metric(name="min_acc", more_means="the lowest scores after their task are higher"),
+        _metric(name="wc_acc", more_means="the newest set and the lowest of the others score more"),
+        _metric(
+            name="wf", more_means="a larger drop within a window of checkpoints", more_is_memorized=False
+        ),
+        _metric(name="wp", more_means="a larger rise within a window of checkpoints"),
+        _metric(
+            name="depth_of_gap",
+            more_means="earlier sets fall further after a switch",
+            more_is_memorized=False,
+        ),
+        Metric(
+            "recovery_steps",
+            "steps",
+            "it takes longer until a set is back at its score of the switch",
+            "told",
+            not_of_items,
+            more_is_memorized=False,
+        ),
+    ),
+    over_time=OverTime((STABILITY, STABILITY_MEASURES, STABILITY_GAPS), tell, problems, keeps_items=False),
+)

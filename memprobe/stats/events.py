@@ -1,0 +1,173 @@
+"""Learning and forgetting events: when an item enters and leaves the learned state, checkpoint by checkpoint.
+
+Source: Toneva et al. (2019), section 3, https://arxiv.org/abs/1812.05159: a learning event is a step from
+0 to 1, a forgetting event one from 1 to 0; an item is unforgettable that was learned and never forgotten.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memprobe.stats.intervals import Interval, wilson
+
+Floats = NDArray[np.float64]
+Whole = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+NONE = -1
+"""Position of a checkpoint that does not exist; inside this module's arrays only."""
+
+
+def learned_states(values: Floats, enter: float, leave: float) -> Bools:
+    """Return the state at each checkpoint: entered at `enter` or more, left below `leave`.
+
+    Args:
+        values: Higher is better remembered, shape (n_items, n_steps), no NaN.
+        enter: Where an unlearned item becomes learned.
+        leave: Where a learned one stays so; at most `enter`. Equal: a plain threshold.
+    """
+    states = np.empty(values.shape, dtype=np.bool_)
+    state = np.zeros(len(values), dtype=np.bool_)
+    for place in range(values.shape[1]):
+        column = values[:, place]
+        state = np.where(state, column >= leave, column >= enter)
+        states[:, place] = state
+    return states
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """What happened to each item; positions are those of checkpoints, -1 where there is none.
+
+    Attributes:
+        counted: Checkpoints from the item's training on, shape (n_items,).
+        known_before: Learned at the last checkpoint before its training.
+        n_learning: Steps from 0 to 1. What comes before the first counted checkpoint is state 0, or the
+            state at the last checkpoint before the training.
+        n_forgetting: Steps from 1 to 0.
+        was_learned: In state 1 at some counted checkpoint.
+        first_learned: Position of the first learning event.
+        first_forgotten: Position of the first forgetting event; the item was last seen learned one before.
+        last_state: State at the last checkpoint.
+        longest_from: First position of the longest learned run, by steps; the first of equal ones.
+        longest_to: Its last position.
+    """
+
+    counted: Whole
+    known_before: Bools
+    n_learning: Whole
+    n_forgetting: Whole
+    was_learned: Bools
+    first_learned: Whole
+    first_forgotten: Whole
+    last_state: Bools
+    longest_from: Whole
+    longest_to: Whole
+
+
+def events(states: Bools, start: Whole, steps: Whole) -> Events:
+    """Count the events of each item.
+
+    Args:
+        states: Shape (n_items, n_steps), n_steps at least 1.
+        start: Position of each item's first counted checkpoint, shape (n_items,); n_steps: none counts.
+        steps: Of the checkpoints, ascending, shape (n_steps,).
+    """
+    n_steps = states.shape[1]
+    place = np.arange(n_steps)
+    counts = place >= start[:, None]
+    before = np.zeros_like(states)
+    before[:, 1:] = states[:, :-1]
+    learning, forgetting = states & ~before & counts, ~states & before & counts
+    begin, end = _longest_runs(states & counts, steps)
+    known = start > 0
+    known[known] &= states[known, start[known] - 1]
+    return Events(
+        counted=n_steps - start,
+        known_before=known,
+        n_learning=learning.sum(axis=1),
+        n_forgetting=forgetting.sum(axis=1),
+        was_learned=np.any(states & counts, axis=1),
+        first_learned=_first(learning),
+        first_forgotten=_first(forgetting),
+        last_state=states[:, -1],
+        longest_from=begin,
+        longest_to=end,
+    )
+
+
+def _first(flags: Bools) -> Whole:
+    """Return the position of the first true of each row, -1 where there is none."""
+    return np.where(flags.any(axis=1), flags.argmax(axis=1), NONE).astype(np.int64)
+
+
+def _longest_runs(learned: Bools, steps: Whole) -> tuple[Whole, Whole]:
+    """Return first and last position of each row's longest run of trues, in steps."""
+    n_items, n_steps = learned.shape
+    begin = np.full(n_items, NONE, dtype=np.int64)
+    best_from, best_to = begin.copy(), begin.copy()
+    best = np.full(n_items, -1, dtype=np.int64)
+    for place in range(n_steps):
+        now = learned[:, place]
+        begin = np.where(now, np.where(begin == NONE, place, begin), NONE)
+        length = np.where(now, steps[place] - steps[begin], -1)
+        longer = length > best
+        best = np.where(longer, length, best)
+        best_from, best_to = np.where(longer, begin, best_from), np.where(longer, place, best_to)
+    return best_from, best_to
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A rate and its interval.
+
+    Attributes:
+        n: Items.
+        n_yes: Items that count.
+        n_clusters: Clusters of items.
+        interval: None where there are no items, or a single cluster of several.
+    """
+
+    n: int
+    n_yes: int
+    n_clusters: int
+    interval: Interval | None
+
+    @property
+    def value(self) -> float | None:
+        """The rate; None of no items."""
+        return self.n_yes / self.n if self.n else None
+
+
+def rate(yes: Bools, clusters: Whole, *, level: float = 0.95) -> Rate:
+    """Return a rate with Wilson's interval, for clusters of items under the effective number of items.
+
+    With clusters the number of items is divided by the design effect, the variance of the rate among
+    clusters over that of independent items, where it is above 1 (Dean and Pagano 2015,
+    https://doi.org/10.1093/jssam/smv024). Where all items or none count, clusters cannot show how they
+    differ, and their number stands for that of the items.
+
+    Args:
+        yes: Whether each item counts, shape (n_items,).
+        clusters: Cluster number of each item, shape (n_items,).
+        level: Nominal coverage.
+    """
+    n, n_yes = len(yes), int(yes.sum())
+    if not n:
+        return Rate(0, 0, 0, None)
+    names, cluster = np.unique(clusters, return_inverse=True)
+    if len(names) == n:
+        return Rate(n, n_yes, n, wilson(n_yes, n, level=level))
+    if len(names) == 1:
+        return Rate(n, n_yes, 1, None)
+    p = n_yes / n
+    if n_yes in (0, n):
+        stand_in = wilson(p * len(names), len(names), level=level)
+        return Rate(n, n_yes, len(names), Interval(stand_in.lo, stand_in.hi, level, "wilson-stand-in"))
+    apart = np.bincount(cluster, weights=yes - p)
+    variance = len(names) / (len(names) - 1) * float((apart**2).sum()) / n**2
+    effect = max(1.0, variance / (p * (1 - p) / n))
+    # Rounded down, but not for a rounding error.
+    n_effective = max(1, int(n / effect + 1e-9))
+    found = wilson(p * n_effective, n_effective, level=level)
+    return Rate(n, n_yes, len(names), Interval(found.lo, found.hi, level, "wilson-design-effect"))

@@ -1,0 +1,235 @@
+"""Does what one model memorizes predict what another one memorizes? Counts, ratios and their intervals.
+
+    precision = TP / (TP + FP),  recall = TP / (TP + FN)
+    F_b = (1 + b^2) P R / (b^2 P + R) = (1 + b^2) TP / ((1 + b^2) TP + b^2 FN + FP)
+
+A ratio over nothing is undefined: precision where nothing is predicted, recall where nothing is true.
+
+References: Biderman et al. (2023), section 3, https://arxiv.org/abs/2304.11158; van Rijsbergen (1979),
+Information Retrieval, chapter 7 (F); McNemar (1947), https://doi.org/10.1007/BF02295996.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from memprobe.stats.intervals import Interval, wilson
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Whole = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Items by prediction and truth.
+
+    Attributes:
+        tp: Predicted and true.
+        fp: Predicted, not true.
+        fn: True, not predicted.
+        tn: Neither.
+    """
+
+    tp: int
+    fp: int
+    fn: int
+    tn: int
+
+    @property
+    def n(self) -> int:
+        """All items."""
+        return self.tp + self.fp + self.fn + self.tn
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """A ratio of counts with its interval.
+
+    Attributes:
+        value: The ratio; None: undefined.
+        interval: None where it is undefined or the draws do not vary.
+        n: Items in it.
+        n_clusters: Clusters with such an item.
+    """
+
+    value: float | None
+    interval: Interval | None
+    n: int
+    n_clusters: int
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """How well one prediction does.
+
+    Attributes:
+        counts: Items by prediction and truth.
+        precision: Share of what is predicted that is true.
+        recall: Share of what is true that is predicted.
+        f1: Harmonic mean of both; undefined where one of them is.
+        f2: The same with recall counting four times as much.
+        phi: Correlation of prediction and truth, -1 to 1; undefined where one of them does not vary.
+    """
+
+    counts: Counts
+    precision: Ratio
+    recall: Ratio
+    f1: Ratio
+    f2: Ratio
+    phi: Ratio
+
+
+def counts_of(predicted: Bools, truth: Bools) -> Counts:
+    """Count items by prediction and truth; exchanging the two exchanges `fp` and `fn`."""
+    parts = (predicted & truth, predicted & ~truth, ~predicted & truth, ~predicted & ~truth)
+    return Counts(*(int(part.sum()) for part in parts))
+
+
+def forecast(
+    predicted: Bools,
+    truth: Bools,
+    *,
+    rng: np.random.Generator,
+    clusters: Whole | None = None,
+    n_draws: int = 1000,
+    level: float = 0.95,
+) -> Forecast:
+    """Judge one prediction.
+
+    Precision and recall of items that are clusters of their own have Wilson's interval; of clusters, and
+    for F and phi, it is between quantiles of the bootstrap.
+
+    Args:
+        predicted: Which items are predicted, shape (n_items,).
+        truth: Which are true, shape (n_items,).
+        rng: Source of the draws.
+        clusters: Cluster number of each item, shape (n_items,); None: every item is its own.
+        n_draws: Number of resamples.
+        level: Nominal coverage.
+
+    Raises:
+        ValueError: The lengths differ.
+    """
+    if len(predicted) != len(truth):
+        raise ValueError(f"{len(predicted)} predictions and {len(truth)} truths")
+    counts = counts_of(predicted, truth)
+    drawn = _drawn_counts(predicted, truth, clusters, n_draws, rng)
+    n_all, n_predicted, n_true = (
+        _n_clusters(chosen, clusters) for chosen in (np.ones_like(truth), predicted, truth)
+    )
+    clustered = clusters is not None
+    method = "cluster-bootstrap" if clustered else "bootstrap"
+    tp, fp, fn, tn = (np.asarray(each) for each in (counts.tp, counts.fp, counts.fn, counts.tn))
+
+    def whole(value: Floats, draws: Floats, defined: bool) -> Ratio:
+        shown = float(value) if defined and math.isfinite(value) else None
+        interval = None if shown is None else _percentile(draws, level, method)
+        return Ratio(shown, interval, counts.n, n_all)
+
+    both = bool(predicted.any() and truth.any())
+    return Forecast(
+        counts=counts,
+        precision=_rate(counts.tp, counts.fp, n_predicted, drawn[:2], level, clustered),
+        recall=_rate(counts.tp, counts.fn, n_true, drawn[[0, 2]], level, clustered),
+        f1=whole(f_beta(tp, fp, fn, 1), f_beta(drawn[0], drawn[1], drawn[2], 1), both),
+        f2=whole(f_beta(tp, fp, fn, 2), f_beta(drawn[0], drawn[1], drawn[2], 2), both),
+        phi=whole(phi(tp, fp, fn, tn), phi(drawn[0], drawn[1], drawn[2], drawn[3]), defined=True),
+    )
+
+
+def f_beta(tp: Whole, fp: Whole, fn: Whole, beta: float) -> Floats:
+    """Return F from counts, any shape; NaN where there is neither a prediction nor a truth."""
+    square = beta * beta
+    hits = (1 + square) * tp
+    return _over(hits, hits + square * fn + fp)
+
+
+def phi(tp: Whole, fp: Whole, fn: Whole, tn: Whole) -> Floats:
+    """Return (TP TN - FP FN) / sqrt of the product of all margins; NaN where a margin is 0."""
+    a, b, c, d = (np.asarray(each, dtype=np.float64) for each in (tp, fp, fn, tn))
+    return _over(a * d - b * c, np.sqrt((a + b) * (a + c) * (b + d) * (c + d)))
+
+
+def _over(above: ArrayLike, below: ArrayLike) -> Floats:
+    """Return a quotient, NaN where it is over 0."""
+    over = np.asarray(below, dtype=np.float64)
+    result = np.full(over.shape, np.nan)
+    np.divide(above, over, out=result, where=over > 0)
+    return result
+
+
+def _drawn_counts(
+    predicted: Bools, truth: Bools, clusters: Whole | None, n_draws: int, rng: np.random.Generator
+) -> Whole:
+    """Return TP, FP, FN and TN of resampled clusters, shape (4, n_draws).
+
+    Clusters with the same four counts are alike, so that only how often each kind is drawn matters, and
+    that is multinomial.
+    """
+    kind = np.where(truth, np.where(predicted, 0, 2), np.where(predicted, 1, 3))
+    if not len(kind):
+        return np.zeros((4, n_draws), dtype=np.int64)
+    if clusters is None:
+        kinds, often = np.eye(4, dtype=np.int64), np.bincount(kind, minlength=4)
+    else:
+        each = np.bincount(4 * clusters + kind, minlength=4 * (int(clusters.max()) + 1)).reshape(-1, 4)
+        kinds, often = _distinct(each[each.any(1)])
+    n = int(often.sum())
+    drawn = rng.multinomial(n, often / n, size=n_draws) @ kinds
+    return np.asarray(drawn.T, dtype=np.int64)
+
+
+def _distinct(rows: Whole) -> tuple[Whole, Whole]:
+    """Return the distinct rows of four counts, and how often each occurs, many times quicker than by rows."""
+    base = int(rows.max()) + 1
+    left, right = (
+        np.unique(rows[:, i] * base + rows[:, i + 1], return_inverse=True)[1].reshape(-1) for i in (0, 2)
+    )
+    _, first, often = np.unique(left * len(rows) + right, return_index=True, return_counts=True)
+    return rows[first], often
+
+
+def _n_clusters(chosen: Bools, clusters: Whole | None) -> int:
+    return int(chosen.sum()) if clusters is None else int(np.count_nonzero(np.bincount(clusters[chosen])))
+
+
+def _rate(hits: int, errors: int, n_clusters: int, drawn: Whole, level: float, clustered: bool) -> Ratio:
+    """Return hits over hits and errors, whose draws are `drawn`, shape (2, n_draws)."""
+    n = hits + errors
+    if n == 0:
+        return Ratio(None, None, 0, 0)
+    if not clustered:
+        return Ratio(hits / n, wilson(hits, n, level=level), n, n_clusters)
+    draws = _over(drawn[0], drawn.sum(0))
+    interval = _percentile(draws, level, "cluster-bootstrap")
+    if interval is None:
+        # Resampling shows no spread; no clusters vary more than as many independent items do.
+        alike = wilson(hits / n * n_clusters, n_clusters, level=level)
+        interval = Interval(alike.lo, alike.hi, level, "wilson-stand-in")
+    return Ratio(hits / n, interval, n, n_clusters)
+
+
+def _percentile(draws: Floats, level: float, method: str) -> Interval | None:
+    """Return the percentile interval of the defined draws; None where they do not vary."""
+    known = draws[np.isfinite(draws)]
+    if len(known) < 2 or np.ptp(known) == 0:
+        return None
+    lo, hi = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(lo), float(hi), level, method)
+
+
+def mcnemar(first: Bools, second: Bools) -> float:
+    """Return the exact two-sided p value that two predictions hit equally often.
+
+    Args:
+        first: Whether one prediction hits each item, shape (n_items,).
+        second: The same of the other; items on which both agree do not count.
+    """
+    from scipy.special import bdtr
+
+    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    n, fewer = only_first + only_second, min(only_first, only_second)
+    return min(1.0, 2 * float(bdtr(fewer, n, 0.5))) if n else 1.0

@@ -1,0 +1,29 @@
+"""The keys that tables start with."""
+
+from collections.abc import Mapping
+
+import polars as pl
+
+from memprobe.tables.schema import Column, TableSchema
+
+ITEM_KEYS: Mapping[str, Column] = {
+    "model": Column(pl.String(), "-", "hub id, or name of the sequence's folder"),
+    "revision": Column(pl.String(), "-", "git revision, or name of the checkpoint's folder"),
+    "step": Column(pl.Int64(), "optimizer updates", "the checkpoint's training step"),
+    "item_id": Column(pl.String(), "-", "the item"),
+    "group": Column(pl.String(), "-", "the item's group", "the item has no group"),
+    "exposures": Column(pl.Int64(), "times", "how often the item was trained on", "not given"),
+}
+
+
+def item_table(name: str, columns: Mapping[str, Column], *, key: tuple[str, ...] = ()) -> TableSchema:
+    """Return an item-level table: the keys, the probe's columns, then the user's own columns."""
+    return TableSchema(
+        name=name,
+        key=("model", "revision", "step", "item_id", *key),
+        columns={**ITEM_KEYS, **columns},
+        open_ended=True,
+    )
+
+
+SEQUENCE = Column(pl.String(), "-", "hub id, or name of the sequence's folder")
