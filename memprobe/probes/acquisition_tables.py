@@ -30,7 +30,7 @@ def tell_acquisition(history: History, settings: "Settings") -> Told:
     Returns:
         The three tables of acquisition without `model`, the summary rows, and warnings.
     """
-    tracks = Tracks.of(history, "logprob_mean_nats")
+    tracks = Tracks.of(history, "logprob_mean_nats", finite=True)
     found, min_gain = Reached.of(tracks, settings.window_steps), settings.min_gain_nats
     kept = Kept.of(found, min_gain)
     rows: list[dict[str, Any]] = []
@@ -128,7 +128,7 @@ def _fit(kept: Kept, fit: Decay, of: Stratum, min_gain: float) -> dict[str, Any]
         "tau_steps": fit.tau,
         "tau_lo": fit.tau_ends.lo,
         "tau_hi": fit.tau_ends.hi,
-        "ci_method": None if fit.decay_ends.lo is None else _BOOTSTRAP,
+        "ci_method": _BOOTSTRAP if fit.decay_ends.lo is not None or fit.tau_ends.lo is not None else None,
         "r2": fit.r2,
         "residual_se": fit.residual_se,
         "n_points": fit.n_points,
@@ -229,9 +229,8 @@ def _warnings(history: History, found: Reached, estimates: pl.DataFrame) -> tupl
     if history.missing:
         texts.append(f"left out, as they are not scored: {', '.join(history.missing)}")
     if found.tracks.broken.height:
-        texts.append(
-            f"{counted(found.tracks.broken.height, 'item')} left out, without a level at some checkpoint"
-        )
+        n = counted(found.tracks.broken.height, "item")
+        texts.append(f"{n} left out, without a finite level at some checkpoint")
     if found.injections.n_unclear:
         n = counted(found.injections.n_unclear, "item")
         texts.append(f"{n} of more than one exposure left out, without exposure_steps")

@@ -257,7 +257,8 @@ def _method(*ratios: Ratio) -> str | None:
 def _against(predictor: _Predictor, before: _Predictor, target: _Target) -> float | None:
     """Return McNemar's p value of two predictors on what the target memorizes; None where it says nothing."""
     asked = (target.memorized > 0) & ~np.isnan(predictor.memorized) & ~np.isnan(before.memorized)
-    if target.clusters is not None or not asked.any():
+    share = target.clusters is not None and len(np.unique(target.clusters[asked])) < int(asked.sum())
+    if share or not asked.any():
         return None
     return mcnemar(predictor.memorized[asked] > 0, before.memorized[asked] > 0)
 

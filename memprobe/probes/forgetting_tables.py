@@ -302,7 +302,9 @@ def _mean_events(
     if n_clusters > 1:
         rng = draws(f"n_forgetting_events {of.group} {of.condition}")
         found = bootstrap_mean(values, rng=rng, clusters=clusters)
-        ends = (found.lo, found.hi, found.method)
+        # That no item of a few was forgotten does not say that none ever is.
+        if found.lo < found.hi:
+            ends = (found.lo, found.hi, found.method)
     mean = float(values.mean()) if len(values) else None
     return _row(of, "n_forgetting_events", mean, ends, len(values), n_clusters)
 

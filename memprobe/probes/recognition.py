@@ -36,17 +36,19 @@ def measure(scores: Scores, settings: Settings) -> pl.DataFrame:  # noqa: ARG001
     Returns:
         The columns of `RECOGNITION` after the keys. `margin_nats` is the foil's mean -ln p minus the
         seen text's: positive means that the seen text is likelier. Null where a string has no
-        token with a condition.
+        token with a condition. Of two impossible strings none is likelier: `correct` is 0.5, and the
+        margin null.
     """
     seen, foil = (_nll(scores.spans, part, name) for part, name in (("text", "seen"), ("foil", "foil")))
     margin = pl.col("foil_nll_mean_nats") - pl.col("seen_nll_mean_nats")
+    equal = pl.col("foil_nll_mean_nats") == pl.col("seen_nll_mean_nats")
     return (
         scores.items.select("item_id", "foil_kind")
         .join(seen, on="item_id")
         .join(foil, on="item_id")
         .with_columns(
-            margin_nats=margin,
-            correct=pl.when(margin == 0).then(0.5).otherwise((margin > 0).cast(pl.Float64)),
+            margin_nats=margin.fill_nan(None),
+            correct=pl.when(equal).then(0.5).otherwise((margin > 0).cast(pl.Float64)),
         )
         .with_columns(correct=pl.when(margin.is_not_null()).then("correct"))
     )
@@ -76,7 +78,9 @@ def _correct(table: pl.DataFrame, _: Settings) -> pl.DataFrame:
 
 
 def _margin(table: pl.DataFrame, _: Settings) -> pl.DataFrame:
-    return by_foil_kind(table, pl.col("margin_nats").alias("value"))
+    # Infinite where one string is impossible: no mean can be taken of it.
+    margin = pl.col("margin_nats")
+    return by_foil_kind(table, pl.when(margin.is_finite()).then(margin).alias("value"))
 
 
 def _both(table: pl.DataFrame, _: Settings) -> pl.DataFrame:

@@ -92,23 +92,30 @@ def outcome_of(history: History, timeline: Timeline, outcome: str) -> tuple[Expo
     """Return one outcome of the treated items at each point, and of controls at each checkpoint.
 
     A control is a never-trained item with a value at every checkpoint. Items are set against the controls
-    of their group, against all of them where it has fewer than two clusters of them.
+    of their group, against all of them where it has fewer than two clusters of them. An item with an
+    infinite value at some checkpoint has none at all: a mean would be infinite too, a fit undefined.
     """
     of_item = wide(history.rows, history.steps, outcome)
-    of_treated, of_never = (
-        each.select("item_id")
-        .join(of_item, on="item_id", how="left", maintain_order="left")
-        .drop("item_id")
-        .fill_null(float("nan"))
-        .to_numpy()
-        for each in (timeline.treated, timeline.never)
-    )
-    whole = ~np.isnan(of_never).any(1)
+    of_treated, of_never = (_finite(each, of_item) for each in (timeline.treated, timeline.never))
+    whole = np.asarray(~np.isnan(of_never).any(axis=1))
     kept = timeline.never.filter(pl.Series(whole, dtype=pl.Boolean)).drop_nulls("group")
     several = kept.group_by("group").agg(pl.col("cluster").n_unique()).filter(pl.col("cluster") > 1)
     groups = several["group"].sort().to_list()
     controls = _controls(timeline, of_never, whole, groups) if whole.any() else None
     return _exposed(timeline, of_treated, groups), controls
+
+
+def _finite(items: pl.DataFrame, of_item: pl.DataFrame) -> Floats:
+    """Return the values of some items at every checkpoint, NaN where there is none."""
+    joined = items.select("item_id").join(of_item, on="item_id", how="left", maintain_order="left")
+    values: Floats = joined.drop("item_id").fill_null(float("nan")).to_numpy()
+    return np.where(np.isinf(values).any(axis=1, keepdims=True), np.nan, values)
+
+
+def infinite(history: History, outcome: str) -> pl.DataFrame:
+    """Return `item_id` of the items whose outcome is infinite at some checkpoint, as ln p is of p = 0."""
+    numbers = history.rows.select("item_id", value=pl.col(outcome).cast(pl.Float64))
+    return numbers.filter(pl.col("value").is_infinite()).select("item_id").unique()
 
 
 def _exposed(timeline: Timeline, values: Floats, groups: list[str]) -> Exposed:

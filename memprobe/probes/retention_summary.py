@@ -9,7 +9,7 @@ from memprobe.errors import counted
 from memprobe.probes.base import History, Told
 from memprobe.probes.panel import told_frame
 from memprobe.probes.profile_tables import no_estimates
-from memprobe.probes.retention_items import Timeline
+from memprobe.probes.retention_items import Timeline, infinite
 from memprobe.probes.retention_tables import FLOORS, Found, Named, curve_rows, ends, find, fit_rows
 from memprobe.stats.curves import MIN_LAGS, Law, best_law
 from memprobe.tables.retention import RETENTION_CURVE, RETENTION_FIT
@@ -119,6 +119,9 @@ def _left_out(history: History, timeline: Timeline, pooled: Sequence[Found]) -> 
         yield f"left out, as they are not scored: {', '.join(history.missing)}"
     if timeline.n_late:
         yield f"{counted(timeline.n_late, 'item')} left out, last trained on after the last checkpoint"
+    for name in FLOORS:
+        if n := infinite(history, name).height:
+            yield f"{name}: {counted(n, 'item')} left out, infinite at some checkpoint"
     if timeline.never.is_empty():
         yield (
             "no item is never trained on (first_step null): recall is set against 0 and recognition against "

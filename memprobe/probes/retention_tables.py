@@ -126,7 +126,7 @@ def curve_rows(found: Found) -> Iterator[dict[str, Any]]:
         for at in range(0 if named is None else len(named.names)):
             if named is not None:
                 keys = {"outcome": found.outcome, "sample": sample, **found.stratum.named}
-                yield keys | _point(named, at) | {"n_controls": found.n_controls}
+                yield keys | _point(named, at)
 
 
 def _point(named: Named, at: int) -> dict[str, Any]:
@@ -144,6 +144,7 @@ def _point(named: Named, at: int) -> dict[str, Any]:
         **ends(None if excess is None else excess.interval[at], "excess"),
         "n_items": int(curve.n_items[at]),
         "n_clusters": int(curve.n_clusters[at]),
+        "n_controls": int(curve.n_controls[at]),
     }
 
 

@@ -89,7 +89,7 @@ class _Data:
         values: Outcomes, shape (n_items, n_steps).
         sets: Number of each item's set.
         clusters: Number of each item's cluster.
-        incomplete: Items left out because an outcome is missing, by set.
+        incomplete: Items left out because an outcome is missing or infinite, by set.
     """
 
     names: list[str]
@@ -116,7 +116,8 @@ def _data(history: History, settings: "Settings") -> _Data:
     outcomes = wide(history.rows, history.steps, settings.outcome)
     about = tested.select("item_id", "doc_id", "group").join(tasks, on="group")
     joined = outcomes.join(about, on="item_id").sort("item_id")
-    whole = pl.all_horizontal(pl.col(str(step)).is_not_null() for step in history.steps)
+    # A mean over ln p of -inf would be as well, and differences of it undefined.
+    whole = pl.all_horizontal(pl.col(str(step)).is_finite().fill_null(value=False) for step in history.steps)
     kept, left_out = joined.filter(whole), joined.filter(~whole)
     return _Data(
         names=tasks["group"].to_list(),
@@ -134,7 +135,7 @@ def tell(history: History, settings: "Settings") -> Told:
         return Told({}, no_estimates(), (*_missing(history), *stop))
     data = _data(history, settings)
     if empty := [name for i, name in enumerate(data.names) if not (data.sets == i).any()]:
-        text = f"no item of group {' and '.join(empty)} has an outcome at every checkpoint"
+        text = f"no item of group {' and '.join(empty)} has a finite outcome at every checkpoint"
         return Told({}, no_estimates(), (*_missing(history), text))
     places = task_checkpoints(history.steps, data.ends)
     ends = tuple(place for place in places if place is not None)
@@ -364,17 +365,27 @@ def _warnings(history: History, rows: list[dict[str, Any]], data: _Data, design:
         if row.get("estimate") is None:
             reasons.setdefault(row["reason"], []).append(_name(row))
     texts += [f"undefined: {', '.join(names)}: {reason}" for reason, names in reasons.items()]
+    texts += _doubtful_checkpoints(data, design)
+    if left_out := sum(data.incomplete):
+        texts.append(f"{counted(left_out, 'item')} left out, without a finite outcome at some checkpoint")
+    return tuple(texts)
+
+
+def _doubtful_checkpoints(data: _Data, design: Design) -> Iterator[str]:
+    """Say where checkpoints are unevenly spaced, do not meet the ends of tasks, or are not looked at."""
     spacing = _spacing(design)
     low, high = spacing["spacing_min_steps"], spacing["spacing_max_steps"]
     if design.windows and low != high:
-        texts.append(
-            f"checkpoints are {low:,} to {high:,} updates apart, so windows of as many differ in length"
-        )
+        yield f"checkpoints are {low:,} to {high:,} updates apart, so windows of as many differ in length"
+    early = [
+        f"{name} (step {design.steps[place]:,} of {end:,})"
+        for name, end, place in zip(data.names, data.ends, design.ends, strict=True)
+        if design.steps[place] < end
+    ]
+    if early:
+        yield f"no checkpoint at the end of a task, the last one before stands for it: {', '.join(early)}"
     if after := len(design.steps) - 1 - design.last:
-        texts.append(f"{counted(after, 'checkpoint')} behind the end of the last task in no measure")
-    if left_out := sum(data.incomplete):
-        texts.append(f"{counted(left_out, 'item')} left out, without an outcome at some checkpoint")
-    return tuple(texts)
+        yield f"{counted(after, 'checkpoint')} behind the end of the last task in no measure"
 
 
 def _name(row: dict[str, Any]) -> str:

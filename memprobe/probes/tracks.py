@@ -30,8 +30,14 @@ class Tracks:
     broken: pl.DataFrame
 
     @classmethod
-    def of(cls, history: History, column: str) -> Self:
-        """Take one column of a history's rows; items that were not measured are no part of it."""
+    def of(cls, history: History, column: str, *, finite: bool = False) -> Self:
+        """Take one column of a history's rows; items that were not measured are no part of it.
+
+        Args:
+            history: The history.
+            column: Which.
+            finite: An infinite number is none, where differences and means of it are to be taken.
+        """
         measured = history.rows.select("item_id").unique()
         items = with_training(history.items.join(measured, on="item_id")).sort("item_id")
         items = items.with_columns(cluster=pl.Series(cluster_numbers(items), dtype=pl.Int64))
@@ -43,7 +49,7 @@ class Tracks:
         at = np.searchsorted(steps, placed["step"].to_numpy())
         # A writable copy: null is NaN in it, and nowhere else.
         values[placed["row"].to_numpy(), at] = placed["value"].to_numpy()
-        known = ~np.isnan(values)
+        known = np.isfinite(values) if finite else ~np.isnan(values)
         whole = known.all(axis=1)
         broken = items.with_columns(n_checkpoints=pl.Series(known.sum(axis=1))).filter(~whole)
         return cls(items.filter(whole), steps, values[whole], broken)

@@ -59,7 +59,9 @@ def summary_view(
     for table in tables:
         parts += [Text(""), headed(table)]
     if summary.is_empty():
-        parts.append(Text("no estimate: no checkpoint could be scored"))
+        scored = len(manifest.get("failures", ())) < len(manifest["checkpoints"])
+        why = "see the warnings" if scored and manifest.get("warnings") else "no checkpoint could be scored"
+        parts.append(Text(f"no estimate: {why}"))
     return Group(*parts)
 
 

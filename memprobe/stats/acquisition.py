@@ -18,6 +18,10 @@ Floats = NDArray[np.float64]
 Whole = NDArray[np.int64]
 # Counts of drawn clusters are made in blocks of about this many numbers.
 _BLOCK = 4_000_000
+# Times that differ by no more than this factor are one: a slope per decade would be made of noise.
+_ALIKE = 1.1
+# Draws that differ by no more than this share of them, or of 1, differ by rounding.
+_ROUNDING = 1e-12
 # A line that reaches 0 beyond 10^15 steps does not reach it.
 _MOST_LOG10 = 15
 
@@ -164,9 +168,8 @@ def log_decay(
         rng: Source of the draws.
         level: Nominal coverage.
     """
-    if len(time) < 2 or len(np.unique(time)) < 2:
-        reason = "no item has a checkpoint after its highest one" if not len(time) else "a single time"
-        return Decay(None, _UNKNOWN, None, _UNKNOWN, None, None, len(time), reason)
+    if not len(time) or time.max() <= _ALIKE * time.min():
+        return Decay(None, _UNKNOWN, None, _UNKNOWN, None, None, len(time), _why_no_decay(time))
     x = np.log10(time)
     middle = float(np.average(x, weights=weight))
     cluster = np.unique(clusters, return_inverse=True)[1]
@@ -190,6 +193,12 @@ def log_decay(
         n_points=len(x),
         reason=None if tau is not None else _why_no_tau(decay),
     )
+
+
+def _why_no_decay(time: Floats) -> str:
+    if not len(time):
+        return "no item has a checkpoint after its highest one"
+    return "a single time" if time.min() == time.max() else "all times are within a tenth of each other"
 
 
 def _why_no_tau(decay: float) -> str:
@@ -230,7 +239,9 @@ def resampled_sums(sums: Floats, rng: np.random.Generator, n_draws: int = N_DRAW
 
 
 def ratio_ends(sums: Floats, rng: np.random.Generator, *, level: float = 0.95) -> Ends:
-    """Return the percentile interval of a ratio of two sums over clusters; None ends of one cluster.
+    """Return the percentile interval of a ratio of two sums over clusters.
+
+    The ends are None of one cluster, and where the draws do not vary.
 
     Args:
         sums: Numerator and denominator of each cluster, shape (n_clusters, 2).
@@ -247,8 +258,8 @@ def _ends(values: Floats, level: float) -> Ends:
     known = values[np.isfinite(values)]
     if len(known) < len(values) / 2:
         return _UNKNOWN
-    lo, hi = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
-    return Ends(float(lo), float(hi))
+    lo, hi = (float(end) for end in np.quantile(known, [(1 - level) / 2, (1 + level) / 2]))
+    return Ends(lo, hi) if hi - lo > _ROUNDING * max(1.0, abs(lo)) else _UNKNOWN
 
 
 def _tau_ends(draws: tuple[Floats, Floats], middle: float, level: float) -> Ends:

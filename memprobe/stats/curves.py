@@ -256,7 +256,7 @@ def _half_life(law: Law, solved: _Solved, lag: Floats, x: Floats, offset: float,
         text = f"half is not reached by {observed:,.6g} steps" if falls else "the fitted curve does not fall"
         return HalfLife(None, lo, hi, text)
     if lo is None:
-        return HalfLife(half, None, None, "no interval: items of a single cluster")
+        return HalfLife(half, None, None, "no interval: no draws, or items of a single cluster")
     return HalfLife(
         half, lo, hi, f"its upper end is not reached by {observed:,.6g} steps" if beyond else None
     )

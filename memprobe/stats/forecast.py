@@ -99,7 +99,7 @@ def forecast(
 ) -> Forecast:
     """Judge one prediction.
 
-    Precision and recall of items that are clusters of their own have Wilson's interval; of clusters, and
+    Precision and recall over items of which no two share a cluster have Wilson's interval; of clusters, and
     for F and phi, it is between quantiles of the bootstrap.
 
     Args:
@@ -120,8 +120,7 @@ def forecast(
     n_all, n_predicted, n_true = (
         _n_clusters(chosen, clusters) for chosen in (np.ones_like(truth), predicted, truth)
     )
-    clustered = clusters is not None
-    method = "cluster-bootstrap" if clustered else "bootstrap"
+    method = "cluster-bootstrap" if n_all < counts.n else "bootstrap"
     tp, fp, fn, tn = (np.asarray(each) for each in (counts.tp, counts.fp, counts.fn, counts.tn))
 
     def whole(value: Floats, draws: Floats, defined: bool) -> Ratio:
@@ -132,8 +131,8 @@ def forecast(
     both = bool(predicted.any() and truth.any())
     return Forecast(
         counts=counts,
-        precision=_rate(counts.tp, counts.fp, n_predicted, drawn[:2], level, clustered),
-        recall=_rate(counts.tp, counts.fn, n_true, drawn[[0, 2]], level, clustered),
+        precision=_rate(counts.tp, counts.fp, n_predicted, drawn[:2], level),
+        recall=_rate(counts.tp, counts.fn, n_true, drawn[[0, 2]], level),
         f1=whole(f_beta(tp, fp, fn, 1), f_beta(drawn[0], drawn[1], drawn[2], 1), both),
         f2=whole(f_beta(tp, fp, fn, 2), f_beta(drawn[0], drawn[1], drawn[2], 2), both),
         phi=whole(phi(tp, fp, fn, tn), phi(drawn[0], drawn[1], drawn[2], drawn[3]), defined=True),
@@ -196,12 +195,12 @@ def _n_clusters(chosen: Bools, clusters: Whole | None) -> int:
     return int(chosen.sum()) if clusters is None else int(np.count_nonzero(np.bincount(clusters[chosen])))
 
 
-def _rate(hits: int, errors: int, n_clusters: int, drawn: Whole, level: float, clustered: bool) -> Ratio:
+def _rate(hits: int, errors: int, n_clusters: int, drawn: Whole, level: float) -> Ratio:
     """Return hits over hits and errors, whose draws are `drawn`, shape (2, n_draws)."""
     n = hits + errors
     if n == 0:
         return Ratio(None, None, 0, 0)
-    if not clustered:
+    if n_clusters == n:
         return Ratio(hits / n, wilson(hits, n, level=level), n, n_clusters)
     draws = _over(drawn[0], drawn.sum(0))
     interval = _percentile(draws, level, "cluster-bootstrap")

@@ -17,6 +17,8 @@ Whole = NDArray[np.int64]
 
 # Indices drawn at once.
 _BLOCK = 4_000_000
+# Draws that differ by no more than this share of the estimate, or of 1, differ by rounding.
+_ROUNDING = 1e-12
 # A bias below a quarter of the standard error may be ignored: Efron and Tibshirani (1993), section 10.3.
 SMALL_BIAS_SE = 0.25
 
@@ -117,18 +119,20 @@ def basic_estimate(value: float, draws: Floats, *, level: float = 0.95) -> Estim
     """Return an estimate with its basic bootstrap interval, [2 value - q_hi, 2 value - q_lo].
 
     Of a minimum over noisy scores, draws lie as far below the estimate as that lies below the truth. These
-    limits lie above it by as much; those between quantiles of the draws would err twice.
+    limits lie above it by as much; those between quantiles of the draws would err twice. Where even the
+    draws nearest to the estimate lie on one side of it, both limits lie on the other: then the interval is
+    widened to hold the estimate.
 
     Args:
         value: The estimate.
         draws: The same of resampled items, shape (n_draws,).
         level: Nominal coverage.
     """
-    if len(draws) < 2 or np.ptp(draws) == 0:
+    if len(draws) < 2 or np.ptp(draws) <= _ROUNDING * max(1.0, abs(value)):
         return Estimate(value)
-    lo, hi = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    bias = float(draws.mean()) - value
-    return Estimate(value, 2 * value - float(hi), 2 * value - float(lo), bias, float(draws.std(ddof=1)))
+    low, high = (float(end) for end in np.quantile(draws, [(1 - level) / 2, (1 + level) / 2]))
+    lo, hi = min(value, 2 * value - high), max(value, 2 * value - low)
+    return Estimate(value, lo, hi, float(draws.mean()) - value, float(draws.std(ddof=1)))
 
 
 def percentile_estimate(value: float, draws: Floats, *, level: float = 0.95) -> Estimate:

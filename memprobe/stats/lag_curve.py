@@ -20,6 +20,8 @@ from memprobe.stats.intervals import Interval, wilson
 Floats = NDArray[np.float64]
 Whole = NDArray[np.int64]
 
+# Draws that differ by no more than this share of the number, or of 1, differ by rounding.
+_ROUNDING = 1e-12
 # Draws are made in blocks of about this many indices, so that memory stays small.
 _BLOCK = 4_000_000
 
@@ -75,7 +77,8 @@ class Ends:
 
     Attributes:
         value: The numbers, shape (n_lags,).
-        interval: Their intervals; None where there is none, as of a single cluster.
+        interval: Their intervals; None where there is none: of a single cluster, and of draws that do not
+            vary.
     """
 
     value: Floats
@@ -92,6 +95,7 @@ class LagCurve:
         lag_max: Their largest.
         n_items: Items.
         n_clusters: Their clusters.
+        n_controls: Controls that they are set against; 0 without controls.
         level: Mean outcome of the items.
         baseline: Mean outcome of the controls beside them; None without controls.
         excess: Level over baseline, or over the floor without controls; None where there is neither.
@@ -105,6 +109,7 @@ class LagCurve:
     lag_max: Floats
     n_items: Whole
     n_clusters: Whole
+    n_controls: Whole
     level: Ends
     baseline: Floats | None
     excess: Ends | None
@@ -169,12 +174,14 @@ def lag_curve(
     is_rate = floor is not None
     own = _intervals(mean, by_lag.level, n, n_clusters, level, is_rate=is_rate)
     baseline = None if controls is None else mean - _excess(exposed, controls, seen).sum(0) / n
+    parts = np.zeros((0, len(n))) if controls is None else _parts(exposed, controls, seen)
     curve = LagCurve(
         lag=lags.sum(0) / n,
         lag_min=np.where(seen, exposed.lag, np.inf).min(0),
         lag_max=np.where(seen, exposed.lag, -np.inf).max(0),
         n_items=n,
         n_clusters=n_clusters,
+        n_controls=np.count_nonzero(parts, axis=0),
         level=own,
         baseline=baseline,
         excess=None,
@@ -183,7 +190,27 @@ def lag_curve(
     )
     if controls is None or baseline is None:
         return curve if floor is None else replace(curve, excess=_over_floor(own, floor))
-    return replace(curve, excess=_over_controls(curve, baseline, controls, level))
+    return replace(curve, excess=_over_controls(curve, baseline, _n_alike(parts, controls.cluster), level))
+
+
+def _parts(exposed: Exposed, controls: Controls, seen: NDArray[np.bool_]) -> Floats:
+    """Return what each control is of the baseline at each lag, shape (n_controls, n_lags), sums of 1."""
+    n_rows = len(controls.member)
+    of_row = np.stack([(seen & (exposed.row == row)[:, None]).sum(0) for row in range(n_rows)]) / seen.sum(0)
+    parts: Floats = (controls.member / controls.member.sum(1)[:, None]).T @ of_row
+    return parts
+
+
+def _n_alike(parts: Floats, cluster: Whole) -> Whole:
+    """Return how many independent controls of equal parts vary as much, rounded down, shape (n_lags,).
+
+    Controls recur at every checkpoint, so there are no more of them than their clusters. Kish (1965), Survey
+    Sampling: (sum w)^2 / sum w^2.
+    """
+    number = np.unique(cluster, return_inverse=True)[1]
+    squares = (_by_cluster(parts, number, int(number.max()) + 1) ** 2).sum(0)
+    # Not lessened by a rounding error.
+    return np.asarray(np.maximum(1, (1 / squares + 1e-9).astype(np.int64)))
 
 
 def _excess(exposed: Exposed, controls: Controls | None, seen: NDArray[np.bool_]) -> Floats:
@@ -201,16 +228,18 @@ def _over_floor(own: Ends, floor: float) -> Ends:
     return Ends(own.value - floor, moved)
 
 
-def _over_controls(curve: LagCurve, baseline: Floats, controls: Controls, level: float) -> Ends:
+def _over_controls(curve: LagCurve, baseline: Floats, n_alike: Whole, level: float) -> Ends:
     excess = curve.level.value - baseline
     if not curve.is_rate:
         return _intervals(excess, curve.draws, curve.n_items, curve.n_clusters, level, is_rate=False)
-    # Controls recur at every checkpoint, so there are no more of them than their clusters.
-    n = len(np.unique(controls.cluster))
     found = [
         None if own is None else independent_difference(value, own, rate, wilson(rate * n, n, level=level))
-        for value, own, rate in zip(
-            curve.level.value, curve.level.interval, np.clip(baseline, 0, 1).tolist(), strict=True
+        for value, own, rate, n in zip(
+            curve.level.value,
+            curve.level.interval,
+            np.clip(baseline, 0, 1).tolist(),
+            n_alike.tolist(),
+            strict=True,
         )
     ]
     return Ends(excess, tuple(found))
@@ -231,7 +260,7 @@ def _intervals(
         elif is_rate and number in (0, 1):
             # Of no spread resampling knows nothing; nothing between 0 and 1 varies more than a rate does.
             found.append(replace(wilson(number * apart, apart, level=level), method="wilson-stand-in"))
-        elif apart < 2 or np.isnan(lows[at]):
+        elif apart < 2 or not highs[at] - lows[at] > _ROUNDING * max(1.0, abs(number)):
             found.append(None)
         else:
             method = "bootstrap" if apart == n[at] else "cluster-bootstrap"

@@ -32,7 +32,7 @@ class Survival:
         n_events: Events at each time, shape (n_times,).
         survival: S just after each time, shape (n_times,).
         se_log: Standard error of ln S; NaN where S is 0 or there is a single cluster.
-        lo: Lower end of the pointwise interval; NaN where S is 0 or 1, or there is no error.
+        lo: Lower end of the pointwise interval; NaN where S is 0 or 1, or there is no error, or one of 0.
         hi: Upper end.
         median: First time at which S is 1/2 or less; None: it is not reached.
         median_lo: First time at which `lo` is; None: it is not reached.
@@ -143,7 +143,8 @@ def _log_log(survival: Floats, se_log: Floats, z: float) -> tuple[Floats, Floats
         log = np.log(survival)
         shift = np.exp(z * se_log / np.abs(log))
         lo, hi = np.exp(log * shift), np.exp(log / shift)
-    inside = (survival > 0) & (survival < 1) & np.isfinite(se_log)
+    # Events among the items of one cluster alone move no cluster: they seem certain and are not.
+    inside = (survival > 0) & (survival < 1) & (se_log > _ROUNDING)
     return np.where(inside, lo, np.nan), np.where(inside, hi, np.nan)
 
 

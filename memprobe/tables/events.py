@@ -131,6 +131,7 @@ _UNSEEN = "no checkpoint in the window"
 _NO_BASE = "no checkpoint before it"
 _NO_FIT = "there is none, see reason"
 _ONE_CLUSTER = "a single cluster"
+_NO_SPREAD = "a single cluster, or draws that do not vary"
 
 # Level: mean ln p of the suffix tokens.
 ACQUISITION = TableSchema(
@@ -216,14 +217,14 @@ ACQUISITION_FIT = TableSchema(
         "decay_per_decade": Column(
             pl.Float64(), "per tenfold of t", "a of R = -a log10(t / tau); positive: it is forgotten", _NO_FIT
         ),
-        "decay_lo": Column(pl.Float64(), "per tenfold of t", "lower end of its interval", _ONE_CLUSTER),
-        "decay_hi": Column(pl.Float64(), "per tenfold of t", "upper end of its interval", _ONE_CLUSTER),
+        "decay_lo": Column(pl.Float64(), "per tenfold of t", "lower end of its interval", _NO_SPREAD),
+        "decay_hi": Column(pl.Float64(), "per tenfold of t", "upper end of its interval", _NO_SPREAD),
         "tau_steps": Column(pl.Float64(), "steps", "time at which the line is 0", _NO_FIT),
         "tau_lo": Column(pl.Float64(), "steps", "lower end of its interval", "a single cluster, or no tau"),
         "tau_hi": Column(
             pl.Float64(), "steps", "upper end of its interval", "a single cluster, no tau, or beyond 10^15"
         ),
-        "ci_method": Column(pl.String(), "-", "how the intervals were made", _ONE_CLUSTER),
+        "ci_method": Column(pl.String(), "-", "how the intervals were made", _NO_SPREAD),
         "r2": Column(pl.Float64(), "fraction", "variance of the points that the line explains", _NO_FIT),
         "residual_se": Column(
             pl.Float64(),

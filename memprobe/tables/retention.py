@@ -15,7 +15,7 @@ _OF_GROUP = {
 }
 _OF_OUTCOME = "fraction, or nats per token"
 _NO_BASELINE = "a log-probability without never-trained items to compare with"
-_ONE_CLUSTER = "items of a single cluster"
+_ONE_CLUSTER = "items of a single cluster, or no draws that vary"
 _NO_CURVE = "no curve, see reason"
 
 # Of `all_items` other items are behind each lag; `same_items` are seen at all of their lags.
@@ -59,7 +59,7 @@ RETENTION_CURVE = TableSchema(
         "excess_method": Column(pl.String(), "-", "how it was made", f"{_NO_BASELINE}, or {_ONE_CLUSTER}"),
         "n_items": Column(pl.Int64(), "items", "trained items at this lag"),
         "n_clusters": Column(pl.Int64(), "clusters", "their clusters"),
-        "n_controls": Column(pl.Int64(), "items", "never-trained items"),
+        "n_controls": Column(pl.Int64(), "items", "never-trained items that they are set against"),
     },
     open_ended=True,
 )

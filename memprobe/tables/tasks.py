@@ -36,7 +36,7 @@ STABILITY = TableSchema(
         "lo": Column(pl.Float64(), _SCORED, "lower end of its interval", "the draws do not vary"),
         "hi": Column(pl.Float64(), _SCORED, "upper end of its interval", "the draws do not vary"),
         "ci_method": Column(pl.String(), "-", "how the interval was made", "there is none"),
-        "n_items": Column(pl.Int64(), "items", "items of the set with an outcome at every checkpoint"),
+        "n_items": Column(pl.Int64(), "items", "items of the set with a finite outcome at every checkpoint"),
         "n_clusters": Column(pl.Int64(), "clusters", "documents that they belong to"),
     },
     open_ended=True,
@@ -164,7 +164,7 @@ FORECAST = TableSchema(
             pl.Float64(),
             "probability",
             "exact, two-sided: of the target's items, as many are found as by the predictor one row before",
-            "the first predictor of its kind, part of the items, clusters of items, or nothing memorized",
+            "the first predictor of its kind, part of the items, items of one document, or nothing memorized",
         ),
         "compute_ratio": Column(
             pl.Float64(),

@@ -1,5 +1,6 @@
 """Acquisition: check 12 of the methods through the probe, injections by hand, the null, what is left out."""
 
+import math
 import time
 
 import numpy as np
@@ -184,6 +185,15 @@ def test_without_controls_windows_before_the_first_injection_are_the_null() -> N
     assert any("is too high is not known" in text for text in alone.warnings)
 
 
+def test_an_item_that_was_impossible_somewhere_is_left_out_like_one_without_a_level() -> None:
+    # ln p = -inf: a rise from it or to it is infinite, and what is kept of it undefined.
+    levels = {"a": (0.0, 4.0, 3.0, 2.0, 1.0), "b": (-math.inf, 4.0, 3.0, 2.0, 1.0), "n": (0.0,) * 5}
+    told = tell(history(levels, {"a": [5], "b": [5]}), Settings())
+    found = estimate(told, "effectivity_nats")
+    assert (found["estimate"], found["n_items"], found["n_missing"]) == (4.0, 1, 1)
+    assert "1 item left out, without a finite level at some checkpoint" in told.warnings
+
+
 def test_what_is_left_out_or_doubtful_is_said_with_its_number() -> None:
     g = np.random.default_rng(0)
     noise = {f"n{n}": tuple(g.normal(size=5)) for n in range(30)}
@@ -192,7 +202,7 @@ def test_what_is_left_out_or_doubtful_is_said_with_its_number() -> None:
     at = {name: [5] for name in noisy | broken}
     told = tell(history(noise | noisy | broken, at, missing=("m@step5",)), Settings())
     assert "left out, as they are not scored: m@step5" in told.warnings
-    assert "1 item left out, without a level at some checkpoint" in told.warnings
+    assert "1 item left out, without a finite level at some checkpoint" in told.warnings
     assert estimate(told, "effectivity_nats")["n_missing"] == 1
     assert any("a checkpoint at 0.11 of their steps" in text for text in told.warnings)
     assert any("is noise or general learning" in text for text in told.warnings)

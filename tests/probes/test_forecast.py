@@ -208,6 +208,9 @@ def test_a_later_checkpoint_is_tested_against_the_one_before() -> None:
     found = row(tell(history(), Settings()), 50)
     assert found["mcnemar_p_value"] == pytest.approx(2 * 0.5**8, abs=EXACT)
     assert row(tell(history(), Settings()), 0)["mcnemar_p_value"] is None
+    # Items from 22 on share documents, the 20 before them that the target memorizes do not.
+    apart = tell(history(doc=lambda i: None if i < 22 else f"d{i // 4}"), Settings())
+    assert row(apart, 50)["mcnemar_p_value"] == found["mcnemar_p_value"]
 
 
 def test_a_target_that_memorizes_nothing_is_said() -> None:

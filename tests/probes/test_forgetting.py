@@ -55,6 +55,13 @@ def estimate(told, metric: str, *, group=None, condition=None) -> dict:
     return of.row(0, named=True)
 
 
+def test_a_count_that_is_the_same_for_all_items_has_no_interval_of_no_width() -> None:
+    # No one of three items is forgotten: that is no proof that at most 0 are.
+    told = tell(history(dict.fromkeys("abc", (0, 1, 1, 1, 1, 1, 1, 1))), Settings())
+    row = estimate(told, "n_forgetting_events")
+    assert (row["estimate"], row["ci_low"], row["ci_high"], row["ci_method"]) == (0, None, None, None)
+
+
 def test_check_13_of_the_methods() -> None:
     told = tell(history(CHECK_13), Settings())
     a, b, c = (item(told, name) for name in "abc")

@@ -3,6 +3,8 @@
 Rungs: hand values, slow recomputation, sign, undefined cases.
 """
 
+import math
+
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
@@ -45,6 +47,15 @@ def test_both_strings_are_asked_in_full_as_sums(items_of) -> None:
         ("a", "foil", 0, 0, 5, "sums"),
         ("a", "text", 0, 0, 7, "sums"),
     ]
+
+
+def test_an_impossible_string_loses_and_two_of_them_are_a_tie(forced_choice) -> None:
+    inf = math.inf
+    table = forced_choice((inf, 2, None), (1, inf, None), (inf, inf, None), (1, 2, None))
+    assert table.sort("item_id")["margin_nats"].to_list() == [-inf, inf, None, 1.0]
+    assert values("accuracy_frac", table) == [0.0, 1.0, 0.5, 1.0]
+    # A mean of an infinite margin is none.
+    assert values("margin_nats", table) == [None, None, None, 1.0]
 
 
 def test_a_win_a_tie_and_a_loss_by_hand(forced_choice) -> None:

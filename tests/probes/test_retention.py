@@ -90,6 +90,21 @@ def test_the_curve_starts_at_the_first_checkpoint_at_or_after_the_last_exposure(
     assert set(rows["n_controls"]) == {2}
 
 
+def test_an_item_that_was_impossible_somewhere_has_no_log_probability_and_is_counted() -> None:
+    # a1 and n1 are impossible at one checkpoint each, n1 long before anyone is looked at.
+    rows = TOY | {"a1": (10, (0, 1, 1, -math.inf, 0)), "n1": (None, (-math.inf, 0, 0, 0, 0))}
+    told = tell(history(rows), Settings())
+    found, without = (
+        curve(each, "logprob_mean_nats")
+        for each in (told, tell(history({n: TOY[n] for n in ("a2", "b1", "n2")}), Settings()))
+    )
+    same = ("lag_min_steps", "estimate", "baseline", "excess", "n_items", "n_controls")
+    assert found.select(same).rows() == without.select(same).rows()
+    assert "logprob_mean_nats: 2 items left out, infinite at some checkpoint" in told.warnings
+    everything = tell(history({n: (at, (-math.inf,) * 5) for n, (at, _) in TOY.items()}), Settings())
+    assert curve(everything, "logprob_mean_nats").is_empty()
+
+
 def test_the_same_items_are_at_every_lag_of_the_curve_that_is_fitted() -> None:
     told = tell(history(TOY), Settings())
     # Three items at three lags hold more values than two at four.

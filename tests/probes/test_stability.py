@@ -205,7 +205,41 @@ def test_an_item_without_an_outcome_somewhere_is_left_out_and_counted() -> None:
     assert told.tables["stability"].filter(eval_set="first")["n_items"].unique().to_list() == [N - 1]
     rows = told.estimates.filter(metric="acc")
     assert dict(rows.select("group", "n_missing").rows()) == {None: 1, "first": 1, "second": 0, "third": 0}
-    assert any("1 item left out, without an outcome" in text for text in told.warnings)
+    assert any("1 item left out, without a finite outcome" in text for text in told.warnings)
+
+
+def test_an_item_that_was_impossible_somewhere_is_left_out_and_counted() -> None:
+    def masked(items, rows):
+        rows[2]["logprob_mean_nats"] = -np.inf
+
+    told = tell(history(edit=masked, outcome="logprob_mean_nats"), Settings(outcome="logprob_mean_nats"))
+    rows = told.estimates.filter(metric="acc")
+    assert rows["estimate"].is_finite().all()
+    assert dict(rows.select("group", "n_missing").rows()) == {None: 1, "first": 1, "second": 0, "third": 0}
+    assert any("1 item left out, without a finite outcome" in text for text in told.warnings)
+
+
+def test_a_lowest_score_far_above_all_draws_of_it_has_its_interval_in_order_and_below_1() -> None:
+    # At each checkpoint another item fails: the lowest score is 1 - 1/N, and in a draw of items with one of
+    # them three times 1 - 3/N, whose mirror image lies above 1.
+    steps = tuple(range(1, N + 2))
+    told = tell(
+        history({"first": (1, (1.0,) * len(steps)), "second": (N + 1, (1.0,) * len(steps))}, steps=steps,
+                edit=lambda _, rows: [row.update(exact=0.0) for row in rows
+                                      if row["step"] == int(row["item_id"][-2:]) + 2]),
+        Settings(windows=(2,)),
+    )  # fmt: skip
+    for row in told.estimates.filter(metric="min_acc").iter_rows(named=True):
+        assert row["estimate"] == pytest.approx(1 - 1 / N)
+        assert 0 <= row["ci_low"] <= row["estimate"] <= row["ci_high"] <= 1
+
+
+def test_an_end_of_a_task_that_no_checkpoint_meets_is_said() -> None:
+    # The checkpoints end at 5, 2 steps before the third task does.
+    late = {name: (end + 2 * (name == "third"), scores) for name, (end, scores) in CHECK_9.items()}
+    text = "the last one before stands for it: third (step 5 of 7)"
+    assert any(text in each for each in tell(history(late), Settings()).warnings)
+    assert not any("stands for it" in each for each in tell(history(), Settings()).warnings)
 
 
 def test_a_checkpoint_that_failed_is_named() -> None:
@@ -275,7 +309,7 @@ def test_a_set_without_a_complete_item_stops_all() -> None:
 
     told = tell(history(edit=hollow), Settings())
     assert told.tables == {}
-    assert "no item of group second has an outcome at every checkpoint" in told.warnings
+    assert "no item of group second has a finite outcome at every checkpoint" in told.warnings
 
 
 def test_other_outcomes_have_their_unit() -> None:

@@ -284,6 +284,11 @@ def test_the_head_names_the_control():
 
 def test_an_empty_summary_says_that_there_is_no_estimate():
     assert rendered(summary_view(summary(), manifest()))[-1].startswith("no estimate: no checkpoint")
+    # Scored, but for one, and a question over time has no answer.
+    told = manifest(warnings=["main, profile: 2 items"], failures=[{}])
+    assert rendered(summary_view(summary(), told))[-1] == "no estimate: see the warnings"
+    failed = told | {"failures": [{} for _ in told["checkpoints"]]}
+    assert rendered(summary_view(summary(), failed))[-1].startswith("no estimate: no checkpoint")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from memprobe.stats.acquisition import (
+    Ends,
     highest,
     log_decay,
     mean_curve,
@@ -68,10 +69,18 @@ def test_what_hardly_falls_has_no_tau_either() -> None:
 
 @pytest.mark.parametrize(
     ("time", "reason"),
-    [([], "no item has a checkpoint after"), ([5], "a single time"), ([5, 5], "a single time")],
+    [
+        ([], "no item has a checkpoint after"),
+        ([5], "a single time"),
+        ([5, 5], "a single time"),
+        # 4e-5 of a decade apart: 0.1 less kept would be 2,300 less per decade.
+        ([99_990, 100_000], "within a tenth"),
+        ([1000, 1100], "within a tenth"),
+    ],
 )
 def test_no_line_through_less_than_two_times(time, reason) -> None:
-    found = fit(time, [0.5] * len(time))
+    assert fit([1000, 1101], [0.5, 0.4]).decay is not None
+    found = fit(time, [0.5, 0.4][: len(time)])
     assert (found.decay, found.tau, found.r2) == (None, None, None)
     assert reason in found.reason
 
@@ -195,3 +204,11 @@ def test_the_mean_at_each_time_has_the_error_of_its_clusters() -> None:
     assert curve.hi[0] - curve.mean[0] == pytest.approx(12.7062 * 4 / 9, abs=1e-4)
     assert np.isnan(curve.lo[1])
     assert (curve.n.tolist(), curve.n_clusters.tolist()) == ([3, 1], [2, 1])
+
+
+def test_what_is_equal_in_all_clusters_has_no_interval_of_no_width() -> None:
+    rng = np.random.default_rng(0)
+    third = 0.1 + 0.2
+    assert ratio_ends(np.array([[third, 1.0], [0.3, 1.0], [0.6, 2.0]]), rng) == Ends(None, None)
+    found = ratio_ends(np.array([[0.2, 1.0], [0.3, 1.0]]), rng)
+    assert (found.lo, found.hi) == (0.2, 0.3)

@@ -200,7 +200,7 @@ def test_without_draws_there_is_no_interval_and_it_is_said(law) -> None:
     y = CURVES[law](LAGS, *TRUE[law])
     fit = fit_law(law, LAGS, y, draws=NONE)
     assert (fit.half_life.lo, fit.half_life.hi) == (None, None)
-    assert fit.half_life.reason == "no interval: items of a single cluster"
+    assert fit.half_life.reason == "no interval: no draws, or items of a single cluster"
     assert all(each.lo is None and each.hi is None for each in fit.parameters.values())
 
 

@@ -107,12 +107,26 @@ def test_draws_of_kinds_of_clusters_are_draws_of_clusters(size) -> None:
     clusters = np.arange(60) // size
     found = forecast(predicted, truth, rng=rng, clusters=clusters, n_draws=4000)
     expected = naive(predicted, truth, clusters, 1500, rng)
-    for ratio, ends in zip((found.precision, found.recall, found.f1), expected.T, strict=True):
-        assert (ratio.interval.lo, ratio.interval.hi) == pytest.approx(tuple(ends), abs=DRAWN)
-    assert found.f1.interval.method == "cluster-bootstrap"
     if size == 1:
-        alone = forecast(predicted, truth, rng=rng, n_draws=4000).f1.interval
-        assert (alone.lo, alone.hi) == pytest.approx(tuple(expected[:, 2]), abs=DRAWN)
+        alone = forecast(predicted, truth, rng=rng, n_draws=4000)
+        assert (found.precision, found.recall) == (alone.precision, alone.recall)
+        ratios, expected = [found.f1, alone.f1], expected[:, [2, 2]]
+    else:
+        ratios = [found.precision, found.recall, found.f1]
+    for ratio, ends in zip(ratios, expected.T, strict=True):
+        assert (ratio.interval.lo, ratio.interval.hi) == pytest.approx(tuple(ends), abs=DRAWN)
+        assert ratio.interval.method == ("bootstrap" if size == 1 else "cluster-bootstrap")
+
+
+def test_items_that_share_a_document_with_others_alone_are_independent() -> None:
+    # Predicted are items 0 and 2, true are 0 and 1, in documents 01, 23, 4: only the true ones share one.
+    predicted, truth = (np.isin(np.arange(5), each) for each in ((0, 2), (0, 1)))
+    found = forecast(
+        predicted, truth, rng=np.random.default_rng(0), clusters=np.array([0, 0, 1, 1, 2]), n_draws=200
+    )
+    assert found.precision.interval == wilson(1, 2)
+    assert (found.recall.n, found.recall.n_clusters) == (2, 1)
+    assert found.recall.interval.method == "wilson-stand-in"
 
 
 def test_clusters_of_equal_items_widen_every_interval() -> None:

@@ -94,6 +94,20 @@ def test_draws_that_are_infinite_too_often_show_no_interval() -> None:
     assert percentile_estimate(10.0, often) == Estimate(10.0)
 
 
+def test_an_interval_holds_its_estimate_where_all_draws_lie_far_on_one_side() -> None:
+    # 0.99 and draws of 0.95 to 0.97: mirrored, they would be 1.01 to 1.03, above any share.
+    found = basic_estimate(0.99, np.linspace(0.95, 0.97, 401))
+    assert (found.lo, found.hi) == pytest.approx((0.99, 1.98 - 0.9505), abs=EXACT)
+    found = basic_estimate(0.01, np.linspace(0.03, 0.05, 401))
+    assert (found.lo, found.hi) == pytest.approx((0.02 - 0.0495, 0.01), abs=EXACT)
+
+
+def test_draws_that_differ_by_rounding_alone_have_no_interval_and_no_bias() -> None:
+    third = 0.1 + 0.2
+    assert third != 0.3
+    assert basic_estimate(0.3, np.array([0.3, third] * 50)) == Estimate(0.3)
+
+
 def coverage(truth: np.ndarray, n_items: int, *, basic: bool) -> float:
     """Share of simulated samples in which the interval of the minimum holds the true minimum."""
     rng = np.random.default_rng(6)

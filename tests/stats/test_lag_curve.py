@@ -63,6 +63,24 @@ def test_rates_of_items_of_their_own_have_wilsons_and_newcombes_intervals() -> N
     assert found.excess.value == pytest.approx([0.9, 0.4], abs=EXACT)
 
 
+def test_a_rate_is_as_uncertain_as_the_controls_that_it_is_set_against() -> None:
+    # Row 1: the two controls of the items' group, of ten.
+    member = [[1] * 10, [1, 1] + [0] * 8]
+    against = controls([[0], [1]] + [[0]] * 8, member=member)
+    found = curve(exposed([[1]] * 20, row=[1] * 20), against, floor=0.0)
+    assert found.n_controls.tolist() == [2]
+    assert found.excess.interval[0] == independent_difference(1, wilson(20, 20), 0.5, wilson(1, 2))
+    # Half of the items in each row: parts (1/10 + 1/2) / 2 = 0.3 twice, 1/20 eight times; squares 0.2.
+    mixed = curve(exposed([[1]] * 20, row=[0, 1] * 10), against, floor=0.0)
+    assert mixed.n_controls.tolist() == [10]
+    expected = independent_difference(1, wilson(20, 20), 0.3, wilson(0.3 * 5, 5))
+    assert mixed.excess.interval[0].lo == pytest.approx(expected.lo, abs=EXACT)
+    # Two documents of five controls each are two controls.
+    whole = controls([[0]] * 10, cluster=[1000] * 5 + [1001] * 5)
+    found = curve(exposed([[1]] * 20), whole, floor=0.0)
+    assert found.excess.interval[0] == independent_difference(1, wilson(20, 20), 0.0, wilson(0, 2))
+
+
 def test_without_controls_a_rate_is_set_against_its_floor() -> None:
     found = curve(exposed([[1, 0.5]] * 3 + [[1, 0]]), floor=0.5)
     # 1 - .5, and (3 * .5) / 4 - .5.
@@ -77,6 +95,12 @@ def test_without_controls_a_log_probability_has_no_excess() -> None:
     found = curve(exposed([[-1, -2], [-2, -3]]))
     assert found.excess is None
     assert found.level.interval[0].method == "bootstrap"
+
+
+def test_outcomes_that_are_all_alike_have_no_interval_of_no_width() -> None:
+    found = curve(exposed([[-0.3, -1], [-0.3, -2], [-0.1 - 0.2, -3]]), controls([[-4, -4], [-4, -4]]))
+    assert (found.level.interval[0], found.excess.interval[0]) == (None, None)
+    assert found.level.interval[1].lo < -2 < found.level.interval[1].hi
 
 
 def test_the_draws_are_those_of_a_naive_bootstrap_of_items_and_controls() -> None:

@@ -117,3 +117,14 @@ def test_the_order_of_items_changes_nothing() -> None:
 def test_no_items_or_uneven_ones_are_refused(n_times, n_events) -> None:
     with pytest.raises(ValueError, match="not one of each"):
         kaplan_meier(np.zeros(n_times), np.zeros(n_events, dtype=np.bool_))
+
+
+def test_events_among_the_items_of_a_single_cluster_are_not_certain() -> None:
+    # Two other documents leave at 1 without an event; one of three items of the third has its own at 2.
+    time, event = np.array([1.0, 1, 2, 3, 3]), np.array([False, False, True, False, False])
+    curve = kaplan_meier(time, event, clusters=np.array([0, 1, 2, 2, 2]))
+    assert curve.survival[1] == pytest.approx(2 / 3)
+    assert np.isnan(curve.lo).all()
+    assert np.isnan(curve.hi).all()
+    apart = kaplan_meier(time, event, clusters=np.arange(5))
+    assert apart.lo[1] < 2 / 3 < apart.hi[1]
