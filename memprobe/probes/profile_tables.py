@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from memprobe.errors import counted
 from memprobe.probes.base import History, Told
 from memprobe.stats.did import Profile, profile
 from memprobe.stats.did_design import Design
@@ -101,7 +102,7 @@ class _Data:
         never: Never trained on, shape (n_items,).
         clusters: Cluster numbers, shape (n_items,), or None.
         group: Group of each item.
-        unbalanced: Items left out because an outcome is missing.
+        unbalanced: Items left out because an outcome is missing or infinite.
     """
 
     y: NDArray[np.float64]
@@ -113,7 +114,7 @@ class _Data:
 
 
 def _data(history: History, panel: Panel, outcome: str, cluster: str) -> _Data:
-    """Return the panel of one outcome: items with a value at every checkpoint, in the order of their ids."""
+    """Return the panel of one outcome: items with a finite value at every checkpoint, by their ids."""
     wide = (
         history.rows.select("item_id", "step", value=outcome)
         .pivot("step", index="item_id", values="value")
@@ -126,7 +127,8 @@ def _data(history: History, panel: Panel, outcome: str, cluster: str) -> _Data:
         ]
     )
     joined = people.join(wide, on="item_id").sort("item_id")
-    whole = pl.all_horizontal(pl.col(str(step)).is_not_null() for step in panel.steps)
+    # One impossible token (ln p of minus infinity) makes every difference of an item infinite.
+    whole = pl.all_horizontal(pl.col(str(step)).is_finite().fill_null(value=False) for step in panel.steps)
     kept = joined.filter(whole)
     clusters = None
     if cluster == "batch" and kept["batch_id"].null_count() < kept.height:
@@ -287,7 +289,7 @@ def _dropped(found: Profile, data: _Data, steps: NDArray[np.int64]) -> pl.DataFr
             step = None if period is None else int(steps[period])
             rows.append({"cohort_step": cohort, "step": step, "n_items": each.n_items, "reason": each.reason})
     rows += [
-        {"item_id": item, "n_items": 1, "reason": "has no outcome at some checkpoint"}
+        {"item_id": item, "n_items": 1, "reason": "has no finite outcome at some checkpoint"}
         for item in data.unbalanced
     ]
     return _frame(rows, PROFILE_DROPPED.columns)
@@ -373,10 +375,12 @@ def _warnings(found: Profile, data: _Data, panel: Panel, outcome: str) -> tuple[
         )
     if data.unbalanced:
         texts.append(
-            f"{outcome}: {len(data.unbalanced)} items left out, without an outcome at some checkpoint"
+            f"{outcome}: {counted(len(data.unbalanced), 'item')} left out, without a finite outcome at some "
+            "checkpoint"
         )
     if panel.n_repeated:
         texts.append(
-            f"{panel.n_repeated} items of more than one exposure left out (repeated = true keeps them)"
+            f"{counted(panel.n_repeated, 'item')} of more than one exposure left out (repeated = true keeps "
+            "them)"
         )
     return tuple(texts)

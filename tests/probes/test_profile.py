@@ -4,6 +4,8 @@ The toy panel and its values: methods section 22, check 7 (recomputed there by h
 themselves have tests of their own.
 """
 
+import math
+
 import numpy as np
 import polars as pl
 import pytest
@@ -143,19 +145,20 @@ def test_items_of_more_than_one_exposure_are_left_out_unless_asked_for() -> None
     often = {"b1": 3, "n1": 0}
     told = tell(history(exposures=often), Settings(draws=0))
     assert told.tables["profile"].filter(cohort_step=200)["n_treated"].unique().item() == 2
-    assert any("1 items of more than one exposure left out" in text for text in told.warnings)
+    assert any("1 item of more than one exposure left out" in text for text in told.warnings)
     kept = tell(history(exposures=often), Settings(draws=0, repeated=True))
     assert kept.tables["profile"].filter(cohort_step=200)["n_treated"].unique().item() == 3
 
 
-def test_an_item_without_an_outcome_somewhere_is_dropped_counted_and_listed() -> None:
-    gap = {**TOY, "b4": (150, (1, None, 2, 2))}
+@pytest.mark.parametrize("outcome", [None, -math.inf])
+def test_an_item_without_a_finite_outcome_somewhere_is_dropped_counted_and_listed(outcome) -> None:
+    gap = {**TOY, "b4": (150, (1, outcome, 2, 2))}
     told = tell(history(gap), Settings(draws=0))
     assert att(told) == pytest.approx(att(tell(history(), Settings(draws=0))))
     listed = told.tables["profile_dropped"].filter(pl.col("item_id").is_not_null())
-    assert listed.select("item_id", "reason").rows() == [("b4", "has no outcome at some checkpoint")]
+    assert listed.select("item_id", "reason").rows() == [("b4", "has no finite outcome at some checkpoint")]
     assert told.estimates["n_missing"].to_list()[:1] == [1]
-    assert any("1 items left out, without an outcome" in text for text in told.warnings)
+    assert any("1 item left out, without a finite outcome" in text for text in told.warnings)
 
 
 def test_cohorts_without_a_base_are_dropped_and_listed() -> None:
