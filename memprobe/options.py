@@ -99,7 +99,7 @@ def convert(value: object, hint: Any) -> Any:  # noqa: ANN401
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
         inner = [each for each in get_args(hint) if each is not type(None)]
-        return None if value is None else convert(value, inner[0])
+        return None if value is None else _convert_any(value, inner)
     if origin is Literal:
         if value not in get_args(hint):
             raise ValueError(f"is {_shown(value)}, allowed: {', '.join(map(str, get_args(hint)))}")
@@ -111,6 +111,14 @@ def convert(value: object, hint: Any) -> Any:  # noqa: ANN401
     if hasattr(hint, "__dataclass_fields__"):
         return _convert_table(value, hint)
     return _convert_plain(value, hint)
+
+
+def _convert_any(value: object, hints: list[Any]) -> Any:  # noqa: ANN401
+    """Return a value as the first type that it fits; the message is about the first one."""
+    for hint in hints[1:]:
+        if isinstance(hint, type) and isinstance(value, hint):
+            return convert(value, hint)
+    return convert(value, hints[0])
 
 
 def _convert_plain(value: object, hint: type) -> object:

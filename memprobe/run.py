@@ -15,7 +15,7 @@ from memprobe.options import GivenOptions
 from memprobe.pipeline.finish import CARRIED, finish
 from memprobe.pipeline.manifest import merge_stages
 from memprobe.pipeline.measure import write_items
-from memprobe.pipeline.planning import SequencePlan
+from memprobe.pipeline.planning import SequencePlan, befores
 from memprobe.pipeline.prepare import Prepared, check_supplies, prepare
 from memprobe.pipeline.question import Question, ask
 from memprobe.pipeline.shard import WHOLE, Shard
@@ -200,6 +200,7 @@ def _score(
     prepared: Prepared, store: RunStore, listener: Listener, mine: set[tuple[str, str]]
 ) -> "ScoringReport":
     """Make one pass over each sequence's checkpoints, where units of this share are missing."""
+    from memprobe.scoring.chain import Before
     from memprobe.scoring.engine import EngineOptions, Job, ScoringReport, score
     from memprobe.scoring.load import LoadOptions
 
@@ -207,13 +208,21 @@ def _score(
     load = LoadOptions(options.device, options.dtype, options.trust_remote_code, options.allow_pickle)
     total = ScoringReport(batch_tokens=options.batch_tokens or 0)
     shelf = _shelf(prepared, store, listener)
+    before = {context: Before(*each) if each else None for context, each in befores(prepared.plans).items()}
     try:
         for sequence, tokenised, plan in zip(
             prepared.sequences, prepared.tokenised, prepared.plans, strict=True
         ):
             engine = EngineOptions(load, total.batch_tokens, options.threads, options.include_text)
             jobs = [
-                Job(one, target.context, _units(target.context, plan, mine), config_digest(one), plan.units)
+                Job(
+                    one,
+                    target.context,
+                    _units(target.context, plan, mine),
+                    config_digest(one),
+                    plan.units,
+                    before[target.context],
+                )
                 for one, target in zip(sequence.checkpoints, plan.targets, strict=True)
             ]
             total.add(score(jobs, tokenised, engine, store, listener.scoring, shelf=shelf))

@@ -21,8 +21,8 @@ PAUSE_S = 0.03
 _LOGGED = """
 import os, memprobe.scoring.engine as engine
 unit_of = engine._Sweep._unit
-def logged(self, job, unit, model):
-    unit_of(self, job, unit, model)
+def logged(self, job, unit, model, start):
+    unit_of(self, job, unit, model, start)
     handle = os.open("scored.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.write(handle, f"{os.getpid()} {job.context}-{unit}\\n".encode())
     os.close(handle)

@@ -8,17 +8,18 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from memprobe.errors import Problem
+from memprobe.errors import Problem, counted
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.progress import Progress, TaskID
 
+    from memprobe.scoring.chain import SearchStep
     from memprobe.scoring.engine import ScoringProgress
 
 _STATE = {"verbosity": 0}
@@ -155,12 +156,13 @@ class Progressing:
     last_revision: str = ""
     units_before: int = 0
     told_days: bool = False
+    line: str = ""
     bar: "Progress | None" = None
     task: "TaskID | None" = None
 
     def __enter__(self) -> "Progressing":
         if not quiet() and not plain(sys.stderr):
-            self.bar = _bar()
+            self.bar = _bar(lambda: self.line)
             self.bar.start()
         return self
 
@@ -172,6 +174,7 @@ class Progressing:
         """Say which stage begins."""
         words = {"read": "reading items and checkpoints", "plan": "planning", "measure": "measuring"}
         if self.bar is not None:
+            self.line = ""
             if self.task is not None and name == "measure":
                 self.bar.update(self.task, visible=False)
             self.bar.update(self._stage_task(), description=words.get(name, "scoring"), total=None)
@@ -197,13 +200,16 @@ class Progressing:
         rate = progress.items_done / max(now - self.started, 1e-9)
         self._tell_days(progress, now - self.started)
         place = f"checkpoint {progress.checkpoint}/{progress.n_checkpoints} {progress.revision}"
+        done = f"{progress.units_done}/{progress.n_units} units"
+        said = search_line(progress.search) if progress.search else f"{rate:,.0f} items/s"
         if self.bar is not None:
+            self.line = said if progress.search else ""
             self.bar.update(
                 self._stage_task(),
                 description=place,
                 completed=progress.units_done,
                 total=progress.n_units,
-                rate=f"{progress.units_done}/{progress.n_units} units, {rate:,.0f} items/s",
+                rate=done if progress.search else f"{done}, {said}",
                 visible=True,
             )
         elif progress.revision != self.last_revision or now - self.last_line > _LINE_EVERY_S:
@@ -212,15 +218,29 @@ class Progressing:
                 progress.units_done - self.units_before,
                 progress.n_units - progress.units_done,
             )
-            note(
-                f"scoring {place}: {progress.units_done}/{progress.n_units} units, {rate:,.0f} items/s{left}"
-            )
+            # Units of a search take longer than all others, which tell nothing of its time.
+            note(f"scoring {place}: {done}, {said}{'' if progress.search else left}")
             self.last_line, self.last_revision = now, progress.revision
 
     def _tell_days(self, progress: "ScoringProgress", spent_s: float) -> None:
         done = progress.units_done - self.units_before
         if done > 0 and spent_s >= _KNOWN_S and not self.told_days:
             self.told_days = tell_days(spent_s / done * (progress.n_units - progress.units_done), self.run)
+
+
+def search_line(step: "SearchStep") -> str:
+    """Return where a search stands: which target, which length, how near, how long still."""
+    words = [f"target {step.target}/{step.n_targets}"]
+    words += [f"trying {counted(step.n_tokens, 'token')}"]
+    if step.best_loss_nats is not None:
+        words.append(f"loss {step.best_loss_nats:.2f} nats")
+    if step.best_tokens is not None:
+        words.append(f"shortest {step.best_tokens:,}")
+    words += [counted(step.n_matches, "match", "matches")]
+    words.append(f"{step.evaluations_used:,}/{step.budget:,} tried")
+    if step.left_s is not None:
+        words.append(f"about {_duration(step.left_s)} left")
+    return ", ".join(words)
 
 
 def _time_left(spent_s: float, done: int, left: int) -> str:
@@ -235,10 +255,18 @@ def _duration(seconds: float) -> str:
     return f"{seconds / _DAY_S:,.1f} days"
 
 
-def _bar() -> "Progress":
+def _bar(line: Callable[[], str]) -> "Progress":
+    """Return a bar with a line of words below it, where there are any: they would not fit beside it."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.text import Text
 
-    return Progress(
+    class WithLine(Progress):
+        def get_renderables(self) -> "Iterable[RenderableType]":
+            yield from super().get_renderables()
+            if text := line():
+                yield Text(text)
+
+    return WithLine(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=20),
         TextColumn("{task.fields[rate]}", markup=False),

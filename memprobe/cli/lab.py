@@ -10,6 +10,16 @@ from memprobe.errors import InputError
 
 if TYPE_CHECKING:
     from memprobe.lab import LabProgress, LabResult
+    from memprobe.reading import Run
+
+# Six canaries, evenly from never planted to planted most: what a search takes has to stay within seconds.
+_QUICK_SEARCH = (
+    'compression.groups=["canary"]',
+    "compression.n_items=6",
+    "compression.controls=0",
+    "compression.target_tokens=10",
+    "compression.budget=500",
+)
 
 lab = typer.Typer(help="Controlled checkpoint sequences with planted memories.", no_args_is_help=True)
 
@@ -49,21 +59,29 @@ def demo(
     given = {"model": (str(trained.main),), "data": (str(trained.items),), "seed": seed, "threads": threads}
     with console.Progressing() as listener:
         usual = [entry.probe.name for entry in load_suite("quickstart").entries]
-        asked = ask(probes=[*usual, *_answerable(trained.items)], out=out, options=given)
+        asked = ask(
+            probes=[*usual, *_answerable(trained.items)], settings=_QUICK_SEARCH, out=out, options=given
+        )
         answered = answer_question(asked, fresh=False, listener=listener)
     show_run(answered, json=json)
     if not json:
-        import polars as pl
+        _show_truth(trained, answered)
 
-        from memprobe.report.truth import truth_view
 
-        console.show(
-            truth_view(pl.read_parquet(trained.truth), answered.table("recall"), answered.table("extraction"))
-        )
-        console.show_line(
-            f"\nNext, with your own model and items (written like {trained.items}):\n"
-            "  memprobe run quickstart -m MODEL -d ITEMS.jsonl"
-        )
+def _show_truth(trained: "LabResult", answered: "Run") -> None:
+    """Show what was planted beside what was measured, and what to do next."""
+    import polars as pl
+
+    from memprobe.report.truth import ratios_view, truth_view
+
+    console.show(
+        truth_view(pl.read_parquet(trained.truth), answered.table("recall"), answered.table("extraction"))
+    )
+    console.show(ratios_view(answered.table("compression")))
+    console.show_line(
+        f"\nNext, with your own model and items (written like {trained.items}):\n"
+        "  memprobe run quickstart -m MODEL -d ITEMS.jsonl"
+    )
 
 
 def _answerable(items: Path) -> list[str]:

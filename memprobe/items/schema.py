@@ -87,7 +87,8 @@ n_short_windows
 _RETENTION = "steps_since_exposure recognition_correct recall_exact logprob_mean_nats"
 _COMPRESSION = """
 target_tokens prompt_tokens acr is_censored censored_at_tokens acr_upper_bound verified optimizer
-evaluations_used final_ce_nats prompt_roundtrip gzip_ratio target_bits prompt_ids
+evaluations_used final_ce_nats prompt_roundtrip gzip_ratio target_bits prompt_ids target_kind
+evaluations_to_best prompt_tokens_by_seed n_refuted warm_from_step zlib_ratio recalled_from_half
 """
 _SORT = "condition mode delta position_bias label_mass truncated"
 

@@ -10,6 +10,7 @@ from memprobe.errors import InputError, SafetyError
 from memprobe.pipeline.planning import SequencePlan
 from memprobe.pipeline.prepare import Notes, Prepared, check_supplies, prepare
 from memprobe.pipeline.question import Question
+from memprobe.tables.requests import Unit, is_search
 from memprobe.tables.store import RunStore
 
 # What a pass reaches of the speed of plain matrix products; see tests/benchmarks.
@@ -22,8 +23,9 @@ class Forecast:
     """What a run would do.
 
     Attributes:
-        checkpoints: One row per checkpoint: `model, revision, step, units, units_left, tokens_left, bytes,
-            parameters`; the last null where the weights do not say.
+        checkpoints: One row per checkpoint: `model, revision, step, units, units_left, tokens_left,
+            searches_left, evaluations_left, searched_tokens_left, bytes, parameters`; the last null where the
+            weights do not say. Searches are counted as if each used up its budget.
         totals: Name to value, in the order of showing.
     """
 
@@ -53,10 +55,13 @@ def forecast(question: Question, notes: Notes, *, fresh: bool = False) -> Foreca
         for sequence, plan in zip(prepared.sequences, prepared.plans, strict=True)
         for row in _rows(sequence, plan, None if fresh else store)
     ]
-    frame = pl.DataFrame(rows)
-    flops = sum(2.0 * (row["parameters"] or 0) * row["tokens_left"] for row in rows)
+    flops = sum(
+        2.0 * (row["parameters"] or 0) * (row["tokens_left"] + row["searched_tokens_left"]) for row in rows
+    )
     read_s = sum(row["bytes"] for row in rows if row["units_left"]) / READ_BYTES_PER_S
     unknown = any(row["parameters"] is None for row in rows)
+    frame = pl.DataFrame(rows)
+    n_searches = int(frame["searches_left"].sum())
     totals = {
         "run": str(question.out),
         "device": prepared.options.device,
@@ -67,6 +72,8 @@ def forecast(question: Question, notes: Notes, *, fresh: bool = False) -> Foreca
         "units": int(frame["units"].sum()),
         "units_left": int(frame["units_left"].sum()),
         "tokens_left": int(frame["tokens_left"].sum()),
+        **({"searches_left": n_searches} if n_searches else {}),
+        **({"evaluations_left": int(frame["evaluations_left"].sum())} if n_searches else {}),
         "bytes": int(frame["bytes"].sum()),
         "estimated_s": None if unknown else round(flops / (EFFICIENCY * _flops_per_s(prepared)) + read_s, 1),
     }
@@ -75,9 +82,13 @@ def forecast(question: Question, notes: Notes, *, fresh: bool = False) -> Foreca
 
 def _rows(sequence: CheckpointSequence, plan: SequencePlan, store: RunStore | None) -> list[dict[str, Any]]:
     tokens = {key: _tokens(unit.requests) for key, unit in plan.units.items()}
+    searches = {key: unit.search for key, unit in plan.units.items() if unit.search}
     rows = []
     for each, target in zip(sequence.checkpoints, plan.targets, strict=True):
         left = [key for key in plan.units if store is None or not store.has_unit(target.context, key)]
+        evaluations = {
+            key: searches[key].budget * len(searches[key].seeds) for key in left if key in searches
+        }
         rows.append(
             {
                 "model": each.model,
@@ -86,6 +97,11 @@ def _rows(sequence: CheckpointSequence, plan: SequencePlan, store: RunStore | No
                 "units": len(plan.units),
                 "units_left": len(left),
                 "tokens_left": sum(tokens[key] for key in left),
+                "searches_left": len(evaluations),
+                "evaluations_left": sum(evaluations.values()),
+                "searched_tokens_left": sum(
+                    n * _tokens_tried(plan.units[key]) for key, n in evaluations.items()
+                ),
                 "bytes": each.n_bytes,
                 "parameters": each.n_parameters,
             }
@@ -94,12 +110,22 @@ def _rows(sequence: CheckpointSequence, plan: SequencePlan, store: RunStore | No
 
 
 def _tokens(requests: pl.DataFrame) -> int:
-    """Count the tokens that a unit reads; generation is left out."""
+    """Count the tokens that a unit reads; generation and searches are left out."""
     return int(
-        requests.group_by("item_id", "part", "start")
+        requests.filter(~is_search())
+        .group_by("item_id", "part", "start")
         .agg(n=(pl.col("stop") - pl.col("start")).max())["n"]
         .sum()
     )
+
+
+def _tokens_tried(unit: Unit) -> int:
+    """Return roughly what one candidate of a search reads: the target, and a prompt as long as it.
+
+    What stands before the prompt is read once for all of them.
+    """
+    start, score_from, stop = unit.requests.select("start", "score_from", "stop").row(0)
+    return int((stop - start) + (stop - score_from))
 
 
 def _flops_per_s(prepared: Prepared) -> float:

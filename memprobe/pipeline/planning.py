@@ -7,7 +7,7 @@ options alone, never on what a killed run had finished.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import polars as pl
@@ -17,7 +17,7 @@ from memprobe.errors import ItemError, Problem, counted
 from memprobe.pipeline.sweep import with_common_items
 from memprobe.probes.spans import tokens_shown
 from memprobe.suite import Entry
-from memprobe.tables.requests import Plan, Scheme, Unit, merge_requests
+from memprobe.tables.requests import Plan, Scheme, Search, Unit, is_search, merge_requests
 from memprobe.tables.spans import unanswered
 from memprobe.tables.views import WINDOWS
 
@@ -197,25 +197,32 @@ def _plan_one(entry: Entry, candidates: pl.DataFrame, lengths: Lengths) -> Entry
     # An item without a window keeps one row, with nulls, so that the probe can say why.
     seen = candidates if windows is None else candidates.join(windows, on="item_id", how="left")
     plan = entry.probe.plan(seen, entry.settings)
-    too_long = plan.requests.clear()
+    too_long = plan.requests.clear().with_columns(n=pl.lit(0))
     if lengths.context_tokens is not None:
-        # The last token is predicted, never read.
-        read = pl.col("stop") - pl.col("start") + lengths.n_front - 1
-        too_long = plan.requests.filter(read > lengths.context_tokens)
-    long_items = too_long.group_by("item_id", maintain_order=True).agg(
-        n=(pl.col("stop") - pl.col("start")).max()
-    )
+        too_long = plan.requests.with_columns(n=_n_read(lengths.n_front)).filter(
+            pl.col("n") > lengths.context_tokens
+        )
+    long_items = too_long.group_by("item_id", maintain_order=True).agg(pl.col("n").max())
     reasons = long_items.select(
         "item_id",
         reason=pl.format(
             "has {} to read, the model's context holds {}",
-            tokens_shown(pl.col("n") + lengths.n_front - 1),
+            tokens_shown(pl.col("n")),
             pl.lit(lengths.context_tokens),
         ),
     )
     unfit = pl.concat([frame for frame in (plan.unfit, reasons) if frame is not None])
     requests = plan.requests.join(reasons, on="item_id", how="anti", maintain_order="left")
     return EntryPlan(entry, replace(plan, requests=requests, unfit=unfit), requests["item_id"].n_unique())
+
+
+def _n_read(n_front: int) -> pl.Expr:
+    """Return the tokens that a request reads: the last one is predicted, never read.
+
+    A search reads what stands before `start` too, and at least one token of a prompt.
+    """
+    scored = pl.col("stop") - pl.col("start") + n_front - 1
+    return pl.when(is_search()).then(pl.col("stop") + n_front).otherwise(scored)
 
 
 def unfit_problems(unfit: pl.DataFrame, items: pl.DataFrame) -> list[Problem]:
@@ -243,6 +250,7 @@ def cut_stages(stages: Sequence[Sequence[EntryPlan]], items: pl.DataFrame) -> di
     from memprobe.scoring.batch import cut_units
 
     units: dict[str, Unit] = {}
+    searches = {search.key: search for stage in stages for each in stage for search in each.plan.searches}
     earlier: list[tuple[pl.DataFrame, frozenset[Scheme]]] = []
     hashes = dict(items.select("item_id", "content_hash").iter_rows())
     for stage in stages:
@@ -252,10 +260,17 @@ def cut_stages(stages: Sequence[Sequence[EntryPlan]], items: pl.DataFrame) -> di
         if held:
             requests = unanswered(requests, pl.concat(held))
         for part in cut_units(requests):
-            unit = Unit(part, tuple(sorted(schemes, key=lambda scheme: scheme.name)))
+            unit = _unit(part, schemes, searches)
             units[_unit_key(unit, hashes)] = unit
         earlier.append((requests, schemes))
     return units
+
+
+def _unit(part: pl.DataFrame, schemes: frozenset[Scheme], searches: Mapping[str, Search]) -> Unit:
+    search = searches.get(part["detail"][0])
+    # Schemes say nothing of a search, so that it stays done when a probe with others is added.
+    under = () if search else tuple(sorted(schemes, key=lambda scheme: scheme.name))
+    return Unit(part, under, search)
 
 
 def _unit_key(unit: Unit, hashes: dict[str, str]) -> str:
@@ -265,8 +280,20 @@ def _unit_key(unit: Unit, hashes: dict[str, str]) -> str:
     return digest.hexdigest()[:24]
 
 
+def befores(plans: Sequence[SequencePlan]) -> dict[str, tuple[str, int] | None]:
+    """Return context and step of the checkpoint before each, by context; None for the first of a sequence.
+
+    Checkpoints with the same weights have one context: what comes before the first of them counts.
+    """
+    found: dict[str, tuple[str, int] | None] = {}
+    for plan in plans:
+        for before, target in zip((None, *plan.targets), plan.targets, strict=False):
+            found.setdefault(target.context, None if before is None else (before.context, before.step))
+    return found
+
+
 def context_key(checkpoint: Checkpoint, weights: str, *, bos: str, dtype: str) -> str:
     """Return the key of everything that a score depends on besides the item and the span."""
     tokenizer = tokenizer_digest(checkpoint.tokenizer_folder) if checkpoint.tokenizer_folder else "none"
-    parts = ["units-v2", weights, config_digest(checkpoint), tokenizer, bos, dtype]
+    parts = ["units-v3", weights, config_digest(checkpoint), tokenizer, bos, dtype]
     return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:24]

@@ -24,14 +24,16 @@ class Shard:
         """Return the share's units as (context, unit).
 
         Of each checkpoint every n-th unit, beginning one further with each next checkpoint: units are
-        ordered by length, and so no share gets the longest of every checkpoint.
+        ordered by length, and so no share gets the longest of every checkpoint. A search stays with its
+        share, as it starts from what it found at the checkpoint before.
         """
         owners: dict[tuple[str, str], int] = {}
         for plan in plans:
             for shift, target in enumerate(plan.targets):
-                for number, unit in enumerate(plan.units):
+                for number, (unit, work) in enumerate(plan.units.items()):
+                    place = number if work.search else number + shift
                     # Two checkpoints with the same weights have the same units, which have one owner.
-                    owners.setdefault((target.context, unit), (number + shift) % self.of)
+                    owners.setdefault((target.context, unit), place % self.of)
         return {key for key, owner in owners.items() if owner == self.number - 1}
 
 

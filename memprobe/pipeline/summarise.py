@@ -21,6 +21,7 @@ from memprobe.stats.blocks import Series, moving_blocks, weighted_mean
 from memprobe.stats.bootstrap import bootstrap_mean
 from memprobe.stats.differences import paired_difference
 from memprobe.stats.intervals import Interval, wilson
+from memprobe.stats.medians import Median, bootstrap_median, km_median
 from memprobe.stats.ranking import auc, paired_auc
 from memprobe.suite import Entry, settings_table
 from memprobe.tables.catalogue import SUMMARY
@@ -201,6 +202,7 @@ def _row(metric: Metric, probe: Probe, block: dict[str, Any], context: Context) 
     values = np.asarray(block["value"], dtype=np.float64)
     numbers, clusters = np.unique(np.asarray(block["cluster"], dtype=np.int64), return_inverse=True)
     others = np.asarray(block.get("other", ()), dtype=np.float64)
+    interval: Interval | Median | None
     seed = (str(context.seed), probe.name, metric.name, str(block["group"]), str(block["condition"]))
     if "position" in block:
         estimate, interval = _estimate_series(metric, _series(block), seed)
@@ -232,7 +234,7 @@ def _estimate(
     others: NDArray[np.float64],
     clusters: NDArray[np.int64],
     seed: tuple[str, ...],
-) -> tuple[float | None, Interval | None]:
+) -> tuple[float | None, Interval | Median | None]:
     """Return estimate and interval.
 
     One cluster says nothing about how clusters differ, and one value nothing about how values do:
@@ -251,6 +253,14 @@ def _estimate(
             return auc(values, others), None
         area = paired_auc(values, others, clusters=together, level=LEVEL)
         return area.auc, area.interval
+    if metric.summary == "km_median":
+        found = km_median(values, others > 0, clusters=together, level=LEVEL)
+        return found.median, found
+    if metric.summary == "median":
+        draws = None
+        if n_clusters > 1:
+            draws = bootstrap_median(values, rng=rng_of(seed), clusters=together, level=LEVEL)
+        return float(np.median(values)), draws
     estimate = float(values.mean())
     if metric.summary == "rate" and together is None:
         return estimate, wilson(float(values.sum()), len(values), level=LEVEL)

@@ -22,10 +22,11 @@ from memprobe.tables.views import CharWindows, TokenWindows, View
 if TYPE_CHECKING:
     import numpy as np
 
-# How item values become an estimate: `rate` of values in {0, 0.5, 1} by Wilson, `mean` by bootstrap,
-# `auc` of `value` against `other`, `difference` of two rates. Where items overlap in clusters, rates and
-# means take the cluster bootstrap instead. `told`: the probe estimates it itself, over the whole sequence.
-SummaryKind = Literal["rate", "mean", "auc", "difference", "told"]
+# How item values become an estimate: `rate` of values in {0, 0.5, 1} by Wilson, `mean` and `median` by
+# bootstrap, `auc` of `value` against `other`, `difference` of two rates, `km_median` the Kaplan-Meier median
+# of `value`, which is the value where `other` is 1 and a lower bound of it where that is 0. Where items
+# overlap in clusters, clusters are drawn. `told`: the probe estimates it itself, over the whole sequence.
+SummaryKind = Literal["rate", "mean", "median", "km_median", "auc", "difference", "told"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +156,10 @@ class Metric:
         more_means: What a larger value says; empty for a metric whose sign says nothing.
         summary: How item values become an estimate.
         values: From the item-level table and the settings to `item_id, condition, value` (and
-            `other` for `auc`): `condition` is `key=value;...` or null, `value` Float64, null where
-            undefined. Values in a series, such as those of windows that overlap, have also `position`
-            (Int64, the order in the item), `overlap` (Int64: so many neighbours share text) and
-            `weight` (Float64, of the value in the mean); their intervals are by moving blocks.
+            `other` for `auc` and `km_median`): `condition` is `key=value;...` or null, `value` Float64,
+            null where undefined. Values in a series, such as those of windows that overlap, have also
+            `position` (Int64, the order in the item), `overlap` (Int64: so many neighbours share text)
+            and `weight` (Float64, of the value in the mean); their intervals are by moving blocks.
         since_first: The value is taken as the change from the sequence's first checkpoint.
         more_is_memorized: Direction: True where more means more memorized.
         against_never: A share that means little alone: beside it stand that of items never trained on, and
@@ -230,6 +231,7 @@ class Probe:
         derived: Further item-level tables.
         over_time: What it says of a whole sequence; then two checkpoints with the same weights are an
             error, not a warning.
+        searches: It searches for minutes where others score for seconds, so no other suite takes it along.
         swept: A setting for which a suite may give a list: one entry for each of its values, all of
             them on the same items.
     """
@@ -251,6 +253,7 @@ class Probe:
     derived: tuple[Derived, ...] = ()
     over_time: OverTime | None = None
     swept: str | None = None
+    searches: bool = False
 
     @property
     def all_metrics(self) -> tuple[Metric, ...]:

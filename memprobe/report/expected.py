@@ -28,6 +28,9 @@ def forecast_view(checkpoints: pl.DataFrame, totals: Mapping[str, Any]) -> Rende
         )
     seconds = totals["estimated_s"]
     units, tokens = counted(totals["units"], "unit"), counted(totals["tokens_left"], "token")
+    if searches := totals.get("searches_left"):
+        most = f"{counted(searches, 'search', 'searches')} left: at most"
+        tokens += f"\n{most} {counted(totals['evaluations_left'], 'candidate')} evaluated"
     lines = [
         f"{counted(totals['items'], 'item')}, {totals['items_skipped']:,} left out",
         f"{totals['dtype']} on {totals['device']}",
@@ -38,4 +41,5 @@ def forecast_view(checkpoints: pl.DataFrame, totals: Mapping[str, Any]) -> Rende
         f"run directory: {totals['run']}",
     ]
     # Paths are to be copied whole.
-    return Group(table, *(Text(line, no_wrap=True, overflow="ignore") for line in lines))
+    shown = (line for text in lines for line in text.split("\n"))
+    return Group(table, *(Text(line, no_wrap=True, overflow="ignore") for line in shown))

@@ -1,6 +1,7 @@
 """Planted truth beside measured value: what the lab knows about its canaries and what was found."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import polars as pl
 from rich.console import Group, RenderableType
@@ -57,6 +58,34 @@ def truth_view(truth: pl.DataFrame, recall: pl.DataFrame, extraction: pl.DataFra
             mean_logp,
         ),
     )
+
+
+def ratios_view(compression: pl.DataFrame) -> RenderableType:
+    """Return a table with one row per searched canary: exposures planted, ratio at some checkpoints.
+
+    Where no prompt was found, the bound that the ratio is below as far as the search went.
+
+    Args:
+        compression: Item-level compression, with `exposures`.
+    """
+    rows = compression.filter(pl.col("exposures").is_not_null(), pl.col("target_kind") == "item")
+    steps = spread(sorted(rows["step"].unique().to_list()), _MAX_STEPS)
+    table = plain_table("Measured: tokens of a canary per token of its shortest prompt (<: none found)")
+    table.add_column("planted", justify="right", no_wrap=True)
+    for step in steps:
+        table.add_column(f"step {step}", justify="right", no_wrap=True)
+    for (exposures, _), of_item in rows.sort("exposures", "item_id").group_by(
+        "exposures", "item_id", maintain_order=True
+    ):
+        ratios = {row["step"]: _ratio(row) for row in of_item.iter_rows(named=True)}
+        table.add_row(str(exposures), *(ratios.get(step, "") for step in steps))
+    return Group(Text(""), headed(table))
+
+
+def _ratio(row: Mapping[str, Any]) -> str:
+    if row["acr"] is not None:
+        return short(row["acr"])
+    return f"<{short(row['acr_upper_bound'])}" if row["acr_upper_bound"] is not None else "unknown"
 
 
 def _table(

@@ -1,6 +1,6 @@
 """The next checkpoint while this one is scored: its files fetched, its weights read."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
@@ -83,3 +83,17 @@ def _in_background(work: Callable[[], Arrival]) -> "Future[Arrival]":
 
     Thread(target=run, daemon=True).start()
     return future
+
+
+def fits_in_memory(checkpoint: Checkpoint) -> bool:
+    """Whether the weights fit twice into the memory that is free; unknown counts as yes."""
+    available = [int(line.split()[1]) * 1024 for line in _meminfo() if line.startswith("MemAvailable:")]
+    return not available or 2 * checkpoint.n_bytes < available[0]
+
+
+def _meminfo() -> Iterator[str]:
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:  # noqa: PTH123
+            yield from lines
+    except OSError:
+        return

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from memprobe.tables.requests import is_search
+
 # A unit is big enough to amortise its file and small enough that a killed run loses little.
 UNIT_TOKENS_MIN, UNIT_TOKENS_MAX, UNITS_AIM = 8_192, 262_144, 16
 
@@ -74,8 +76,13 @@ def cut_units(requests: pl.DataFrame) -> list[pl.DataFrame]:
     """Cut the requests of one checkpoint into units of work.
 
     Requests that share a forward stay together; units follow the order of lengths, so that each
-    one packs well by itself.
+    one packs well by itself. Every search is a unit of its own, behind all others.
     """
+    searches = requests.filter(is_search()).sort(requests.columns)
+    return [*_cut_scored(requests.filter(~is_search())), *searches.iter_slices(1)]
+
+
+def _cut_scored(requests: pl.DataFrame) -> list[pl.DataFrame]:
     if requests.is_empty():
         return []
     sequence = ["item_id", "part", "start"]

@@ -5,7 +5,7 @@ with its error and the others go on.
 """
 
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -14,7 +14,8 @@ from torch import Tensor
 
 from memprobe.checkpoints import Checkpoint, Shelf
 from memprobe.errors import CheckpointError
-from memprobe.scoring.ahead import Ahead
+from memprobe.scoring.ahead import Ahead, fits_in_memory
+from memprobe.scoring.chain import Before, Pace, SearchStep, Start, name_of, start_of
 from memprobe.scoring.forward import scoring_mode
 from memprobe.scoring.load import (
     LoadedModel,
@@ -27,6 +28,7 @@ from memprobe.scoring.load import (
 )
 from memprobe.scoring.tokenise import TokenisedItems
 from memprobe.scoring.unit import score_unit
+from memprobe.scoring.unit_search import search_unit
 from memprobe.tables.requests import Unit
 from memprobe.tables.store import RunStore
 
@@ -43,6 +45,7 @@ class Job:
         units: Unit key to unit of work.
         same_shape: Jobs with equal values here differ in nothing but their weights.
         of_all: Keys of all units of the checkpoint, where `units` are one worker's share of them.
+        before: The checkpoint before, from whose prompts searches start; None: there is none.
     """
 
     checkpoint: Checkpoint
@@ -50,6 +53,7 @@ class Job:
     units: dict[str, Unit]
     same_shape: str
     of_all: Collection[str] = ()
+    before: Before | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,7 @@ class ScoringProgress:
         units_done: Units of all jobs that are done.
         n_units: Units of all jobs.
         items_done: Sequences read so far by this process.
+        search: Where the search of a target stands; None: nothing is being searched.
     """
 
     checkpoint: int
@@ -88,6 +93,7 @@ class ScoringProgress:
     units_done: int
     n_units: int
     items_done: int
+    search: SearchStep | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +188,7 @@ class _Sweep:
     failed: set[str] = field(default_factory=set)
     done: set[tuple[str, str]] = field(default_factory=set)
     items_done: int = 0
+    pace: Pace = field(default_factory=Pace)
 
     def pending(self) -> list[Job]:
         """Jobs that have units left."""
@@ -220,6 +227,8 @@ class _Sweep:
     def _job(self, job: Job, following: Job | None) -> bool:
         model: LoadedModel | None = None
         for unit in self._units_left(job):
+            if (start := self._start(job, unit)) is None:
+                continue
             with self.store.claim(job.context, unit) as held:
                 if not held or self.store.has_unit(job.context, unit):
                     continue
@@ -228,14 +237,52 @@ class _Sweep:
                     if model is None:
                         return False
                     self._read_ahead(following)
-                self._unit(job, unit, model)
+                self._unit(job, unit, model, start)
         if model is not None:
             self.put_back([job])
         return model is not None
 
-    def _unit(self, job: Job, unit: str, model: LoadedModel) -> None:
+    def _start(self, job: Job, unit: str) -> Start | None:
+        """Return where a unit starts; None: it waits for the checkpoint before."""
+        before = job.before
+        gone = before is not None and before.context not in {
+            each.context for each in self.jobs if each.context not in self.failed
+        }
+        start = start_of(self.store, before, unit, job.units[unit], gone=gone)
+        if start is None and before is not None and not self.store.has_unit(before.context, unit):
+            # It may have been there, and unreadable.
+            self.done.discard((before.context, unit))
+        return start
+
+    def _search(self, job: Job, unit: str, model: LoadedModel, start: Start) -> pl.DataFrame:
+        """Search the prompt of one target, and tell how it goes on."""
+        targets = [key for key, work in job.units.items() if work.search]
+        left = {
+            (each.context, key)
+            for each in self.jobs
+            for key, work in each.units.items()
+            if work.search and (each.context, key) not in self.done and each.context not in self.failed
+        }
+        self.pace.begin(len(left))
+        spans = search_unit(
+            model,
+            self.tokenised,
+            job.units[unit],
+            name=name_of(job.context, unit),
+            warm=start.warm,
+            include_text=self.options.include_text,
+            on_step=lambda step: self._tell(job, self.pace.step(targets.index(unit) + 1, len(targets), step)),
+        )
+        self.pace.end()
+        return spans
+
+    def _unit(self, job: Job, unit: str, model: LoadedModel, start: Start) -> None:
         started = time.perf_counter()
-        spans = self._score_with_less_memory(job, unit, model)
+        if job.units[unit].search:
+            spans = self._search(job, unit, model, start)
+            self.items_done += 1
+        else:
+            spans = self._score_with_less_memory(job, unit, model)
         about = {
             "context": job.context,
             "unit": unit,
@@ -282,7 +329,7 @@ class _Sweep:
         self.items_done += n_sequences
         self._tell(job)
 
-    def _tell(self, job: Job) -> None:
+    def _tell(self, job: Job, search: SearchStep | None = None) -> None:
         self.on_progress(
             ScoringProgress(
                 checkpoint=self.jobs.index(job) + 1,
@@ -291,6 +338,7 @@ class _Sweep:
                 units_done=len(self.done),
                 n_units=self.n_units,
                 items_done=self.items_done,
+                search=search,
             )
         )
 
@@ -326,7 +374,7 @@ class _Sweep:
         others = sum(each.same_shape == job.same_shape for each in self.jobs) > 1
         if not others or self.options.load.device == "auto" or self.loaded is None:
             return False
-        weights = read_weights(checkpoint) if _fits_in_memory(checkpoint) else None
+        weights = read_weights(checkpoint) if fits_in_memory(checkpoint) else None
         return weights is not None and mirrors(self.loaded, weights)
 
     def _read_ahead(self, following: Job | None) -> None:
@@ -334,24 +382,10 @@ class _Sweep:
         self.ahead.keep_only(following.context if following else None)
         if following:
             checkpoint = following.checkpoint
-            read = self.loaded_shape == following.same_shape and _fits_in_memory(checkpoint)
+            read = self.loaded_shape == following.same_shape and fits_in_memory(checkpoint)
             if read or checkpoint.folder is None:
                 self.ahead.start(following.context, checkpoint, read=read)
 
 
 def _out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
-def _fits_in_memory(checkpoint: Checkpoint) -> bool:
-    """Whether the weights fit twice into the memory that is free; unknown counts as yes."""
-    available = [int(line.split()[1]) * 1024 for line in _meminfo() if line.startswith("MemAvailable:")]
-    return not available or 2 * checkpoint.n_bytes < available[0]
-
-
-def _meminfo() -> Iterator[str]:
-    try:
-        with open("/proc/meminfo", encoding="ascii") as lines:  # noqa: PTH123
-            yield from lines
-    except OSError:
-        return

@@ -98,6 +98,11 @@ class LoadedModel:
     renamed: dict[str, str] = field(default_factory=dict)
 
     @property
+    def context_tokens(self) -> int | None:
+        """Longest input; None where the configuration sets none."""
+        return _context_tokens(self.model.config.get_text_config())
+
+    @property
     def head(self) -> nn.Module:
         """The output head."""
         head: nn.Module = self.model.get_output_embeddings()
@@ -196,7 +201,7 @@ def _context_tokens(config: Any) -> int | None:  # noqa: ANN401
 
 
 def load(checkpoint: Checkpoint, options: LoadOptions) -> LoadedModel:
-    """Load a checkpoint and choose its path.
+    """Load a checkpoint and choose its path; its weights take part in gradients and have none themselves.
 
     Raises:
         CheckpointError: The weights are damaged, incomplete or of an unknown architecture.
@@ -217,6 +222,23 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> LoadedModel:
             where=str(checkpoint.folder),
             fix="pip install 'memprobe[multi-gpu]', or pass --device cpu",
         )
+    # Tensors made in inference mode, in which the engine works, can be in no gradient at all.
+    with torch.inference_mode(mode=False), torch.no_grad():
+        model = _model(checkpoint, options, placement)
+    # A blank one: min_length, penalties or a forbidden eos in the model's own would make greedy
+    # decoding something else than the argmax.
+    model.generation_config = GenerationConfig()
+    model.eval()
+    model.requires_grad_(requires_grad=False)
+    device = model.device if placement else torch.device(options.device)
+    loaded = LoadedModel(model=model, device=device)
+    choose_path(loaded)
+    return loaded
+
+
+def _model(checkpoint: Checkpoint, options: LoadOptions, placement: dict[str, object]) -> Any:  # noqa: ANN401
+    """Return the model of a checkpoint, an adapter merged in, on its device."""
+    whole = checkpoint.whole
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
             whole.folder,
@@ -235,16 +257,7 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> LoadedModel:
         raise CheckpointError(
             f"the checkpoint cannot be loaded: {_first_line(error)}", where=str(checkpoint.folder)
         ) from error
-    if not placement:
-        model = model.to(options.device)
-    # A blank one: min_length, penalties or a forbidden eos in the model's own would make greedy
-    # decoding something else than the argmax.
-    model.generation_config = GenerationConfig()
-    model.eval()
-    device = model.device if placement else torch.device(options.device)
-    loaded = LoadedModel(model=model, device=device)
-    choose_path(loaded)
-    return loaded
+    return model if placement else model.to(options.device)
 
 
 def _refuse_incomplete(info: dict[str, Any], checkpoint: Checkpoint) -> None:

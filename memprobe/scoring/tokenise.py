@@ -33,11 +33,12 @@ class TokenisedItems:
         table: The item table joined by `n_tokens, n_prefix_tokens, n_foil_tokens` (Int32) and
             `boundary_shift` (Boolean, null where there is no border).
         ids: Token ids of each (item_id, part), BOS not included; part is `text`, `foil`,
-            or what a view cut (`slice@0+800`, `chat`).
+            or what a view cut (`slice@0+800`, `chat...`, `random...`, `shuffled...`).
         front: Ids in front of every text, which condition and are never scored or counted.
         front_of_ids: Ids in front of items given as `input_ids`.
         given_as_ids: The items given as `input_ids`.
         decode: Ids to text, None where there is no tokenizer.
+        tokenizer: What `ids` were made with; None where there is none.
     """
 
     table: pl.DataFrame
@@ -46,10 +47,11 @@ class TokenisedItems:
     front_of_ids: tuple[int, ...]
     given_as_ids: frozenset[str]
     decode: Callable[[list[int]], str] | None = None
+    tokenizer: Any = None
 
     def front_for(self, item_id: str, part: str) -> tuple[int, ...]:
         """Return the ids in front of a string of an item; a chat template has put its own."""
-        if part == CHAT_PART:
+        if part.startswith(CHAT_PART):
             return ()
         return self.front_of_ids if item_id in self.given_as_ids else self.front
 
@@ -144,6 +146,7 @@ def tokenise(items: pl.DataFrame, tokenizer: Any, *, bos: BosMode, limits: Limit
         front=front,
         front_of_ids=front if bos == "forced" else (),
         decode=None if tokenizer is None else tokenizer.decode,
+        tokenizer=tokenizer,
         given_as_ids=frozenset(items.filter(pl.col("input_ids").is_not_null())["item_id"]),
     )
 

@@ -1,4 +1,4 @@
-"""Views of items as token ids: windows over documents, and prefixes in a chat template.
+"""Views of items as token ids: windows over documents, prefixes in a chat template, targets of searches.
 
 Offsets are those that the tokenizer reports into the source text, never lengths of decoded tokens.
 A character that prefix and suffix share (bytes of one character in two tokens) counts as given, and
@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from memprobe.errors import CheckpointError, ItemError
 from memprobe.scoring.offsets import token_offsets
+from memprobe.scoring.targets import targets_of
 from memprobe.scoring.tokenise import Ids, TokenisedItems, refuse_outside_vocabulary, untrimmed
-from memprobe.tables.views import CHAT_PART, WINDOWS, CharWindows, Chat, TokenWindows, View
+from memprobe.tables.views import CHAT_PART, WINDOWS, CharWindows, Chat, Targets, TokenWindows, View
 
 _SLICES_AT_ONCE = 8_192
 
@@ -65,6 +66,9 @@ def with_views(
         if isinstance(view, Chat):
             _cut_chats(view, tokenised, tokenizer, cut)
             continue
+        if isinstance(view, Targets):
+            _cut_targets(view, tokenised, tokenizer, cut, vocabulary)
+            continue
         _refuse_unlocatable(tokenised, tokenizer, view)
         if isinstance(view, TokenWindows):
             _cut_tokens(view, tokenised, tokenizer, cut)
@@ -74,6 +78,23 @@ def with_views(
     schema = {name: column.dtype for name, column in WINDOWS.columns.items()}
     windows = WINDOWS.conform(pl.DataFrame(cut.columns, schema=schema))
     return replace(tokenised, ids=tokenised.ids | cut.ids), windows
+
+
+def _cut_targets(
+    view: Targets,
+    tokenised: TokenisedItems,
+    tokenizer: Any,  # noqa: ANN401
+    cut: _Cut,
+    vocabulary: int,
+) -> None:
+    """Add each target of each item, and its ids where they are not those of the item itself."""
+    for target in targets_of(view, tokenised, tokenizer, vocabulary):
+        row = {"view": view.name, "item_id": target.item_id, "window": target.window, "part": target.part}
+        if target.ids is not None:
+            row |= {"start": target.start, "score_from": target.score_from, "stop": target.stop}
+            if target.part != "text":
+                cut.ids[target.item_id, target.part] = target.ids
+        cut.add(1, **row)
 
 
 def _documents(tokenised: TokenisedItems) -> Iterator[tuple[str, str]]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import polars as pl
 
+from memprobe.tables.compression import COMPRESSION
 from memprobe.tables.events import EVENT_TABLES
 from memprobe.tables.keys import ITEM_KEYS, SEQUENCE, item_table
 from memprobe.tables.retention import RETENTION_CURVE, RETENTION_FIT
@@ -366,7 +367,7 @@ ACQUISITION_ITEMS = item_table(
 TABLES = {
     schema.name: schema
     for schema in (
-        *(RECOGNITION, RECALL, EXTRACTION, COVERAGE, SUMMARY, DOSE_RESPONSE),
+        *(RECOGNITION, RECALL, EXTRACTION, COVERAGE, COMPRESSION, SUMMARY, DOSE_RESPONSE),
         *(PROFILE, PROFILE_AGG, PROFILE_PRETREND, PROFILE_DROPPED),
         *(RETENTION, RETENTION_CURVE, RETENTION_FIT),
         *(STABILITY, STABILITY_MEASURES, STABILITY_GAPS, FORECAST),

@@ -1,11 +1,12 @@
-"""What probes ask of scoring: spans of tokens to score, continuations to generate, sampling schemes.
+"""What probes ask of scoring: spans to score, continuations to generate, prompts to search; schemes.
 
 Positions count the item's own tokens from 0; BOS is never counted. One request reads the tokens
 [start, stop) and scores [score_from, stop): the tokens before score_from only condition.
 """
 
+import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import polars as pl
 
@@ -13,8 +14,11 @@ from memprobe.tables.schema import Column, TableSchema
 
 # `tokens`: statistics of each scored token; `sums`: one row of sums for the span; `generate`: the real
 # greedy continuation of [start, score_from), as long as the span; `verify`: the same, but no longer than
-# what confirms or refutes the teacher-forced result.
+# what confirms or refutes the teacher-forced result. A search is asked for by its own key instead: it
+# finds the free tokens in front of [start, score_from) after which the model says [score_from, stop).
 DETAILS = ("tokens", "sums", "generate", "verify")
+
+SEARCH_PREFIX = "search-"
 
 REQUESTS = TableSchema(
     name="requests",
@@ -25,11 +29,14 @@ REQUESTS = TableSchema(
         "start": Column(pl.Int32(), "tokens", "first token that is read"),
         "score_from": Column(pl.Int32(), "tokens", "first token that is scored"),
         "stop": Column(pl.Int32(), "tokens", "one past the last token"),
-        "detail": Column(pl.String(), "-", "tokens, sums, generate or verify"),
+        "detail": Column(pl.String(), "-", "tokens, sums, generate, verify or a search's key"),
     },
 )
 
 SPAN_KEY = ("item_id", "part", "start", "score_from", "stop")
+
+OPTIMIZERS = ("coordinate", "gcg", "random")
+LENGTH_SEARCHES = ("bracket", "miniprompt")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -75,6 +82,71 @@ class Scheme:
         return f"logprob_{self.name}_nats"
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Search:
+    """How the shortest prompt is searched that makes the model say a target.
+
+    Attributes:
+        optimizer: `coordinate`, `gcg` or `random`: how candidates are proposed.
+        lengths: `bracket` or `miniprompt`: in which order prompt lengths are tried.
+        budget: Candidates evaluated at most, for each target and seed.
+        n_candidates: Candidates of one step; None: the optimizer's own.
+        top_k: Tokens of a position that are considered; None: the optimizer's own.
+        seeds: One search for each; the shortest prompt counts.
+        max_prompt_tokens: Longest prompt tried; None: five times the target.
+        roundtrip: Only prompts that survive decode and encode count.
+        warm: Start from the prompt of the checkpoint before, where there is one.
+
+    Raises:
+        ValueError: A value is outside its range.
+    """
+
+    optimizer: str = "coordinate"
+    lengths: str = "bracket"
+    budget: int = 20_000
+    n_candidates: int | None = None
+    top_k: int | None = None
+    seeds: tuple[int, ...] = (0,)
+    max_prompt_tokens: int | None = None
+    roundtrip: bool = False
+    warm: bool = True
+
+    def __post_init__(self) -> None:
+        counts = ("budget", "n_candidates", "top_k", "max_prompt_tokens")
+        problems = [
+            f"{name} is {value}, not 1 or more"
+            for name in counts
+            if (value := getattr(self, name)) is not None and value < 1
+        ]
+        problems += [
+            f"{name} is `{value}`, not one of {', '.join(allowed)}"
+            for name, value, allowed in (
+                ("optimizer", self.optimizer, OPTIMIZERS),
+                ("lengths", self.lengths, LENGTH_SEARCHES),
+            )
+            if value not in allowed
+        ]
+        if not self.seeds:
+            problems.append("seeds is empty")
+        if len(set(self.seeds)) < len(self.seeds):
+            problems.append("seeds holds one seed twice")
+        if any(seed < 0 for seed in self.seeds):
+            problems.append("seeds holds one below 0")
+        if problems:
+            raise ValueError("; ".join(problems))
+
+    @property
+    def key(self) -> str:
+        """What a request for this search has as its `detail`: `search-` and 8 hex digits of its fields."""
+        told = ";".join(f"{name}={value}" for name, value in sorted(asdict(self).items()))
+        return SEARCH_PREFIX + hashlib.sha256(told.encode()).hexdigest()[:8]
+
+
+def is_search(detail: str = "detail") -> pl.Expr:
+    """Return whether a request, by the column that holds its `detail`, is a search."""
+    return pl.col(detail).str.starts_with(SEARCH_PREFIX)
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What one probe entry asks.
@@ -83,11 +155,13 @@ class Plan:
         requests: Rows of `REQUESTS`.
         schemes: Sampling schemes under which the `tokens` requests are scored.
         unfit: Items that have what the probe needs but cannot be measured: `item_id, reason`.
+        searches: The searches whose keys are the `detail` of requests.
     """
 
     requests: pl.DataFrame
     schemes: frozenset[Scheme] = frozenset()
     unfit: pl.DataFrame | None = None
+    searches: frozenset[Search] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +171,12 @@ class Unit:
     Attributes:
         requests: Rows of `REQUESTS`.
         schemes: Sampling schemes, sorted.
+        search: The search that its one request asks for; None: nothing is searched.
     """
 
     requests: pl.DataFrame
     schemes: tuple[Scheme, ...]
+    search: Search | None = None
 
 
 def request_frame(frame: pl.DataFrame, *, detail: str, part: str = "text") -> pl.DataFrame:
@@ -134,6 +210,7 @@ def merge_requests(frames: Iterable[pl.DataFrame]) -> pl.DataFrame:
             sums.join(covered, on=SPAN_KEY, how="anti"),
             generate,
             verify.join(generate, on=SPAN_KEY, how="anti"),
+            requests.filter(is_search()),
         ]
     )
     return merged.sort(REQUESTS.key)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import polars as pl
 
 from memprobe.errors import TableError
-from memprobe.tables.requests import REQUESTS, Scheme
+from memprobe.tables.requests import REQUESTS, Scheme, is_search
 from memprobe.tables.schema import Column, TableSchema
 
 _FLOATS = pl.List(pl.Float32())
@@ -17,6 +17,27 @@ _INTS = pl.List(pl.Int32())
 _NO_TOKENS = "the span was asked for as sums or generated"
 _NO_SCORES = "the span was generated, not scored"
 _NOT_GENERATED = "nothing was generated for this span"
+
+# What a search found: `prompt_ids` are null unless text is written, `prompt_sealed` see sealed.py.
+FOUND = pl.Struct(
+    {
+        "prompt_tokens": pl.Int32(),
+        "verified": pl.Boolean(),
+        "censored_at_tokens": pl.Int32(),
+        "evaluations_used": pl.Int64(),
+        "evaluations_to_best": pl.Int64(),
+        "final_ce_nats": pl.Float64(),
+        "prompt_tokens_by_seed": pl.List(pl.Int32()),
+        "n_refuted": pl.Int32(),
+        "prompt_roundtrip": pl.Boolean(),
+        "warm_from_step": pl.Int64(),
+        "target_bytes": pl.Int64(),
+        "gzip_ratio": pl.Float64(),
+        "zlib_ratio": pl.Float64(),
+        "prompt_sealed": pl.Binary(),
+        "prompt_ids": pl.List(pl.Int32()),
+    }
+)
 
 SPANS = TableSchema(
     name="spans",
@@ -46,6 +67,7 @@ SPANS = TableSchema(
         "rouge1_f": Column(pl.Float64(), "fraction", "ROUGE-1 F of the suffix", "not generated in full"),
         "rouge2_f": Column(pl.Float64(), "fraction", "ROUGE-2 F of the suffix", "not generated in full"),
         "rougeL_f": Column(pl.Float64(), "fraction", "ROUGE-L F of the suffix", "not generated in full"),
+        "found": Column(FOUND, "-", "what the search found; fields as in `compression`", "nothing searched"),
     },
     open_ended=True,
 )
@@ -111,6 +133,8 @@ def _matches(requests: pl.DataFrame, held: pl.DataFrame) -> pl.DataFrame:
         .then(0)
         .when((pl.col("detail") == "sums") & same & (pl.col("wide_detail") == "sums"))
         .then(1)
+        .when(is_search() & same & (pl.col("wide_detail") == pl.col("detail")))
+        .then(0)
         .when(pl.col("detail").is_in(["generate", "verify"]) & same & (pl.col("wide_detail") == "generate"))
         .then(0)
         .when((pl.col("detail") == "verify") & same & (pl.col("wide_detail") == "verify"))

@@ -1,10 +1,11 @@
-"""Views: other strings of an item than the item as a whole, when a probe reads windows or a chat.
+"""Views: other strings of an item than the item as a whole: windows, a chat, targets and their controls.
 
 A view is named in a probe's settings, cut once per tokenizer, and written down as rows of `WINDOWS`:
 where each window lies in tokens and in characters of the source. Planning and measuring see these
 rows, never text or ids.
 """
 
+import hashlib
 from dataclasses import dataclass
 
 import polars as pl
@@ -73,14 +74,48 @@ class Chat:
         return "chat"
 
 
-View = TokenWindows | CharWindows | Chat
+@dataclass(frozen=True, slots=True, order=True)
+class Targets:
+    """What a model is to be made to say: the item, and two strings that nobody trained on.
+
+    Attributes:
+        target_tokens: Only so many tokens, from the first on; None: all.
+        controls: Also as many random tokens, and the target's words shuffled.
+        chat: Each of them also as the answer in the tokenizer's chat template.
+        lead_in: Words of the answer before the target; they are given.
+        system: The system message of the chat; None: none.
+    """
+
+    target_tokens: int | None = None
+    controls: bool = False
+    chat: bool = False
+    lead_in: str = ""
+    system: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The view's name: `targets-12-controls`, or with 8 hex digits of what a chat says around it."""
+        words = ["targets", str(self.target_tokens or "all"), *(["controls"] if self.controls else [])]
+        return "-".join([*words, *([self.chat_part] if self.chat else [])])
+
+    @property
+    def chat_part(self) -> str:
+        """The beginning of the names of strings in the chat template."""
+        told = hashlib.sha256(repr((self.lead_in, self.system)).encode()).hexdigest()[:8]
+        return f"{CHAT_PART}-{told}"
+
+
+View = TokenWindows | CharWindows | Chat | Targets
 
 CHAT_PART = "chat"
-"""The string of an item that a chat template made: it has its own special tokens in front."""
+"""Strings of an item that a chat template made begin so: they have their own special tokens in front."""
+
+TARGET_KINDS = ("item", "random", "shuffled")
+"""What the rows of a view of targets are, by `window`; in the template they are counted on from there."""
 
 _IDS = "the item was given as token ids, which have no characters"
-_SHORT = "the slice holds too few tokens for a window"
-_NO_CHARS = f"{_IDS}; or {_SHORT}; or the view is a chat"
+_SHORT = "the slice holds too few tokens for a window, or the tokenizer cannot represent the target"
+_NO_CHARS = f"{_IDS}; or {_SHORT}; or the view is a chat or of targets"
 
 WINDOWS = TableSchema(
     name="windows",
@@ -88,8 +123,10 @@ WINDOWS = TableSchema(
     columns={
         "view": Column(pl.String(), "-", "how windows are cut, and their sizes"),
         "item_id": Column(pl.String(), "-", "the document"),
-        "window": Column(pl.Int32(), "-", "number of the window in its document, from 0"),
-        "part": Column(pl.String(), "-", "which string: text, slice@<first character>+<length>, or chat"),
+        "window": Column(pl.Int32(), "-", "number of the window in its document, or of the target, from 0"),
+        "part": Column(
+            pl.String(), "-", "text, slice@<first character>+<length>, chat..., random or shuffled..."
+        ),
         "start": Column(pl.Int32(), "tokens", "first token that is read", _SHORT),
         "score_from": Column(pl.Int32(), "tokens", "first token that is scored", _SHORT),
         "stop": Column(pl.Int32(), "tokens", "one past the last token", _SHORT),

@@ -8,12 +8,14 @@ import pty
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from memprobe.cli import console
 from memprobe.errors import Problem
+from memprobe.scoring.chain import SearchStep
 
 ESCAPE = b"\x1b"
 
@@ -147,6 +149,7 @@ def progress(**changes):
         "units_done": 0,
         "n_units": 4,
         "items_done": 0,
+        "search": None,
     }
     return SimpleNamespace(**(about | changes))
 
@@ -273,3 +276,23 @@ def test_a_terminal_gets_a_bar_that_leaves_nothing_behind(monkeypatch):
     assert "worth knowing" in written
     # The line is emptied and the cursor is back.
     assert screen.getvalue().endswith("\r\x1b[2K\x1b[?25h\r")
+
+
+def test_a_search_says_where_it_stands():
+    step = SearchStep(
+        target=3,
+        n_targets=12,
+        n_tokens=5,
+        best_loss_nats=0.4321,
+        n_matches=1,
+        best_tokens=6,
+        evaluations_used=12_345,
+        budget=20_000,
+        left_s=754,
+    )
+    assert console.search_line(step) == (
+        "target 3/12, trying 5 tokens, loss 0.43 nats, shortest 6, 1 match, 12,345/20,000 tried, "
+        "about 13 min left"
+    )
+    first = replace(step, n_tokens=1, best_loss_nats=None, best_tokens=None, n_matches=0, left_s=None)
+    assert console.search_line(first) == "target 3/12, trying 1 token, 0 matches, 12,345/20,000 tried"

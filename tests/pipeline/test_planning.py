@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -11,11 +12,20 @@ from polars.testing import assert_frame_equal
 from memprobe.checkpoints import Checkpoint
 from memprobe.errors import ItemError
 from memprobe.items import ITEMS
-from memprobe.pipeline.planning import Lengths, context_key, cut_stages, plan_entries, unfit_problems
+from memprobe.pipeline.planning import (
+    Lengths,
+    befores,
+    context_key,
+    cut_stages,
+    plan_entries,
+    unfit_problems,
+)
 from memprobe.probes.base import find
+from memprobe.probes.compression import Settings
 from memprobe.scoring.tokenise import TokenisedItems
 from memprobe.suite import Entry, load_suite, suite_of, with_settings
 from memprobe.tables.requests import REQUESTS, Scheme, merge_requests
+from memprobe.tables.views import WINDOWS
 
 LENGTHS = {"n_tokens": pl.Int32, "n_prefix_tokens": pl.Int32, "n_foil_tokens": pl.Int32}
 
@@ -267,3 +277,70 @@ def test_names_of_a_checkpoint_are_no_part_of_its_context(checkpoint) -> None:
     assert context_key(renamed, "w", bos="none", dtype="float32") == context_key(
         checkpoint, "w", bos="none", dtype="float32"
     )
+
+
+# Searches
+
+
+def compression(**settings) -> Entry:
+    return Entry(find("compression"), Settings(controls=0, **settings))
+
+
+def with_targets(items: TokenisedItems, context: int | None = None) -> Lengths:
+    """Lengths with the targets of every item, as if all could be represented."""
+    rows = [
+        dict.fromkeys(WINDOWS.columns)
+        | {"view": "targets-all", "item_id": item, "part": "text", "window": 0}
+        | {"start": 0, "score_from": 0, "stop": n_tokens}
+        for item, n_tokens in items.table.select("item_id", "n_tokens").iter_rows()
+    ]
+    windows = pl.DataFrame(rows, schema=WINDOWS.empty().schema, orient="row")
+    return Lengths(items.table, items.n_front, context, frozenset(), windows)
+
+
+def test_a_search_needs_room_for_one_token_of_a_prompt() -> None:
+    # Read are BOS, one token of a prompt, and the target but for its last token: 10 for one of 9.
+    items = tokenised({"item_id": "fits", "n_tokens": 9}, {"item_id": "not", "n_tokens": 10}, n_front=1)
+    (planned,), unfit = plan_entries([compression()], with_targets(items, context=10))
+    assert set(planned.plan.requests["item_id"]) == {"fits"}
+    assert unfit.rows() == [("not", "compression", "has 11 tokens to read, the model's context holds 10")]
+
+
+def test_a_search_is_a_unit_whose_key_no_scheme_and_no_other_item_changes() -> None:
+    def keys(*more: str, items=FOUR) -> dict[str, str]:
+        measured = [compression(), *(Entry(find(name), find(name).settings()) for name in more)]
+        plans, _ = plan_entries(measured, with_targets(items))
+        units = cut_stages([plans], items.table)
+        return {
+            unit.requests["item_id"][0]: key for key, unit in units.items() if unit.search == Settings().asked
+        }
+
+    alone = keys()
+    assert set(alone) == set("abcd")
+    assert keys("extraction") == alone
+    fewer = tokenised({"item_id": "b", "n_tokens": 20}, {"item_id": "d", "n_tokens": 40})
+    assert keys(items=fewer) == {item: alone[item] for item in "bd"}
+
+
+def test_another_search_is_another_unit() -> None:
+    def keys(settings: Settings) -> set[str]:
+        plans, _ = plan_entries([Entry(find("compression"), settings)], with_targets(FOUR))
+        return set(cut_stages([plans], FOUR.table))
+
+    base = keys(Settings(controls=0))
+    # What is scored beside the searches is the same unit; the four searches are others.
+    assert len(base & keys(Settings(controls=0, budget=5))) == len(base) - 4
+
+
+def test_before_a_checkpoint_is_the_one_before_and_of_equal_weights_the_first_counts() -> None:
+    def plan(*contexts: str) -> SimpleNamespace:
+        targets = [SimpleNamespace(context=each, step=10 * n) for n, each in enumerate(contexts)]
+        return SimpleNamespace(targets=targets)
+
+    assert befores([plan("a", "b", "b", "c"), plan("d", "b", "e")]) == {
+        "a": None,
+        "b": ("a", 0),
+        "c": ("b", 20),
+        "d": None,
+        "e": ("b", 10),
+    }

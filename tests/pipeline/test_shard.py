@@ -6,11 +6,13 @@ import pytest
 
 from memprobe.errors import InputError
 from memprobe.pipeline.shard import WHOLE, Shard, parse_shard
+from memprobe.tables.requests import Search
 
 
-def plan(contexts, n_units):
+def plan(contexts, n_units, search=None):
     targets = [SimpleNamespace(context=context) for context in contexts]
-    return SimpleNamespace(targets=targets, units=dict.fromkeys(f"u{number}" for number in range(n_units)))
+    units = {f"u{number}": SimpleNamespace(search=search) for number in range(n_units)}
+    return SimpleNamespace(targets=targets, units=units)
 
 
 PLANS = [plan("abc", 4), plan("de", 3)]
@@ -27,6 +29,11 @@ def test_shards_are_disjoint_and_together_everything(of):
 def test_every_second_unit_begins_one_further_at_each_checkpoint():
     assert Shard(1, 2).units([plan("ab", 4)]) == {("a", "u0"), ("a", "u2"), ("b", "u1"), ("b", "u3")}
     assert Shard(2, 2).units([plan("ab", 4)]) == {("a", "u1"), ("a", "u3"), ("b", "u0"), ("b", "u2")}
+
+
+def test_a_search_stays_with_its_share_at_every_checkpoint():
+    # It waits for the checkpoint before, which another share may not score for hours.
+    assert Shard(1, 2).units([plan("abc", 3, Search())]) == {(at, u) for at in "abc" for u in ("u0", "u2")}
 
 
 def test_checkpoints_of_one_unit_each_go_round():

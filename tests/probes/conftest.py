@@ -10,6 +10,7 @@ import pytest
 from memprobe.probes.base import Probe, Scores
 from memprobe.tables.requests import REQUESTS, Scheme
 from memprobe.tables.spans import SPANS
+from memprobe.tables.views import Targets
 
 Frame = Callable[..., pl.DataFrame]
 ITEM_TYPES = {
@@ -100,6 +101,8 @@ def _answer(request: dict[str, object], schemes: frozenset[Scheme]) -> dict[str,
     hits = [draw(item, part, place, "hit") < 0.7 for place in at]
     logprobs = [-4 * draw(item, part, place, "logprob") for place in at]
     row = dict(request)
+    if request["detail"].startswith("search-"):
+        return row | {"found": _search(item, part, request["stop"] - request["score_from"])}
     if request["detail"] in ("generate", "verify"):
         lcp = next((place for place, hit in enumerate(hits) if not hit), len(hits))
         n = len(hits) if request["detail"] == "generate" else min(lcp + 1, len(hits))
@@ -130,14 +133,82 @@ def _answer(request: dict[str, object], schemes: frozenset[Scheme]) -> dict[str,
     )
 
 
+def _search(item: object, part: object, n_tokens: int) -> dict[str, object] | None:
+    """What a search finds: a prompt for two of three targets; of a single token, nothing was searched."""
+    if n_tokens < 2:
+        return None
+    shortest = 1 + int(2 * n_tokens * draw(item, part, "shortest"))
+    found = draw(item, part, "found") < 0.67
+    return {
+        "prompt_tokens": shortest if found else None,
+        "verified": found,
+        "censored_at_tokens": None if found else 5 * n_tokens,
+        "evaluations_used": 1000,
+        "evaluations_to_best": 400 if found else None,
+        "final_ce_nats": 3 * draw(item, part, "loss"),
+        "prompt_tokens_by_seed": [shortest if found else None],
+        "n_refuted": 0,
+        "prompt_roundtrip": found or None,
+        "gzip_ratio": 0.5 + draw(item, part, "gzip"),
+        "zlib_ratio": 0.6 + draw(item, part, "gzip"),
+    }
+
+
+def _seen(items: pl.DataFrame, view: object) -> pl.DataFrame | None:
+    """Rows of a view of targets, as if each item could be represented and had all controls."""
+    if not isinstance(view, Targets):
+        return None
+    n = (
+        pl.col("n_tokens")
+        if view.target_tokens is None
+        else pl.min_horizontal("n_tokens", view.target_tokens)
+    )
+    kinds = [(0, "text"), *([(1, "random-all"), (2, "shuffled-all")] if view.controls else [])]
+    plain = [
+        items.select(
+            "item_id",
+            view=pl.lit(view.name),
+            part=pl.lit(part),
+            window=pl.lit(window, pl.Int32),
+            start=pl.lit(0, pl.Int32),
+            score_from=pl.lit(0, pl.Int32),
+            stop=n.cast(pl.Int32),
+        )
+        for window, part in kinds
+    ]
+    # In a chat three tokens stand before what is searched for, and two behind it.
+    chats = [
+        each.with_columns(
+            window=pl.col("window") + 3,
+            part=pl.lit(f"{view.chat_part}-") + pl.col("part"),
+            start=pl.lit(3, pl.Int32),
+            score_from=pl.lit(5, pl.Int32),
+            stop=pl.col("stop") + 5,
+        )
+        for each in plain
+    ]
+    return pl.concat([*plain, *(chats if view.chat else [])])
+
+
 @pytest.fixture
-def scores_for(spans_of: Frame) -> Callable[..., Scores]:
+def seen_by() -> Callable[..., pl.DataFrame]:
+    """Return a function from a probe, its settings and items to what its plan is given."""
+
+    def build(probe: Probe, settings: object, items: pl.DataFrame) -> pl.DataFrame:
+        windows = _seen(items, probe.view(settings))
+        return items if windows is None else items.join(windows, on="item_id", how="left")
+
+    return build
+
+
+@pytest.fixture
+def scores_for(spans_of: Frame, seen_by: Frame) -> Callable[..., Scores]:
     """Return a function that answers every request of a probe's plan; without BOS."""
 
     def build(probe: Probe, settings: object, items: pl.DataFrame) -> Scores:
-        plan = probe.plan(items, settings)
+        plan = probe.plan(seen_by(probe, settings, items), settings)
         rows = [_answer(row, plan.schemes) for row in plan.requests.iter_rows(named=True)]
         assert plan.requests.columns == list(REQUESTS.columns)
-        return Scores(spans_of(*rows), items)
+        return Scores(spans_of(*rows), items, _seen(items, probe.view(settings)))
 
     return build

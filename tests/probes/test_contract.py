@@ -31,13 +31,17 @@ METRICS = {
         "first_forgotten_median_steps",
     ],
     "acquisition": ["effectivity_nats", "effectivity_null_nats", "acquired_frac", "decay_per_decade"],
+    "compression": ["memorized_frac", "acr_median", "prompt_tokens_km_median"],
     "extraction": ["rate_frac", "max_rate_frac", "greedy_rate_frac", "coverage_frac"],
 }
 MORE_IS_FORGOTTEN = {"forgetting_chaudhry", "wf", "depth_of_gap", "recovery_steps"}
 MORE_IS_FORGOTTEN |= {"never_learned_frac", "n_forgetting_events", "decay_per_decade"}
 # What is there without an injection says nothing of memory.
 MORE_IS_FORGOTTEN |= {"effectivity_null_nats"}
+# Longer prompts are needed for what is less memorized.
+MORE_IS_FORGOTTEN |= {"prompt_tokens_km_median"}
 WITHOUT_A_UNIT_IN_THE_NAME = {"auc", "instantaneous", "persistent", "residual", "acr_median", "f1", "f2"}
+WITHOUT_A_UNIT_IN_THE_NAME |= {"prompt_tokens_km_median"}
 WITHOUT_A_UNIT_IN_THE_NAME |= {*METRICS["stability"], "n_forgetting_events", "decay_per_decade"}
 UNIT_OF_SUFFIX = {"frac": "fraction", "tokens": "tokens", "nats": "nats", "steps": "steps", "bits": "bits"}
 
@@ -146,14 +150,17 @@ def test_probes_have_the_contracts_metrics_and_more_of_each_is_more_memorized(na
 
 
 @ALL
-def test_the_plan_is_made_of_requests_and_does_not_depend_on_the_order_of_items(probe, items) -> None:
+def test_the_plan_is_made_of_requests_and_does_not_depend_on_the_order_of_items(
+    probe, items, seen_by
+) -> None:
     settings = probe.settings()
-    planned = probe.plan(items, settings)
+    seen = seen_by(probe, settings, items)
+    planned = probe.plan(seen, settings)
     REQUESTS.check(planned.requests)
     assert set(planned.requests["item_id"]) <= set(items["item_id"])
     again, shuffled = (
-        probe.plan(items, settings),
-        probe.plan(items.sample(fraction=1, shuffle=True, seed=3), settings),
+        probe.plan(seen, settings),
+        probe.plan(seen.sample(fraction=1, shuffle=True, seed=3), settings),
     )
     assert_frame_equal(again.requests, planned.requests)
     assert_frame_equal(shuffled.requests.sort(REQUESTS.key), planned.requests.sort(REQUESTS.key))
@@ -167,7 +174,9 @@ def test_the_order_of_rows_does_not_matter(probe, items, scores_for) -> None:
     settings = probe.settings()
     scores = scores_for(probe, settings, items)
     shuffled = Scores(
-        scores.spans.sample(fraction=1, shuffle=True, seed=1), items.sample(fraction=1, shuffle=True, seed=2)
+        scores.spans.sample(fraction=1, shuffle=True, seed=1),
+        items.sample(fraction=1, shuffle=True, seed=2),
+        scores.windows if scores.windows is None else scores.windows.sample(fraction=1, shuffle=True, seed=3),
     )
     one, other = (table_of(probe, each, settings).sort(probe.table.key) for each in (scores, shuffled))
     assert_frame_equal(one, other)
@@ -192,7 +201,8 @@ def test_values_are_one_number_per_item_and_condition(probe, items, scores_for) 
     for metric in probe.metrics_for(probe.settings()):
         values = metric.values(table, probe.settings())
         expected = {"item_id": pl.String, "condition": pl.String, "value": pl.Float64}
-        assert dict(values.schema) == expected | ({"other": pl.Float64} if metric.summary == "auc" else {})
+        paired = {"other": pl.Float64} if metric.summary in ("auc", "km_median") else {}
+        assert dict(values.schema) == expected | paired
         assert not values.select("item_id", "condition").is_duplicated().any()
         assert not values["value"].is_nan().any()
         if metric.summary == "rate":

@@ -5,7 +5,7 @@ import io
 import polars as pl
 from rich.console import Console
 
-from memprobe.report.truth import truth_view
+from memprobe.report.truth import ratios_view, truth_view
 
 # Two canaries never trained on and two trained on three times: x in updates 5, 9 and 20, y in 2, 4 and 8.
 TRUTH = pl.DataFrame(
@@ -59,3 +59,20 @@ def test_the_mean_of_ln_p_is_that_of_the_scheme_full():
 def test_items_that_are_no_canaries_have_no_row():
     lines = rendered(truth_view(TRUTH, RECALL, EXTRACTION))
     assert len([line for line in lines if "→ 0" in line or "→ 1" in line]) == 2
+
+
+def test_ratios_stand_beside_exposures_and_failures_show_their_bound():
+    table = pl.DataFrame(
+        {
+            "item_id": ["x", "x", "y", "y", "y", "z"],
+            "exposures": [128, 128, 0, 0, 0, None],
+            "step": [0, 20, 0, 20, 20, 20],
+            "target_kind": ["item", "item", "item", "item", "random", "item"],
+            "acr": [None, 3.0, None, 0.8, 9.0, 9.0],
+            "acr_upper_bound": [1.25, None, None, None, None, None],
+        }
+    )
+    lines = rendered(ratios_view(table))
+    # The least exposed first; of controls, and of items that were not planted, nothing.
+    assert lines[-2:] == ["0  unknown     0.80", "128    <1.25     3.00"]
+    assert max(map(len, lines)) <= 80

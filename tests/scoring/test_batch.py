@@ -133,3 +133,13 @@ def test_the_plan_depends_on_the_requests_and_not_on_their_order(many, monkeypat
         assert pack(forwards(other), 300) == pack(forwards(many), 300)
         for ours, theirs in zip(cut_units(many), cut_units(other), strict=True):
             assert ours.equals(theirs)
+
+
+def test_each_search_is_a_unit_of_its_own_behind_the_others(many, ask) -> None:
+    searches = [ask(item, 0, 0, 9, f"search-{key}") for item in "ba" for key in ("2", "1")]
+    units = cut_units(pl.concat([searches[0], many, *searches[1:]]))
+    plain = cut_units(many)
+    # What else is asked is cut as if there were no search.
+    assert all(ours.equals(theirs) for ours, theirs in zip(units, plain, strict=False))
+    alone = [unit.select("item_id", "detail").rows() for unit in units[len(plain) :]]
+    assert alone == [[(item, f"search-{key}")] for item in "ab" for key in "12"]

@@ -4,12 +4,13 @@ Rungs: a table of cases, and a slow loop over positions on random requests.
 """
 
 import random
+import re
 
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from memprobe.tables.requests import REQUESTS, Scheme, merge_requests, request_frame
+from memprobe.tables.requests import REQUESTS, Scheme, Search, merge_requests, request_frame
 
 
 @pytest.mark.parametrize(
@@ -152,3 +153,51 @@ def test_merged_tokens_cover_exactly_what_was_asked(seed, requests_of) -> None:
     assert not edges & {(item, start, hi) for item, _, start, _, hi, _ in merged}
     draw.shuffle(rows)
     assert merge_requests(requests_of(row) for row in rows).rows() == merged
+
+
+# Searches
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"budget": 0}, "budget is 0, not 1 or more"),
+        ({"n_candidates": 0}, "n_candidates is 0, not 1 or more"),
+        ({"top_k": -1}, "top_k is -1, not 1 or more"),
+        ({"max_prompt_tokens": 0}, "max_prompt_tokens is 0, not 1 or more"),
+        ({"optimizer": "adam"}, "optimizer is `adam`, not one of coordinate, gcg, random"),
+        ({"lengths": "up"}, "lengths is `up`, not one of bracket, miniprompt"),
+        ({"seeds": ()}, "seeds is empty"),
+        ({"seeds": (2, 2)}, "seeds holds one seed twice"),
+        ({"seeds": (0, -1)}, "seeds holds one below 0"),
+    ],
+)
+def test_impossible_searches_are_refused(settings, message) -> None:
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        Search(**settings)
+
+
+def test_a_search_is_known_by_all_that_it_is() -> None:
+    other = [
+        {"optimizer": "gcg"},
+        {"lengths": "miniprompt"},
+        {"budget": 1},
+        {"n_candidates": 512},
+        {"top_k": 512},
+        {"seeds": (1,)},
+        {"seeds": (0, 1)},
+        {"max_prompt_tokens": 512},
+        {"roundtrip": True},
+        {"warm": False},
+    ]
+    keys = {Search(**each).key for each in ({}, *other)}
+    assert len(keys) == len(other) + 1
+    assert Search().key == Search(budget=20_000).key
+    assert all(re.fullmatch("search-[0-9a-f]{8}", key) for key in keys)
+
+
+def test_a_search_is_kept_once_and_beside_everything_else(requests_of) -> None:
+    search = ("a", "text", 0, 0, 9, Search().key)
+    other = ("a", "text", 0, 0, 9, Search(budget=5).key)
+    rows = [*tokens("a", (0, 9)), search, other]
+    assert set(merge_requests([requests_of(*rows), requests_of(search)]).rows()) == set(rows)

@@ -11,7 +11,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from memprobe.errors import TableError
-from memprobe.tables.requests import REQUESTS, Scheme
+from memprobe.tables.requests import REQUESTS, Scheme, Search
 from memprobe.tables.spans import SPANS, answer, unanswered
 
 TOP = Scheme(top_k=40)
@@ -216,3 +216,17 @@ def test_unanswered_asks_anew_for_tokens_that_lack_a_scheme(requests_of) -> None
     tokens, sums = ("a", "text", 0, 5, 9, "tokens"), ("a", "text", 0, 6, 9, "sums")
     earlier = requests_of(("a", "text", 0, 5, 9, "tokens")).with_columns(has_schemes=pl.lit(value=False))
     assert unanswered(requests_of(tokens, sums), earlier).rows() == [tokens]
+
+
+def test_a_search_is_answered_by_the_same_search_and_nothing_else(requests_of, spans_of) -> None:
+    one, two = (Search(budget=budget).key for budget in (1, 2))
+    same = plain("a", 0, 9, one, found={"prompt_tokens": 3})
+    tokens = scored(random.Random(0), "a", 0, 0, 9)
+    asked = requests_of(("a", "text", 0, 0, 9, one))
+    assert answer(asked, spans_of(tokens, same), [])["found"].item()["prompt_tokens"] == 3
+    for other in (("a", "text", 0, 0, 9, two), ("a", "text", 0, 0, 8, one), ("a", "text", 0, 1, 9, one)):
+        with pytest.raises(TableError, match="1 of 1 requests have no answer"):
+            answer(requests_of(other), spans_of(tokens, same), [])
+    earlier = requests_of(("a", "text", 0, 0, 9, one)).with_columns(has_schemes=pl.lit(value=False))
+    asked_twice = requests_of(("a", "text", 0, 0, 9, one), ("a", "text", 0, 0, 9, two))
+    assert unanswered(asked_twice, earlier)["detail"].to_list() == [two]

@@ -1,6 +1,6 @@
 """Names of views: they are keys of tables, so two views that differ must differ in their names."""
 
-from memprobe.tables.views import CharWindows, Chat, TokenWindows
+from memprobe.tables.views import CHAT_PART, CharWindows, Chat, Targets, TokenWindows
 
 
 def test_names_say_all_that_a_view_depends_on() -> None:
@@ -20,3 +20,20 @@ def test_a_slice_is_eight_characters_long_per_token_of_the_window() -> None:
     # The paper's: 800 characters for 100 tokens.
     assert CharWindows(50, 50, 10).slice_chars == 800
     assert CharWindows(50, 50, 10).n_tokens == TokenWindows(50, 50, 3).n_tokens == 100
+
+
+def test_views_of_targets_and_their_chats_are_named_without_the_words_of_the_user() -> None:
+    views = [
+        Targets(),
+        Targets(12),
+        Targets(controls=True),
+        Targets(chat=True),
+        Targets(chat=True, lead_in="Sure"),
+        Targets(chat=True, system="Sure"),
+        Targets(chat=True, system=""),
+    ]
+    assert len({view.name for view in views}) == len(views)
+    assert [view.name for view in views[:3]] == ["targets-all", "targets-12", "targets-all-controls"]
+    assert not any("Sure" in view.name for view in views)
+    # What a template made is told by the beginning of its part.
+    assert views[4].chat_part.startswith(CHAT_PART)

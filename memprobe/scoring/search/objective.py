@@ -1,0 +1,271 @@
+"""How far a prompt is from making the model say a target: losses, exact matches, gradients, and their count.
+
+The sequence is head, prompt, tail, target; only the prompt is free. Candidates of one call have one
+length; tokens that all of them share at the front are read once and their cache is used for all.
+"""
+
+import copy
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from memprobe.errors import CheckpointError
+from memprobe.scoring.generate import Continuation, greedy
+from memprobe.scoring.load import LoadedModel
+
+Ids = NDArray[np.int64]
+LossName = Literal["cross_entropy", "margin"]
+
+# A greedy match needs each target token to lead, not to be certain; the margin loss says how far it is
+# from leading by this many nats, with a little cross-entropy so that it is never flat.
+LEAD_NATS, CROSS_ENTROPY_SHARE = 0.5, 0.1
+# Logits of the candidates that are held at once.
+LOGIT_BYTES = 256 * 2**20
+_CACHED_LAYERS = ("DynamicLayer",)
+
+
+class BudgetSpentError(Exception):
+    """The last candidate that may be evaluated was."""
+
+
+@dataclass(slots=True)
+class Spent:
+    """What a search used so far.
+
+    Attributes:
+        evaluations: Candidates evaluated.
+        n_matches: Candidates whose every target token leads.
+        n_refuted: Matches that real greedy decoding, alone, did not confirm.
+    """
+
+    evaluations: int = 0
+    n_matches: int = 0
+    n_refuted: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Where a prompt stands, and what it may hold.
+
+    Attributes:
+        target: Ids to be said, shape (m,).
+        head: Ids before the prompt, shape (n_head,).
+        tail: Ids between prompt and target, shape (n_tail,).
+        allowed: Ids that a prompt may hold, ascending.
+        survives: Whether a prompt survives decode and encode; None: any may be proposed.
+    """
+
+    target: Ids
+    head: Ids
+    tail: Ids
+    allowed: Ids
+    survives: Callable[[Ids], bool] | None = None
+
+
+class Objective:
+    """One target under one model, with a budget.
+
+    Attributes:
+        target: Target ids, shape (m,).
+        allowed: Ids that a prompt may hold, ascending.
+        spent: What was used so far.
+        match: The first confirmed match since it was last taken; None: there is none.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        slot: Slot,
+        *,
+        budget: int,
+        loss: LossName,
+        on_evaluated: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._loaded, self._slot, self._loss = loaded, slot, loss
+        self.target, self.allowed = slot.target, torch.from_numpy(slot.allowed)
+        self._budget, self._on_evaluated = budget, on_evaluated
+        self._lost = 0
+        self.spent = Spent()
+        self.match: Ids | None = None
+        self._embedding = _embedding(loaded)
+        self._keeps = "logits_to_keep" in inspect.signature(loaded.model.forward).parameters
+        self._prefix: tuple[tuple[int, ...], Any] = ((), None)
+
+    @property
+    def n_vocabulary(self) -> int:
+        """Rows of the input embedding."""
+        return int(self._embedding.weight.shape[0])
+
+    @property
+    def left(self) -> int:
+        """Candidates that may still be evaluated."""
+        return self._budget - self.spent.evaluations
+
+    def surviving(self, prompts: Tensor) -> Tensor:
+        """Return the candidates that survive decode and encode, where that is asked for.
+
+        Raises:
+            BudgetSpentError: As many as the budget holds did not survive, one behind the other.
+        """
+        if self._slot.survives is None:
+            return prompts
+        kept = [self._slot.survives(row.numpy()) for row in prompts]
+        self._lost = 0 if any(kept) else self._lost + len(kept)
+        if self._lost > self._budget:
+            raise BudgetSpentError
+        return prompts[torch.tensor(kept, dtype=torch.bool)]
+
+    def losses(self, prompts: Tensor) -> Tensor:
+        """Return the loss of each candidate, shape (n_candidates,); a match is noted.
+
+        Args:
+            prompts: Token ids, int64, shape (n_candidates, n_tokens).
+
+        Raises:
+            BudgetSpentError: No candidate may be evaluated any more; where only some may, they are.
+        """
+        prompts = self._affordable(prompts)
+        at_once = max(1, LOGIT_BYTES // (4 * len(self.target) * self._loaded.vocabulary))
+        parts = []
+        for begin in range(0, len(prompts), at_once):
+            some = prompts[begin : begin + at_once]
+            with torch.no_grad():
+                loss, hits = self._judge(self._logits(some))
+            parts.append(loss.cpu())
+            self._note(some, hits)
+        self._on_evaluated()
+        return torch.cat(parts)
+
+    def gradient(self, prompts: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the loss of each candidate and its gradient by the tokens' one-hot codes.
+
+        Returns:
+            Losses, shape (n_candidates,); mean gradient over the candidates, shape (n_tokens, vocabulary):
+            lower where putting the token there should lower the loss. They count as evaluated.
+        """
+        prompts = self._affordable(prompts)
+        device = self._loaded.device
+        with torch.enable_grad():
+            free = self._embedding(prompts.to(device)).detach().requires_grad_(requires_grad=True)
+            around = [self._embedding(torch.from_numpy(ids).to(device)) for ids in self._around()]
+            n = len(prompts)
+            front, behind = (each.detach().expand(n, *each.shape) for each in around)
+            inputs = torch.cat([front, free, behind], dim=1)
+            loss, hits = self._judge(self._call(inputs_embeds=inputs, use_cache=False))
+            (by_embedding,) = torch.autograd.grad(loss.sum(), free)
+        self._note(prompts, hits)
+        self._on_evaluated()
+        gradient = by_embedding.float().mean(0) @ self._embedding.weight.detach().float().T
+        return loss.detach().cpu(), gradient.cpu()
+
+    def cross_entropy(self, prompt: Ids) -> float:
+        """Return the mean cross-entropy of the target after a prompt, nats; not counted."""
+        with torch.no_grad():
+            logits = self._logits(torch.from_numpy(prompt)[None])
+            wanted = torch.from_numpy(self.target).to(logits.device)
+            return float(torch.nn.functional.cross_entropy(logits[0].float(), wanted))
+
+    def take_match(self) -> Ids | None:
+        """Return the match that was found, and forget it."""
+        found, self.match = self.match, None
+        return found
+
+    def _affordable(self, prompts: Tensor) -> Tensor:
+        if self.left <= 0:
+            raise BudgetSpentError
+        prompts = prompts[: self.left]
+        self.spent.evaluations += len(prompts)
+        return prompts
+
+    def _around(self) -> tuple[Ids, Ids]:
+        """Return what stands before and behind the prompt; the last target token is never read."""
+        return self._slot.head, np.concatenate([self._slot.tail, self.target[:-1]])
+
+    def _call(self, **inputs: Any) -> Tensor:  # noqa: ANN401
+        """Return the logits that predict the target, shape (n, m, vocabulary)."""
+        m = len(self.target)
+        kept = {"logits_to_keep": m} if self._keeps else {}
+        logits: Tensor = self._loaded.model(**inputs, **kept).logits
+        return logits[:, -m:]
+
+    def _logits(self, prompts: Tensor) -> Tensor:
+        device, n = self._loaded.device, len(prompts)
+        head, behind = self._around()
+        rows = torch.cat(
+            [torch.from_numpy(head).expand(n, -1), prompts, torch.from_numpy(behind).expand(n, -1)], dim=1
+        )
+        same = (prompts == prompts[0]).all(0).long().cumprod(0).sum()
+        # The position before the target must be read, whatever is shared.
+        n_shared = min(len(head) + int(same), rows.shape[1] - len(self.target))
+        past = self._cache(rows[0, :n_shared]) if n > 1 and n_shared > 0 else None
+        if past is None:
+            return self._call(input_ids=rows.to(device), use_cache=False)
+        past.batch_repeat_interleave(n)
+        return self._call(input_ids=rows[:, n_shared:].to(device), past_key_values=past, use_cache=True)
+
+    def _cache(self, shared: Tensor) -> Any:  # noqa: ANN401
+        """Return a fresh copy of the cache of some tokens; None where the model's cannot be copied."""
+        key = tuple(shared.tolist())
+        if self._prefix[0] != key:
+            kept = {"logits_to_keep": 1} if self._keeps else {}
+            out = self._loaded.model(input_ids=shared[None].to(self._loaded.device), use_cache=True, **kept)
+            past = getattr(out, "past_key_values", None)
+            layers = getattr(past, "layers", None)
+            plain = layers and all(type(layer).__name__ in _CACHED_LAYERS for layer in layers)
+            self._prefix = (key, past if plain else None)
+        return copy.deepcopy(self._prefix[1])
+
+    def _judge(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the loss of each row and whether all target tokens lead; logits (n, m, vocabulary)."""
+        logits = logits.float()
+        wanted = torch.from_numpy(self.target).to(logits.device).expand(logits.shape[:2])[..., None]
+        true = logits.gather(-1, wanted)[..., 0]
+        hits = (logits.argmax(-1) == wanted[..., 0]).all(-1)
+        loss = (torch.logsumexp(logits, -1) - true).mean(-1)
+        if self._loss == "margin":
+            other = logits.scatter(-1, wanted, -torch.inf).amax(-1)
+            lead = (other - true + LEAD_NATS).clamp(min=0).mean(-1)
+            loss = lead + CROSS_ENTROPY_SHARE * loss
+        return loss, hits.cpu()
+
+    def _note(self, prompts: Tensor, hits: Tensor) -> None:
+        """Keep the first match that real greedy decoding, alone, confirms."""
+        for prompt in prompts[hits]:
+            self.spent.n_matches += 1
+            if self.match is not None:
+                continue
+            if self.says_target(prompt.numpy()):
+                self.match = prompt.numpy()
+            else:
+                self.spent.n_refuted += 1
+
+    def says_target(self, prompt: Ids) -> bool:
+        """Whether real greedy decoding of this prompt alone yields the target."""
+        given = np.concatenate([self._slot.head, prompt, self._slot.tail])
+        (said,) = greedy(self._loaded, [Continuation(given, self.target, len(self.target))])
+        return bool(np.array_equal(said, self.target))
+
+
+def _embedding(loaded: LoadedModel) -> Any:  # noqa: ANN401
+    """Return the input embedding.
+
+    Raises:
+        CheckpointError: The model has none, or none with one row per token.
+    """
+    try:
+        embedding = loaded.model.get_input_embeddings()
+    except NotImplementedError:
+        embedding = None
+    weight = getattr(embedding, "weight", None)
+    if not isinstance(weight, Tensor) or weight.ndim != 2:
+        raise CheckpointError(
+            "the model has no input embeddings, by whose gradients prompts are searched",
+            fix="leave compression out for this model",
+        )
+    return embedding

@@ -1,0 +1,321 @@
+"""The search for the shortest prompt: against brute force, and promise by promise.
+
+Reference: greedy continuations of every prompt of one and two tokens of a vocabulary of 64, one batch each.
+"""
+
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+
+from memprobe.errors import CheckpointError
+from memprobe.scoring.forward import scoring_mode
+from memprobe.scoring.search import allowed_ids, search_prompt
+from memprobe.scoring.search.lengths import Course, miniprompt
+from memprobe.scoring.search.objective import BudgetSpentError, Objective, Slot
+from memprobe.scoring.search.optimizers import OPTIMIZERS
+from memprobe.scoring.search.walk import Best, Walker
+from memprobe.tables.requests import Search
+
+VOCABULARY = 64
+NONE = np.zeros(0, np.int64)
+ALL = np.arange(VOCABULARY, dtype=np.int64)
+# float32 sums in another order.
+TOLERANCE = 1e-4
+
+
+@pytest.fixture(scope="module")
+def loaded(loaded_from):
+    return loaded_from("gpt_neox", vocab_size=VOCABULARY, salt=3)
+
+
+def continued(model, prompts: np.ndarray, n_tokens: int) -> np.ndarray:
+    """Return the greedy continuation of each prompt, all in one batch, without a cache."""
+    ids = torch.from_numpy(prompts)
+    with torch.no_grad():
+        for _ in range(n_tokens):
+            following = model(input_ids=ids, use_cache=False).logits[:, -1].argmax(-1)
+            ids = torch.cat([ids, following[:, None]], dim=1)
+    return ids[:, prompts.shape[1] :].numpy()
+
+
+@pytest.fixture(scope="module")
+def shortest(loaded) -> dict[tuple[int, ...], int]:
+    """Targets of 3 tokens to the length of the shortest prompt that is followed by them, 1 or 2."""
+    found: dict[tuple[int, ...], int] = {}
+    for length in (1, 2):
+        prompts = np.array(list(product(range(VOCABULARY), repeat=length)), dtype=np.int64)
+        for said in continued(loaded.model, prompts, 3):
+            found.setdefault(tuple(said.tolist()), length)
+    return found
+
+
+def objective(loaded, target, *, budget=10_000, loss="margin", **slot) -> Objective:
+    fields = {"head": NONE, "tail": NONE, "allowed": ALL} | slot
+    return Objective(loaded, Slot(np.asarray(target, np.int64), **fields), budget=budget, loss=loss)
+
+
+def search(loaded, target, **changes):
+    slot = {
+        name: changes.pop(name) for name in ("head", "tail", "allowed", "warm", "survives") if name in changes
+    }
+    slot = {"head": NONE, "tail": NONE, "allowed": ALL} | slot
+    return search_prompt(loaded, np.asarray(target, np.int64), Search(**changes), **slot)
+
+
+@pytest.mark.parametrize("optimizer", ["coordinate", "gcg", "random"])
+def test_the_search_finds_the_shortest_prompt_that_brute_force_finds(loaded, shortest, optimizer) -> None:
+    by_length = {n: [target for target, of in shortest.items() if of == n] for n in (1, 2)}
+    assert min(len(targets) for targets in by_length.values()) >= 3
+    for length, targets in by_length.items():
+        for target in targets[:2]:
+            found = search(loaded, target, optimizer=optimizer, budget=6_000, max_prompt_tokens=4)
+            assert found.prompt is not None
+            assert len(found.prompt) == length
+            assert found.verified
+            said = continued(loaded.model, found.prompt[None], 3)[0]
+            assert said.tolist() == list(target)
+
+
+def test_miniprompt_finds_it_too_from_five_tokens_down(loaded, shortest) -> None:
+    target = next(target for target, of in shortest.items() if of == 2)
+    found = search(loaded, target, lengths="miniprompt", optimizer="gcg", budget=6_000)
+    assert found.prompt_tokens_by_seed == (2,)
+
+
+def test_it_works_inside_scoring_mode_and_gives_the_same_prompt_twice(loaded, shortest) -> None:
+    target = next(target for target, of in shortest.items() if of == 2)
+    plain = search(loaded, target, budget=3_000)
+    with scoring_mode():
+        again = search(loaded, target, budget=3_000)
+    assert plain.prompt.tolist() == again.prompt.tolist()
+    assert plain.evaluations_to_best == again.evaluations_to_best
+
+
+@pytest.mark.parametrize("optimizer", list(OPTIMIZERS))
+def test_the_whole_budget_is_used_and_no_more(loaded, monkeypatch, optimizer) -> None:
+    seen = []
+    judge = Objective._judge
+
+    def counted(self, logits):
+        seen.append(len(logits))
+        return judge(self, logits)
+
+    monkeypatch.setattr(Objective, "_judge", counted)
+    monkeypatch.setattr(Objective, "says_target", lambda *_: False)
+    found = search(loaded, [5, 6, 7], optimizer=optimizer, budget=777, seeds=(0, 1), max_prompt_tokens=6)
+    assert found.evaluations_used == 2 * 777
+    assert sum(seen) == 2 * 777
+
+
+def test_a_failure_has_no_prompt_and_says_how_long_prompts_were_tried(loaded, shortest) -> None:
+    """Four tokens in a row that no short prompt is followed by: nothing is imputed."""
+    target = next(
+        candidate for candidate in product(range(3, 9), repeat=3) if tuple(candidate) not in shortest
+    )
+    found = search(loaded, (*target, *target), budget=300, max_prompt_tokens=2)
+    assert found.prompt is None
+    assert not found.verified
+    assert found.evaluations_to_best is None
+    assert found.prompt_roundtrip is None
+    assert found.prompt_tokens_by_seed == (None,)
+    assert found.censored_at_tokens == 2
+
+
+def test_the_best_of_several_seeds_counts_and_each_is_told(loaded, shortest) -> None:
+    target = next(target for target, of in shortest.items() if of == 2)
+    told = []
+    found = search_prompt(
+        loaded,
+        np.asarray(target),
+        Search(budget=800, seeds=(0, 1, 2)),
+        head=NONE,
+        tail=NONE,
+        allowed=ALL,
+        on_step=told.append,
+    )
+    lengths = [each for each in found.prompt_tokens_by_seed if each is not None]
+    assert len(found.prompt_tokens_by_seed) == 3
+    assert len(found.prompt) == min(lengths)
+    used = [each.evaluations_used for each in told]
+    assert used == sorted(used)
+    assert used[-1] == found.evaluations_used
+    assert told[-1].budget == 2_400
+
+
+def test_a_match_in_the_batch_that_alone_is_none_is_refuted_and_counted(
+    loaded, shortest, monkeypatch
+) -> None:
+    target = next(target for target, of in shortest.items() if of == 1)
+    monkeypatch.setattr(Objective, "says_target", lambda *_: False)
+    found = search(loaded, target, budget=400, max_prompt_tokens=1)
+    assert found.prompt is None
+    assert found.n_refuted > 0
+
+
+def test_a_prompt_holds_only_what_is_allowed_and_survives(loaded, shortest) -> None:
+    target = next(target for target, of in shortest.items() if of == 1)
+    even = ALL[::2]
+    found = search(loaded, target, allowed=even, budget=1_500)
+    assert found.prompt is None or set(found.prompt.tolist()) <= set(even.tolist())
+    kept = search(
+        loaded, target, budget=1_500, roundtrip=True, survives=lambda prompt: bool((prompt > 9).all())
+    )
+    assert kept.prompt is None or (kept.prompt > 9).all()
+    assert kept.prompt is None or kept.prompt_roundtrip is True
+    recorded = search(loaded, target, budget=1_500, survives=lambda _: False)
+    assert recorded.prompt is not None
+    assert recorded.prompt_roundtrip is False
+
+
+@pytest.mark.parametrize("lengths", ["bracket", "miniprompt"])
+def test_a_search_in_which_nothing_survives_ends_without_a_prompt(loaded, lengths) -> None:
+    found = search(
+        loaded,
+        [5, 6],
+        lengths=lengths,
+        optimizer="random",
+        budget=500,
+        roundtrip=True,
+        survives=lambda _: False,
+    )
+    assert found.prompt is None
+    assert found.evaluations_used == 0
+    assert found.final_ce_nats is None
+
+
+def test_a_warm_prompt_that_works_is_found_with_the_first_candidate(loaded, shortest) -> None:
+    target = next(target for target, of in shortest.items() if of == 2)
+    found = search(loaded, target, budget=3_000)
+    again = search(loaded, target, budget=1, warm=found.prompt)
+    assert again.prompt.tolist() == found.prompt.tolist()
+    assert again.evaluations_to_best == 1
+
+
+@pytest.mark.parametrize("name", ["gpt_neox", "llama", "gpt2", "mistral_sliding", "gemma2", "mamba", "opt"])
+def test_a_shared_prefix_changes_no_loss(loaded_from, name) -> None:
+    """Candidates one by one share nothing; together they share head and first tokens."""
+    model = loaded_from(name)
+    rng = np.random.default_rng(0)
+    prompts = torch.from_numpy(rng.integers(3, 97, 5)).repeat(6, 1)
+    prompts[:, 3] = torch.arange(20, 26)
+    slot = {"head": np.array([1, 4, 8]), "tail": np.array([11, 12]), "allowed": np.arange(97)}
+    together = objective(model, [7, 9, 13, 21], loss="cross_entropy", **slot)
+    alone = objective(model, [7, 9, 13, 21], loss="cross_entropy", **slot)
+    one_by_one = torch.cat([alone.losses(prompt[None]) for prompt in prompts])
+    torch.testing.assert_close(together.losses(prompts), one_by_one, atol=TOLERANCE, rtol=0)
+    assert alone.cross_entropy(prompts[2].numpy()) == pytest.approx(float(one_by_one[2]), abs=TOLERANCE)
+
+
+def test_the_loss_is_the_mean_cross_entropy_of_the_target_behind_head_prompt_and_tail(loaded) -> None:
+    head, prompt, tail, target = [1], [20, 30], [40], [5, 6]
+    with torch.no_grad():
+        logits = loaded.model(input_ids=torch.tensor([head + prompt + tail + target])).logits[0]
+    ln_p = torch.log_softmax(logits.double(), -1)
+    # Positions 3 and 4 predict the two target tokens at 4 and 5.
+    expected = -(ln_p[3, 5] + ln_p[4, 6]) / 2
+    of = objective(loaded, target, loss="cross_entropy", head=np.array(head), tail=np.array(tail))
+    assert float(of.losses(torch.tensor([prompt]))[0]) == pytest.approx(float(expected), abs=TOLERANCE)
+
+
+def test_the_margin_loss_is_flat_zero_but_for_its_share_of_cross_entropy_where_tokens_lead(
+    loaded, shortest
+) -> None:
+    """max(0, best other - true + 0.5) + 0.1 cross-entropy, by hand from the logits."""
+    prompt, target = [20, 30], [5, 6]
+    with torch.no_grad():
+        logits = loaded.model(input_ids=torch.tensor([prompt + target])).logits[0, 1:3].double()
+    leads = []
+    for row, token in zip(logits, target, strict=True):
+        others = torch.cat([row[:token], row[token + 1 :]])
+        leads.append(max(0.0, float(others.max() - row[token] + 0.5)))
+    ce = -float(torch.log_softmax(logits, -1)[[0, 1], target].mean())
+    got = float(objective(loaded, target).losses(torch.tensor([prompt]))[0])
+    assert got == pytest.approx(sum(leads) / 2 + 0.1 * ce, abs=TOLERANCE)
+
+
+def test_the_gradient_is_that_of_the_one_hot_codes(loaded) -> None:
+    """Central difference: the embedding of one place moved a little towards a token's."""
+    of = objective(loaded, [5, 6], loss="cross_entropy")
+    _, gradient = of.gradient(torch.tensor([[20, 30]]))
+    weight = loaded.model.get_input_embeddings().weight
+    step, token, place = 1e-2, 17, 1
+
+    def moved(sign: float) -> float:
+        rows = weight[torch.tensor([20, 30, 5])].clone().double()
+        rows[place] += sign * step * weight[token].double()
+        with torch.no_grad():
+            logits = loaded.model(inputs_embeds=rows.float()[None]).logits[0, 1:3].double()
+        return -float(torch.log_softmax(logits, -1)[[0, 1], [5, 6]].mean())
+
+    numeric = (moved(1) - moved(-1)) / (2 * step)
+    assert float(gradient[place, token]) == pytest.approx(numeric, rel=0.02, abs=1e-3)
+
+
+def test_a_spent_budget_stops_and_evaluates_what_it_still_holds(loaded) -> None:
+    of = objective(loaded, [5, 6], budget=3)
+    assert len(of.losses(torch.randint(0, VOCABULARY, (5, 2)))) == 3
+    with pytest.raises(BudgetSpentError):
+        of.losses(torch.zeros(1, 2, dtype=torch.long))
+
+
+def test_gcg_proposes_each_prompt_once_and_one_swap_at_a_time(loaded) -> None:
+    of = objective(loaded, [5, 6, 7], loss="cross_entropy")
+    walker = Walker(of, OPTIMIZERS["gcg"], Search(optimizer="gcg", n_candidates=40, top_k=16), 0)
+    start = torch.tensor([20, 30, 40])
+    proposed = []
+    losses = of.losses
+
+    def noted(prompts):
+        proposed.extend(map(tuple, prompts.tolist()))
+        return losses(prompts)
+
+    of.losses = noted
+    walker.walk(Best(start, float(losses(start[None])[0])), 41)
+    assert len(proposed) == len(set(proposed)) == 40
+    assert {sum(a != b for a, b in zip(each, start.tolist(), strict=True)) for each in proposed} == {1}
+
+
+def test_miniprompt_tries_the_published_lengths(loaded, monkeypatch) -> None:
+    """Success at 5, 4, 3, failure at 2: 3 it is. Failure at 5, success at 10, then down to 9, failure: 10."""
+
+    def lengths(succeeds) -> tuple[list[int], list[int]]:
+        tried, limits = [], []
+
+        def walk(self, start, limit, *, endless):
+            assert endless
+            tried.append(len(start.prompt))
+            limits.append(limit)
+            return start.prompt.numpy() if succeeds(len(start.prompt)) else None
+
+        monkeypatch.setattr(Walker, "walk", walk)
+        walker = Walker(objective(loaded, [5, 6, 7]), OPTIMIZERS["gcg"], Search(), 0)
+        miniprompt(walker, Course(), None, 15)
+        return tried, limits
+
+    assert lengths(lambda n: n >= 3)[0] == [5, 4, 3, 2]
+    tried, limits = lengths(lambda n: n >= 10)
+    assert tried == [5, 10, 9]
+    # 200 steps of 100 candidates; a fifth more after the failure, and that stays.
+    assert limits == [20_000, 24_000, 24_000]
+    assert lengths(lambda _: False)[0] == [5, 10, 15]
+
+
+def test_special_ids_and_ids_outside_the_tokenizer_or_the_model_are_not_allowed(tokenizer) -> None:
+    allowed = allowed_ids(tokenizer, 10_000)
+    assert not set(tokenizer.all_special_ids) & set(allowed.tolist())
+    assert allowed.max() < len(tokenizer)
+    assert allowed_ids(tokenizer, 50).max() < 50
+    assert allowed_ids(None, 7).tolist() == list(range(7))
+
+
+def test_a_model_without_input_embeddings_is_refused_in_a_sentence(loaded, monkeypatch) -> None:
+    monkeypatch.setattr(type(loaded.model), "get_input_embeddings", lambda _: None)
+    with pytest.raises(CheckpointError, match="no input embeddings"):
+        search(loaded, [5, 6], budget=5)
+
+
+def test_an_empty_target_is_refused(loaded) -> None:
+    with pytest.raises(ValueError, match="needs a target"):
+        search(loaded, [], budget=5)
