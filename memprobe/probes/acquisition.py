@@ -25,10 +25,9 @@ from memprobe.probes.base import History, Metric, OverTime, Probe, Scores, Told,
 from memprobe.probes.injections import Injections
 from memprobe.probes.profile_tables import no_estimates
 from memprobe.probes.recall import length_problems
-from memprobe.probes.spans import Align, Lengths, place
+from memprobe.probes.spans import Align, suffix_sums
 from memprobe.tables.catalogue import ACQUISITION_ITEMS
 from memprobe.tables.events import ACQUISITION, ACQUISITION_CURVE, ACQUISITION_FIT
-from memprobe.tables.requests import Plan, request_frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +64,6 @@ class Settings:
             problems.append(f"min_gain_nats is {self.min_gain_nats}, not 0 or more")
         if problems:
             raise ValueError("; ".join(problems))
-
-
-def plan(items: pl.DataFrame, settings: Settings) -> Plan:
-    """Ask for the sums over each suffix, which a `recall` of the same lengths answers."""
-    placed = place(items, Lengths(settings.prefix_tokens, settings.suffix_tokens, settings.align))
-    return Plan(request_frame(placed.spans, detail="sums"), unfit=placed.unfit)
 
 
 def measure(scores: Scores, settings: Settings) -> pl.DataFrame:  # noqa: ARG001
@@ -126,7 +119,7 @@ PROBE = Probe(
     source="Chang et al. 2024, arXiv:2406.11813",
     settings=Settings,
     needs=("first_step",),
-    plan=plan,
+    plan=suffix_sums,
     measure=measure,
     table=ACQUISITION_ITEMS,
     metrics=(

@@ -15,8 +15,7 @@ import polars as pl
 from memprobe.probes.base import Metric, OverTime, Probe, Scores, not_of_items
 from memprobe.probes.forecast_tables import beside, tell
 from memprobe.probes.recall import length_problems
-from memprobe.probes.spans import Align, Lengths, place
-from memprobe.tables.requests import Plan, request_frame
+from memprobe.probes.spans import Align, suffix_sums
 from memprobe.tables.tasks import FORECAST, FORECAST_ITEMS
 
 _FEWEST_DRAWS = 100
@@ -51,12 +50,6 @@ class Settings:
             raise ValueError("; ".join(problems))
 
 
-def plan(items: pl.DataFrame, settings: Settings) -> Plan:
-    """Ask for the sums over each suffix."""
-    placed = place(items, Lengths(settings.prefix_tokens, settings.suffix_tokens, settings.align))
-    return Plan(request_frame(placed.spans, detail="sums"), unfit=placed.unfit)
-
-
 def measure(scores: Scores, settings: Settings) -> pl.DataFrame:  # noqa: ARG001
     """Return whether each item is memorized, null where a suffix token has no condition."""
     n = pl.col("n_scored")
@@ -79,7 +72,7 @@ PROBE = Probe(
     source="Biderman et al. 2023, arXiv:2304.11158",
     settings=Settings,
     needs=(),
-    plan=plan,
+    plan=suffix_sums,
     measure=measure,
     table=FORECAST_ITEMS,
     metrics=(

@@ -22,10 +22,9 @@ from memprobe.probes.base import History, Metric, OverTime, Probe, Scores, Told,
 from memprobe.probes.forgetting_tables import Thresholds, tell_events
 from memprobe.probes.profile_tables import no_estimates
 from memprobe.probes.recall import length_problems
-from memprobe.probes.spans import Align, Lengths, place
+from memprobe.probes.spans import Align, suffix_sums
 from memprobe.tables.catalogue import FORGETTING_ITEMS
 from memprobe.tables.events import FORGETTING, FORGETTING_HAZARD, FORGETTING_SURVIVAL
-from memprobe.tables.requests import Plan, request_frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +82,6 @@ class Settings:
         )
 
 
-def plan(items: pl.DataFrame, settings: Settings) -> Plan:
-    """Ask for the sums over each suffix, which a `recall` of the same lengths answers."""
-    placed = place(items, Lengths(settings.prefix_tokens, settings.suffix_tokens, settings.align))
-    return Plan(request_frame(placed.spans, detail="sums"), unfit=placed.unfit)
-
-
 def measure(scores: Scores, settings: Settings) -> pl.DataFrame:
     """Return what decides each item's state at one checkpoint; null where a token has no condition."""
     n = pl.col("n_scored")
@@ -123,7 +116,7 @@ PROBE = Probe(
     source="Toneva et al. 2019, arXiv:1812.05159",
     settings=Settings,
     needs=(),
-    plan=plan,
+    plan=suffix_sums,
     measure=measure,
     table=FORGETTING_ITEMS,
     metrics=(

@@ -6,9 +6,11 @@ floor(n / 2) of an item without one) and the suffix is all that follows.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import polars as pl
+
+from memprobe.tables.requests import Plan, request_frame
 
 Align = Literal["start", "end"]
 
@@ -26,6 +28,22 @@ class Lengths:
     prefix_tokens: int | None
     suffix_tokens: int | None
     align: Align
+
+
+class HasLengths(Protocol):
+    """Settings that place a span, among others."""
+
+    @property
+    def prefix_tokens(self) -> int | None:
+        """Tokens that condition; None: all there are."""
+
+    @property
+    def suffix_tokens(self) -> int | None:
+        """Tokens to be produced; None: all that follow."""
+
+    @property
+    def align(self) -> Align:
+        """Whether `suffix_tokens` counts from the border or from the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +87,12 @@ def place(items: pl.DataFrame, lengths: Lengths) -> Placed:
         ),
         unfit=judged.filter(pl.col("reason").is_not_null()).select("item_id", "reason"),
     )
+
+
+def suffix_sums(items: pl.DataFrame, settings: HasLengths) -> Plan:
+    """Ask for the sums over each item's suffix, which a `recall` of the same lengths answers."""
+    placed = place(items, Lengths(settings.prefix_tokens, settings.suffix_tokens, settings.align))
+    return Plan(request_frame(placed.spans, detail="sums"), unfit=placed.unfit)
 
 
 def chat_problems(chat: bool, prefix_tokens: int | None, align: str) -> list[str]:

@@ -17,9 +17,8 @@ import polars as pl
 
 from memprobe.probes.base import Metric, OverTime, Probe, Scores, not_of_items
 from memprobe.probes.recall import length_problems
-from memprobe.probes.spans import Align, Lengths, place
+from memprobe.probes.spans import Align, suffix_sums
 from memprobe.probes.stability_tables import problems, tell
-from memprobe.tables.requests import Plan, request_frame
 from memprobe.tables.tasks import STABILITY, STABILITY_GAPS, STABILITY_ITEMS, STABILITY_MEASURES
 
 Outcome = Literal["exact", "hit_frac", "logprob_mean_nats"]
@@ -61,12 +60,6 @@ class Settings:
             raise ValueError("; ".join(problems))
 
 
-def plan(items: pl.DataFrame, settings: Settings) -> Plan:
-    """Ask for the sums over each suffix."""
-    placed = place(items, Lengths(settings.prefix_tokens, settings.suffix_tokens, settings.align))
-    return Plan(request_frame(placed.spans, detail="sums"), unfit=placed.unfit)
-
-
 def measure(scores: Scores, settings: Settings) -> pl.DataFrame:  # noqa: ARG001
     """Return each item's outcomes at one checkpoint, null where a suffix token has no condition."""
     n = pl.col("n_scored")
@@ -89,7 +82,7 @@ PROBE = Probe(
     source="De Lange et al. 2023, arXiv:2205.13452; Lopez-Paz and Ranzato 2017; Chaudhry et al. 2018",
     settings=Settings,
     needs=("task_end_step",),
-    plan=plan,
+    plan=suffix_sums,
     measure=measure,
     table=STABILITY_ITEMS,
     metrics=(
