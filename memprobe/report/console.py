@@ -17,6 +17,8 @@ _MAX_BARS = 16
 # Beside two rates with their intervals, 80 columns have room for so many.
 _FEW_BARS = 8
 _NEVER = "trained=false"
+# A probe, a metric of it, and the condition of the metric that is shown.
+_Leading = tuple[str, str, str | None]
 _BESIDE = r"(^|;)(trained|control)=[^;]*$"
 
 
@@ -51,8 +53,7 @@ def summary_view(
         excess = _excess_table(contrasts, everything=everything)
         tables += [excess] if excess is not None else []
         for column, title in (("exposures", "By number of exposures"), ("group", "By group")):
-            table = _breakdown(of_model, column, title)
-            tables += [table] if table is not None else []
+            tables += _breakdowns(of_model, column, title)
         tables += told_tables(told.filter(pl.col("model") == model), everything=everything)
         tables += _dose_tables(doses, model)
     tables += _dose_tables(doses, None)
@@ -268,8 +269,11 @@ def telling(conditions: Sequence[str | None]) -> list[str | None]:
     return list(half) or [conditions[i] for i in spread(range(len(conditions)), _MANY_CONDITIONS)]
 
 
-def _breakdown(of_model: pl.DataFrame, column: str, title: str) -> Table | None:
-    """Return the leading metric of each probe at the last step, per group or exposure count."""
+def _breakdowns(of_model: pl.DataFrame, column: str, title: str) -> list[Table]:
+    """Return the leading metric of each probe at the last step, per group or exposure count.
+
+    Probes that measure as many items of each part stand in one table, with one n.
+    """
     last = of_model.filter(pl.col("step") == pl.col("step").max())
     if column == "group":
         split = last.filter(pl.col("group").is_not_null()).with_columns(
@@ -283,31 +287,39 @@ def _breakdown(of_model: pl.DataFrame, column: str, title: str) -> Table | None:
             part=pl.col("condition").str.extract(r"exposures=(\d+)$"),
             rest=pl.col("condition").str.replace(r";?exposures=\d+$", ""),
         ).with_columns(rest=pl.when(pl.col("rest") != "").then("rest"))
-    leading = [
-        found
-        for found in (_leading(split, probe) for probe in split["probe"].unique(maintain_order=True))
-        if found
-    ]
-    if split.is_empty() or not leading:
-        return None
-    table = plain_table(f"{title}, step {last['step'][0]:,}")
+    together: list[tuple[dict[str, int], list[_Leading]]] = []
+    for probe in split["probe"].unique(maintain_order=True):
+        found = _leading(split, probe)
+        counts = dict(_of_leading(split, found).select("part", "n_items").iter_rows())
+        for known, beside in together:
+            if all(known.get(part, n) == n for part, n in counts.items()):
+                known.update(counts)
+                beside.append(found)
+                break
+        else:
+            together.append((counts, [found]))
+    full_title = f"{title}, step {last['step'][0]:,}" if last.height else title
+    return [_breakdown(split, column, full_title, beside) for _, beside in together]
+
+
+def _breakdown(split: pl.DataFrame, column: str, title: str, leading: Sequence[_Leading]) -> Table:
+    table = plain_table(title)
     table.add_column(column, justify="right" if column == "exposures" else "left")
     for probe, metric, condition in leading:
         table.add_column(
             f"{probe}\n{metric}" + (f"\n{condition}" if condition else ""), justify="right", overflow="fold"
         )
     table.add_column("n", justify="right")
-    parts = split["part"].unique(maintain_order=True).to_list()
+    rows = pl.concat([_of_leading(split, each) for each in leading])
+    parts = rows["part"].unique(maintain_order=True).to_list()
     for part in sorted(parts, key=lambda each: (int(each) if column == "exposures" else 0, each)):
         table.add_row(str(part), *_part_cells(split.filter(pl.col("part") == part), leading))
     return table
 
 
-def _leading(split: pl.DataFrame, probe: str) -> tuple[str, str, str | None] | None:
+def _leading(split: pl.DataFrame, probe: str) -> _Leading:
     """Return probe, its first metric, and the condition to show: none, else one of the telling ones."""
     rows = split.filter(pl.col("probe") == probe)
-    if rows.is_empty():
-        return None
     metric = rows["metric"][0]
     conditions = rows.filter(pl.col("metric") == metric)["rest"].unique(maintain_order=True).to_list()
     if None in conditions:
@@ -316,14 +328,19 @@ def _leading(split: pl.DataFrame, probe: str) -> tuple[str, str, str | None] | N
     return probe, metric, shown[len(shown) // 4]
 
 
-def _part_cells(rows: pl.DataFrame, leading: Sequence[tuple[str, str, str | None]]) -> list[str]:
+def _of_leading(split: pl.DataFrame, leading: _Leading) -> pl.DataFrame:
+    probe, metric, condition = leading
+    return split.filter(
+        pl.col("probe") == probe,
+        pl.col("metric") == metric,
+        pl.col("rest").eq_missing(pl.lit(condition, dtype=pl.String)),
+    )
+
+
+def _part_cells(rows: pl.DataFrame, leading: Sequence[_Leading]) -> list[str]:
     cells, counts = [], []
-    for probe, metric, condition in leading:
-        found = rows.filter(
-            pl.col("probe") == probe,
-            pl.col("metric") == metric,
-            pl.col("rest").eq_missing(pl.lit(condition, dtype=pl.String)),
-        ).to_dicts()
+    for each in leading:
+        found = _of_leading(rows, each).to_dicts()
         cells.append(number(found[0]) if found else "")
         counts += [row["n_items"] for row in found]
-    return [*cells, f"{max(counts):,}" if counts else ""]
+    return [*cells, f"{counts[0]:,}" if counts else ""]

@@ -124,6 +124,21 @@ def test_groups_and_exposures_are_broken_down_at_the_last_step_in_order_of_numbe
     assert [line.split()[-1] for line in grouped if "[" in line] == ["7", "5"]
 
 
+def test_probes_that_measure_other_numbers_of_items_have_a_table_with_an_n_of_their_own() -> None:
+    """Recall of 7 and 5 items, recognition of 7 of them, compression of 2: two tables, each n its own."""
+    frame = summary(
+        *(row(step=9, group=name, estimate=0.1, n_items=n) for name, n in (("a", 7), ("b", 5))),
+        row(step=9, group="a", estimate=0.2, n_items=7, probe="recognition", metric="accuracy_frac"),
+        row(step=9, group="a", estimate=0.3, n_items=2, probe="compression", metric="memorized_frac"),
+    )
+    lines = rendered(summary_view(frame, manifest()))
+    places = [number for number, line in enumerate(lines) if line == "By group, step 9"]
+    assert len(places) == 2
+    both, alone = lines[places[0] : places[1]], lines[places[1] :]
+    assert [line.split()[-1] for line in both if "[" in line] == ["7", "5"]
+    assert [line.split()[-1] for line in alone if "[" in line] == ["2"]
+
+
 def test_many_conditions_show_the_telling_ones_and_count_the_rest():
     conditions = [f"scheme=full;n={n};p={p}" for n in (1, 10, 100) for p in (0.1, 0.5, 0.9)]
     frame = summary(*(row(probe="extraction", metric="rate_frac", condition=each) for each in conditions))
