@@ -21,7 +21,7 @@ from typing import Literal
 import polars as pl
 
 from memprobe.probes.acquisition_tables import tell_acquisition
-from memprobe.probes.base import History, Metric, OverTime, Probe, Scores, Told, not_of_items
+from memprobe.probes.base import History, OverTime, Probe, Scores, Told, told_metric
 from memprobe.probes.injections import Injections
 from memprobe.probes.profile_tables import no_estimates
 from memprobe.probes.recall import length_problems
@@ -107,10 +107,6 @@ def tell(history: History, settings: Settings) -> Told:
     return tell_acquisition(history, settings)
 
 
-def _metric(name: str, unit: str, more_means: str, *, more_is_memorized: bool) -> Metric:
-    return Metric(name, unit, more_means, "told", not_of_items, more_is_memorized=more_is_memorized)
-
-
 PROBE = Probe(
     name="acquisition",
     version=1,
@@ -123,22 +119,22 @@ PROBE = Probe(
     measure=measure,
     table=ACQUISITION_ITEMS,
     metrics=(
-        _metric(
+        told_metric(
             "effectivity_nats", "nats per token", "an injection raised the level more", more_is_memorized=True
         ),
-        _metric(
+        told_metric(
             "effectivity_null_nats",
             "nats per token",
             "more of effectivity_nats is there without an injection: noise, or general learning",
             more_is_memorized=False,
         ),
-        _metric(
+        told_metric(
             "acquired_frac",
             "fraction",
             "more items stand higher after their last injection than before the first",
             more_is_memorized=True,
         ),
-        _metric(
+        told_metric(
             "decay_per_decade",
             "per decade",
             "what was acquired is forgotten faster",

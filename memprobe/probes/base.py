@@ -202,6 +202,11 @@ def not_of_items(_: pl.DataFrame, __: Any) -> pl.DataFrame:  # noqa: ANN401
     raise ValueError("this metric has no item values: it is told of the whole sequence")
 
 
+def told_metric(name: str, unit: str, more_means: str, *, more_is_memorized: bool = True) -> Metric:
+    """Return a metric that its probe tells of the whole sequence."""
+    return Metric(name, unit, more_means, "told", not_of_items, more_is_memorized=more_is_memorized)
+
+
 def no_checks(_: pl.DataFrame) -> dict[str, int]:
     """Count nothing."""
     return {}

@@ -18,7 +18,7 @@ from typing import Literal
 
 import polars as pl
 
-from memprobe.probes.base import History, Metric, OverTime, Probe, Scores, Told, not_of_items
+from memprobe.probes.base import History, OverTime, Probe, Scores, Told, told_metric
 from memprobe.probes.forgetting_tables import Thresholds, tell_events
 from memprobe.probes.profile_tables import no_estimates
 from memprobe.probes.recall import length_problems
@@ -104,10 +104,6 @@ def tell(history: History, settings: Settings) -> Told:
     return tell_events(history, settings.thresholds)
 
 
-def _metric(name: str, unit: str, more_means: str, *, more_is_memorized: bool) -> Metric:
-    return Metric(name, unit, more_means, "told", not_of_items, more_is_memorized=more_is_memorized)
-
-
 PROBE = Probe(
     name="forgetting",
     version=1,
@@ -120,20 +116,22 @@ PROBE = Probe(
     measure=measure,
     table=FORGETTING_ITEMS,
     metrics=(
-        _metric(
+        told_metric(
             "unforgettable_frac",
             "fraction",
             "more of the learned items are never forgotten",
             more_is_memorized=True,
         ),
-        _metric("never_learned_frac", "fraction", "more items are never learned", more_is_memorized=False),
-        _metric(
+        told_metric(
+            "never_learned_frac", "fraction", "more items are never learned", more_is_memorized=False
+        ),
+        told_metric(
             "n_forgetting_events",
             "events",
             "learned items are forgotten more often",
             more_is_memorized=False,
         ),
-        _metric(
+        told_metric(
             "first_forgotten_median_steps",
             "steps",
             "half of the learned items last longer before they are first forgotten",

@@ -41,7 +41,7 @@ class SearchStep:
         target: Which target of the checkpoint, from 1.
         n_targets: Targets of the checkpoint.
         n_tokens: Length of the prompt that is tried.
-        best_loss_nats: Lowest mean cross-entropy of the target so far; None: nothing evaluated yet.
+        best_loss_nats: Lowest loss at this length so far; None: nothing evaluated yet.
         n_matches: Candidates after which the model says the target.
         best_tokens: Length of the shortest prompt so far; None: none yet.
         evaluations_used: Candidates evaluated.

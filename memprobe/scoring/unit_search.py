@@ -19,9 +19,6 @@ from memprobe.tables.spans import SPANS
 if TYPE_CHECKING:
     from memprobe.scoring.search import Found, SearchProgress
 
-# As published: five times the target (Schwarzschild et al. 2024, `max_tokens = -1`).
-_TIMES_TARGET = 5
-
 
 @dataclass(frozen=True, slots=True)
 class Warm:
@@ -120,7 +117,7 @@ def _that_fits(search: Search, strings: _Strings, context_tokens: int | None) ->
     Raises:
         CheckpointError: Not even one token fits, which planning should have seen.
     """
-    longest = search.max_prompt_tokens or _TIMES_TARGET * len(strings.target)
+    longest = search.longest(len(strings.target))
     if context_tokens is not None:
         # The last token is predicted, never read.
         around = len(strings.head) + len(strings.tail) + len(strings.target) - 1

@@ -19,6 +19,7 @@ from memprobe.tables.schema import Column, TableSchema
 DETAILS = ("tokens", "sums", "generate", "verify")
 
 SEARCH_PREFIX = "search-"
+_TIMES_TARGET = 5
 
 REQUESTS = TableSchema(
     name="requests",
@@ -140,6 +141,13 @@ class Search:
         """What a request for this search has as its `detail`: `search-` and 8 hex digits of its fields."""
         told = ";".join(f"{name}={value}" for name, value in sorted(asdict(self).items()))
         return SEARCH_PREFIX + hashlib.sha256(told.encode()).hexdigest()[:8]
+
+    def longest(self, target_tokens: int) -> int:
+        """Return the longest prompt tried for a target, tokens; five times as long where none is asked for.
+
+        As published by Schwarzschild et al. (2024).
+        """
+        return self.max_prompt_tokens or _TIMES_TARGET * target_tokens
 
 
 def is_search(detail: str = "detail") -> pl.Expr:

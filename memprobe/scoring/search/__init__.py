@@ -20,9 +20,6 @@ from memprobe.tables.requests import Search
 
 __all__ = ["Found", "Ids", "SearchProgress", "allowed_ids", "search_prompt"]
 
-_LONGEST_SHARE = 5
-"""A prompt is tried up to so many times the target's length (Schwarzschild et al. 2024)."""
-
 
 @dataclass(frozen=True, slots=True)
 class SearchProgress:
@@ -153,7 +150,7 @@ class _Run:
 
     def go(self, seed: int, warm: Ids | None) -> None:
         """Search until the budget is spent or nothing shorter is left."""
-        longest = self._search.max_prompt_tokens or _LONGEST_SHARE * len(self.objective.target)
+        longest = self._search.longest(len(self.objective.target))
         self._walker = Walker(self.objective, self._optimizer, self._search, seed)
         search_lengths(self._search.lengths, self._walker, self.course, warm, longest)
 

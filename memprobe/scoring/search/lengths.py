@@ -62,12 +62,14 @@ def miniprompt(walker: Walker, course: Course, warm: Ids | None, max_tokens: int
     """Try 5 tokens; after a success one less, after a failure 5 more with a fifth more steps; until known."""
     lower, upper = 0, max_tokens + 1
     n_tokens, limit = min(_MINIPROMPT_START, max_tokens), _MINIPROMPT_STEPS * _MINIPROMPT_CANDIDATES
-    start = _warm_start(walker, warm)
-    if warm is not None and len(warm) <= max_tokens:
+    start = _warm_start(walker, warm, max_tokens)
+    if warm is not None and (start is not None or walker.objective.match is not None):
         n_tokens = len(warm)
     while lower < n_tokens < upper:
         course.trying(n_tokens)
-        prompt = _endless(walker, start or walker.random_start(n_tokens), limit)
+        if start is None and walker.objective.match is None:
+            start = walker.random_start(n_tokens)
+        prompt = walker.objective.take_match() if start is None else walker.walk(start, limit, endless=True)
         start = None
         if prompt is not None:
             course.found(prompt, walker.objective.spent.evaluations)
@@ -77,15 +79,9 @@ def miniprompt(walker: Walker, course: Course, warm: Ids | None, max_tokens: int
             limit = int(limit * _MINIPROMPT_GROWTH)
 
 
-def _endless(walker: Walker, start: Best | None, limit: int) -> Ids | None:
-    if start is None:
-        return walker.objective.take_match()
-    return walker.walk(start, limit, endless=True)
-
-
 def bracket(walker: Walker, course: Course, warm: Ids | None, max_tokens: int) -> None:
     """Find any prompt first, then shorten it token by token until the budget is spent or one is left."""
-    start = _warm_start(walker, warm)
+    start = _warm_start(walker, warm, max_tokens)
     if walker.objective.match is not None:
         _take(walker, course)
     _first_match(walker, course, start, max_tokens)
@@ -163,9 +159,9 @@ def _deletions(walker: Walker, course: Course) -> list[Best]:
     return walker.pick(without, _BEST_DELETIONS)
 
 
-def _warm_start(walker: Walker, warm: Ids | None) -> Best | None:
-    """Return the prompt of the checkpoint before with its loss; None where there is none, or it matches."""
-    if warm is None or not np.isin(warm, walker.objective.allowed.numpy()).all():
+def _warm_start(walker: Walker, warm: Ids | None, max_tokens: int) -> Best | None:
+    """Return the prompt of the checkpoint before with its loss; None: none can be used, or it matches."""
+    if warm is None or len(warm) > max_tokens or not np.isin(warm, walker.objective.allowed.numpy()).all():
         return None
     return walker.first(torch.from_numpy(np.asarray(warm, dtype=np.int64))[None])
 

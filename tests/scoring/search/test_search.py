@@ -185,12 +185,22 @@ def test_a_search_in_which_nothing_survives_ends_without_a_prompt(loaded, length
     assert found.final_ce_nats is None
 
 
-def test_a_warm_prompt_that_works_is_found_with_the_first_candidate(loaded, shortest) -> None:
+@pytest.mark.parametrize("lengths", ["bracket", "miniprompt"])
+def test_a_warm_prompt_that_works_is_found_with_the_first_candidate(loaded, shortest, lengths) -> None:
     target = next(target for target, of in shortest.items() if of == 2)
     found = search(loaded, target, budget=3_000)
-    again = search(loaded, target, budget=1, warm=found.prompt)
+    again = search(loaded, target, budget=50, warm=found.prompt, lengths=lengths)
     assert again.prompt.tolist() == found.prompt.tolist()
     assert again.evaluations_to_best == 1
+
+
+@pytest.mark.parametrize("lengths", ["bracket", "miniprompt"])
+def test_a_warm_prompt_longer_than_may_be_tried_is_not_used(loaded, lengths) -> None:
+    warm = np.array([20, 30, 40], dtype=np.int64)
+    target = continued(loaded.model, warm[None], 3)[0]
+    assert len(search(loaded, target, budget=50, warm=warm, lengths=lengths).prompt) <= 3
+    found = search(loaded, target, budget=50, warm=warm, lengths=lengths, max_prompt_tokens=2)
+    assert found.prompt is None or len(found.prompt) <= 2
 
 
 @pytest.mark.parametrize("name", ["gpt_neox", "llama", "gpt2", "mistral_sliding", "gemma2", "mamba", "opt"])
