@@ -63,6 +63,20 @@ def test_an_item_left_out_does_not_leak_its_text(run, make, tmp_path):
     assert leaks == []
 
 
+def test_segments_of_trials_do_not_leak(run, make, tmp_path):
+    rows = [
+        {"text": f"Zanzibar {i}. The quokka {i} ran. A wombat {i} sat.", "segment_1": f"The quokka {i}"}
+        | {"segment_2": f"A wombat {i}", "title": "Tales", "group": "g"}
+        for i in range(4)
+    ]
+    data = make.items(tmp_path / "trials.jsonl", rows)
+    done = run(probes=["recall"], data=str(data), settings=["recall.prefix_tokens=5"])
+    leaks = [(n, secret) for n, text in _contents(done.path).items() for secret in SECRETS if secret in text]
+    assert leaks == []
+    assert done.table("recall")["title"].to_list() == ["Tales"] * 4
+    assert "split" not in done.table("recall").columns
+
+
 def test_with_include_text_the_tables_hold_it_and_only_the_owner_reads_them(with_generation):
     done = with_generation(include_text=True)
     assert done.table("recall")["suffix"].to_list()[1] == "quokka-07919."

@@ -236,7 +236,13 @@ def _under(
     views = {view for each in entries if (view := each.probe.view(each.settings)) is not None}
     try:
         tokenised = tokenise(inspected.table, source.tokenizer, bos=options.bos, limits=free)
-        tokenised, windows = with_views(tokenised, source.tokenizer, views, _NO_VOCABULARY)
+        tokenised, windows = with_views(
+            tokenised,
+            source.tokenizer,
+            views,
+            _NO_VOCABULARY,
+            context_tokens=source.limits.context_tokens,
+        )
     except ItemError as error:
         rows += [problem_row(problem, options.data) for problem in error.problems]
         return

@@ -9,6 +9,7 @@ from memprobe.cli import console, options
 from memprobe.errors import InputError
 
 if TYPE_CHECKING:
+    from memprobe.bench.datasort import Sorted
     from memprobe.bench.datasplit import Split
     from memprobe.options import RunOptions
 
@@ -268,3 +269,76 @@ def _show_split(done: "Split", *, json: bool) -> None:
 
     for line in split_lines(done.as_json()):
         console.show_line(line)
+
+
+Texts = Annotated[list[str], typer.Argument(help="Documents: .txt, or items with `text`.", metavar="FILE")]
+ExcerptWords = Annotated[
+    str, options.option("--excerpt-words", help="Lengths of excerpts, in words.", metavar="N,N")
+]
+SegmentWords = Annotated[
+    str, options.option("--segment-words", help="Lengths of segments, in words.", metavar="N,N")
+]
+PerCell = Annotated[
+    int, options.option("--per-cell", help="Excerpts of each document and length.", metavar="N")
+]
+Validation = Annotated[
+    int,
+    options.option(
+        "--validation", help="How many of these only choose prompts or are shown as examples.", metavar="N"
+    ),
+]
+
+
+@data.command("sort")
+def sort(
+    files: Texts,
+    out: Out,
+    excerpt_words: ExcerptWords = "250,1000,2500",
+    segment_words: SegmentWords = "20,50",
+    per_cell: PerCell = 110,
+    validation: Validation = 10,
+    seed: options.Seed = None,
+    limit: options.Limit = None,
+    offline: options.Offline = None,
+    force: Force = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    json: options.Json = False,
+) -> None:
+    """Make SORT trials of documents, which ask which of two segments of an excerpt came first.
+
+    The same excerpts serve four ranges of distances between the segments. In
+    every cell exactly half of the trials show the earlier segment first.
+    """
+    options.begin(quiet, verbose)
+    from memprobe.bench.datasort import sort_documents
+    from memprobe.documents import Cells
+
+    lengths = _lengths("excerpt-words", excerpt_words), _lengths("segment-words", segment_words)
+    cells = Cells(*lengths, per_cell=per_cell, validation=validation, seed=_seed(seed))
+    _show_sorted(
+        sort_documents(files, out, cells, limit=limit, offline=bool(offline), force=force), json=json
+    )
+
+
+def _lengths(flag: str, text: str) -> tuple[int, ...]:
+    """Return the numbers of `250,1000`.
+
+    Raises:
+        InputError: One is none.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() for part in parts):
+        raise InputError(f"--{flag} is {text}", fix="give lengths in words, like 250,1000")
+    return tuple(int(part) for part in parts)
+
+
+def _show_sorted(done: "Sorted", *, json: bool) -> None:
+    from memprobe.report.datacheck import sort_lines
+
+    for note in done.notes:
+        console.note(f"note: {note}")
+    for line in sort_lines(done.as_json()):
+        console.note(line)
+    if json:
+        console.show_json(done.as_json())

@@ -23,7 +23,7 @@ class Document:
     Attributes:
         name: Its item_id, which its windows are named after.
         doc_id: The cluster that its windows form.
-        text: The text as the file has it, a byte-order mark left out.
+        text: The text as the file has it, a byte-order mark left out; line ends of a .txt are plain.
         where: Its file and line.
         carried: Further values of its row: group, training steps, the user's own columns.
     """

@@ -10,6 +10,8 @@ import polars as pl
 from memprobe.errors import InputError
 
 _SUFFIXES = (".jsonl", ".parquet")
+# Long texts stand in many rows: a group of this size is written out before the next is laid out.
+_GROUP_ROWS = 512
 
 
 def check_out(out: Path, sources: Sequence[str], *, force: bool) -> None:
@@ -40,7 +42,7 @@ def write_items(out: Path, items: pl.DataFrame) -> None:
     try:
         with temporary.open("wb") as handle:
             if out.suffix.lower() == ".parquet":
-                items.write_parquet(handle)
+                items.write_parquet(handle, row_group_size=_GROUP_ROWS)
             else:
                 items.write_ndjson(handle)
             handle.flush()

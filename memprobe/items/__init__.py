@@ -4,9 +4,10 @@
 them, `itemset` puts the two together; contract.md, section 1, "Item files", is the law.
 """
 
+from memprobe.items.booksort import paper_edges
 from memprobe.items.findings import FINDINGS, Inspected, findings_of, inspect_items, problem_row
 from memprobe.items.itemset import ItemFile, ItemSet, read_items
-from memprobe.items.schema import CONTENT, ITEMS, RESERVED, SKIPPED
+from memprobe.items.schema import CONTENT, ITEMS, RESERVED, SKIPPED, TRIAL, own_columns
 
 __all__ = [
     "CONTENT",
@@ -14,11 +15,14 @@ __all__ = [
     "ITEMS",
     "RESERVED",
     "SKIPPED",
+    "TRIAL",
     "Inspected",
     "ItemFile",
     "ItemSet",
     "findings_of",
     "inspect_items",
+    "own_columns",
+    "paper_edges",
     "problem_row",
     "read_items",
 ]

@@ -10,9 +10,11 @@ import numpy as np
 import polars as pl
 
 from memprobe.errors import Problem, near_miss
+from memprobe.items.booksort import EXCERPTS_APART, lacks_excerpts
 from memprobe.items.further import Value, check_value, nan_cells, to_series
 from memprobe.items.raw import Fault, RawFile, RawRow, RefusedError
-from memprobe.items.schema import CONTENT, GIVEN, ITEMS, RESERVED, RESERVED_PREFIXES
+from memprobe.items.schema import CONTENT, GIVEN, ITEMS, RESERVED, RESERVED_PREFIXES, known_columns
+from memprobe.items.trials import complete, trial_faults
 from memprobe.items.values import PARSERS
 
 _WAYS = ("text", "prefix", "suffix", "input_ids")
@@ -50,7 +52,7 @@ def file_problems(file: RawFile) -> list[Problem]:
     problems = []
     for name in file.columns:
         where = f"{file.spec}, column {name}"
-        if not name:
+        if not name and not lacks_excerpts(file.columns):
             problems.append(Problem("a column has no name", file.spec, "name it or remove it"))
         elif name in RESERVED or name.startswith(RESERVED_PREFIXES):
             problems.append(Problem("memprobe writes a column of this name", where, "rename it"))
@@ -58,9 +60,9 @@ def file_problems(file: RawFile) -> list[Problem]:
         hint = _miss_hint(tuple(name for name in file.columns if name not in GIVEN), _WAYS)
         problems.append(
             Problem(
-                f"no column holds the items; the columns are {', '.join(file.columns)}",
+                f"no column holds the items; the columns are {', '.join(filter(None, file.columns))}",
                 file.spec,
-                f"each item needs {_ONE_OF}{hint}",
+                EXCERPTS_APART if lacks_excerpts(file.columns) else f"each item needs {_ONE_OF}{hint}",
             )
         )
     return problems
@@ -77,7 +79,8 @@ def check_items(files: Sequence[RawFile]) -> list[Item]:
     Items are checked one by one, then together: NaN in the user's columns, whose type is only known
     over all files, and names or contents given twice. Files that lack content are passed over.
     """
-    items = [_check_row(file, row) for file in files if not lacks_content(file) for row in file.rows]
+    known = _known(files)
+    items = [_check_row(file, row, known) for file in files if not lacks_content(file) for row in file.rows]
     for name in further_columns(items):
         _check_further(name, items)
     _check_names(items)
@@ -87,9 +90,16 @@ def check_items(files: Sequence[RawFile]) -> list[Item]:
 def further_columns(items: Iterable[Item]) -> list[str]:
     """Return the user's own columns, in order of appearance."""
     seen: dict[str, None] = {}
-    for file in {id(item.file): item.file for item in items}.values():
-        seen.update(dict.fromkeys(name for name in file.columns if name not in GIVEN))
+    files = list({id(item.file): item.file for item in items}.values())
+    known = _known(files)
+    for file in files:
+        seen.update(dict.fromkeys(name for name in file.columns if name not in known))
     return list(seen)
+
+
+def _known(files: Iterable[RawFile]) -> frozenset[str]:
+    """Return the columns with a meaning in these files, taken together."""
+    return known_columns(name for file in files for name in file.columns)
 
 
 def to_table(items: Sequence[Item]) -> pl.DataFrame:
@@ -98,23 +108,27 @@ def to_table(items: Sequence[Item]) -> pl.DataFrame:
     Raises:
         TableError: The table breaks its schema, which would be a bug of the checks.
     """
-    columns = {name: [item.known.get(name) for item in items] for name in GIVEN if name != "input_ids"}
+    columns: dict[str, Any] = {
+        name: [item.known.get(name) for item in items] for name in GIVEN if name not in ("text", "input_ids")
+    }
+    columns["text"] = _texts(items)
     columns["content_hash"] = [item.known["content_hash"] for item in items]
     columns["source_file"] = [item.file.spec for item in items]
     columns["source_line"] = [item.line for item in items]
     frame = pl.DataFrame(columns, schema_overrides={name: ITEMS.columns[name].dtype for name in columns})
     further = [to_series(name, [_value(item, name) for item in items]) for name in further_columns(items)]
-    return ITEMS.conform(frame.with_columns(_ids_column(items), *further))
+    # A name of the trials' columns may be the user's own here, of any type.
+    return ITEMS.conform(frame.with_columns(_ids_column(items))).with_columns(*further)
 
 
-def _check_row(file: RawFile, row: RawRow) -> Item:
+def _check_row(file: RawFile, row: RawRow, known: frozenset[str]) -> Item:
     item = Item(file, row.line, faults=list(row.faults))
     for name, value in row.values.items():
         if value is None:
             continue
         try:
-            if (parse := PARSERS.get(name)) is not None:
-                item.known[name] = parse(value)
+            if name in known:
+                item.known[name] = PARSERS[name](value)
             else:
                 check_value(value)
                 item.further[name] = value
@@ -123,9 +137,10 @@ def _check_row(file: RawFile, row: RawRow) -> Item:
     item.has_given_id = "item_id" in item.known
     if row.faults:
         return item
-    item.faults += _content_faults(item)
+    item.faults += _content_faults(item) or trial_faults(item.known)
     item.faults += [*_step_faults(item), *_exposure_faults(item)]
     if not item.faults:
+        complete(item.known)
         item.known["content_hash"] = made = content_hash(item.known)
         item.known.setdefault("item_id", f"sha-{made[:12]}")
         if "first_step" in item.known:
@@ -136,12 +151,26 @@ def _check_row(file: RawFile, row: RawRow) -> Item:
 
 def content_hash(known: dict[str, Any]) -> str:
     """Return the SHA-256 of an item's content, hex: each field with its name and its length in bytes."""
-    digest = hashlib.sha256()
-    for name in CONTENT:
+    # Trials of one excerpt come one after the other and share its text, the first of their contents.
+    text = known.get(CONTENT[0])
+    digest = hashlib.sha256() if text is None else _begun(text).copy()
+    for name in CONTENT[1:]:
         if (value := known.get(name)) is not None:
-            data = value.astype("<i8").tobytes() if isinstance(value, np.ndarray) else value.encode()
-            digest.update(f"{name}:{len(data)}:".encode() + data)
+            _add(digest, name, value)
     return digest.hexdigest()
+
+
+@functools.lru_cache(maxsize=1)
+def _begun(text: str) -> "hashlib._Hash":
+    digest = hashlib.sha256()
+    _add(digest, CONTENT[0], text)
+    return digest
+
+
+def _add(digest: "hashlib._Hash", name: str, value: Any) -> None:  # noqa: ANN401
+    data = value.astype("<i8").tobytes() if isinstance(value, np.ndarray) else value.encode()
+    digest.update(f"{name}:{len(data)}:".encode())
+    digest.update(data)
 
 
 def _content_faults(item: Item) -> list[Fault]:
@@ -243,6 +272,14 @@ def _duplicate_fault(name: str, item: Item, owner: Item) -> Fault:
     told = f"with {'the same' if same else 'other'} content" if all(contents) else "too"
     sort = f"a name given twice{f', {told}' if all(contents) else ''}"
     return Fault("item_id", f'"{name}" names {there} {told}', "remove one, or rename it", sort)
+
+
+def _texts(items: Sequence[Item]) -> pl.Series:
+    """Return the texts as a column, in which equal ones, such as the excerpt of trials, lie once."""
+    places: dict[str, int] = {}
+    texts = [item.known.get("text") for item in items]
+    rows = [None if text is None else places.setdefault(text, len(places)) for text in texts]
+    return pl.Series("text", list(places), dtype=pl.String()).gather(pl.Series(rows, dtype=pl.UInt32()))
 
 
 def _ids_column(items: Sequence[Item]) -> pl.Series:

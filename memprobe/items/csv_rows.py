@@ -12,11 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from memprobe.errors import ItemError, Problem
-from memprobe.items.raw import Fault, RawFile, RawRow, decode_utf8
+from memprobe.items.booksort import is_booksort, lacks_excerpts
+from memprobe.items.raw import Fault, Once, RawFile, RawRow, decode_utf8
 
 WHOLE = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 DECIMAL = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
-_NUMBERS = frozenset({"exposures", "first_step", "last_step", "task_end_step"})
+_NUMBERS = frozenset({"exposures", "first_step", "last_step", "task_end_step"}) | {
+    *("excerpt_words", "segment_words", "distance_words", "distance_bin", "excerpt_start_frac")
+}
+_TRUTHS = {"earlier_first": {"true": True, "false": False}}
 _LISTS = frozenset({"input_ids", "exposure_steps"})
 _MAX_DIGITS = 20
 
@@ -33,7 +37,8 @@ def read_csv(path: Path, spec: str, limit: int | None) -> RawFile:
         records = _records(text, spec)
         header = next(records, (1, []))[1]
         _check_header(header, spec)
-        rows = tuple(_row(line, header, cells) for line, cells in itertools.islice(records, limit))
+        once = Once()
+        rows = tuple(once.row(_row(line, header, cells)) for line, cells in itertools.islice(records, limit))
     return RawFile(spec, hashlib.sha256(data).hexdigest(), "line", tuple(header), rows, untyped=True)
 
 
@@ -66,6 +71,8 @@ def _row(line: int, header: list[str], cells: list[str]) -> RawRow:
 
 def _cell(name: str, cell: str) -> object:
     """Return the cell as what the column holds; what cannot be cast stays text, for the checks to name."""
+    if name in _TRUTHS:
+        return _TRUTHS[name].get(cell.lower(), cell)
     if name in _NUMBERS and len(cell) <= _MAX_DIGITS:
         if WHOLE.fullmatch(cell):
             return int(cell)
@@ -81,7 +88,8 @@ def _check_header(header: list[str], spec: str) -> None:
     problems = [
         Problem(f"the column has no name (column number {number})", f"{spec}, line 1", "name it or remove it")
         for number, name in enumerate(header, start=1)
-        if not name
+        # Published as data frames were written, their index in front.
+        if not name and not (number == 1 and (is_booksort(header) or lacks_excerpts(header)))
     ]
     problems += [
         Problem(f"given {count} times", f"{spec}, line 1, column {name}", "keep one of them")

@@ -76,7 +76,9 @@ def inspect_items(specs: Sequence[str], *, limit: int | None = None, offline: bo
     return Inspected(
         table=to_table(good) if good else ITEMS.empty(),
         findings=findings_of(rows),
-        files=tuple(ItemFile(file.spec, file.sha256, counts[file.spec]) for file in reading.files),
+        files=tuple(
+            ItemFile(file.spec, file.sha256, counts[file.spec], file.read_as) for file in reading.files
+        ),
         given=frozenset(name for file in reading.files for name in file.columns),
         n_items=sum(len(file.rows) for file in reading.files),
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from memprobe.errors import ItemError
-from memprobe.items.raw import RawFile, RawRow
+from memprobe.items.raw import Once, RawFile, RawRow
 
 
 def read_parquet(path: Path, spec: str, limit: int | None) -> RawFile:
@@ -41,5 +41,7 @@ def rows_from_frame(frame: pl.DataFrame) -> Iterator[RawRow]:
         if not frame.width:
             yield from (RawRow(number, {"input_ids": one}) for number, one in enumerate(ids, start=1))
             return
+    once = Once()
     for number, values in enumerate(frame.iter_rows(named=True), start=1):
-        yield RawRow(number, values if ids is None else {**values, "input_ids": next(ids)})
+        given = values if ids is None else {**values, "input_ids": next(ids)}
+        yield once.row(RawRow(number, given))

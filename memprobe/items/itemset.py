@@ -25,11 +25,13 @@ class ItemFile:
         spec: The file as the user named it.
         sha256: Digest of the file's bytes; of the rows read for `hf:`.
         n_items: Items of this file in the table.
+        read_as: What its columns were taken for, where not for what they are called.
     """
 
     spec: str
     sha256: str
     n_items: int
+    read_as: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,9 @@ def read_items(
     n_items = Counter(item.file.spec for item in good)
     return ItemSet(
         table=to_table(good),
-        files=tuple(ItemFile(file.spec, file.sha256, n_items[file.spec]) for file in reading.files),
+        files=tuple(
+            ItemFile(file.spec, file.sha256, n_items[file.spec], file.read_as) for file in reading.files
+        ),
         skipped=_skipped(bad),
         given=frozenset(name for file in reading.files for name in file.columns),
     )

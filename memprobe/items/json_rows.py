@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from memprobe.errors import ItemError
-from memprobe.items.raw import Fault, RawFile, RawRow, RefusedError, decode_utf8
+from memprobe.items.raw import Fault, Once, RawFile, RawRow, RefusedError, decode_utf8
 
 _BLANK = re.compile(r"[ \t\n\r]*")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -23,6 +23,7 @@ def read_jsonl(path: Path, spec: str, limit: int | None) -> RawFile:
         ItemError: The file is not UTF-8.
     """
     rows: list[RawRow] = []
+    once = Once()
     digest, columns, offset = hashlib.sha256(), dict[str, None](), 0
     with path.open("rb") as stream:
         # Only \n ends a line here: str.splitlines would cut at U+2028, which JSON allows in strings.
@@ -31,7 +32,7 @@ def read_jsonl(path: Path, spec: str, limit: int | None) -> RawFile:
             if limit is None or len(rows) < limit:
                 text = decode_utf8(data, spec, first_byte=offset, first_line=line)
                 if not text.isspace() and text:
-                    rows.append(row_from_json(line, text))
+                    rows.append(once.row(row_from_json(line, text)))
                     columns.update(dict.fromkeys(rows[-1].values))
             offset += len(data)
     return RawFile(spec, digest.hexdigest(), "line", tuple(columns), tuple(rows))
@@ -46,11 +47,12 @@ def read_json(path: Path, spec: str, limit: int | None) -> RawFile:
     data = path.read_bytes()
     rows: list[RawRow] = []
     columns = dict[str, None]()
+    once = Once()
     try:
         for place, source in enumerate(_elements(decode_utf8(data, spec), spec), start=1):
             if limit is not None and len(rows) >= limit:
                 break
-            rows.append(row_from_json(place, source))
+            rows.append(once.row(row_from_json(place, source)))
             columns.update(dict.fromkeys(rows[-1].values))
     except json.JSONDecodeError as error:
         raise ItemError(

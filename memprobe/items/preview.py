@@ -9,11 +9,12 @@ from typing import Any, Final
 
 import polars as pl
 
-from memprobe.items.schema import ITEMS
+from memprobe.items.schema import CONTENT, SEGMENTS, own_columns
 
 SHAPES: Final = ("text", "prefix + suffix", "input_ids")
 _QUANTILES: Final[Mapping[str, float]] = {"min": 0.0, "p5": 0.05, "median": 0.5, "p95": 0.95, "max": 1.0}
 _SAMPLED = 3
+_AT_ONCE = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +64,14 @@ def quantiles(values: pl.Series) -> dict[str, int] | None:
 
 def duplicates(table: pl.DataFrame) -> Duplicates:
     """Find items of the same content under several names, and those that differ in case and white space."""
-    whole = pl.coalesce("text", pl.concat_str("prefix", "suffix"))
-    plain = whole.str.to_lowercase().str.replace_all(r"\s+", " ").str.strip_chars()
-    frame = table.select("item_id", "content_hash", plain=pl.when(plain.is_not_null()).then(plain.hash()))
+    content = pl.coalesce("text", pl.concat_str("prefix", "suffix"))
+    frame = table.select("item_id", "content_hash", *SEGMENTS, whole=content)
+    # Trials of one excerpt share its text, and differ in their segments.
+    plain = pl.struct("whole", *SEGMENTS)
+    hashes = [_plain_hashes(frame[name]).alias(name) for name in ("whole", *SEGMENTS)]
+    frame = frame.with_columns(hashes).select(
+        "item_id", "content_hash", plain=pl.when(pl.col("whole").is_not_null()).then(plain.hash())
+    )
     near = (
         frame.drop_nulls("plain")
         .unique("content_hash", keep="first", maintain_order=True)
@@ -83,6 +89,18 @@ def duplicates(table: pl.DataFrame) -> Duplicates:
     )
 
 
+def _plain_hashes(texts: pl.Series) -> pl.Series:
+    """Return a hash of each text without case and the kind of white space; texts may be long and the same."""
+    once = texts.rename("text").to_frame().unique()
+    plain = pl.col("text").str.to_lowercase().str.replace_all(r"\s+", " ").str.strip_chars()
+    hashed = [
+        part.with_columns(hash=pl.when(pl.col("text").is_not_null()).then(plain.hash()))
+        for part in (once.head(0), *once.iter_slices(_AT_ONCE))
+    ]
+    joined = texts.rename("text").to_frame()
+    return joined.join(pl.concat(hashed), on="text", how="left", maintain_order="left")["hash"]
+
+
 def further(table: pl.DataFrame) -> list[dict[str, Any]]:
     """Return name, type, nulls and distinct values of each of the user's own columns."""
     return [
@@ -92,8 +110,7 @@ def further(table: pl.DataFrame) -> list[dict[str, Any]]:
             "n_null": table[name].null_count(),
             "n_distinct": table[name].drop_nulls().n_unique(),
         }
-        for name in table.columns
-        if name not in ITEMS.columns
+        for name in own_columns(table)
     ]
 
 
@@ -109,6 +126,31 @@ def steps(table: pl.DataFrame, given: frozenset[str]) -> dict[str, Any] | None:
         "first_step_max": first.max(),
         "last_step_max": last.max(),
         "n_with_exposure_steps": table.height - table["exposure_steps"].null_count(),
+    }
+
+
+def trials(table: pl.DataFrame) -> dict[str, Any] | None:
+    """Return what the SORT trials are; None where there are none.
+
+    `n_uneven_cells`: of the cells of document, lengths, range of distances and split, those in which not
+    exactly half of the trials show the earlier segment first; None where an item does not say which is first.
+    """
+    rows = table.filter(pl.col("segment_1").is_not_null())
+    if rows.is_empty():
+        return None
+    cell = ("source_id", "excerpt_words", "segment_words", "distance_bin", "split")
+    said = rows["earlier_first"].null_count() == 0
+    halves = rows.group_by(cell).agg(uneven=pl.col("earlier_first").sum() * 2 != pl.len())
+    return {
+        "n": rows.height,
+        "n_sources": rows["source_id"].n_unique(),
+        "n_excerpts": rows["doc_id"].n_unique(),
+        "excerpt_words": counts(rows, "excerpt_words"),
+        "segment_words": counts(rows, "segment_words"),
+        "distance_bins": counts(rows, "distance_bin"),
+        "splits": counts(rows, "split"),
+        "n_cells": halves.height,
+        "n_uneven_cells": int(halves["uneven"].sum()) if said else None,
     }
 
 
@@ -131,6 +173,7 @@ def preview(table: pl.DataFrame, given: frozenset[str]) -> dict[str, Any]:
         "n_batches": table["batch_id"].drop_nulls().n_unique(),
         "n_foils": table.height - table["foil"].null_count(),
         "foil_kinds": counts(table, "foil_kind"),
+        "trials": trials(table),
         "steps": steps(table, given),
         "length_chars": quantiles(table.select(chars).to_series()),
         "length_ids": quantiles(table["input_ids"].list.len()),
@@ -142,7 +185,7 @@ def preview(table: pl.DataFrame, given: frozenset[str]) -> dict[str, Any]:
 
 def samples(table: pl.DataFrame) -> list[dict[str, Any]]:
     """Return the content of the first items, for a user who asked to see text."""
-    columns = ("item_id", "text", "prefix", "suffix", "input_ids", "foil")
+    columns = ("item_id", *CONTENT)
     return [
         {name: value for name, value in row.items() if value is not None}
         for row in table.head(_SAMPLED).select(columns).iter_rows(named=True)

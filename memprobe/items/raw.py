@@ -1,8 +1,8 @@
 """Raw rows: what a reader found, with the line, before anything is checked."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Final, Literal
 
 from memprobe.errors import ItemError
 
@@ -57,6 +57,7 @@ class RawFile:
         columns: All columns given, in order of appearance.
         rows: The rows, in order.
         untyped: All values of the user's columns are text whose type must be inferred (CSV).
+        read_as: What the columns were taken for, where not for what they are called.
     """
 
     spec: str
@@ -65,6 +66,7 @@ class RawFile:
     columns: tuple[str, ...]
     rows: tuple[RawRow, ...]
     untyped: bool = False
+    read_as: str | None = None
 
     def where(self, line: int, column: str = "") -> str:
         """Return the place of a row, as messages name it."""
@@ -78,6 +80,25 @@ class RefusedError(ValueError):
     def __init__(self, what: str, fix: str = "", *, column: str = "", sort: str = "") -> None:
         super().__init__(what)
         self.fault = Fault(column, what, fix, sort)
+
+
+_LONG_CHARS: Final = 256
+
+
+class Once:
+    """Long strings of rows, each kept in memory once: trials of one excerpt share its text."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, str] = {}
+
+    def row(self, row: RawRow) -> RawRow:
+        """Return a row with its long strings as they were met first."""
+        return replace(row, values={name: self._one(value) for name, value in row.values.items()})
+
+    def _one(self, value: object) -> object:
+        if isinstance(value, str) and len(value) >= _LONG_CHARS:
+            return self._kept.setdefault(value, value)
+        return value
 
 
 def decode_utf8(data: bytes, spec: str, *, first_byte: int = 0, first_line: int = 1) -> str:

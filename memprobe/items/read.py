@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from memprobe.errors import ItemError, Problem, near_miss
+from memprobe.items.booksort import from_booksort
 from memprobe.items.csv_rows import read_csv
 from memprobe.items.frame_rows import read_parquet
 from memprobe.items.hub import HF_PREFIX, parse_hf_spec, read_hf
@@ -52,7 +53,7 @@ def read_files(specs: Sequence[str], *, limit: int | None, offline: bool) -> Rea
 def _read_one(spec: str, limit: int | None, *, offline: bool) -> RawFile | None:
     if spec.startswith(HF_PREFIX):
         dataset = parse_hf_spec(spec)
-        return None if limit == 0 else read_hf(dataset, limit, offline=offline)
+        return None if limit == 0 else from_booksort(read_hf(dataset, limit, offline=offline))
     try:
         path = Path(spec).expanduser()
         reader = _reader(path, spec)
@@ -62,7 +63,7 @@ def _read_one(spec: str, limit: int | None, *, offline: bool) -> RawFile | None:
         raise ItemError(f"cannot be read: {getattr(error, 'strerror', None) or error}", where=spec) from error
     if file is not None and not file.rows:
         raise ItemError("holds no items", where=spec)
-    return file
+    return None if file is None else from_booksort(file)
 
 
 def _reader(path: Path, spec: str) -> Callable[[Path, str, int | None], RawFile]:
@@ -98,7 +99,8 @@ def _given_twice(specs: Sequence[str]) -> list[Problem]:
 
 def _read_text(path: Path, spec: str, limit: int | None) -> RawFile:  # noqa: ARG001 - readers are alike
     data = path.read_bytes()
-    text = decode_utf8(data, spec)
+    # Windows line ends become plain ones, as where Python opens a text: what `lab train` trains on.
+    text = decode_utf8(data, spec).replace("\r\n", "\n").replace("\r", "\n")
     if not text.strip():
         raise ItemError("the file is empty", where=spec)
     row = {"item_id": path.stem, "text": text, "doc_id": path.stem}

@@ -1,13 +1,41 @@
 """The item table: its columns, the names that memprobe keeps for itself, and the list of skipped items."""
 
+from collections.abc import Iterable
 from typing import Final
 
 import polars as pl
 
 from memprobe.tables.schema import Column, TableSchema
 
-CONTENT: Final = ("text", "prefix", "suffix", "input_ids", "foil")
+CONTENT: Final = ("text", "prefix", "suffix", "input_ids", "foil", "segment_1", "segment_2")
 """Columns that hold text or token ids; they leave the item table only under `--include-text`."""
+
+_NO_TRIAL: Final = "no SORT trial"
+
+TRIAL: Final = {
+    "segment_1": Column(pl.String(), "-", "the segment that comes earlier in the text", _NO_TRIAL),
+    "segment_2": Column(pl.String(), "-", "the segment that comes later", _NO_TRIAL),
+    "source_id": Column(pl.String(), "-", "the document that the excerpt is from", _NO_TRIAL),
+    "excerpt_id": Column(pl.String(), "-", "the excerpt, one name in its document", _NO_TRIAL),
+    "excerpt_words": Column(pl.Int64(), "words", "length of the excerpt", _NO_TRIAL),
+    "segment_words": Column(pl.Int64(), "words", "length of each segment", _NO_TRIAL),
+    "distance_words": Column(
+        pl.Int64(), "words", "from the start of segment_1 to that of segment_2", "not known, or no SORT trial"
+    ),
+    "distance_bin": Column(
+        pl.Int64(), "-", "which range of distances, from 0, the nearest", "not known, or no SORT trial"
+    ),
+    "excerpt_start_frac": Column(
+        pl.Float64(), "fraction", "where in its document the excerpt begins", "not known, or no SORT trial"
+    ),
+    "earlier_first": Column(
+        pl.Boolean(), "-", "where one order is shown: segment_1 is shown first", "not said, or no SORT trial"
+    ),
+    "split": Column(
+        pl.String(), "-", "test, or validation: trials that choose a prompt or are examples", _NO_TRIAL
+    ),
+}
+"""Columns of a SORT trial, whose `text` is the excerpt. In files without segments, names like any other."""
 
 ITEMS: Final = TableSchema(
     name="items",
@@ -16,7 +44,9 @@ ITEMS: Final = TableSchema(
         "item_id": Column(
             pl.String(), "-", "the item's name; `sha-` and 12 hex of its content when not given"
         ),
-        "content_hash": Column(pl.String(), "-", "SHA-256 of text, prefix, suffix, input_ids and foil, hex"),
+        "content_hash": Column(
+            pl.String(), "-", "SHA-256 of text, prefix, suffix, input_ids, foil and segments, hex"
+        ),
         "group": Column(pl.String(), "-", "rows of one group are summarised together", "no group"),
         "exposures": Column(pl.Int64(), "count", "times the model was trained on the item", "not known"),
         "first_step": Column(
@@ -45,6 +75,7 @@ ITEMS: Final = TableSchema(
         "suffix": Column(pl.String(), "-", "what is scored after the prefix", "not cut"),
         "foil": Column(pl.String(), "-", "a like text that was not trained on", "no foil"),
         "input_ids": Column(pl.List(pl.Int64()), "token ids", "the item, already tokenised", "given as text"),
+        **TRIAL,
         "source_file": Column(pl.String(), "-", "the file as the user named it"),
         "source_line": Column(
             pl.Int64(), "-", "from 1: line (JSONL, CSV, text), row (Parquet, hf) or place in the list (JSON)"
@@ -69,6 +100,36 @@ MADE: Final = frozenset({"content_hash", "source_file", "source_line"})
 GIVEN: Final = tuple(name for name in ITEMS.columns if name not in MADE)
 """Columns with a meaning that a file may give; any other is the user's own."""
 
+SEGMENTS: Final = ("segment_1", "segment_2")
+_MARKS: Final = ("source_id", "excerpt_id", "excerpt_words", "segment_words")
+
+
+def known_columns(given: Iterable[str]) -> frozenset[str]:
+    """Return the columns that mean something in files that give these; those of trials only with segments."""
+    return frozenset(GIVEN) if not set(SEGMENTS).isdisjoint(given) else frozenset(GIVEN) - TRIAL.keys()
+
+
+def has_trials(table: pl.DataFrame) -> bool:
+    """Return whether an item table, its contents dropped or not, holds SORT trials."""
+    if table.schema.get("segment_words") != pl.Int64:
+        return False
+    return table.select(pl.all_horizontal(pl.col(*_MARKS).is_not_null()).any()).item() is True
+
+
+def own_columns(table: pl.DataFrame) -> list[str]:
+    """Return the user's own columns of an item table, which are carried through.
+
+    A name such as `split` means something beside segments only; elsewhere it is the user's.
+    """
+    trials = has_trials(table)
+    return [
+        name
+        for name in table.columns
+        if name not in ITEMS.columns
+        or (name in TRIAL and not trials and table[name].null_count() < table.height)
+    ]
+
+
 _KEYS = "model revision step cohort_step base_step"
 _TOKENISATION = "n_tokens n_prefix_tokens n_suffix_tokens n_foil_tokens boundary_shift bos_mode"
 _RECOGNITION = """
@@ -90,7 +151,10 @@ target_tokens prompt_tokens acr is_censored censored_at_tokens acr_upper_bound v
 evaluations_used final_ce_nats prompt_roundtrip gzip_ratio target_bits prompt_ids target_kind
 evaluations_to_best prompt_tokens_by_seed n_refuted warm_from_step zlib_ratio recalled_from_half
 """
-_SORT = "condition mode delta position_bias label_mass truncated"
+_SORT = """
+condition mode delta position_bias label_mass truncated
+prompt_id dropped_tokens content_free_nats presented_correct
+"""
 
 RESERVED: Final = MADE | frozenset(
     " ".join(

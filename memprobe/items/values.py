@@ -12,6 +12,7 @@ from memprobe.items.raw import RefusedError
 
 _INT64_MAX: Final = 2**63 - 1
 _SHOWN_CHARS: Final = 20
+_SPLITS: Final = ("test", "validation")
 
 
 def as_text(value: object) -> str:
@@ -114,6 +115,40 @@ def as_steps(value: object) -> list[int]:
     return steps
 
 
+def as_share(value: object) -> float:
+    """Return a number from 0 to 1.
+
+    Raises:
+        RefusedError: It is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise RefusedError(f"{shown(value)}, not a number from 0 to 1", sort="not a number from 0 to 1")
+    return float(value)
+
+
+def as_truth(value: object) -> bool:
+    """Return true or false.
+
+    Raises:
+        RefusedError: It is neither.
+    """
+    if not isinstance(value, bool):
+        raise RefusedError(f"{shown(value)}, not true or false", sort="not true or false")
+    return value
+
+
+def as_split(value: object) -> str:
+    """Return test or validation.
+
+    Raises:
+        RefusedError: It is neither.
+    """
+    if value not in _SPLITS:
+        what = "not test or validation"
+        raise RefusedError(f"{shown(value)}, {what}", "validation trials choose the prompt", sort=what)
+    return str(value)
+
+
 def _wrong_id(values: list[object]) -> RefusedError:
     place, value = next((n, v) for n, v in enumerate(values, start=1) if type(v) is not int)
     return RefusedError(
@@ -138,6 +173,17 @@ PARSERS: Final[Mapping[str, Callable[[object], object]]] = {
     "task_end_step": as_count,
     "batch_id": as_name,
     "doc_id": as_name,
+    "segment_1": as_text,
+    "segment_2": as_text,
+    "source_id": as_name,
+    "excerpt_id": as_name,
+    "excerpt_words": as_count,
+    "segment_words": as_count,
+    "distance_words": as_count,
+    "distance_bin": as_count,
+    "excerpt_start_frac": as_share,
+    "earlier_first": as_truth,
+    "split": as_split,
 }
 
 

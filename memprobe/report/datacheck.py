@@ -25,6 +25,13 @@ def check_view(findings: pl.DataFrame, about: Mapping[str, Any]) -> RenderableTy
         about: Of `memprobe.bench.datacheck.DataCheck.as_json`.
     """
     shown = preview_view(about["preview"], about["tokens"], about.get("samples", ()))
+    told = [
+        f"{each['spec']} is read as {each['read_as']}"
+        for each in about.get("files", ())
+        if each.get("read_as")
+    ]
+    if told:
+        shown = Group(*(Text(line) for line in told), Text(""), shown)
     return shown if findings.is_empty() else Group(findings_view(findings), Text(""), shown)
 
 
@@ -69,6 +76,42 @@ def split_lines(about: Mapping[str, Any]) -> list[str]:
         "with `input_ids` and no first_step",
         f"next: memprobe run -p recall -m MODEL -d {about['out']} -d CONTROLS",
     ]
+
+
+def sort_lines(about: Mapping[str, Any]) -> list[str]:
+    """Return which SORT trials were made, how evenly they are spread, and how to go on.
+
+    Args:
+        about: Of `memprobe.bench.datasort.Sorted.as_json`.
+    """
+    excerpts = counted(about["n_excerpts"], "excerpt")
+    shown = [
+        f"wrote {about['out']}: {counted(about['n_trials'], 'trial')} ({_counted(about['splits'])})",
+        f"of {excerpts} in {counted(about['n_documents'], 'document')}, {counted(about['n_cells'], 'cell')}; "
+        "each shows the earlier segment first in exactly half",
+    ]
+    for each in about["documents"]:
+        left = f"{each['n_words_left_out']:,} in {counted(each['n_blocks_left_out'], 'block')}"
+        shown.append(f"{each['name']}: {each['n_words']:,} words; headings and matter left out: {left}")
+    names = {"excerpt_starts": "excerpt starts", "segment_starts": "segment starts"}
+    for key, name in names.items():
+        shown.append(f"{name}: {_uniformity(about['uniformity'][key])}")
+    return [*shown, f"next: memprobe run -p sort -m MODEL -d {about['out']}"]
+
+
+def _uniformity(tested: Mapping[str, Any]) -> str:
+    if not tested["n_tests"]:
+        return "too few for a test of an even spread"
+    uneven = (
+        f"{tested['n_below_005']:,} of {counted(tested['n_tests'], 'test')} of an even spread with p < 0.05"
+    )
+    line = f"{uneven} ({0.05 * tested['n_tests']:.1f} by chance), smallest p {tested['p_min']:.2g}"
+    worst = tested["worst"]
+    if worst is None or worst["n_below_005"] < 2:
+        return line
+    bin_ = "" if worst["distance_bin"] is None else f", bin {worst['distance_bin']}"
+    size = f"excerpts of {worst['excerpt_words']:,}, segments of {worst['segment_words']:,}{bin_}"
+    return f"{line}; {worst['n_below_005']:,} of them: {size}"
 
 
 def findings_view(findings: pl.DataFrame) -> RenderableType:
@@ -151,7 +194,10 @@ def _preview_rows(preview: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "exposures", _counted(preview["exposures"], sign=": ")
     if (steps := preview["steps"]) is not None:
         yield "first_step", _steps(steps)
-    if preview["n_documents"]:
+    # The cluster of a trial is its excerpt.
+    if (trials := preview["trials"]) is not None:
+        yield from _trial_rows(trials)
+    elif preview["n_documents"]:
         yield "documents", f"{preview['n_documents']:,}"
     if preview["n_batches"]:
         yield "batches", f"{preview['n_batches']:,}"
@@ -161,6 +207,17 @@ def _preview_rows(preview: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield from _length_rows({"characters": preview["length_chars"], "token ids": preview["length_ids"]})
     yield "same content", _groups(preview["same_content"])
     yield "near-duplicates", _groups(preview["near_same_content"])
+
+
+def _trial_rows(trials: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    of = f"of {counted(trials['n_excerpts'], 'excerpt')} in {counted(trials['n_sources'], 'document')}"
+    yield "SORT trials", f"{trials['n']:,} {of}: {_counted(trials['splits'])}"
+    yield "excerpt words", _counted(trials["excerpt_words"], sign=": ")
+    yield "segment words", _counted(trials["segment_words"], sign=": ")
+    yield "distance bins", _counted(trials["distance_bins"], sign=": ") or "not known"
+    uneven, cells = trials["n_uneven_cells"], counted(trials["n_cells"], "cell")
+    if uneven is not None:
+        yield "earlier first", f"exactly half in {trials['n_cells'] - uneven:,} of {cells}"
 
 
 def _steps(steps: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""`memprobe data check` and `data split` as a user types them: exit codes, 80 columns, JSON, no text."""
+"""`memprobe data check`, `split` and `sort` as a user types them: exit codes, 80 columns, JSON, no text."""
 
 import json
 import subprocess
@@ -7,6 +7,8 @@ import sys
 import numpy as np
 import polars as pl
 import pytest
+
+from memprobe.lab.text import read_texts
 
 HEAVY = ("torch", "transformers", "datasets", "scipy.stats", "tokenizers")
 
@@ -112,7 +114,9 @@ def test_documents_become_items_that_run_takes(cli, tiny, write, tmp_path):
     assert answer.code == 0, answer.err
     assert answer.out.splitlines()[-1] == f"next: memprobe run -p recall -m MODEL -d {out}"
     rows = [json.loads(line) for line in out.read_text().splitlines()]
-    source = book.read_bytes().decode()
+    # The text as `lab train` reads it: offsets and items are those of what a model is trained on.
+    source = read_texts([book])["book.txt"]
+    assert "\r" not in source
     assert all(row["prefix"] + row["suffix"] == source[row["start_char"] : row["end_char"]] for row in rows)
     assert all(len(row["prefix"].encode()) >= 20 for row in rows)
     settings = ("--set", "recall.prefix_tokens=20", "--set", "recall.suffix_tokens=10")
@@ -220,3 +224,87 @@ def test_a_split_that_cannot_be_made_is_2_and_writes_nothing(files, args, told, 
     assert answer.code == 2
     assert told in " ".join(answer.err.replace("│", " ").split())
     assert sorted(file.name for file in tmp_path.iterdir()) == ["d.txt", "s.npy"]
+
+
+# sort
+
+
+@pytest.fixture
+def stories(write):
+    """Return two documents of 150 sentences of 4 to 14 words, which stand nowhere twice."""
+    lines = [f"Zanzibar {i} ran{' on' * (i * 7 % 11)} past-{i}. " for i in range(150)]
+    return [write("a.txt", "".join(lines)), write("b.txt", "".join(lines[::-1]))]
+
+
+SHORT = ("--excerpt-words", "60", "--segment-words", "8", "--per-cell", "12", "--validation", "4")
+
+
+def test_sort_writes_trials_that_check_calls_clean(cli, stories, tmp_path):
+    out = tmp_path / "t.parquet"
+    answer = cli("data", "sort", *stories, *SHORT, "-o", out)
+    assert answer.code == 0
+    assert answer.out == ""
+    assert "96 trials (test 64, validation 32)" in answer.err
+    assert f"next: memprobe run -p sort -m MODEL -d {out}" in answer.err
+    checked = cli("data", "check", out)
+    assert checked.code == 0
+    assert "SORT trials" in checked.out
+    assert "exactly half in 16 of 16 cells" in checked.out
+    assert widest(checked.out) <= 80
+    assert "Zanzibar" not in answer.err + checked.out
+
+
+def test_sort_json_is_alone_on_stdout_and_holds_no_text(cli, stories, tmp_path):
+    answer = cli("data", "sort", *stories, *SHORT, "-o", tmp_path / "t.jsonl", "--json", "-q")
+    told = json.loads(answer.out)
+    assert answer.err == ""
+    assert (told["n_trials"], told["n_cells"], len(told["cells"])) == (96, 8, 8)
+    assert told["seed"] == 0
+    assert "Zanzibar" not in answer.out
+    assert len((tmp_path / "t.jsonl").read_text().splitlines()) == 96
+
+
+def test_sort_says_what_is_left_out(cli, stories, write, tmp_path):
+    short = write("short.txt", "One. Two.")
+    answer = cli("data", "sort", *stories, short, *SHORT, "-o", tmp_path / "t.parquet")
+    assert answer.code == 0
+    assert "note: short, excerpts of 60 and segments of 8: left out: the text has 2 words" in answer.err
+
+
+def test_the_seed_of_sort_counts(cli, stories, tmp_path):
+    for seed in (0, 0, 1):
+        cli("data", "sort", stories[0], *SHORT, "--seed", seed, "--force", "-o", tmp_path / f"{seed}.parquet")
+    cli("data", "sort", stories[0], *SHORT, "-o", tmp_path / "none.parquet")
+    told = {name: (tmp_path / f"{name}.parquet").read_bytes() for name in ("0", "1", "none")}
+    assert told["0"] == told["none"] != told["1"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "what"),
+    [
+        (("--excerpt-words", "250;1000"), "--excerpt-words is 250;1000"),
+        (("--excerpt-words", ""), "--excerpt-words is "),
+        (("--segment-words", "100", "--excerpt-words", "250"), "segments of 100 words leave no room in 250"),
+        (("--per-cell", "11"), "--per-cell is 11, and 10 of them are validation trials"),
+        (("--seed", "-1"), "--seed is -1"),
+        (("--percell", "4"), "--per-cell"),
+        (("-o", "no/such/t.parquet"), "the folder to write to does not exist"),
+        (("-o", "t.csv"), "items are written to"),
+        (("--excerpt-words", "2500"), "the text has"),
+    ],
+)
+def test_wrong_flags_of_sort_are_2_and_write_nothing(flags, what, cli, stories, tmp_path):
+    answer = cli("data", "sort", stories[0], "-o", tmp_path / "t.parquet", *flags)
+    assert answer.code == 2
+    assert what in answer.err
+    assert "Zanzibar" not in answer.err
+    assert not (tmp_path / "t.parquet").exists()
+
+
+def test_sort_of_a_file_that_is_there_is_2_unless_forced(cli, stories, tmp_path):
+    out = tmp_path / "t.parquet"
+    assert cli("data", "sort", stories[0], *SHORT, "-o", out).code == 0
+    refused = cli("data", "sort", stories[0], *SHORT, "-o", out)
+    assert refused.code == 2
+    assert "--force" in refused.err
+    assert cli("data", "sort", stories[0], *SHORT, "-o", out, "--force").code == 0

@@ -9,7 +9,7 @@ from memprobe.errors import ItemError
 def test_a_text_file_is_one_document_without_its_byte_order_mark(tmp_path) -> None:
     (tmp_path / "book.txt").write_bytes("\ufeffOne\r\ntwo".encode())
     (document,) = read_documents([str(tmp_path / "book.txt")]).documents
-    assert (document.name, document.doc_id, document.text) == ("book", "book", "One\r\ntwo")
+    assert (document.name, document.doc_id, document.text) == ("book", "book", "One\ntwo")
 
 
 def test_what_an_item_has_besides_its_text_is_carried(tmp_path) -> None:

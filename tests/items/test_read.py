@@ -10,10 +10,10 @@ from memprobe.items.read import read_files
 
 
 def test_a_text_file_is_one_document_named_after_its_stem(write) -> None:
-    items = read_items([write("moby dick.txt", "\ufeffCall me\r\nIshmael.\n")])
+    items = read_items([write("moby dick.txt", "\ufeffCall me\r\nIshmael.\rBye.\n")])
     row = items.table.row(0, named=True)
     assert (row["item_id"], row["doc_id"]) == ("moby dick", "moby dick")
-    assert row["text"] == "Call me\r\nIshmael.\n"
+    assert row["text"] == "Call me\nIshmael.\nBye.\n"
     assert row["source_line"] == 1
 
 

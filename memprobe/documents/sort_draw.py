@@ -1,0 +1,201 @@
+"""Excerpts and pairs of segments for SORT, drawn from the running text of one document.
+
+An excerpt begins at a sentence, its place drawn evenly over the words at which one can begin. Two segments
+of it begin at sentences too and have no word in common: for each range of distances a distance and a place
+are drawn evenly, and the pair of sentence starts nearest to both is taken. A segment stands in its excerpt
+once, and goes over no heading. Excerpts that have no pair for one of the ranges are passed over.
+
+Source: Pink et al. 2024, arXiv:2410.08133, section 3; ranges as bridge-ai-neuro/SORT,
+run_booksort_creation.py.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memprobe.documents.prose import Prose
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Size:
+    """Lengths of a cell, in words.
+
+    Attributes:
+        excerpt_words: Of the excerpt.
+        segment_words: Of each segment.
+    """
+
+    excerpt_words: int
+    segment_words: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two segments, by the words of the excerpt at which they begin.
+
+    Attributes:
+        earlier: First word of the earlier one, from 0.
+        later: First word of the later one.
+    """
+
+    earlier: int
+    later: int
+
+    @property
+    def distance(self) -> int:
+        """Words from the start of one to that of the other."""
+        return self.later - self.earlier
+
+
+@dataclass(frozen=True, slots=True)
+class Excerpt:
+    """An excerpt with a pair of segments for each range of distances.
+
+    Attributes:
+        start: Its first word in the running text, from 0.
+        text: Its text.
+        pairs: One for each range, the nearest first.
+    """
+
+    start: int
+    text: str
+    pairs: tuple[Pair, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What one document gave for one size.
+
+    Attributes:
+        excerpts: In random order; as many as were asked for, or all there are.
+        n_candidates: Sentences at which an excerpt could begin.
+        n_passed_over: Of these, tried and without a pair for each range.
+    """
+
+    excerpts: tuple[Excerpt, ...]
+    n_candidates: int
+    n_passed_over: int
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Distances from `low` to `high` words, both included."""
+
+    low: int
+    high: int
+
+
+def ranges(edges: tuple[int, ...], size: Size) -> tuple[Range, ...]:
+    """Return the ranges of distances between these edges, in whole words.
+
+    Each holds its lower edge and not its upper one, which the next holds; the last holds both. The first
+    begins one above its edge, the segment's length: segments that touch read on as one text. What the
+    excerpt has no room for is cut off, so a range may be empty (`low` above `high`).
+    """
+    room = size.excerpt_words - size.segment_words
+    found = []
+    for place, (low, high) in enumerate(pairwise(edges)):
+        is_last = place == len(edges) - 2
+        found.append(Range(max(low, size.segment_words + 1), min(high if is_last else high - 1, room)))
+    return tuple(found)
+
+
+def draw(prose: Prose, size: Size, bins: tuple[Range, ...], n: int, *, rng: np.random.Generator) -> Drawn:
+    """Draw up to `n` different excerpts, each with a pair of segments for every range.
+
+    Args:
+        prose: The running text.
+        size: Lengths.
+        bins: Ranges of distances, none empty.
+        n: Excerpts wanted.
+        rng: Of all draws.
+    """
+    candidates = prose.starts[prose.starts + size.excerpt_words <= len(prose.words)]
+    if not len(candidates):
+        return Drawn((), 0, 0)
+    # A word drawn evenly goes on to the next sentence: each start has the weight of the words before it.
+    weights = np.diff(candidates, prepend=-1)
+    order = np.argsort(rng.exponential(size=len(candidates)) / weights, kind="stable")
+    found: list[Excerpt] = []
+    tried = 0
+    for start in candidates[order].tolist():
+        if len(found) == n:
+            break
+        tried += 1
+        if (excerpt := _excerpt(prose, start, size, bins, rng)) is not None:
+            found.append(excerpt)
+    # The heavier starts come first; which part of the cell an excerpt is in must not depend on that.
+    shuffled = tuple(found[place] for place in rng.permutation(len(found)).tolist())
+    return Drawn(shuffled, len(candidates), tried - len(found))
+
+
+def _excerpt(
+    prose: Prose, start: int, size: Size, bins: tuple[Range, ...], rng: np.random.Generator
+) -> Excerpt | None:
+    places = segment_starts(prose, start, size)
+    if len(places) < 2:
+        return None
+    text = prose.slice(start, size.excerpt_words)
+    pairs = []
+    for distances in bins:
+        pair = _pair(prose, start, size, places, distances, text, rng)
+        if pair is None:
+            return None
+        pairs.append(pair)
+    return Excerpt(start, text, tuple(pairs))
+
+
+def segment_starts(prose: Prose, start: int, size: Size) -> NDArray[np.int64]:
+    """Return the words of an excerpt at which a segment can begin: sentences, with no heading inside."""
+    low, high = np.searchsorted(prose.starts, (start, start + size.excerpt_words - size.segment_words + 1))
+    firsts = prose.starts[low:high]
+    whole = prose.stretch[firsts] == prose.stretch[firsts + size.segment_words - 1]
+    found: NDArray[np.int64] = firsts[whole] - start
+    return found
+
+
+def _pair(
+    prose: Prose,
+    start: int,
+    size: Size,
+    places: NDArray[np.int64],
+    distances: Range,
+    text: str,
+    rng: np.random.Generator,
+) -> Pair | None:
+    """Return the pair nearest to a distance and a place drawn evenly; None where there is no pair."""
+    distance = int(rng.integers(distances.low, distances.high + 1))
+    place = int(rng.integers(0, size.excerpt_words - size.segment_words - distance + 1))
+    while (pair := _nearest(places, distances, distance, place)) is not None:
+        repeated = [
+            each for each in (pair.earlier, pair.later) if not _is_unique(prose, start, size, each, text)
+        ]
+        if not repeated:
+            return pair
+        places = places[~np.isin(places, repeated)]
+    return None
+
+
+def _nearest(places: NDArray[np.int64], distances: Range, distance: int, place: int) -> Pair | None:
+    """Return the pair in a range whose place and distance are nearest to these, in words together."""
+    if len(places) < 2:
+        return None
+    above = np.searchsorted(places, places + distance)
+    # The later start nearest to the distance is one of two; if neither is in range, none is.
+    later = np.stack([places[np.maximum(above - 1, 0)], places[np.minimum(above, len(places) - 1)]])
+    apart = later - places
+    cost = np.abs(places - place) + np.abs(apart - distance)
+    cost[(apart < distances.low) | (apart > distances.high)] = np.iinfo(np.int64).max
+    which, earlier = np.unravel_index(int(np.argmin(cost)), cost.shape)
+    if cost[which, earlier] == np.iinfo(np.int64).max:
+        return None
+    return Pair(int(places[earlier]), int(later[which, earlier]))
+
+
+def _is_unique(prose: Prose, start: int, size: Size, place: int, text: str) -> bool:
+    """Whether a segment's words stand in the excerpt once, so that its order can be told."""
+    segment = prose.slice(start + place, size.segment_words)
+    first = text.find(segment)
+    return text.find(segment, first + 1) < 0
