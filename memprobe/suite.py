@@ -151,6 +151,12 @@ def with_settings(suite: Suite, assignments: Sequence[str]) -> Suite:
     return replace(suite, entries=entries)
 
 
+def resolved(suite: Suite) -> Suite:
+    """Return the suite with all in it that its settings take from files, so that it repeats the run."""
+    entries = tuple(Entry(each.probe, each.probe.resolved(each.settings)) for each in suite.entries)
+    return replace(suite, entries=entries)
+
+
 def _changed(
     entries: Sequence[Entry],
     probe: Probe,
@@ -304,7 +310,7 @@ def _plain(value: Any) -> Any:  # noqa: ANN401
     if isinstance(value, tuple):
         return [_plain(each) for each in value]
     if is_dataclass(value) and not isinstance(value, type):
-        return {name: each for name, each in asdict(value).items() if each is not None}
+        return {name: _plain(each) for name, each in asdict(value).items() if each is not None}
     return value
 
 

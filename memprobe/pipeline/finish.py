@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from memprobe.pipeline.manifest import describe_probes
 from memprobe.pipeline.measure import measure, write_results
 from memprobe.pipeline.planning import SequencePlan
 from memprobe.pipeline.prepare import Prepared
@@ -65,7 +66,7 @@ def finish(
             "state": "incomplete" if failures else "done",
             "checks": measured.checks,
             "warnings": measured.warnings,
-            "probes": _probes(prepared),
+            "probes": describe_probes(prepared.suite),
         }
     store.write_lines("errors.jsonl", failures)
     store.write_json("manifest.json", manifest)
@@ -132,24 +133,4 @@ def _spent(
         "batch_tokens_at_end": report.batch_tokens,
         "paths": sorted(report.paths | set(now.get("paths", ()))),
         "devices": sorted({prepared.options.device} | set(now.get("devices", ()))),
-    }
-
-
-def _probes(prepared: Prepared) -> dict[str, Any]:
-    return {
-        entry.probe.name: {
-            "version": entry.probe.version,
-            "source": entry.probe.source,
-            "metrics": [
-                {
-                    "name": metric.name,
-                    "unit": metric.unit,
-                    "more_means": metric.more_means,
-                    "summary": metric.summary,
-                    "more_is_memorized": metric.more_is_memorized,
-                }
-                for metric in entry.probe.all_metrics
-            ],
-        }
-        for entry in prepared.suite.entries
     }

@@ -1,7 +1,7 @@
 """`--dry-run`: what a run would do, and roughly how long it would take, without loading a model."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -12,6 +12,9 @@ from memprobe.pipeline.prepare import Notes, Prepared, check_supplies, prepare
 from memprobe.pipeline.question import Question
 from memprobe.tables.requests import Unit, is_search
 from memprobe.tables.store import RunStore
+
+if TYPE_CHECKING:
+    from memprobe.scoring.tokenise import TokenisedItems
 
 # What a pass reaches of the speed of plain matrix products; see tests/benchmarks.
 EFFICIENCY = 0.6
@@ -52,8 +55,10 @@ def forecast(question: Question, notes: Notes, *, fresh: bool = False) -> Foreca
         notes.note(f"here it could not run now: {error.problems[0].what}")
     rows = [
         row
-        for sequence, plan in zip(prepared.sequences, prepared.plans, strict=True)
-        for row in _rows(sequence, plan, None if fresh else store)
+        for sequence, plan, tokenised in zip(
+            prepared.sequences, prepared.plans, prepared.tokenised, strict=True
+        )
+        for row in _rows(sequence, plan, tokenised, None if fresh else store)
     ]
     flops = sum(
         2.0 * (row["parameters"] or 0) * (row["tokens_left"] + row["searched_tokens_left"]) for row in rows
@@ -80,8 +85,13 @@ def forecast(question: Question, notes: Notes, *, fresh: bool = False) -> Foreca
     return Forecast(frame, totals)
 
 
-def _rows(sequence: CheckpointSequence, plan: SequencePlan, store: RunStore | None) -> list[dict[str, Any]]:
-    tokens = {key: _tokens(unit.requests) for key, unit in plan.units.items()}
+def _rows(
+    sequence: CheckpointSequence,
+    plan: SequencePlan,
+    tokenised: "TokenisedItems",
+    store: RunStore | None,
+) -> list[dict[str, Any]]:
+    tokens = {key: _tokens(unit.requests, tokenised) for key, unit in plan.units.items()}
     searches = {key: unit.search for key, unit in plan.units.items() if unit.search}
     rows = []
     for each, target in zip(sequence.checkpoints, plan.targets, strict=True):
@@ -109,14 +119,21 @@ def _rows(sequence: CheckpointSequence, plan: SequencePlan, store: RunStore | No
     return rows
 
 
-def _tokens(requests: pl.DataFrame) -> int:
-    """Count the tokens that a unit reads; generation and searches are left out."""
-    return int(
-        requests.filter(~is_search())
+def _tokens(requests: pl.DataFrame, tokenised: "TokenisedItems") -> int:
+    """Count the tokens that a unit reads, what choices share once; generation and searches are left out."""
+    is_choice = pl.col("detail") == "choice"
+    choices = requests.filter(is_choice)
+    read = (
+        requests.filter(~is_search() & ~is_choice)
         .group_by("item_id", "part", "start")
         .agg(n=(pl.col("stop") - pl.col("start")).max())["n"]
         .sum()
     )
+    if choices.is_empty():
+        return int(read)
+    from memprobe.scoring.choices import choice_tokens
+
+    return int(read) + choice_tokens(choices, tokenised)
 
 
 def _tokens_tried(unit: Unit) -> int:

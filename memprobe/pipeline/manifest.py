@@ -118,10 +118,43 @@ def new_manifest(suite: Suite, options: RunOptions) -> dict[str, Any]:
         "state": "scoring",
         "suite": {"name": suite.name, "title": suite.title, "source": suite.source},
         "stages": [[_entry(each) for each in suite.entries]],
+        "probes": describe_probes(suite),
         "flags": asdict(options),
         # Paths in the flags may be relative to it.
         "cwd": str(Path.cwd()),
         "versions": versions(),
+    }
+
+
+def describe_probes(suite: Suite) -> dict[str, Any]:
+    """Return by probe what a reader of its numbers needs: definition, metrics, tables, texts."""
+    return {
+        probe.name: {
+            "version": probe.version,
+            "title": probe.title,
+            "formula": probe.formula,
+            "source": probe.source,
+            "metrics": [
+                {
+                    "name": metric.name,
+                    "unit": metric.unit,
+                    "more_means": metric.more_means,
+                    "summary": metric.summary,
+                    "more_is_memorized": metric.more_is_memorized,
+                }
+                for metric in probe.all_metrics
+            ],
+            "tables": list(
+                dict.fromkeys(
+                    name
+                    for entry in suite.entries
+                    if entry.probe is probe
+                    for name in probe.table_names(entry.settings)
+                )
+            ),
+            "about": asdict(probe.about),
+        }
+        for probe in {entry.probe.name: entry.probe for entry in suite.entries}.values()
     }
 
 

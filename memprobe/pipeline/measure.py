@@ -3,21 +3,21 @@
 One checkpoint is read at a time, so memory does not grow with the sequence.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from memprobe.errors import InvalidRunError
-from memprobe.items import CONTENT, ITEMS
+from memprobe.items import CONTENT, own_columns
 from memprobe.pipeline import dose
 from memprobe.pipeline.contrast import Control, about_items
 from memprobe.pipeline.manifest import entries_of
-from memprobe.pipeline.past import Past, parameters_of
+from memprobe.pipeline.past import Past, is_control_alone, parameters_of
 from memprobe.pipeline.planning import EntryPlan, SequencePlan, Target
 from memprobe.pipeline.prepare import plans_of
-from memprobe.pipeline.summarise import Context, condition_prefixes, item_values, summarise
+from memprobe.pipeline.summarise import Context, condition_prefixes, item_values, rng_of, summarise
 from memprobe.probes.base import Scores, Told
 from memprobe.suite import Entry
 from memprobe.tables.catalogue import DOSE_RESPONSE, SUMMARY
@@ -26,6 +26,9 @@ from memprobe.tables.schema import Column, TableSchema
 from memprobe.tables.spans import answer
 from memprobe.tables.store import RunStore
 from memprobe.tables.views import WINDOWS
+
+if TYPE_CHECKING:
+    import numpy as np
 
 LENGTHS = ("n_tokens", "n_prefix_tokens", "n_foil_tokens", "boundary_shift")
 _ENTRY = Column(pl.String(), "-", "which entry of the suite, by the settings in which they differ")
@@ -89,6 +92,8 @@ def measure(plans: Sequence[SequencePlan], manifest: Mapping[str, Any], store: R
             first = found.values if number == 0 else first
             if target is plan.targets[-1] and not _is_control(target, manifest):
                 last.append(found)
+        if not is_control_alone(plan, manifest):
+            measured.warnings += dict.fromkeys(_doubts(plan, measured.summary))
         measured.add_told(past.tell())
         pasts.append(past)
     for past in pasts:
@@ -181,6 +186,12 @@ def _measured(
         further = derived.build(result, scores, each.entry.settings)
         if further.height:
             measured.add(_item_table(derived.schema, further, plan, target, prefix, ()), derived.schema.name)
+    for aggregate in each.entry.probe.aggregates:
+        about = about_items(plan.lengths.table, plan.lengths.given)
+        draws = _draws(each.entry, prefix, manifest)
+        rows = aggregate.build(table, about, scores, each.entry.settings, draws)
+        if rows.height:
+            measured.add(_aggregate_table(aggregate.schema, rows, target, prefix), aggregate.schema.name)
     for name, count in each.entry.probe.checks(spans).items():
         measured.checks[name] = measured.checks.get(name, 0) + count
     return table
@@ -201,7 +212,7 @@ def _item_table(
 ) -> pl.DataFrame:
     """Return a table's rows for one checkpoint: keys, exposures, the user's columns, the probe's own."""
     items = plan.lengths.table
-    further = [name for name in items.columns if name not in ITEMS.columns and name not in LENGTHS]
+    further = [name for name in own_columns(items) if name not in LENGTHS]
     shown = [name for name in texts if name in items.columns]
     carried = items.select("item_id", "group", "exposures", *further, *shown)
     keyed = result.join(carried, on="item_id", maintain_order="left").with_columns(
@@ -212,6 +223,43 @@ def _item_table(
     table = schema.conform(keyed)
     own = [name for name in table.columns if name not in ITEM_KEYS and name not in further]
     return table.select(*ITEM_KEYS, *further, *own).sort(schema.key)
+
+
+def _draws(
+    entry: Entry, prefix: str | None, manifest: Mapping[str, Any]
+) -> "Callable[..., np.random.Generator]":
+    """Return a source of draws for metric, group and condition, the same as that of the summary's row."""
+
+    def draw(metric: str, group: str | None, condition: str) -> "np.random.Generator":
+        full = f"{prefix};{condition}" if prefix else condition
+        return rng_of((str(manifest["seed"]), entry.probe.name, metric, str(group), full))
+
+    return draw
+
+
+def _aggregate_table(
+    schema: TableSchema, rows: pl.DataFrame, target: Target, prefix: str | None
+) -> pl.DataFrame:
+    """Return the rows of a table of estimates of one checkpoint, with their keys."""
+    keyed = rows.with_columns(
+        model=pl.lit(target.model), revision=pl.lit(target.revision), step=pl.lit(target.step, pl.Int64)
+    )
+    if prefix is not None:
+        schema, keyed = _with_entry(schema), keyed.with_columns(entry=pl.lit(prefix))
+    return schema.conform(keyed)
+
+
+def _doubts(plan: SequencePlan, summary: pl.DataFrame) -> list[str]:
+    """Return what makes the estimates of one sequence doubtful."""
+    model = plan.targets[0].model
+    rows = summary.filter(pl.col("model") == model)
+    return [
+        f"{model}, {each.entry.probe.name}: {text}"
+        for each in plan.entries
+        for text in each.entry.probe.doubts(
+            rows.filter(pl.col("probe") == each.entry.probe.name), each.entry.settings
+        )
+    ]
 
 
 def _with_entry(schema: TableSchema) -> TableSchema:

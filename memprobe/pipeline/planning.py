@@ -19,7 +19,7 @@ from memprobe.probes.spans import tokens_shown
 from memprobe.suite import Entry
 from memprobe.tables.requests import Plan, Scheme, Search, Unit, is_search, merge_requests
 from memprobe.tables.spans import unanswered
-from memprobe.tables.views import WINDOWS
+from memprobe.tables.views import CHAT_PART, WINDOWS
 
 _MAX_SHOWN = 10
 
@@ -137,7 +137,7 @@ def plan_entries(entries: Sequence[Entry], lengths: Lengths) -> tuple[tuple[Entr
     """
     plans, problems = [], []
     for entry in entries:
-        candidates = _with_needs(lengths, entry.probe.needs)
+        candidates = _with_needs(lengths, entry)
         if candidates.is_empty():
             problems.append(_nothing_to_measure(entry))
             continue
@@ -172,7 +172,13 @@ def _none_fits(planned: EntryPlan, n_candidates: int) -> Problem:
     )
 
 
-def _with_needs(lengths: Lengths, needs: tuple[str, ...]) -> pl.DataFrame:
+def _with_needs(lengths: Lengths, entry: Entry) -> pl.DataFrame:
+    needs = entry.probe.needs
+    windows = lengths.seen_by(entry)
+    if {"segment_1", "segment_2"} & set(needs) and windows is not None:
+        # Texts stay behind when a run is read again, so trials are known by what is asked of them.
+        trials = windows.filter(pl.col("trial").struct.field("order").is_not_null())
+        return lengths.table.join(trials, on="item_id", how="semi", maintain_order="left")
     if "first_step" in needs and "first_step" not in lengths.given:
         return lengths.table.clear()
     # A null first_step says "never trained on", which is a value; any other null says "not there".
@@ -219,10 +225,18 @@ def _plan_one(entry: Entry, candidates: pl.DataFrame, lengths: Lengths) -> Entry
 def _n_read(n_front: int) -> pl.Expr:
     """Return the tokens that a request reads: the last one is predicted, never read.
 
-    A search reads what stands before `start` too, and at least one token of a prompt.
+    Behind a choice comes a label, so all of it is read. A search reads what stands before `start` too, and
+    at least one token of a prompt. A chat template has put its own tokens in front.
     """
-    scored = pl.col("stop") - pl.col("start") + n_front - 1
-    return pl.when(is_search()).then(pl.col("stop") + n_front).otherwise(scored)
+    front = pl.when(pl.col("part").str.starts_with(CHAT_PART)).then(0).otherwise(n_front)
+    scored = pl.col("stop") - pl.col("start") + front - 1
+    return (
+        pl.when(is_search())
+        .then(pl.col("stop") + n_front)
+        .when(pl.col("detail") == "choice")
+        .then(scored + 1)
+        .otherwise(scored)
+    )
 
 
 def unfit_problems(unfit: pl.DataFrame, items: pl.DataFrame) -> list[Problem]:
@@ -253,13 +267,14 @@ def cut_stages(stages: Sequence[Sequence[EntryPlan]], items: pl.DataFrame) -> di
     searches = {search.key: search for stage in stages for each in stage for search in each.plan.searches}
     earlier: list[tuple[pl.DataFrame, frozenset[Scheme]]] = []
     hashes = dict(items.select("item_id", "content_hash").iter_rows())
+    documents = dict(items.select("item_id", pl.coalesce("doc_id", "item_id")).iter_rows())
     for stage in stages:
         schemes = frozenset[Scheme]().union(*(each.plan.schemes for each in stage))
         requests = merge_requests(each.plan.requests for each in stage)
         held = [frame.with_columns(has_schemes=pl.lit(schemes <= under)) for frame, under in earlier]
         if held:
             requests = unanswered(requests, pl.concat(held))
-        for part in cut_units(requests):
+        for part in cut_units(requests, documents):
             unit = _unit(part, schemes, searches)
             units[_unit_key(unit, hashes)] = unit
         earlier.append((requests, schemes))

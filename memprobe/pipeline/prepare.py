@@ -120,6 +120,7 @@ def prepare(question: Question, notes: Notes, *, fresh: bool = False) -> Prepare
     if old is not None:
         refuse_other_question(old, manifest, str(question.out))
         manifest["stages"] = merge_stages(old, manifest)
+        manifest["probes"] = {**old.get("probes", {}), **manifest["probes"]}
     notes.stage("plan")
     stages = [entries_of(stage) for stage in manifest["stages"]]
     views = {view for stage in stages for each in stage if (view := each.probe.view(each.settings))}
@@ -311,7 +312,9 @@ def _tokenise(
     folder = first.tokenizer_folder
     tokenizer = load_tokenizer(folder, trust_remote_code=options.trust_remote_code) if folder else None
     tokenised = tokenise(items.table, tokenizer, bos=options.bos, limits=limits)
-    tokenised, windows = with_views(tokenised, tokenizer, views, limits.vocabulary)
+    tokenised, windows = with_views(
+        tokenised, tokenizer, views, limits.vocabulary, context_tokens=limits.context_tokens
+    )
     about = {
         "model": sequence.model,
         "n_front": tokenised.n_front,

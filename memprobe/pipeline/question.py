@@ -8,7 +8,7 @@ from typing import Any
 from memprobe.errors import InputError
 from memprobe.options import RunOptions, check_table
 from memprobe.pipeline.manifest import question_digest
-from memprobe.suite import Suite, keep_probes, load_suite, suite_of, with_settings
+from memprobe.suite import Suite, keep_probes, load_suite, resolved, suite_of, with_settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def merge(
         asked = suite_of(probes)
     else:
         asked = keep_probes(suite if isinstance(suite, Suite) else load_suite(suite), probes)
-    asked = with_settings(asked, settings)
+    asked = resolved(with_settings(asked, settings))
     merged = RunOptions().overlaid(asked.run).overlaid(given)
     _check_ranges(merged)
     return asked, merged

@@ -23,10 +23,17 @@ from memprobe.stats.differences import paired_difference
 from memprobe.stats.intervals import Interval, wilson
 from memprobe.stats.medians import Median, bootstrap_median, km_median
 from memprobe.stats.ranking import auc, paired_auc
+from memprobe.stats.rates import rate_interval
 from memprobe.suite import Entry, settings_table
 from memprobe.tables.catalogue import SUMMARY
 
 LEVEL = 0.95
+
+# An item's values in a block: of a metric, its partner in a pair, and both of them in another run.
+VALUES = ("value", "other", "value_base", "other_base")
+# Settings that are longer, or hold what parts signatures and conditions, stand there as their digest.
+_LONGEST = 200
+_SEPARATORS = ";|\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +59,16 @@ def signature(entry: Entry, scoring: str) -> str:
     """Return all that a number depends on but checkpoint and items."""
     settings = settings_table(entry.settings)
     # How many items are verified by generation changes no estimate.
-    parts = [f"{name}:{_compact(value)}" for name, value in settings.items() if name != "verify_items"]
+    parts = [f"{name}:{_short(value)}" for name, value in settings.items() if name != "verify_items"]
     return "|".join([entry.probe.name, f"v{entry.probe.version}", *parts, scoring])
+
+
+def _short(value: Any) -> str:  # noqa: ANN401
+    """Return a setting as signatures and conditions hold it; of one that they cannot hold, its digest."""
+    text = _compact(value)
+    if len(text) <= _LONGEST and not set(_SEPARATORS) & set(text):
+        return text
+    return f"sha-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def _compact(value: Any) -> str:  # noqa: ANN401
@@ -103,14 +118,14 @@ def summarise(
         if metric.since_first:
             if first is None:
                 continue
-            frame = _change(frame, first[metric.name])
+            frame = change(frame, first[metric.name])
         made = _rows(metric, entry.probe, frame.join(about, on="item_id"), context, prefix)
         rows += [row | common for row in made]
         if metric.against_never and control is not None:
             pairs = beside_control(frame, control.values[metric.name]).join(about, on="item_id")
-            blocks = _blocks(pairs, prefix).filter(pl.col("part") < 2).iter_rows(named=True)
+            blocks = blocks_of(pairs, prefix).filter(pl.col("part") < 2).iter_rows(named=True)
             signed = common | {"signature": f"{common['signature']}|control:{control.identity}"}
-            for block in sorted(blocks, key=_natural):
+            for block in sorted(blocks, key=by_block):
                 block["condition"] = with_control(block["condition"], control.label)
                 rows.append(_row(metric.excess(), entry.probe, block, context) | signed)
     return SUMMARY.conform(pl.DataFrame(rows, schema=SUMMARY.empty().schema, orient="row"))
@@ -120,16 +135,17 @@ def _rows(
     metric: Metric, probe: Probe, frame: pl.DataFrame, context: Context, prefix: str | None
 ) -> list[dict[str, Any]]:
     """Return the rows of one metric, and its excess over never-trained items where it has one."""
-    blocks = sorted(_blocks(frame, prefix, split=metric.against_never).iter_rows(named=True), key=_natural)
+    blocks = sorted(blocks_of(frame, prefix, split=metric.against_never).iter_rows(named=True), key=by_block)
     rows = [_row(metric, probe, block, context) for block in blocks]
+    alone = [row for row in rows if metric.stands_alone(row["condition"])]
     sides: dict[tuple[str | None, str | None], dict[bool, dict[str, Any]]] = {}
     for block, row in zip(blocks, rows, strict=True):
         if block["trained"] is not None:
             sides.setdefault((block["group"], block["base"]), {})[block["trained"]] = row
-    return rows + [over_never(metric, base, both[True], both[False]) for (_, base), both in sides.items()]
+    return alone + [over_never(metric, base, both[True], both[False]) for (_, base), both in sides.items()]
 
 
-def _natural(block: Mapping[str, Any]) -> tuple[list[tuple[float, str]], int, str, int]:
+def by_block(block: Mapping[str, Any]) -> tuple[list[tuple[float, str]], int, str, int]:
     """Order by condition with its numbers as numbers, then pooled, groups, exposure counts, never-trained."""
     return natural(block["of"]), block["part"], block["group"] or "", block["number"] or 0
 
@@ -140,13 +156,14 @@ def natural(condition: str | None) -> list[tuple[float, str]]:
     return [(float(piece), "") if piece[:1].isdigit() else (-1.0, piece) for piece in pieces]
 
 
-def _change(now: pl.DataFrame, first: pl.DataFrame) -> pl.DataFrame:
+def change(now: pl.DataFrame, first: pl.DataFrame) -> pl.DataFrame:
+    """Return item values as the change from those of the first checkpoint."""
     return now.join(first, on=["item_id", "condition"], suffix="_first", nulls_equal=True).with_columns(
         value=pl.col("value") - pl.col("value_first")
     )
 
 
-def _blocks(frame: pl.DataFrame, prefix: str | None, *, split: bool = False) -> pl.DataFrame:
+def blocks_of(frame: pl.DataFrame, prefix: str | None, *, split: bool = False) -> pl.DataFrame:
     """Return one row per block: all items together, each group, each exposure count, per condition.
 
     With `split` also the trained and the never-trained items, of all and of each group that has both.
@@ -184,7 +201,7 @@ def _blocks(frame: pl.DataFrame, prefix: str | None, *, split: bool = False) -> 
 
 def _gathered(ordered: pl.DataFrame, by: list[str]) -> pl.DataFrame:
     """Return the values of each block of one kind as lists; of never-trained items only beside trained."""
-    columns = [name for name in ("value", "other") if name in ordered.columns]
+    columns = [name for name in VALUES if name in ordered.columns]
     known = pl.all_horizontal(pl.col(name).is_not_null() for name in columns)
     series = ["item", "position", "overlap", "weight"] if "position" in ordered.columns else []
     rows = ordered.filter(pl.all_horizontal(pl.col(name).is_not_null() for name in by)) if by else ordered
@@ -205,7 +222,7 @@ def _row(metric: Metric, probe: Probe, block: dict[str, Any], context: Context) 
     interval: Interval | Median | None
     seed = (str(context.seed), probe.name, metric.name, str(block["group"]), str(block["condition"]))
     if "position" in block:
-        estimate, interval = _estimate_series(metric, _series(block), seed)
+        estimate, interval = estimate_series(metric, series_of(block), seed)
     else:
         estimate, interval = _estimate(metric, values, others, clusters, seed)
     return {
@@ -262,8 +279,8 @@ def _estimate(
             draws = bootstrap_median(values, rng=rng_of(seed), clusters=together, level=LEVEL)
         return float(np.median(values)), draws
     estimate = float(values.mean())
-    if metric.summary == "rate" and together is None:
-        return estimate, wilson(float(values.sum()), len(values), level=LEVEL)
+    if metric.summary == "rate":
+        return estimate, rate_interval(values, clusters, rng=rng_of(seed), level=LEVEL)
     if estimate in (0, 1) and _is_fraction(metric):
         # Where all values are 0 or all are 1, resampling shows no spread; no variable between 0 and 1
         # varies more than a rate does, so Wilson's interval of as many rates is wide enough.
@@ -274,7 +291,7 @@ def _estimate(
     return estimate, bootstrap_mean(values, rng=rng_of(seed), clusters=together, level=LEVEL)
 
 
-def _series(block: Mapping[str, Any]) -> list[Series]:
+def series_of(block: Mapping[str, Any]) -> list[Series]:
     """Return the values of a block as one series for each item."""
     values, weights = (np.asarray(block[name], dtype=np.float64) for name in ("value", "weight"))
     items = np.asarray(block["item"])
@@ -286,7 +303,7 @@ def _series(block: Mapping[str, Any]) -> list[Series]:
     ]
 
 
-def _estimate_series(
+def estimate_series(
     metric: Metric, series: list[Series], seed: tuple[str, ...]
 ) -> tuple[float | None, Interval | None]:
     """Return estimate and interval of values that overlap their neighbours."""
@@ -323,5 +340,5 @@ def condition_prefixes(entries: tuple[Entry, ...]) -> list[str | None]:
         twins = [settings_table(each.settings) for each in entries if each.probe.name == entry.probe.name]
         mine = settings_table(entry.settings)
         differing = [name for name in mine if any(twin.get(name) != mine[name] for twin in twins)]
-        prefixes.append(";".join(f"{name}={_compact(mine[name])}" for name in differing) or None)
+        prefixes.append(";".join(f"{name}={_short(mine[name])}" for name in differing) or None)
     return prefixes

@@ -21,7 +21,7 @@ from typing import Literal
 import polars as pl
 
 from memprobe.probes.acquisition_tables import tell_acquisition
-from memprobe.probes.base import History, OverTime, Probe, Scores, Told, told_metric
+from memprobe.probes.base import About, History, OverTime, Probe, Scores, Told, arxiv, told_metric
 from memprobe.probes.injections import Injections
 from memprobe.probes.profile_tables import no_estimates
 from memprobe.probes.recall import length_problems
@@ -107,12 +107,32 @@ def tell(history: History, settings: Settings) -> Told:
     return tell_acquisition(history, settings)
 
 
+_ABOUT = About(
+    measures="By how much does one exposure of a text raise its log-probability, and how fast is what "
+    "was gained lost again? It follows each item from the checkpoint before an exposure to "
+    "its highest point after, and on.",
+    how_to_read="effectivity_nats is the rise of one exposure; set it beside effectivity_null_nats, "
+    "the rise of windows without any. decay_per_decade is the share of the gain that is "
+    "lost while the time since the highest point grows tenfold.",
+    limits="Sparse checkpoints miss the highest point, and a maximum of noisy values lies too high. "
+    "Exposures with no checkpoint between them count as one.",
+    citation=arxiv(
+        "chang2024how",
+        "Chang, Hoyeon and Park, Jinho and Ye, Seonghyeon and Yang, Sohee and Seo, Youngkyung and "
+        "Chang, Du-Seong and Seo, Minjoon",
+        "How Do Large Language Models Acquire Factual Knowledge During Pretraining?",
+        2024,
+        "2406.11813",
+    ),
+)
+
 PROBE = Probe(
     name="acquisition",
     version=1,
     title="How much does one exposure teach a fact, and how fast is it forgotten?",
     formula="effectivity = l(LAM) - l(before); R(t) = (l(LAM+t) - l_pre)/(l(LAM) - l_pre) = -a log10(t/tau)",
     source="Chang et al. 2024, arXiv:2406.11813",
+    about=_ABOUT,
     settings=Settings,
     needs=("first_step",),
     plan=suffix_sums,

@@ -63,6 +63,23 @@ class Derived:
 
 
 @dataclass(frozen=True, slots=True)
+class Aggregate:
+    """A table of estimates of one checkpoint, made from the first table of a probe.
+
+    Attributes:
+        schema: Of the table, with `model, revision, step` first.
+        build: From the item-level rows of one checkpoint, `item_id, group, cluster` of the items, what the
+            rows were measured from, the settings, and a source of draws for metric, group and condition,
+            to the table's rows without their keys.
+    """
+
+    schema: TableSchema
+    build: Callable[
+        [pl.DataFrame, pl.DataFrame, Scores, Any, "Callable[..., np.random.Generator]"], pl.DataFrame
+    ]
+
+
+@dataclass(frozen=True, slots=True)
 class Other:
     """Another sequence of the run, as far as it is scored; the control alone is none.
 
@@ -161,10 +178,12 @@ class Metric:
             `position` (Int64, the order in the item), `overlap` (Int64: so many neighbours share text)
             and `weight` (Float64, of the value in the mean); their intervals are by moving blocks.
         since_first: The value is taken as the change from the sequence's first checkpoint.
-        more_is_memorized: Direction: True where more means more memorized.
+        more_is_memorized: Direction: True where more means more memorized; None: neither more nor less does.
         against_never: A share that means little alone: beside it stand that of items never trained on, and
             the excess over them and over a control model; of a `rate`, its dose-response too.
         of_windows: Only entries that read windows over documents have it.
+        relative: Parts of conditions, such as `mode=likelihood`, under which the value says nothing alone:
+            of these only the excess stands in the summary.
     """
 
     name: str
@@ -173,9 +192,14 @@ class Metric:
     summary: SummaryKind
     values: Callable[[pl.DataFrame, Any], pl.DataFrame]
     since_first: bool = False
-    more_is_memorized: bool = True
+    more_is_memorized: bool | None = True
     against_never: bool = False
     of_windows: bool = False
+    relative: tuple[str, ...] = ()
+
+    def stands_alone(self, condition: str | None) -> bool:
+        """Whether the value under a condition means something without one to compare with."""
+        return not set(self.relative) & set((condition or "").split(";"))
 
     def excess(self) -> "Metric":
         """Return the metric that says how far this rate lies above another one, like `exact_excess_frac`."""
@@ -185,6 +209,7 @@ class Metric:
             more_means=f"{self.name} further above that of never-trained items or of a control model",
             summary="difference",
             against_never=False,
+            relative=(),
         )
 
 
@@ -213,6 +238,31 @@ def no_checks(_: pl.DataFrame) -> dict[str, int]:
 
 
 @dataclass(frozen=True, slots=True)
+class About:
+    """What a reader of results must know of a probe; it travels in the manifest.
+
+    Attributes:
+        measures: What it measures, in two sentences.
+        how_to_read: What large and small values say, and what to set them beside.
+        limits: What it cannot say, and what misleads.
+        citation: BibTeX entries of the method, an empty line between them.
+    """
+
+    measures: str
+    how_to_read: str
+    limits: str
+    citation: str
+
+
+def arxiv(key: str, author: str, title: str, year: int, number: str) -> str:
+    """Return the BibTeX entry of a paper on arXiv, `author` as BibTeX wants it: `A and B`."""
+    return (
+        f"@misc{{{key},\n  author = {{{author}}},\n  title = {{{title}}},\n  year = {{{year}}},\n"
+        f"  eprint = {{{number}}},\n  archivePrefix = {{arXiv}}\n}}"
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Probe:
     """One probe.
 
@@ -229,11 +279,15 @@ class Probe:
             `item_id` and what the schema adds.
         table: The schema of the item-level table.
         metrics: What is summarised.
+        about: What a reader of its results must know.
         checks: Counts for the manifest, from the item's spans.
         view: From the settings to the view of the items that `plan` gets as rows of `WINDOWS`, with the
             lengths of its item beside each; None: `plan` gets the items' table.
         window_table: The schema of the first table where the entry reads windows; None: the same.
         derived: Further item-level tables.
+        aggregates: Tables of estimates of each checkpoint, beside the summary.
+        doubts: From the probe's summary rows of one model and the settings to what makes them doubtful.
+        resolved: From the settings as asked to settings that say the same whatever ships later.
         over_time: What it says of a whole sequence; then two checkpoints with the same weights are an
             error, not a warning.
         searches: It searches for minutes where others score for seconds, so no other suite takes it along.
@@ -252,10 +306,14 @@ class Probe:
     measure: Callable[[Scores, Any], pl.DataFrame]
     table: TableSchema
     metrics: tuple[Metric, ...]
+    about: About = field(default=About("", "", "", ""))
     checks: Callable[[pl.DataFrame], dict[str, int]] = field(default=no_checks)
     view: Callable[[Any], View | None] = field(default=no_view)
     window_table: TableSchema | None = None
     derived: tuple[Derived, ...] = ()
+    aggregates: tuple[Aggregate, ...] = ()
+    doubts: Callable[[pl.DataFrame, Any], tuple[str, ...]] = field(default=lambda _, __: ())
+    resolved: Callable[[Any], Any] = field(default=lambda asked: asked)
     over_time: OverTime | None = None
     swept: str | None = None
     searches: bool = False
@@ -277,6 +335,14 @@ class Probe:
         """Return the further tables that an entry with these settings has."""
         windows = self.reads_windows(settings)
         return tuple(each for each in self.derived if windows or not each.of_windows)
+
+    def table_names(self, settings: Any) -> list[str]:  # noqa: ANN401
+        """Return the names of the tables that an entry with these settings writes, the telling one first."""
+        told = [schema.name for schema in self.over_time.schemas] if self.over_time else []
+        first = [self.table.name] if self.over_time is None or self.over_time.keeps_items else []
+        derived = [each.schema.name for each in self.derived_for(settings)]
+        derived += [each.schema.name for each in self.aggregates]
+        return list(dict.fromkeys([*first, *told, *derived]))
 
     def metrics_for(self, settings: Any) -> tuple[Metric, ...]:  # noqa: ANN401
         """Return the metrics of item values that an entry with these settings has."""

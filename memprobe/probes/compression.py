@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from memprobe.errors import ItemError, near_miss
-from memprobe.probes.base import Metric, Probe, Scores
+from memprobe.probes.base import About, Metric, Probe, Scores, arxiv
 from memprobe.tables.compression import COMPRESSION
 from memprobe.tables.requests import Plan, Search, is_search, request_frame
 from memprobe.tables.spans import FOUND
@@ -253,12 +253,31 @@ def _length(table: pl.DataFrame, _: Settings) -> pl.DataFrame:
     )
 
 
+_ABOUT = About(
+    measures="How short a prompt makes the model say a text, and is it shorter than the text? A prompt "
+    "that is shorter than what it yields shows that the model holds the text.",
+    how_to_read="A ratio (acr) above 1 counts as memorized. Censored items are those for which no "
+    "prompt was found within the budget: their ratio is unknown, and below the bound that "
+    "is drawn.",
+    limits="A ratio is a lower bound that grows with the budget of the search: compare equal settings "
+    "only. Texts that are easy to say compress without memory, so set it beside random and "
+    "shuffled targets.",
+    citation=arxiv(
+        "schwarzschild2024rethinking",
+        "Schwarzschild, Avi and Feng, Zhili and Maini, Pratyush and Lipton, Zachary C. and Kolter, J. Zico",
+        "Rethinking LLM Memorization through the Lens of Adversarial Compression",
+        2024,
+        "2404.15146",
+    ),
+)
+
 PROBE = Probe(
     name="compression",
     version=1,
     title="How short a prompt makes the model say the text?",
     formula="acr = |y| / |x|; x: the shortest prompt found whose greedy continuation is y",
     source="Schwarzschild et al. 2024, arXiv:2404.15146",
+    about=_ABOUT,
     settings=Settings,
     needs=(),
     plan=plan,

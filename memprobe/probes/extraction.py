@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from memprobe.probes.base import Derived, Metric, Probe, Scores
+from memprobe.probes.base import About, Derived, Metric, Probe, Scores, arxiv
 from memprobe.probes.recall import length_problems
 from memprobe.probes.spans import Align, Lengths, chat_problems, place, place_chats
 from memprobe.probes.windows import (
@@ -230,12 +230,33 @@ def _covered(table: pl.DataFrame, settings: Settings) -> pl.DataFrame:
     return coverage_values(table, settings.tau)
 
 
+_ABOUT = About(
+    measures="With what probability does a sample from the model hold the whole suffix, given the "
+    "prefix? From it follows how many samples n a determined user needs to see the text with "
+    "probability p.",
+    how_to_read="rate_frac is the share of items that n samples yield with probability p; it grows "
+    "with n, so quote it with n, p and the sampling scheme. A curve that is still rising "
+    "at the largest n says that more patience extracts more.",
+    limits="It takes samples as independent and the prefix as known. max_rate_frac is 1 by definition "
+    "for sampling that cuts nothing off; set all rates beside items never trained on.",
+    citation=arxiv(
+        "hayes2024measuring",
+        "Hayes, Jamie and Swanberg, Marika and Chaudhari, Harsh and Yona, Itay and Shumailov, Ilia "
+        "and Nasr, Milad and Choquette-Choo, Christopher A. and Lee, Katherine and Cooper, A. "
+        "Feder",
+        "Measuring memorization in language models via probabilistic extraction",
+        2024,
+        "2410.19482",
+    ),
+)
+
 PROBE = Probe(
     name="extraction",
     version=1,
     title="With what probability do n samples hold the suffix?",
     formula="p_z = prod_t phi(p)(z_t | before); (n, p)-extractable iff 1 - (1 - p_z)^n >= p",
     source="Hayes et al. 2024, arXiv:2410.19482",
+    about=_ABOUT,
     settings=Settings,
     needs=(),
     plan=plan,

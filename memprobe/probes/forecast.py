@@ -12,7 +12,7 @@ from typing import Literal
 
 import polars as pl
 
-from memprobe.probes.base import Metric, OverTime, Probe, Scores, not_of_items
+from memprobe.probes.base import About, Metric, OverTime, Probe, Scores, arxiv, not_of_items
 from memprobe.probes.forecast_tables import beside, tell
 from memprobe.probes.recall import length_problems
 from memprobe.probes.spans import Align, suffix_sums
@@ -64,12 +64,31 @@ def problems(steps: tuple[int, ...], items: pl.DataFrame, settings: Settings) ->
 
 _metric = partial(Metric, unit="fraction", summary="told", values=not_of_items)
 
+_ABOUT = About(
+    measures="Which items will the last checkpoint have memorized? An earlier checkpoint, or a smaller "
+    "model, is taken as the forecast and judged as a classifier.",
+    how_to_read="recall_frac is the share of what ends up memorized that the forecast names; "
+    "precision_frac the share of what it names that stays. For finding what to remove from "
+    "training, a missed item costs more: read f2 and recall_frac.",
+    limits="Few items are memorized, so intervals are wide. Items that an early checkpoint has not yet "
+    "seen cannot be forecast by it: read the rows of seen items.",
+    citation=arxiv(
+        "biderman2023emergent",
+        "Biderman, Stella and Prashanth, USVSN Sai and Sutawika, Lintang and Schoelkopf, Hailey "
+        "and Anthony, Quentin and Purohit, Shivanshu and Raff, Edward",
+        "Emergent and Predictable Memorization in Large Language Models",
+        2023,
+        "2304.11158",
+    ),
+)
+
 PROBE = Probe(
     name="forecast",
     version=1,
     title="Does an earlier checkpoint, or a smaller model, predict what the last one memorizes?",
     formula="precision = TP / (TP + FP), recall = TP / (TP + FN), F_b = (1 + b^2) P R / (b^2 P + R)",
     source="Biderman et al. 2023, arXiv:2304.11158",
+    about=_ABOUT,
     settings=Settings,
     needs=(),
     plan=suffix_sums,

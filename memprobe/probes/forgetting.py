@@ -18,7 +18,7 @@ from typing import Literal
 
 import polars as pl
 
-from memprobe.probes.base import History, OverTime, Probe, Scores, Told, told_metric
+from memprobe.probes.base import About, History, OverTime, Probe, Scores, Told, arxiv, told_metric
 from memprobe.probes.forgetting_tables import Thresholds, tell_events
 from memprobe.probes.profile_tables import no_estimates
 from memprobe.probes.recall import length_problems
@@ -104,12 +104,33 @@ def tell(history: History, settings: Settings) -> Told:
     return tell_events(history, settings.thresholds)
 
 
+_ABOUT = About(
+    measures="An item is learned when it is recalled at a checkpoint and was not before, and forgotten "
+    "when it is lost again; the probe counts such events for each item. A survival curve "
+    "shows how soon what was learned is first forgotten.",
+    how_to_read="unforgettable_frac is the share of learned items that are never lost again; a "
+    "survival curve that stays high says that memories last. n_forgetting_events above 1 "
+    "means that items come and go.",
+    limits="What happens between checkpoints is not seen, so runs with other checkpoints are not "
+    "comparable. A value that trembles around the threshold makes events: tau_lo below tau_hi "
+    "prevents them.",
+    citation=arxiv(
+        "toneva2019empirical",
+        "Toneva, Mariya and Sordoni, Alessandro and Tachet des Combes, Remi and Trischler, Adam "
+        "and Bengio, Yoshua and Gordon, Geoffrey J.",
+        "An Empirical Study of Example Forgetting during Deep Neural Network Learning",
+        2019,
+        "1812.05159",
+    ),
+)
+
 PROBE = Probe(
     name="forgetting",
     version=1,
     title="How often, and how soon, is what was learned forgotten?",
     formula="learning event: state 0 -> 1; forgetting event: 1 -> 0; S(t): Kaplan-Meier since first learned",
     source="Toneva et al. 2019, arXiv:1812.05159",
+    about=_ABOUT,
     settings=Settings,
     needs=(),
     plan=suffix_sums,

@@ -13,7 +13,7 @@ from typing import Literal, get_args
 
 import polars as pl
 
-from memprobe.probes.base import History, Metric, OverTime, Probe, Scores, Told, not_of_items
+from memprobe.probes.base import About, History, Metric, OverTime, Probe, Scores, Told, arxiv, not_of_items
 from memprobe.probes.profile_tables import Panel, no_estimates, tell_outcome
 from memprobe.tables.catalogue import (
     PROFILE,
@@ -140,12 +140,41 @@ def _metric(name: str, what: str) -> Metric:
     )
 
 
+_ABOUT = About(
+    measures="By how much did training on an item at one time raise its log-probability, and how long "
+    "does that last? Items are compared with items never trained on, before and after, so "
+    "what the model learned anyway cancels out.",
+    how_to_read="instantaneous is the effect by the first checkpoint after training, persistent at "
+    "later ones, residual at the last; 0 is no effect. In the event study all estimates "
+    "left of 0 should lie around 0: else treated and control items drifted apart before.",
+    limits="It rests on parallel trends: controls that are other kinds of text bias it, and so do "
+    "near-duplicates of controls in the training data. Errors within a cohort are correlated, "
+    "so read the simultaneous bands.",
+    citation="\n\n".join(
+        (
+            arxiv(
+                "lesci2024causal",
+                "Lesci, Pietro and Meister, Clara and Hofmann, Thomas and Vlachos, Andreas and Pimentel, "
+                "Tiago",
+                "Causal Estimation of Memorisation Profiles",
+                2024,
+                "2406.04327",
+            ),
+            "@article{callaway2021difference,\n  author = {Callaway, Brantly and Sant'Anna, Pedro H. C.},\n"
+            "  title = {Difference-in-Differences with multiple time periods},\n"
+            "  journal = {Journal of Econometrics},\n  volume = {225},\n  number = {2},\n"
+            "  pages = {200--230},\n  year = {2021},\n  doi = {10.1016/j.jeconom.2020.12.001}\n}",
+        )
+    ),
+)
+
 PROBE = Probe(
     name="profile",
     version=1,
     title="What did training on an item change, and for how long?",
     formula="ATT(g, t) = mean_g(Y_t - Y_b) - mean_never(Y_t - Y_b); cohorts g, base b before training",
     source="Lesci et al. 2024, arXiv:2406.04327; Callaway and Sant'Anna 2021",
+    about=_ABOUT,
     settings=Settings,
     needs=("first_step",),
     plan=plan,

@@ -69,7 +69,10 @@ class Panel:
     @classmethod
     def of(cls, steps: tuple[int, ...], items: pl.DataFrame, control: str, *, repeated: bool) -> Self:  # noqa: ARG003
         """Sort the items into treated and never trained on."""
-        often = pl.col("exposures").fill_null(1) > 1
+        told = [pl.col("exposures")]
+        if "exposure_steps" in items.columns:
+            told.append(pl.col("exposure_steps").list.len().cast(pl.Int64))
+        often = pl.coalesce(*told, 1) > 1
         kept = items if repeated else items.filter(~often | pl.col("first_step").is_null())
         first = kept["first_step"].fill_null(0).to_numpy()
         placed = kept.with_columns(

@@ -16,7 +16,7 @@ from functools import partial
 
 import polars as pl
 
-from memprobe.probes.base import Metric, Probe, Scores, whole
+from memprobe.probes.base import About, Metric, Probe, Scores, arxiv, whole
 from memprobe.probes.spans import Align, Lengths, chat_problems, place, place_chats
 from memprobe.tables.catalogue import RECALL
 from memprobe.tables.requests import Plan, request_frame
@@ -143,12 +143,43 @@ def _column(column: str, table: pl.DataFrame, _: Settings) -> pl.DataFrame:
     return whole(table, column)
 
 
+_ABOUT = About(
+    measures="Given the beginning of a text, does greedy decoding yield its end, token for token? "
+    "Every item that does is memorized in the sense of discoverable extraction.",
+    how_to_read="exact_frac is the share of items whose whole suffix follows; lcp_tokens and hit_frac "
+    "show how far the others come. Set it beside items never trained on (trained=false): "
+    "what is recalled there is guessed.",
+    limits="Short or predictable suffixes are recalled without memory, and one token that is cut "
+    "otherwise than in training can hide memory. Greedy decoding finds less than many samples "
+    "do: see extraction.",
+    citation="\n\n".join(
+        (
+            arxiv(
+                "orhan2023recognition",
+                "Orhan, A. Emin",
+                "Recognition, recall, and retention of few-shot memories in large language models",
+                2023,
+                "2303.17557",
+            ),
+            arxiv(
+                "carlini2022quantifying",
+                "Carlini, Nicholas and Ippolito, Daphne and Jagielski, Matthew and Lee, Katherine and "
+                "Tramer, Florian and Zhang, Chiyuan",
+                "Quantifying Memorization Across Neural Language Models",
+                2022,
+                "2202.07646",
+            ),
+        )
+    ),
+)
+
 PROBE = Probe(
     name="recall",
     version=1,
     title="Does the model finish the text word for word?",
     formula="exact = every suffix token is the argmax given the true tokens before it",
     source="Orhan 2023, arXiv:2303.17557; Carlini et al. 2022, arXiv:2202.07646",
+    about=_ABOUT,
     settings=Settings,
     needs=(),
     plan=plan,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from memprobe.probes.base import Metric, Probe, Scores
+from memprobe.probes.base import About, Metric, Probe, Scores, arxiv
 from memprobe.tables.catalogue import RECOGNITION
 from memprobe.tables.requests import Plan, request_frame
 
@@ -90,12 +90,31 @@ def _both(table: pl.DataFrame, _: Settings) -> pl.DataFrame:
     )
 
 
+_ABOUT = About(
+    measures="Each item is a text that was trained on beside a foil that was not; the probe asks which "
+    "of the two the model finds likelier per token. It is the most sensitive of the probes: "
+    "it finds traces of a text long before it can be recited.",
+    how_to_read="accuracy_frac is 0.5 by chance and 1 where every seen text is preferred. Set it "
+    "beside the first checkpoint (gain_frac), since a foil may be odd without any "
+    "training.",
+    limits="Foils that differ from the texts in length, style or topic are told apart without memory. "
+    "It says that a text left a trace, not that it can be extracted.",
+    citation=arxiv(
+        "orhan2023recognition",
+        "Orhan, A. Emin",
+        "Recognition, recall, and retention of few-shot memories in large language models",
+        2023,
+        "2303.17557",
+    ),
+)
+
 PROBE = Probe(
     name="recognition",
     version=1,
     title="Is the seen text likelier than its foil?",
     formula="correct = 1 if NLL_mean(seen) < NLL_mean(foil), 0.5 if equal, else 0; chance 0.5",
     source="Orhan 2023, arXiv:2303.17557",
+    about=_ABOUT,
     settings=Settings,
     needs=("foil",),
     plan=plan,

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from memprobe.probes import profile, recall, recognition
-from memprobe.probes.base import History, Metric, OverTime, Probe, Scores, Told, not_of_items
+from memprobe.probes.base import About, History, Metric, OverTime, Probe, Scores, Told, arxiv, not_of_items
 from memprobe.probes.profile_tables import no_estimates
 from memprobe.probes.retention_items import Timeline
 from memprobe.probes.retention_summary import tell_retention
@@ -106,12 +106,43 @@ def tell(history: History, settings: Settings) -> Told:
     return tell_retention(history, Timeline.of(history), settings.draws)
 
 
+_ABOUT = About(
+    measures="Every item is followed from the update in which it was last trained on: how much of it "
+    "is recognised, recalled and likely, so many updates later? Curves are set beside items "
+    "never trained on, at the same checkpoints.",
+    how_to_read="An excess that falls to 0 is forgotten; half_life_steps says how soon half of it is. "
+    "Read a law of forgetting together with its residual_se and the other laws.",
+    limits="Late lags are seen only of items trained on early, so fits use the items that are seen at "
+    "all lags; the warnings say how many. Near-duplicates elsewhere in the training data keep a "
+    "text alive.",
+    citation="\n\n".join(
+        (
+            arxiv(
+                "orhan2023recognition",
+                "Orhan, A. Emin",
+                "Recognition, recall, and retention of few-shot memories in large language models",
+                2023,
+                "2303.17557",
+            ),
+            arxiv(
+                "chang2024how",
+                "Chang, Hoyeon and Park, Jinho and Ye, Seonghyeon and Yang, Sohee and Seo, Youngkyung and "
+                "Chang, Du-Seong and Seo, Minjoon",
+                "How Do Large Language Models Acquire Factual Knowledge During Pretraining?",
+                2024,
+                "2406.11813",
+            ),
+        )
+    ),
+)
+
 PROBE = Probe(
     name="retention",
     version=1,
     title="What is left of an item, so many updates after it was last trained on?",
     formula="excess(t) = mean outcome of items t steps after last_step, minus that of never-trained ones",
     source="Orhan 2023, arXiv:2303.17557; Chang et al. 2024, arXiv:2406.11813",
+    about=_ABOUT,
     settings=Settings,
     needs=("first_step",),
     plan=plan,

@@ -15,7 +15,7 @@ from typing import Literal
 
 import polars as pl
 
-from memprobe.probes.base import Metric, OverTime, Probe, Scores, not_of_items
+from memprobe.probes.base import About, Metric, OverTime, Probe, Scores, arxiv, not_of_items
 from memprobe.probes.recall import length_problems
 from memprobe.probes.spans import Align, suffix_sums
 from memprobe.probes.stability_tables import problems, tell
@@ -74,12 +74,49 @@ def measure(scores: Scores, settings: Settings) -> pl.DataFrame:  # noqa: ARG001
 
 _metric = partial(Metric, unit="of the outcome", summary="told", values=not_of_items)
 
+_ABOUT = About(
+    measures="The items come in sets, each trained on in a task of its own: how much of the earlier "
+    "sets is lost while later ones are trained on, and does it come back? Scores are followed "
+    "at every checkpoint, not only at the ends of tasks.",
+    how_to_read="acc and min_acc: higher is better kept. bwt below 0, wf, depth_of_gap and "
+    "forgetting_chaudhry above 0: something was lost; recovery_steps says how long it "
+    "takes to return.",
+    limits="The minimum of noisy scores lies too low, the more the more checkpoints and the fewer "
+    "items there are: read bias. What happens between two checkpoints is not seen.",
+    citation="\n\n".join(
+        (
+            arxiv(
+                "delange2023continual",
+                "De Lange, Matthias and van de Ven, Gido and Tuytelaars, Tinne",
+                "Continual evaluation for lifelong learning: Identifying the stability gap",
+                2023,
+                "2205.13452",
+            ),
+            arxiv(
+                "lopezpaz2017gradient",
+                "Lopez-Paz, David and Ranzato, Marc'Aurelio",
+                "Gradient Episodic Memory for Continual Learning",
+                2017,
+                "1706.08840",
+            ),
+            arxiv(
+                "chaudhry2018riemannian",
+                "Chaudhry, Arslan and Dokania, Puneet K. and Ajanthan, Thalaiyasingam and Torr, Philip H. S.",
+                "Riemannian Walk for Incremental Learning: Understanding Forgetting and Intransigence",
+                2018,
+                "1801.10112",
+            ),
+        )
+    ),
+)
+
 PROBE = Probe(
     name="stability",
     version=1,
     title="What is lost of earlier tasks while a later one is trained, and does it return?",
     formula="min-ACC = mean over earlier sets of the lowest score after their task; BWT = mean(R_Ti - R_ii)",
     source="De Lange et al. 2023, arXiv:2205.13452; Lopez-Paz and Ranzato 2017; Chaudhry et al. 2018",
+    about=_ABOUT,
     settings=Settings,
     needs=("task_end_step",),
     plan=suffix_sums,

@@ -5,7 +5,9 @@ order is by length, so right padding is small; ties go by item, so that the same
 same batches whatever order they came in.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import polars as pl
 
@@ -13,6 +15,9 @@ from memprobe.tables.requests import is_search
 
 # A unit is big enough to amortise its file and small enough that a killed run loses little.
 UNIT_TOKENS_MIN, UNIT_TOKENS_MAX, UNITS_AIM = 8_192, 262_144, 16
+
+# Reading a common beginning apart is one more forward: it has to save this many tokens.
+CALL_TOKENS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +65,20 @@ def forwards(requests: pl.DataFrame) -> list[Forward]:
     ]
 
 
-def pack(sequences: list[Forward], batch_tokens: int) -> list[list[Forward]]:
+class Sized(Protocol):
+    """What has a number of tokens."""
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of it."""
+
+
+_S = TypeVar("_S", bound=Sized)
+
+
+def pack(sequences: list[_S], batch_tokens: int) -> list[list[_S]]:
     """Cut a list sorted by length into batches of at most `batch_tokens` tokens, padding counted."""
-    batches: list[list[Forward]] = []
+    batches: list[list[_S]] = []
     for sequence in sequences:
         # Sorted: this sequence is the longest of its batch so far, so it sets the padded width.
         if batches and (len(batches[-1]) + 1) * sequence.n_tokens <= batch_tokens:
@@ -72,14 +88,38 @@ def pack(sequences: list[Forward], batch_tokens: int) -> list[list[Forward]]:
     return batches
 
 
-def cut_units(requests: pl.DataFrame) -> list[pl.DataFrame]:
+def cut_units(requests: pl.DataFrame, documents: Mapping[str, str] | None = None) -> list[pl.DataFrame]:
     """Cut the requests of one checkpoint into units of work.
 
     Requests that share a forward stay together; units follow the order of lengths, so that each
-    one packs well by itself. Every search is a unit of its own, behind all others.
+    one packs well by itself. Choices behind one excerpt stay together, because they share the reading
+    of it. Every search is a unit of its own, behind all others.
+
+    Args:
+        requests: Rows of `REQUESTS`.
+        documents: Item to document: its cluster, whose items may begin alike; None: each its own.
     """
     searches = requests.filter(is_search()).sort(requests.columns)
-    return [*_cut_scored(requests.filter(~is_search())), *searches.iter_slices(1)]
+    choices = requests.filter(pl.col("detail") == "choice")
+    scored = requests.filter(~is_search() & (pl.col("detail") != "choice"))
+    return [*_cut_scored(scored), *_cut_choices(choices, documents or {}), *searches.iter_slices(1)]
+
+
+def _cut_choices(requests: pl.DataFrame, documents: Mapping[str, str]) -> list[pl.DataFrame]:
+    if requests.is_empty():
+        return []
+    # Strings of one template, condition and exemplars differ in nothing but the last word of their part.
+    family = ["form", "document"]
+    placed = requests.with_columns(
+        form=pl.col("part").str.replace(r"-[^-]*$", ""),
+        document=pl.col("item_id").replace_strict(
+            dict(documents), default=pl.col("item_id"), return_dtype=pl.String
+        ),
+    )
+    n_tokens = (pl.col("stop") - pl.col("start")).cast(pl.Int64)
+    sizes = placed.group_by(family).agg(n_tokens=n_tokens.max() + CALL_TOKENS * (pl.len() - 1)).sort(family)
+    keyed = placed.join(_in_units(sizes).select(*family, "unit"), on=family)
+    return _by_unit(keyed.drop(family), requests.columns)
 
 
 def _cut_scored(requests: pl.DataFrame) -> list[pl.DataFrame]:
@@ -91,11 +131,19 @@ def _cut_scored(requests: pl.DataFrame) -> list[pl.DataFrame]:
         .agg(n_tokens=(pl.col("stop") - pl.col("start")).max().cast(pl.Int64))
         .sort("n_tokens", *sequence)
     )
+    keyed = requests.join(_in_units(sizes).select(*sequence, "unit"), on=sequence)
+    return _by_unit(keyed, requests.columns)
+
+
+def _in_units(sizes: pl.DataFrame) -> pl.DataFrame:
+    """Add `unit` to rows with `n_tokens`, in their order."""
     total = int(sizes["n_tokens"].sum())
     unit_tokens = min(max(total // UNITS_AIM, UNIT_TOKENS_MIN), UNIT_TOKENS_MAX)
-    placed = sizes.with_columns(unit=((pl.col("n_tokens").cum_sum() - pl.col("n_tokens")) // unit_tokens))
-    keyed = requests.join(placed.select(*sequence, "unit"), on=sequence)
+    return sizes.with_columns(unit=(pl.col("n_tokens").cum_sum() - pl.col("n_tokens")) // unit_tokens)
+
+
+def _by_unit(keyed: pl.DataFrame, columns: list[str]) -> list[pl.DataFrame]:
     return [
-        part.drop("unit").sort(requests.columns)
+        part.drop("unit").sort(columns)
         for part in keyed.sort("unit").partition_by("unit", maintain_order=True)
     ]

@@ -13,12 +13,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from memprobe.errors import CheckpointError
+from memprobe.scoring.chat import split_chat
 from memprobe.scoring.tokenise import Ids, TokenisedItems, untrimmed
 from memprobe.tables.views import TARGET_KINDS, Targets
-
-# Of a private area of Unicode: it stands in no template and no tokenizer splits what is not there.
-_MARK = "\ue000"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,35 +147,9 @@ class _Chat:
         Raises:
             CheckpointError: There is no template, or it cannot be split.
         """
-        from jinja2 import TemplateError
-
-        if not getattr(tokenizer, "chat_template", None):
-            raise CheckpointError(
-                "chat = true, and the tokenizer has no chat template",
-                fix="leave chat out, or name a tokenizer that has a template with --tokenizer",
-            )
-        if not bool(getattr(tokenizer, "is_fast", False)):
-            raise CheckpointError(
-                "chat = true needs a tokenizer that says what its tokens cover, and this one does not",
-                fix="name a fast tokenizer with --tokenizer",
-            )
-        messages = [{"role": "user", "content": _MARK}]
-        if view.system is not None:
-            messages.insert(0, {"role": "system", "content": view.system})
-        try:
-            asked = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        except TemplateError as error:
-            raise CheckpointError(
-                f"the chat template cannot be filled: {error}", fix="leave system out, or chat"
-            ) from error
-        before, *behind = asked.split(_MARK)
-        if len(behind) != 1:
-            raise CheckpointError(
-                f"the chat template has the user's message {len(behind)} times, not once",
-                fix="leave chat out, or name a tokenizer with another template with --tokenizer",
-            )
+        before, behind = split_chat(tokenizer, system=view.system)
         head, _ = _encode(tokenizer, before)
-        return cls(tokenizer, head, behind[0] + view.lead_in)
+        return cls(tokenizer, head, behind + view.lead_in)
 
     def target(self, item: str, window: int, text: str | None, ids: Ids, view: Targets) -> Target:
         """Return a target as the answer: tokenised with what stands before it, ids as they are."""

@@ -6,7 +6,7 @@ that prefix and suffix tokenised apart give other ids than together.
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from memprobe.tables.views import CHAT_PART
 BosMode = Literal["default", "none", "forced"]
 Ids = NDArray[np.int64]
 
-_AT_ONCE = 4096
+_AT_ONCE, _CHARS_AT_ONCE = 4096, 4_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +33,13 @@ class TokenisedItems:
         table: The item table joined by `n_tokens, n_prefix_tokens, n_foil_tokens` (Int32) and
             `boundary_shift` (Boolean, null where there is no border).
         ids: Token ids of each (item_id, part), BOS not included; part is `text`, `foil`,
-            or what a view cut (`slice@0+800`, `chat...`, `random...`, `shuffled...`).
+            or what a view cut (`slice@0+800`, `chat...`, `random...`, `shuffled...`, `trial-...`).
         front: Ids in front of every text, which condition and are never scored or counted.
         front_of_ids: Ids in front of items given as `input_ids`.
         given_as_ids: The items given as `input_ids`.
         decode: Ids to text, None where there is no tokenizer.
         tokenizer: What `ids` were made with; None where there is none.
+        choices: Of the parts that end where a label is to come, the ids that spell each of its two labels.
     """
 
     table: pl.DataFrame
@@ -48,6 +49,7 @@ class TokenisedItems:
     given_as_ids: frozenset[str]
     decode: Callable[[list[int]], str] | None = None
     tokenizer: Any = None
+    choices: Mapping[str, tuple[Ids, Ids]] = field(default_factory=dict)
 
     def front_for(self, item_id: str, part: str) -> tuple[int, ...]:
         """Return the ids in front of a string of an item; a chat template has put its own."""
@@ -155,13 +157,18 @@ def _encode_items(texts: pl.DataFrame, tokenizer: Any) -> tuple[dict[tuple[str, 
     """Return the ids of each (item, part), and `item_id` with its lengths."""
     ids: dict[tuple[str, str], Ids] = {}
     lengths = []
-    encoded = _encode(tokenizer, texts["whole"].to_list(), offsets=True)
-    foils = _encode(tokenizer, texts["foil"].to_list(), offsets=False)
-    for row, whole, foil in zip(texts.iter_rows(named=True), encoded, foils, strict=True):
-        item = row["item_id"]
-        ids[item, "text"] = np.asarray(row["input_ids"] if whole is None else whole.ids, dtype=np.int64)
+    has_border = pl.col("border").is_not_null()
+    bordered = texts.select(pl.when(has_border).then("whole")).to_series()
+    others = texts.select(pl.when(~has_border).then("whole")).to_series()
+    encoded = _encode(tokenizer, others, offsets=False, as_split=True)
+    cut = _encode(tokenizer, bordered, offsets=True, as_split=True)
+    foils = _encode(tokenizer, texts["foil"], offsets=False)
+    rows = texts.select("item_id", "input_ids", "border").iter_rows(named=True)
+    for row, plain, split, foil in zip(rows, encoded, cut, foils, strict=True):
+        item, whole = row["item_id"], plain or split
+        ids[item, "text"] = np.asarray(row["input_ids"], dtype=np.int64) if whole is None else whole.ids
         if foil is not None:
-            ids[item, "foil"] = np.asarray(foil.ids, dtype=np.int64)
+            ids[item, "foil"] = foil.ids
         n_prefix = None if whole is None or row["border"] is None else whole.tokens_before(row["border"])
         lengths.append((item, len(ids[item, "text"]), n_prefix, None if foil is None else len(foil.ids)))
     names = ("n_tokens", "n_prefix_tokens", "n_foil_tokens")
@@ -171,7 +178,7 @@ def _encode_items(texts: pl.DataFrame, tokenizer: Any) -> tuple[dict[tuple[str, 
 
 @dataclass(frozen=True, slots=True)
 class _Encoded:
-    ids: list[int]
+    ids: Ids
     ends: list[int] | None
 
     def tokens_before(self, border: int) -> int:
@@ -185,25 +192,54 @@ class _Encoded:
         return int(np.searchsorted(np.maximum.accumulate(np.asarray(self.ends)), border, side="right"))
 
 
-def _encode(tokenizer: Any, texts: list[str | None], *, offsets: bool) -> list[_Encoded | None]:  # noqa: ANN401
-    """Encode the texts that are there, without special tokens, with the end of each token in characters."""
-    out: list[_Encoded | None] = [None] * len(texts)
-    there = [index for index, text in enumerate(texts) if text is not None]
-    with_offsets = offsets and bool(getattr(tokenizer, "is_fast", False))
-    for i in range(0, len(there), _AT_ONCE):
-        part = there[i : i + _AT_ONCE]
-        with untrimmed(tokenizer, wanted=with_offsets):
+def _encode(
+    tokenizer: Any,  # noqa: ANN401
+    texts: pl.Series,
+    *,
+    offsets: bool,
+    as_split: bool = False,
+) -> list[_Encoded | None]:
+    """Encode the texts that are there, without special tokens.
+
+    Equal ones, such as the excerpt of several trials, are encoded once and share their ids.
+
+    Args:
+        tokenizer: A transformers tokenizer.
+        texts: The texts; null: none.
+        offsets: Also the end of each token in characters, where the tokenizer says it.
+        as_split: Encode as where offsets are asked for.
+    """
+    is_fast = bool(getattr(tokenizer, "is_fast", False))
+    once = texts.rename("text").drop_nulls().unique(maintain_order=True).to_frame().with_row_index("place")
+    out: list[_Encoded | None] = []
+    for part in _batches(once["text"]):
+        with untrimmed(tokenizer, wanted=is_fast and (offsets or as_split)):
             encoded = tokenizer(
-                [texts[index] for index in part],
+                part,
                 add_special_tokens=False,
                 return_attention_mask=False,
-                return_offsets_mapping=with_offsets,
+                return_offsets_mapping=offsets and is_fast,
                 verbose=False,
             )
-        for place, index in enumerate(part):
-            ends = [end for _, end in encoded["offset_mapping"][place]] if with_offsets else None
-            out[index] = _Encoded(encoded["input_ids"][place], ends)
-    return out
+        for place, ids in enumerate(encoded["input_ids"]):
+            ends = [end for _, end in encoded["offset_mapping"][place]] if offsets and is_fast else None
+            out.append(_Encoded(np.asarray(ids, dtype=np.int64), ends))
+    places = texts.rename("text").to_frame().join(once, on="text", how="left", maintain_order="left")["place"]
+    return [None if place is None else out[place] for place in places]
+
+
+def _batches(texts: pl.Series) -> Iterator[list[str]]:
+    """Yield texts that are encoded together; few long ones, whose tokens are Python objects at first."""
+    part: list[str] = []
+    n_chars = 0
+    for text in texts:
+        if part and (len(part) == _AT_ONCE or n_chars + len(text) > _CHARS_AT_ONCE):
+            yield part
+            part, n_chars = [], 0
+        part.append(text)
+        n_chars += len(text)
+    if part:
+        yield part
 
 
 @contextmanager
@@ -229,10 +265,10 @@ def untrimmed(tokenizer: Any, *, wanted: bool) -> Iterator[None]:  # noqa: ANN40
 def _shifted_borders(tokenizer: Any, texts: pl.DataFrame, ids: dict[tuple[str, str], Ids]) -> pl.DataFrame:  # noqa: ANN401
     """Return `item_id, boundary_shift` of the items that have a border."""
     split = texts.filter(pl.col("border").is_not_null())
-    prefixes = _encode(tokenizer, split["prefix"].to_list(), offsets=False)
-    suffixes = _encode(tokenizer, split["suffix"].to_list(), offsets=False)
+    prefixes = _encode(tokenizer, split["prefix"], offsets=False)
+    suffixes = _encode(tokenizer, split["suffix"], offsets=False)
     shifts = [
-        (prefix.ids if prefix else []) + (suffix.ids if suffix else []) != ids[item, "text"].tolist()
+        not np.array_equal(np.concatenate([each.ids for each in (prefix, suffix) if each]), ids[item, "text"])
         for item, prefix, suffix in zip(split["item_id"], prefixes, suffixes, strict=True)
     ]
     return pl.DataFrame(

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from memprobe.errors import CheckpointError
 from memprobe.scoring.batch import Forward, forwards, pack
+from memprobe.scoring.choices import choice_rows
 from memprobe.scoring.forward import TokenSequence, score_batch
 from memprobe.scoring.generate import Continuation, greedy, lcp_tokens, matched
 from memprobe.scoring.load import LoadedModel
@@ -51,6 +52,8 @@ def score_unit(
         for each, statistics in zip(batch, scored, strict=True):
             rows.extend(_span_rows(each, statistics))
         on_batch(len(batch))
+    chosen = requests.filter(pl.col("detail") == "choice")
+    rows.extend(choice_rows(loaded, tokenised, chosen, batch_tokens=batch_tokens, on_batch=on_batch))
     generated = requests.filter(pl.col("detail").is_in(["generate", "verify"]))
     rows.extend(_generated_rows(loaded, tokenised, generated, _known_lcp(rows), include_text))
     return _frame(rows, tokenised, schemes, include_text)
@@ -165,7 +168,9 @@ def _frame(
     types = {name: column.dtype for name, column in SPANS.columns.items() if name != "content_hash"}
     types |= {scheme.column: pl.List(pl.Float32()) for scheme in schemes}
     types |= {"gen_text": pl.String()} if include_text else {}
-    lists = [name for name, dtype in types.items() if isinstance(dtype, pl.List)]
+    lists = [
+        name for name, dtype in types.items() if isinstance(dtype, pl.List) and name != "choice_logprob_nats"
+    ]
     flat = pl.DataFrame(
         {name: [row.get(name) for row in rows] for name in types if name not in lists},
         schema={name: dtype for name, dtype in types.items() if name not in lists},
@@ -189,7 +194,7 @@ def _token_lists(rows: list[Row], types: dict[str, pl.DataType], lists: list[str
     columns: dict[str, Any] = {
         name: np.concatenate([rows[number][name] for number in numbers]) if numbers else [] for name in lists
     }
-    inner = {name: dtype.inner for name, dtype in types.items() if isinstance(dtype, pl.List)}
+    inner = {name: dtype.inner for name in lists if isinstance(dtype := types[name], pl.List)}
     long = pl.DataFrame(
         {"row": np.repeat(np.asarray(numbers, dtype=np.uint32), lengths), **columns},
         schema={"row": pl.get_index_type(), **inner},

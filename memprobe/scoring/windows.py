@@ -20,7 +20,8 @@ from memprobe.errors import CheckpointError, ItemError
 from memprobe.scoring.offsets import token_offsets
 from memprobe.scoring.targets import targets_of
 from memprobe.scoring.tokenise import Ids, TokenisedItems, refuse_outside_vocabulary, untrimmed
-from memprobe.tables.views import CHAT_PART, WINDOWS, CharWindows, Chat, Targets, TokenWindows, View
+from memprobe.scoring.trials import trials_of
+from memprobe.tables.views import CHAT_PART, WINDOWS, CharWindows, Chat, Targets, TokenWindows, Trials, View
 
 _SLICES_AT_ONCE = 8_192
 
@@ -31,12 +32,13 @@ class _Cut:
 
     columns: dict[str, list[Any]] = field(default_factory=lambda: {name: [] for name in WINDOWS.columns})
     ids: dict[tuple[str, str], Ids] = field(default_factory=dict)
+    choices: dict[str, tuple[Ids, Ids]] = field(default_factory=dict)
 
     def add(self, n: int, **values: Any) -> None:  # noqa: ANN401
         """Add `n` rows; a value that is no sequence is repeated."""
         for name, rows in self.columns.items():
             value = values.get(name)
-            rows.extend([value] * n if value is None or isinstance(value, str | int) else list(value))
+            rows.extend([value] * n if value is None or isinstance(value, str | int | dict) else list(value))
 
 
 def with_views(
@@ -44,6 +46,8 @@ def with_views(
     tokenizer: Any,  # noqa: ANN401
     views: Iterable[View],
     vocabulary: int,
+    *,
+    context_tokens: int | None = None,
 ) -> tuple[TokenisedItems, pl.DataFrame]:
     """Cut every view of every item.
 
@@ -52,14 +56,16 @@ def with_views(
         tokenizer: A transformers tokenizer.
         views: What to cut; equal ones are cut once.
         vocabulary: Ids that the model has.
+        context_tokens: Longest input of the model, what stands in front included; None: no limit.
 
     Returns:
-        The items with the ids of further strings, and rows of `WINDOWS`. Items that are too short for
-        one window have no rows.
+        The items with the ids of further strings and of labels, and rows of `WINDOWS`. Items that are too
+        short for one window have no rows.
 
     Raises:
         ItemError: The tokenizer does not say what its tokens cover, or an id is outside the vocabulary.
-        CheckpointError: A chat is asked for and the tokenizer has no chat template.
+        CheckpointError: A chat is asked for and the tokenizer has no chat template, or a label of a trial
+            is no single token.
     """
     cut = _Cut()
     for view in sorted(set(views), key=lambda view: view.name):
@@ -70,14 +76,43 @@ def with_views(
             _cut_targets(view, tokenised, tokenizer, cut, vocabulary)
             continue
         _refuse_unlocatable(tokenised, tokenizer, view)
-        if isinstance(view, TokenWindows):
+        if isinstance(view, Trials):
+            _cut_trials(view, tokenised, tokenizer, cut, vocabulary, context_tokens)
+        elif isinstance(view, TokenWindows):
             _cut_tokens(view, tokenised, tokenizer, cut)
         else:
             _cut_slices(view, tokenised, tokenizer, cut)
     refuse_outside_vocabulary(tokenised.table, cut.ids, vocabulary)
     schema = {name: column.dtype for name, column in WINDOWS.columns.items()}
     windows = WINDOWS.conform(pl.DataFrame(cut.columns, schema=schema))
-    return replace(tokenised, ids=tokenised.ids | cut.ids), windows
+    return replace(tokenised, ids=tokenised.ids | cut.ids, choices=cut.choices), windows
+
+
+def _cut_trials(
+    view: Trials,
+    tokenised: TokenisedItems,
+    tokenizer: Any,  # noqa: ANN401
+    cut: _Cut,
+    vocabulary: int,
+    context_tokens: int | None,
+) -> None:
+    """Add each question of each trial; one that does not fit the context has no place."""
+    numbers: dict[str, int] = {}
+    for each in trials_of(view, tokenised, tokenizer, vocabulary, context_tokens):
+        numbers[each.item_id] = number = numbers.get(each.item_id, -1) + 1
+        row = {"view": view.name, "item_id": each.item_id, "window": number, "part": each.part}
+        if each.ids is not None:
+            cut.ids[each.item_id, each.part] = each.ids
+            row |= {"start": 0, "score_from": each.score_from, "stop": each.stop}
+        if each.choices is not None:
+            cut.choices[each.part] = each.choices
+        asked = {
+            "prompt_id": each.prompt_id,
+            "condition": each.condition,
+            "order": each.order,
+            "dropped_tokens": each.dropped_tokens,
+        }
+        cut.add(1, **row, trial=asked)
 
 
 def _cut_targets(

@@ -13,6 +13,7 @@ from memprobe.tables.events import EVENT_TABLES
 from memprobe.tables.keys import ITEM_KEYS, SEQUENCE, item_table
 from memprobe.tables.retention import RETENTION_CURVE, RETENTION_FIT
 from memprobe.tables.schema import Column, TableSchema
+from memprobe.tables.sort import SORT, SORT_ACCURACY, SORT_PROMPTS
 from memprobe.tables.tasks import FORECAST, STABILITY, STABILITY_GAPS, STABILITY_MEASURES
 
 _ALONE = "a string has no token with a condition"
@@ -370,6 +371,7 @@ TABLES = {
         *(RECOGNITION, RECALL, EXTRACTION, COVERAGE, COMPRESSION, SUMMARY, DOSE_RESPONSE),
         *(PROFILE, PROFILE_AGG, PROFILE_PRETREND, PROFILE_DROPPED),
         *(RETENTION, RETENTION_CURVE, RETENTION_FIT),
+        *(SORT, SORT_ACCURACY, SORT_PROMPTS),
         *(STABILITY, STABILITY_MEASURES, STABILITY_GAPS, FORECAST),
         *EVENT_TABLES,
     )

@@ -14,9 +14,11 @@ from memprobe.tables.schema import Column, TableSchema
 
 # `tokens`: statistics of each scored token; `sums`: one row of sums for the span; `generate`: the real
 # greedy continuation of [start, score_from), as long as the span; `verify`: the same, but no longer than
-# what confirms or refutes the teacher-forced result. A search is asked for by its own key instead: it
-# finds the free tokens in front of [start, score_from) after which the model says [score_from, stop).
-DETAILS = ("tokens", "sums", "generate", "verify")
+# what confirms or refutes the teacher-forced result; `choice`: the mass on each of two labels behind
+# [start, stop), where score_from = stop because nothing of it is scored. A search is asked for by its own
+# key instead: it finds the free tokens in front of [start, score_from) after which the model says
+# [score_from, stop).
+DETAILS = ("tokens", "sums", "generate", "verify", "choice")
 
 SEARCH_PREFIX = "search-"
 _TIMES_TARGET = 5
@@ -30,7 +32,7 @@ REQUESTS = TableSchema(
         "start": Column(pl.Int32(), "tokens", "first token that is read"),
         "score_from": Column(pl.Int32(), "tokens", "first token that is scored"),
         "stop": Column(pl.Int32(), "tokens", "one past the last token"),
-        "detail": Column(pl.String(), "-", "tokens, sums, generate, verify or a search's key"),
+        "detail": Column(pl.String(), "-", "tokens, sums, generate, verify, choice or a search's key"),
     },
 )
 
@@ -218,6 +220,7 @@ def merge_requests(frames: Iterable[pl.DataFrame]) -> pl.DataFrame:
             sums.join(covered, on=SPAN_KEY, how="anti"),
             generate,
             verify.join(generate, on=SPAN_KEY, how="anti"),
+            requests.filter(pl.col("detail") == "choice"),
             requests.filter(is_search()),
         ]
     )

@@ -14,8 +14,8 @@ from memprobe.tables.schema import Column, TableSchema
 
 _FLOATS = pl.List(pl.Float32())
 _INTS = pl.List(pl.Int32())
-_NO_TOKENS = "the span was asked for as sums or generated"
-_NO_SCORES = "the span was generated, not scored"
+_NO_TOKENS = "the span was asked for as sums or a choice, or generated"
+_NO_SCORES = "the span was generated or asked for a choice, not scored"
 _NOT_GENERATED = "nothing was generated for this span"
 
 # What a search found: `prompt_ids` are null unless text is written, `prompt_sealed` see sealed.py.
@@ -67,6 +67,12 @@ SPANS = TableSchema(
         "rouge1_f": Column(pl.Float64(), "fraction", "ROUGE-1 F of the suffix", "not generated in full"),
         "rouge2_f": Column(pl.Float64(), "fraction", "ROUGE-2 F of the suffix", "not generated in full"),
         "rougeL_f": Column(pl.Float64(), "fraction", "ROUGE-L F of the suffix", "not generated in full"),
+        "choice_logprob_nats": Column(
+            pl.List(pl.Float64()),
+            "nats",
+            "ln of the next token's mass on each label, in the order of the labels",
+            "no choice was asked for",
+        ),
         "found": Column(FOUND, "-", "what the search found; fields as in `compression`", "nothing searched"),
     },
     open_ended=True,
@@ -133,6 +139,8 @@ def _matches(requests: pl.DataFrame, held: pl.DataFrame) -> pl.DataFrame:
         .then(0)
         .when((pl.col("detail") == "sums") & same & (pl.col("wide_detail") == "sums"))
         .then(1)
+        .when((pl.col("detail") == "choice") & same & (pl.col("wide_detail") == "choice"))
+        .then(0)
         .when(is_search() & same & (pl.col("wide_detail") == pl.col("detail")))
         .then(0)
         .when(pl.col("detail").is_in(["generate", "verify"]) & same & (pl.col("wide_detail") == "generate"))

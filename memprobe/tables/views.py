@@ -1,4 +1,4 @@
-"""Views: other strings of an item than the item as a whole: windows, a chat, targets and their controls.
+"""Views: other strings of an item than the item as a whole: windows, a chat, targets, questions.
 
 A view is named in a probe's settings, cut once per tokenizer, and written down as rows of `WINDOWS`:
 where each window lies in tokens and in characters of the source. Planning and measuring see these
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from memprobe.tables.prompts import CONDITIONS, Prompt
 from memprobe.tables.schema import Column, TableSchema
 
 SLICE_CHARS_PER_TOKEN = 8
@@ -105,17 +106,89 @@ class Targets:
         return f"{CHAT_PART}-{told}"
 
 
-View = TokenWindows | CharWindows | Chat | Targets
+@dataclass(frozen=True, slots=True, order=True)
+class Trials:
+    """What is asked of a model in the trials of SORT: which of two segments comes first?
+
+    Every item with segments has one row for each prompt, condition and order of presentation: `AB` shows
+    the earlier segment first, `BA` the later one; `free` asks with nothing in the place of excerpt and
+    segments. Without a prompt the orders are `12` (the earlier segment, then the later one, as text) and
+    `21`; there the two segments are what is scored.
+
+    Attributes:
+        prompts: Templates.
+        conditions: Of `in_context` and `parametric`.
+        likelihood: Also the segments alone, in both orders.
+        shots: Answered trials of the validation split in front of each question, of other documents.
+        content_free: Also the order `free`.
+        chat: The tokenizer's chat template is used; None: where there is one.
+        separator: Between excerpt and segments where they stand as text alone.
+
+    Raises:
+        ValueError: A value is outside its range.
+    """
+
+    prompts: tuple[Prompt, ...] = ()
+    conditions: tuple[str, ...] = CONDITIONS
+    likelihood: bool = False
+    shots: int = 0
+    content_free: bool = False
+    chat: bool | None = None
+    separator: str = " "
+
+    def __post_init__(self) -> None:
+        names = [prompt.name for prompt in self.prompts]
+        problems = [
+            f"condition is `{each}`, not one of {', '.join(CONDITIONS)}"
+            for each in self.conditions
+            if each not in CONDITIONS
+        ]
+        if len(set(self.conditions)) < len(self.conditions) or not self.conditions:
+            problems.append("conditions are empty or hold one twice")
+        if len(set(names)) < len(names):
+            problems.append("two prompts have one name")
+        if not names and not self.likelihood:
+            problems.append("there is neither a prompt nor likelihood")
+        if self.shots < 0:
+            problems.append(f"shots is {self.shots}, not 0 or more")
+        if problems:
+            raise ValueError("; ".join(problems))
+
+    @property
+    def name(self) -> str:
+        """The view's name: `trials-` and 8 hex digits of its fields."""
+        return f"trials-{hashlib.sha256(repr(self).encode()).hexdigest()[:8]}"
+
+
+View = TokenWindows | CharWindows | Chat | Targets | Trials
 
 CHAT_PART = "chat"
 """Strings of an item that a chat template made begin so: they have their own special tokens in front."""
+
+TRIAL = pl.Struct(
+    {
+        "prompt_id": pl.String(),
+        "condition": pl.String(),
+        "order": pl.String(),
+        "dropped_tokens": pl.Int32(),
+    }
+)
+"""What a row of a view of trials asks: `prompt_id` is null where the segments stand alone (`12`, `21`);
+`dropped_tokens` are those that did not fit the context, 0 where all did."""
+
+LIKELIHOOD_ORDERS = ("12", "21")
+"""The earlier segment then the later one, and the other way round, as text without a question."""
+
+FREE = "free"
+"""The order of a question without content."""
 
 TARGET_KINDS = ("item", "random", "shuffled")
 """What the rows of a view of targets are, by `window`; in the template they are counted on from there."""
 
 _IDS = "the item was given as token ids, which have no characters"
 _SHORT = "the slice holds too few tokens for a window, or the tokenizer cannot represent the target"
-_NO_CHARS = f"{_IDS}; or {_SHORT}; or the view is a chat or of targets"
+_NO_PLACE = f"{_SHORT}; or the question does not fit the context"
+_NO_CHARS = f"{_IDS}; or {_SHORT}; or the view is a chat, of targets or of trials"
 
 WINDOWS = TableSchema(
     name="windows",
@@ -123,17 +196,21 @@ WINDOWS = TableSchema(
     columns={
         "view": Column(pl.String(), "-", "how windows are cut, and their sizes"),
         "item_id": Column(pl.String(), "-", "the document"),
-        "window": Column(pl.Int32(), "-", "number of the window in its document, or of the target, from 0"),
+        "window": Column(pl.Int32(), "-", "number of the window, target or question of its item, from 0"),
         "part": Column(
-            pl.String(), "-", "text, slice@<first character>+<length>, chat..., random or shuffled..."
+            pl.String(),
+            "-",
+            "text, slice@<first character>+<length>, chat..., random or shuffled..., "
+            "trial-<digest>-<condition>-<order>",
         ),
-        "start": Column(pl.Int32(), "tokens", "first token that is read", _SHORT),
-        "score_from": Column(pl.Int32(), "tokens", "first token that is scored", _SHORT),
-        "stop": Column(pl.Int32(), "tokens", "one past the last token", _SHORT),
+        "start": Column(pl.Int32(), "tokens", "first token that is read", _NO_PLACE),
+        "score_from": Column(pl.Int32(), "tokens", "first token that is scored", _NO_PLACE),
+        "stop": Column(pl.Int32(), "tokens", "one past the last token", _NO_PLACE),
         "window_start_char": Column(pl.Int64(), "chars", "first character of the window", _NO_CHARS),
         "suffix_start_char": Column(pl.Int64(), "chars", "first character of the suffix", _NO_CHARS),
         "suffix_end_char": Column(pl.Int64(), "chars", "one past the suffix's last character", _NO_CHARS),
-        "document_chars": Column(pl.Int64(), "chars", "characters of the document", _IDS),
+        "document_chars": Column(pl.Int64(), "chars", "characters of the document", _NO_CHARS),
+        "trial": Column(TRIAL, "-", "what is asked in a trial of SORT", "the view is not of trials"),
     },
 )
 """Windows of documents; offsets count characters of the item's text."""

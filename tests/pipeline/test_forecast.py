@@ -50,6 +50,31 @@ def test_tokens_are_those_that_are_read_once(question):
     assert forecast(question(["recognition", "recall"]), Silence()).totals["tokens_left"] == 3 * 62
 
 
+def test_what_choices_share_is_counted_once(tiny, tmp_path, make):
+    # Two trials of one excerpt of 30 bytes, asked in both orders: 30 + 1 tokens are shared by all four,
+    # and 2 + 1 + 2 + 1 + 1 stand behind them: 31 + 4 * 7 = 59 and not 4 * 38 = 152.
+    template = tmp_path / "prompts.toml"
+    template.write_text(
+        '[[prompt]]\nname = "n"\nin_context = "{excerpt}|{first}|{second}"\n'
+        'parametric = "{first}{second}"\nstem = "S"\n'
+    )
+    excerpt = "ab..........cd..........ef...."
+    rows = [
+        {"item_id": later, "text": excerpt, "segment_1": "ab", "segment_2": later} for later in ("cd", "ef")
+    ]
+    data = str(make.items(tmp_path / "trials.jsonl", rows))
+    put = ask(
+        None,
+        probes=("sort",),
+        settings=(f'sort.prompt_file="{template}"', 'sort.conditions=["in_context"]'),
+        options={"model": (tiny.model,), "data": (data,), "threads": 1},
+        out=tmp_path / "run",
+    )
+    found = forecast(put, Silence())
+    assert found.checkpoints["tokens_left"].to_list() == [59, 59, 59]
+    assert found.checkpoints["units"].to_list() == [1, 1, 1]
+
+
 def test_time_is_two_flops_per_parameter_and_token_and_the_reading(question, tiny):
     found = forecast(question(), Silence())
     parameters = found.checkpoints["parameters"][0]

@@ -24,7 +24,7 @@ from memprobe.probes.base import find
 from memprobe.probes.compression import Settings
 from memprobe.scoring.tokenise import TokenisedItems
 from memprobe.suite import Entry, load_suite, suite_of, with_settings
-from memprobe.tables.requests import REQUESTS, Scheme, merge_requests
+from memprobe.tables.requests import REQUESTS, Plan, Scheme, merge_requests
 from memprobe.tables.views import WINDOWS
 
 LENGTHS = {"n_tokens": pl.Int32, "n_prefix_tokens": pl.Int32, "n_foil_tokens": pl.Int32}
@@ -127,6 +127,33 @@ def test_an_item_fits_the_context_when_all_but_its_last_token_fit(context, n_fro
     reason = f"has {9 + n_front} tokens to read, the model's context holds {context}"
     assert unfit.rows() == ([] if fits else [("a", "recall", reason)])
     assert set(recall.plan.requests["item_id"]) == ({"a", "b"} if fits else {"b"})
+
+
+@pytest.mark.parametrize(
+    ("part", "n_tokens", "fits"),
+    [
+        ("trial-0-parametric-AB", 9, True),
+        ("trial-0-parametric-AB", 10, False),
+        # A chat template has put its own tokens in front.
+        ("chat-trial-0-parametric-AB", 10, True),
+        ("chat-trial-0-parametric-AB", 11, False),
+    ],
+)
+def test_a_prompt_before_a_choice_is_read_to_its_last_token(part, n_tokens, fits) -> None:
+    items = tokenised({"item_id": "a", "n_tokens": 5}, {"item_id": "b", "n_tokens": 5}, n_front=1)
+    asks = {"a": (part, n_tokens), "b": (part, 1)}
+    requests = REQUESTS.conform(
+        pl.DataFrame(
+            [(item, part, 0, n, n, "choice") for item, (part, n) in asks.items()],
+            schema=list(REQUESTS.columns),
+            orient="row",
+        )
+    )
+    probe = replace(find("recall"), plan=lambda table, settings: Plan(requests))
+    (plan,), unfit = plan_entries([Entry(probe, probe.settings())], lengths(items, context=10))
+    assert (plan.n_items == 2) == fits
+    told = [] if fits else [("a", "recall", "has 11 tokens to read, the model's context holds 10")]
+    assert unfit.rows() == told
 
 
 def test_only_the_span_that_is_read_must_fit() -> None:

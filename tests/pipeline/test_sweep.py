@@ -14,6 +14,7 @@ from memprobe.suite import Entry, load_suite, suite_of, with_settings
 SCHEMA = {
     "item_id": pl.String,
     "content_hash": pl.String,
+    "doc_id": pl.String,
     "n_tokens": pl.Int32,
     "n_prefix_tokens": pl.Int32,
     "n_foil_tokens": pl.Int32,
@@ -21,7 +22,7 @@ SCHEMA = {
 
 
 def lengths(*n_tokens: int, context: int | None = None, prefix: int | None = None) -> Lengths:
-    rows = [(f"i{i}", f"h{i}", n, prefix, None) for i, n in enumerate(n_tokens)]
+    rows = [(f"i{i}", f"h{i}", None, n, prefix, None) for i, n in enumerate(n_tokens)]
     return Lengths(pl.DataFrame(rows, schema=SCHEMA, orient="row"), 0, context, frozenset())
 
 

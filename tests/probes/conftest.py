@@ -10,7 +10,7 @@ import pytest
 from memprobe.probes.base import Probe, Scores
 from memprobe.tables.requests import REQUESTS, Scheme
 from memprobe.tables.spans import SPANS
-from memprobe.tables.views import Targets
+from memprobe.tables.views import TRIAL, Targets, Trials
 
 Frame = Callable[..., pl.DataFrame]
 ITEM_TYPES = {
@@ -103,6 +103,11 @@ def _answer(request: dict[str, object], schemes: frozenset[Scheme]) -> dict[str,
     row = dict(request)
     if request["detail"].startswith("search-"):
         return row | {"found": _search(item, part, request["stop"] - request["score_from"])}
+    if request["detail"] == "choice":
+        masses = [draw(item, part, label, "mass") / 2 for label in "AB"]
+        # Of a question of one token nothing is known, as little as of any other item of one token.
+        known = request["stop"] > 1
+        return row | {"choice_logprob_nats": [math.log(each) for each in masses] if known else None}
     if request["detail"] in ("generate", "verify"):
         lcp = next((place for place, hit in enumerate(hits) if not hit), len(hits))
         n = len(hits) if request["detail"] == "generate" else min(lcp + 1, len(hits))
@@ -155,7 +160,9 @@ def _search(item: object, part: object, n_tokens: int) -> dict[str, object] | No
 
 
 def _seen(items: pl.DataFrame, view: object) -> pl.DataFrame | None:
-    """Rows of a view of targets, as if each item could be represented and had all controls."""
+    """Rows of a view of targets or trials, as if each item could be represented and had all there is."""
+    if isinstance(view, Trials):
+        return _trials(items, view)
     if not isinstance(view, Targets):
         return None
     n = (
@@ -190,6 +197,38 @@ def _seen(items: pl.DataFrame, view: object) -> pl.DataFrame | None:
     return pl.concat([*plain, *(chats if view.chat else [])])
 
 
+def _trials(items: pl.DataFrame, view: Trials) -> pl.DataFrame:
+    """Rows of a view of trials: a question of as many tokens as the item, both concatenations likewise."""
+    asked = [
+        (prompt.name, condition, order)
+        for prompt in view.prompts
+        for condition in view.conditions
+        for order in ("AB", "BA", *(["free"] if view.content_free else []))
+    ]
+    if view.likelihood:
+        asked += [(None, condition, order) for condition in view.conditions for order in ("12", "21")]
+    length = pl.col("n_tokens").cast(pl.Int32)
+    rows = [
+        items.select(
+            "item_id",
+            view=pl.lit(view.name),
+            part=pl.lit(f"trial-{place // 2:08x}-{condition}-{order}"),
+            window=pl.lit(place, pl.Int32),
+            start=pl.lit(0, pl.Int32),
+            score_from=pl.lit(0, pl.Int32) if prompt is None else length,
+            stop=length,
+            trial=pl.struct(
+                prompt_id=pl.lit(prompt, pl.String),
+                condition=pl.lit(condition),
+                order=pl.lit(order),
+                dropped_tokens=pl.lit(0, pl.Int32),
+            ).cast(TRIAL),
+        )
+        for place, (prompt, condition, order) in enumerate(asked)
+    ]
+    return pl.concat(rows)
+
+
 @pytest.fixture
 def seen_by() -> Callable[..., pl.DataFrame]:
     """Return a function from a probe, its settings and items to what its plan is given."""
@@ -212,3 +251,62 @@ def scores_for(spans_of: Frame, seen_by: Frame) -> Callable[..., Scores]:
         return Scores(spans_of(*rows), items, _seen(items, probe.view(settings)))
 
     return build
+
+
+_TRIAL_COLUMNS = {
+    "source_id": pl.String,
+    "excerpt_id": pl.String,
+    "excerpt_words": pl.Int64,
+    "segment_words": pl.Int64,
+    "distance_words": pl.Int64,
+    "distance_bin": pl.Int64,
+    "excerpt_start_frac": pl.Float64,
+    "earlier_first": pl.Boolean,
+    "split": pl.String,
+}
+
+
+@pytest.fixture
+def trials(spans_of: Frame, items_of: Frame) -> Callable[..., Scores]:
+    """Return a function from answers to the scores of trials of 20 tokens.
+
+    `answers`: item to what was answered in each order, ln mass of both labels, or of `12` and `21` the ln p
+    of the concatenation. An order may be `(template, order)` or `(template, condition, order)`, where it is
+    not `one` and `in_context`. `items` says more of some items, `dropped` counts tokens by order.
+    """
+
+    def build(answers, *, items=None, dropped=None, too_long=(), n_scored=18) -> Scores:
+        spans, windows = [], []
+        for item, orders in answers.items():
+            for window, (key, answer) in enumerate(orders.items()):
+                prompt, condition, order = _placed(key)
+                is_text = order in ("12", "21")
+                place = (None, None, None) if item in too_long else (0, 2 if is_text else 20, 20)
+                part = f"trial-{prompt}-{condition}-{order}"
+                span = {"item_id": item, "part": part} | dict(
+                    zip(("start", "score_from", "stop"), place, strict=True)
+                )
+                trial = (None if is_text else prompt, condition, order, (dropped or {}).get(order, 0))
+                windows.append(
+                    span | {"window": window, "trial": dict(zip(TRIAL.to_schema(), trial, strict=True))}
+                )
+                said = {"logprob_sum_nats": answer, "n_scored": n_scored} if is_text else {}
+                said |= {} if is_text else {"choice_logprob_nats": answer}
+                if item not in too_long:
+                    spans.append(span | {"detail": "sums" if is_text else "choice"} | said)
+        given = [{"item_id": item} | (items or {}).get(item, {}) for item in answers]
+        more = [{name: row.get(name) for name in _TRIAL_COLUMNS} for row in given]
+        table = pl.concat(
+            [items_of(*given), pl.DataFrame(more, schema=_TRIAL_COLUMNS, orient="row")], how="horizontal"
+        )
+        ints = dict.fromkeys(("start", "score_from", "stop", "window"), pl.Int32)
+        frame = pl.DataFrame(windows, schema_overrides={"trial": TRIAL, **ints}, orient="row")
+        return Scores(spans_of(*spans), table, frame)
+
+    return build
+
+
+def _placed(key: str | tuple[str, ...]) -> tuple[str, str, str]:
+    words = (key,) if isinstance(key, str) else key
+    prompt, condition = (*words[:-1], *("one", "in_context")[len(words) - 1 :])
+    return prompt, condition, words[-1]

@@ -1,5 +1,6 @@
 """What every probe promises, checked for all probes that are found, also those added later."""
 
+import re
 from dataclasses import fields
 
 import polars as pl
@@ -31,6 +32,7 @@ METRICS = {
         "first_forgotten_median_steps",
     ],
     "acquisition": ["effectivity_nats", "effectivity_null_nats", "acquired_frac", "decay_per_decade"],
+    "sort": ["accuracy_frac", "position_bias_frac", "gap_frac", "label_mass"],
     "compression": ["memorized_frac", "acr_median", "prompt_tokens_km_median"],
     "extraction": ["rate_frac", "max_rate_frac", "greedy_rate_frac", "coverage_frac"],
 }
@@ -40,8 +42,10 @@ MORE_IS_FORGOTTEN |= {"never_learned_frac", "n_forgetting_events", "decay_per_de
 MORE_IS_FORGOTTEN |= {"effectivity_null_nats"}
 # Longer prompts are needed for what is less memorized.
 MORE_IS_FORGOTTEN |= {"prompt_tokens_km_median"}
+# What comes of the place of a segment, of reading the excerpt or of answering at all, is no memory.
+MORE_IS_FORGOTTEN |= {"position_bias_frac", "gap_frac", "label_mass"}
 WITHOUT_A_UNIT_IN_THE_NAME = {"auc", "instantaneous", "persistent", "residual", "acr_median", "f1", "f2"}
-WITHOUT_A_UNIT_IN_THE_NAME |= {"prompt_tokens_km_median"}
+WITHOUT_A_UNIT_IN_THE_NAME |= {"prompt_tokens_km_median", "label_mass"}
 WITHOUT_A_UNIT_IN_THE_NAME |= {*METRICS["stability"], "n_forgetting_events", "decay_per_decade"}
 UNIT_OF_SUFFIX = {"frac": "fraction", "tokens": "tokens", "nats": "nats", "steps": "steps", "bits": "bits"}
 
@@ -100,6 +104,25 @@ def test_a_probe_says_what_it_is(probe) -> None:
     else:
         assert probe.over_time.schemas[0] is TABLES[probe.name]
         assert probe.table.name not in TABLES
+    for further in (*probe.derived, *probe.aggregates):
+        assert further.schema is TABLES[further.schema.name]
+
+
+@ALL
+def test_a_probe_tells_its_reader_what_it_measures_how_to_read_it_and_whom_to_cite(probe) -> None:
+    about = probe.about
+    # Two sentences, as the report shows them below the title.
+    assert len(re.findall(r"[.?](?= [A-Z]|$)", about.measures)) == 2
+    for text in (about.measures, about.how_to_read, about.limits):
+        assert text[-1] in ".?"
+        assert len(text) < 500
+        assert "  " not in text
+    entries = about.citation.split("\n\n")
+    assert all(re.match(r"@\w+\{\w+,\n", each) and each.endswith("}") for each in entries)
+    assert all(each.count("{") == each.count("}") for each in entries)
+    # Every paper that the source names by its number is cited.
+    for number in re.findall(r"arXiv:(\d+\.\d+)", probe.source):
+        assert number in about.citation
 
 
 @ALL
@@ -165,7 +188,9 @@ def test_the_plan_is_made_of_requests_and_does_not_depend_on_the_order_of_items(
     assert_frame_equal(again.requests, planned.requests)
     assert_frame_equal(shuffled.requests.sort(REQUESTS.key), planned.requests.sort(REQUESTS.key))
     assert planned.schemes == again.schemes == shuffled.schemes
-    read = planned.requests.filter((pl.col("start") < 0) | (pl.col("score_from") >= pl.col("stop")))
+    # A choice scores nothing of what it reads.
+    behind = pl.col("score_from") - (pl.col("detail") == "choice").cast(pl.Int32) >= pl.col("stop")
+    read = planned.requests.filter((pl.col("start") < 0) | behind)
     assert read.is_empty()
 
 
@@ -201,7 +226,7 @@ def test_values_are_one_number_per_item_and_condition(probe, items, scores_for) 
     for metric in probe.metrics_for(probe.settings()):
         values = metric.values(table, probe.settings())
         expected = {"item_id": pl.String, "condition": pl.String, "value": pl.Float64}
-        paired = {"other": pl.Float64} if metric.summary in ("auc", "km_median") else {}
+        paired = {"other": pl.Float64} if metric.summary in ("auc", "km_median", "difference") else {}
         assert dict(values.schema) == expected | paired
         assert not values.select("item_id", "condition").is_duplicated().any()
         assert not values["value"].is_nan().any()

@@ -113,6 +113,17 @@ def test_a_cohort_is_the_first_checkpoint_at_or_after_the_first_step() -> None:
     }  # fmt: skip
 
 
+def test_exposures_are_counted_by_their_steps_where_no_count_is_given() -> None:
+    steps = (0, 1, 2)
+    items = history({name: (1, (0, 0, 0)) for name in ("once", "twice", "said")}, steps=steps).items
+    items = items.with_columns(
+        exposures=pl.Series([None, None, 1], dtype=pl.Int64), exposure_steps=pl.Series([[1], [1, 2], [1, 2]])
+    )
+    panel = Panel.of(steps, items, "never", repeated=False)
+    assert panel.treated["item_id"].to_list() == ["once", "said"]
+    assert panel.n_repeated == 1
+
+
 def test_tables_keep_what_their_schemas_promise() -> None:
     told = tell(history(), Settings(draws=50, outcomes=("logprob_mean_nats", "hit_frac")))
     for schema in (PROFILE, PROFILE_AGG, PROFILE_PRETREND, PROFILE_DROPPED):

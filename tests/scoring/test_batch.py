@@ -143,3 +143,52 @@ def test_each_search_is_a_unit_of_its_own_behind_the_others(many, ask) -> None:
     assert all(ours.equals(theirs) for ours, theirs in zip(units, plain, strict=False))
     alone = [unit.select("item_id", "detail").rows() for unit in units[len(plain) :]]
     assert alone == [[(item, f"search-{key}")] for item in "ab" for key in "12"]
+
+
+def choices(ask, n_documents: int) -> tuple[pl.DataFrame, dict[str, str]]:
+    """Two forms, two orders and three bins of every document, longer ones first; items by number."""
+    rows, documents = [], {}
+    for number in range(3 * n_documents):
+        item = f"{(number * 7) % (3 * n_documents):02d}"
+        documents[item] = f"d{number // 3}"
+        for form in ("trial-1-in_context", "trial-2-parametric"):
+            rows += [
+                ask(item, 0, n, n, "choice", f"{form}-{order}")
+                for order, n in (("AB", 400 - number), ("BA", 401 - number))
+            ]
+    return pl.concat(rows), documents
+
+
+def test_choices_behind_one_excerpt_stay_in_one_unit_whatever_their_lengths(ask, monkeypatch) -> None:
+    monkeypatch.setattr(batch, "UNIT_TOKENS_MIN", 500)
+    asked, documents = choices(ask, 8)
+    units = cut_units(asked, documents)
+    assert len(units) > 8
+    assert pl.concat(units).sort(asked.columns).equals(asked.sort(asked.columns))
+    spread = {}
+    for known in (True, False):
+        where = {}
+        for number, unit in enumerate(cut_units(asked, documents if known else None)):
+            for item, part in unit.select("item_id", "part").iter_rows():
+                where.setdefault((documents[item], part[:7]), set()).add(number)
+        assert len(where) == 16
+        spread[known] = max(map(len, where.values()))
+    # Items that are not known to be of one document are cut apart.
+    assert spread[True] == 1 < spread[False]
+
+
+def test_what_choices_share_counts_once_in_the_size_of_a_unit(ask, monkeypatch) -> None:
+    # Six prompts of 395 to 401 tokens in each of 2 forms: 401 + 5 * 64 = 721 each, not 2,388.
+    asked, documents = choices(ask, 1)
+    monkeypatch.setattr(batch, "UNIT_TOKENS_MIN", 722)
+    assert len(cut_units(asked, documents)) == 1
+    monkeypatch.setattr(batch, "UNIT_TOKENS_MIN", 720)
+    assert len(cut_units(asked, documents)) == 2
+
+
+def test_choices_are_cut_apart_from_what_is_scored(many, ask) -> None:
+    asked, documents = choices(ask, 2)
+    units = cut_units(pl.concat([asked, many]), documents)
+    kinds = [set(unit["detail"]) == {"choice"} for unit in units]
+    assert kinds == sorted(kinds)
+    assert all(kind or "choice" not in set(unit["detail"]) for kind, unit in zip(kinds, units, strict=True))

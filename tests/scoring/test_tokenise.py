@@ -235,3 +235,53 @@ def test_many_items_keep_their_order_and_their_columns(tokenised, monkeypatch) -
     for row in rows:
         if "text" in row:
             assert got.decode(got.ids[row["item_id"], "text"].tolist()) == row["text"]
+
+
+def test_a_text_that_several_items_have_is_encoded_once(
+    tokenizer, items, vocabulary_limits, monkeypatch
+) -> None:
+    texts = ["The same excerpt.", "Another one.", "The same excerpt."]
+    rows = [
+        {"item_id": f"i{n}", "text": text, "segment_1": "T", "segment_2": f"e{n}"}
+        for n, text in enumerate(texts)
+    ]
+    called = type(tokenizer).__call__
+    seen = []
+
+    def watched(self, given, **options):
+        seen.extend(given if isinstance(given, list) else [])
+        return called(self, given, **options)
+
+    monkeypatch.setattr(type(tokenizer), "__call__", watched)
+    table = tokenise(items(rows), tokenizer, bos="none", limits=vocabulary_limits(400))
+    assert sorted(seen) == sorted(set(texts))
+    for n, text in enumerate(texts):
+        wanted = called(tokenizer, text, add_special_tokens=False)["input_ids"]
+        assert table.ids[f"i{n}", "text"].tolist() == wanted
+    assert table.table["n_tokens"].to_list() == [len(table.ids[f"i{n}", "text"]) for n in range(3)]
+
+
+def test_equal_texts_share_their_ids_and_others_do_not(tokenised, tokenizer) -> None:
+    rows = [
+        {"item_id": name, "text": text}
+        for name, text in (("a", "The mill"), ("b", "bells"), ("c", "The mill"))
+    ]
+    got = tokenised([*rows, {"item_id": "d", "prefix": "The", "suffix": " mill"}])
+    assert got.ids["a", "text"] is got.ids["c", "text"]
+    for row in rows:
+        wanted = tokenizer(row["text"], add_special_tokens=False)["input_ids"]
+        assert got.ids[row["item_id"], "text"].tolist() == wanted
+    assert got.ids["d", "text"].tolist() == got.ids["a", "text"].tolist()
+    assert column(got, "n_prefix_tokens")[:3] == [None] * 3
+
+
+def test_texts_are_encoded_in_batches_and_stay_in_order(tokenised, tokenizer, monkeypatch) -> None:
+    rows = [{"item_id": f"i{n}", "text": f"{n} " + "bells " * (n % 5)} for n in range(30)]
+    whole = tokenised(rows)
+    for at_once, chars in ((7, 4_000_000), (4096, 20), (4096, 1)):
+        monkeypatch.setattr("memprobe.scoring.tokenise._AT_ONCE", at_once)
+        monkeypatch.setattr("memprobe.scoring.tokenise._CHARS_AT_ONCE", chars)
+        got = tokenised(rows)
+        assert {key: ids.tolist() for key, ids in got.ids.items()} == {
+            key: ids.tolist() for key, ids in whole.ids.items()
+        }

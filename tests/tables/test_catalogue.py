@@ -35,6 +35,7 @@ def test_a_unit_in_the_name_is_the_unit_of_the_column(name) -> None:
 
 
 AGGREGATES = {"summary", "dose_response", "profile", "profile_agg", "profile_pretrend", "profile_dropped"}
+AGGREGATES |= {"sort_accuracy", "sort_prompts"}
 AGGREGATES |= {"retention_curve", "retention_fit"}
 AGGREGATES |= {"stability", "stability_measures", "stability_gaps", "forecast"}
 AGGREGATES |= {"forgetting", "forgetting_survival", "forgetting_hazard"}

@@ -130,6 +130,12 @@ def test_generated_spans_are_kept_beside_tokens(requests_of) -> None:
     assert merge_requests([requests_of(*rows)]).rows() == rows
 
 
+def test_choices_are_kept_beside_all_else_and_asked_once(requests_of) -> None:
+    rows = [("a", "text", 0, 9, 9, "choice"), *tokens("a", (5, 9))]
+    merged = merge_requests([requests_of(*rows), requests_of(rows[0])])
+    assert sorted(merged.rows()) == sorted(rows)
+
+
 def test_nothing_asked_is_an_empty_table() -> None:
     assert_frame_equal(merge_requests([]), REQUESTS.empty())
 

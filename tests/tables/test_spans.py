@@ -106,18 +106,21 @@ def test_sums_and_generated_spans_are_answered_by_their_own_kind(requests_of, sp
         plain("a", 0, 5, "sums", n_scored=4, logprob_sum_nats=-7.5, n_hits=2),
         plain("a", 3, 5, "generate", gen_tokens=2, gen_lcp_tokens=1, gen_match_frac=0.5),
         plain("b", 3, 5, "verify", gen_tokens=1, gen_lcp_tokens=0),
+        plain("b", 5, 5, "choice", choice_logprob_nats=[-0.5, float("-inf")]),
     )
     asked = requests_of(
         ("a", "text", 0, 0, 5, "sums"),
         ("a", "text", 0, 3, 5, "generate"),
         ("a", "text", 0, 3, 5, "verify"),
         ("b", "text", 0, 3, 5, "verify"),
+        ("b", "text", 0, 5, 5, "choice"),
     )
     answered = answer(asked, held, [])
-    assert answered["logprob_sum_nats"].to_list() == [-7.5, None, None, None]
-    assert answered["n_scored"].to_list() == [4, None, None, None]
-    assert answered["gen_tokens"].to_list() == [None, 2, 2, 1]
-    assert answered["detail"].to_list() == ["sums", "generate", "verify", "verify"]
+    assert answered["logprob_sum_nats"].to_list() == [-7.5, None, None, None, None]
+    assert answered["n_scored"].to_list() == [4, None, None, None, None]
+    assert answered["gen_tokens"].to_list() == [None, 2, 2, 1, None]
+    assert answered["detail"].to_list() == ["sums", "generate", "verify", "verify", "choice"]
+    assert answered["choice_logprob_nats"].to_list() == [*[None] * 4, [-0.5, float("-inf")]]
 
 
 @pytest.mark.parametrize(
@@ -131,6 +134,8 @@ def test_sums_and_generated_spans_are_answered_by_their_own_kind(requests_of, sp
         pytest.param((0, 2, 5, "generate"), (0, 2, 5, "verify"), id="generate-from-verify"),
         pytest.param((0, 2, 4, "generate"), (0, 2, 5, "generate"), id="generate-from-longer"),
         pytest.param((0, 2, 5, "verify"), (0, 2, 5, "tokens"), id="verify-from-tokens"),
+        pytest.param((0, 5, 5, "choice"), (0, 6, 6, "choice"), id="choice-behind-a-longer-prompt"),
+        pytest.param((0, 5, 5, "choice"), (0, 2, 5, "tokens"), id="choice-from-tokens"),
     ],
 )
 def test_what_cannot_answer_is_refused_with_the_counts(asked, held, requests_of, spans_of) -> None:

@@ -4,10 +4,10 @@ The sequence is head, prompt, tail, target; only the prompt is free. Candidates 
 length; tokens that all of them share at the front are read once and their cache is used for all.
 """
 
-import copy
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +18,7 @@ from torch import Tensor
 from memprobe.errors import CheckpointError
 from memprobe.scoring.generate import Continuation, greedy
 from memprobe.scoring.load import LoadedModel
+from memprobe.scoring.prefix import cache_of, for_rows
 
 Ids = NDArray[np.int64]
 LossName = Literal["cross_entropy", "margin"]
@@ -27,7 +28,6 @@ LossName = Literal["cross_entropy", "margin"]
 LEAD_NATS, CROSS_ENTROPY_SHARE = 0.5, 0.1
 # Logits of the candidates that are held at once.
 LOGIT_BYTES = 256 * 2**20
-_CACHED_LAYERS = ("DynamicLayer",)
 
 
 class BudgetSpentError(Exception):
@@ -206,20 +206,16 @@ class Objective:
         past = self._cache(rows[0, :n_shared]) if n > 1 and n_shared > 0 else None
         if past is None:
             return self._call(input_ids=rows.to(device), use_cache=False)
-        past.batch_repeat_interleave(n)
-        return self._call(input_ids=rows[:, n_shared:].to(device), past_key_values=past, use_cache=True)
+        tails = rows[:, n_shared:].to(device)
+        return self._call(input_ids=tails, past_key_values=for_rows(past, n), use_cache=True)
 
     def _cache(self, shared: Tensor) -> Any:  # noqa: ANN401
-        """Return a fresh copy of the cache of some tokens; None where the model's cannot be copied."""
+        """Return the cache of some tokens; None where the model's cannot be continued twice."""
         key = tuple(shared.tolist())
         if self._prefix[0] != key:
-            kept = {"logits_to_keep": 1} if self._keeps else {}
-            out = self._loaded.model(input_ids=shared[None].to(self._loaded.device), use_cache=True, **kept)
-            past = getattr(out, "past_key_values", None)
-            layers = getattr(past, "layers", None)
-            plain = layers and all(type(layer).__name__ in _CACHED_LAYERS for layer in layers)
-            self._prefix = (key, past if plain else None)
-        return copy.deepcopy(self._prefix[1])
+            read = partial(self._loaded.model, logits_to_keep=1) if self._keeps else self._loaded.model
+            self._prefix = (key, cache_of(read, shared.to(self._loaded.device)))
+        return self._prefix[1]
 
     def _judge(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss of each row and whether all target tokens lead; logits (n, m, vocabulary)."""
