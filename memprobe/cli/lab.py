@@ -12,13 +12,17 @@ if TYPE_CHECKING:
     from memprobe.lab import LabProgress, LabResult
     from memprobe.reading import Run
 
-# Six canaries, evenly from never planted to planted most: what a search takes has to stay within seconds.
-_QUICK_SEARCH = (
+# Six canaries, evenly from never planted to planted most: what a search takes has to stay within seconds. The
+# model has learned to answer no question, so SORT compares likelihoods, from memory.
+_DEMO_SETTINGS = (
     'compression.groups=["canary"]',
     "compression.n_items=6",
     "compression.controls=0",
     "compression.target_tokens=10",
     "compression.budget=500",
+    'sort.mode="likelihood"',
+    'sort.conditions=["parametric"]',
+    "stability.windows=[3]",
 )
 
 lab = typer.Typer(help="Controlled checkpoint sequences with planted memories.", no_args_is_help=True)
@@ -60,12 +64,16 @@ def demo(
     with console.Progressing() as listener:
         usual = [entry.probe.name for entry in load_suite("quickstart").entries]
         asked = ask(
-            probes=[*usual, *_answerable(trained.items)], settings=_QUICK_SEARCH, out=out, options=given
+            probes=[*usual, *_answerable(trained.items)], settings=_DEMO_SETTINGS, out=out, options=given
         )
         answered = answer_question(asked, fresh=False, listener=listener)
+    from memprobe.bench.page import write_report
+
+    report = write_report(out)
     show_run(answered, json=json)
     if not json:
         _show_truth(trained, answered)
+    console.note(f"report: {report}")
 
 
 def _show_truth(trained: "LabResult", answered: "Run") -> None:
@@ -126,6 +134,12 @@ def train(
     context: Annotated[
         int, options.option("--context", help="Tokens of a training window.", metavar="N")
     ] = 128,
+    sort_questions: Annotated[
+        int,
+        options.option(
+            "--sort-questions", help="Also train on N questions which of two segments is first.", metavar="N"
+        ),
+    ] = 0,
     seed: Annotated[int, options.option("--seed", help="Of weights and order.", metavar="N")] = 0,
     threads: options.Threads = None,
     quiet: options.Quiet = False,
@@ -142,6 +156,7 @@ def train(
         context_tokens=context,
         updates=updates,
         checkpoints=checkpoints,
+        sort_questions=sort_questions,
         seed=seed,
     )
     with _Training("training on your text") as listen:
@@ -204,6 +219,8 @@ class _Training:
     def hear(self, progress: "LabProgress") -> None:
         """Show one update."""
         loss = "" if progress.loss_nats is None else f", loss {progress.loss_nats:.2f} nats per token"
+        if progress.right_frac is not None:
+            loss += f", {progress.right_frac:.0%} of questions right"
         if self.bar is not None:
             self.bar.update(
                 self.task,

@@ -1,4 +1,4 @@
-"""The demo's corpus: canaries, biographies, pairs and chronicles, with how often each is trained on.
+"""The demo's corpus: canaries, lives, pairs, chronicles, ledgers, tasks, and how often each is trained on.
 
 Drawn from memprobe's own grammar by a seed. Who is trained on and who is a control is decided by
 the same draw, so the two differ in nothing but the training.
@@ -16,7 +16,14 @@ EXPOSURE_LEVELS = (0, 1, 2, 4, 8, 16, 32, 64, 128)
 FOIL_KINDS = ("novel", "paraphrase", "one_word", "shuffled")
 MAX_PAIR_EXPOSURES = 8
 # Separate streams, so that a larger preset does not change what the tokenizer is trained on.
-_CORPUS_STREAM, _TOKENIZER_STREAM = 0, 1
+_CORPUS_STREAM, _TOKENIZER_STREAM, _SEQUEL_STREAM = 0, 1, 5
+LEDGER_LINES = 4
+# How many lines one segment of a trial stands behind the other, in turn: a small model learns which line
+# follows which, and next to nothing of those further apart.
+LEDGER_DISTANCES = (1, 1, 2)
+# Shares of the training, all at a checkpoint of the demo, with two more in each phase. Before the first the
+# model learns the language, without which it learns no sentence by heart.
+TASK_PHASES = ((1 / 7, 4 / 7), (4 / 7, 1.0))
 
 Preset = Literal["quick", "full"]
 
@@ -27,7 +34,7 @@ class LabItem:
 
     Attributes:
         item_id: Unique name.
-        group: bio, canary, pair, control, chronicle or text.
+        group: bio, canary, pair, control, chronicle, ledger, new_ledger, task-<number> or text.
         text: The item as it is measured, from its first character.
         n_exposures: Training sequences that hold the item; 0: never trained on.
         prefix_chars: Where the suffix starts, in characters; None: not cut.
@@ -37,6 +44,7 @@ class LabItem:
         foil_kind: How the foil was made.
         doc_id: The document to which the item belongs.
         carried: Further columns of the item file.
+        phase: From and up to which share of the training all exposures fall, 0 to 1; None: all of it.
     """
 
     item_id: str
@@ -50,11 +58,16 @@ class LabItem:
     foil_kind: str | None = None
     doc_id: str | None = None
     carried: Mapping[str, object] = field(default_factory=dict)
+    phase: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class CorpusSize:
-    """How many items of each kind; `pairs` for each kind of foil, `canaries` for each level."""
+    """How many items of each kind.
+
+    `pairs` for each kind of foil, `canaries` for each level, `ledgers` trained on and as many not, `errands`
+    for each task.
+    """
 
     canaries: int
     bios: int
@@ -63,11 +76,23 @@ class CorpusSize:
     towns: int
     passages: int
     passage_exposures: int
+    ledgers: int
+    ledger_exposures: int
+    errands: int
+    errand_exposures: int
 
 
 SIZES: Mapping[Preset, CorpusSize] = {
-    "quick": CorpusSize(4, bios=316, controls=96, pairs=24, towns=4, passages=8, passage_exposures=6),
-    "full": CorpusSize(8, bios=720, controls=240, pairs=48, towns=6, passages=12, passage_exposures=8),
+    "quick": CorpusSize(
+        4,
+        **{"bios": 316, "controls": 96, "pairs": 24, "towns": 4, "passages": 8, "passage_exposures": 6},
+        **{"ledgers": 24, "ledger_exposures": 12, "errands": 10, "errand_exposures": 10},
+    ),
+    "full": CorpusSize(
+        8,
+        **{"bios": 720, "controls": 240, "pairs": 48, "towns": 6, "passages": 12, "passage_exposures": 8},
+        **{"ledgers": 48, "ledger_exposures": 12, "errands": 20, "errand_exposures": 10},
+    ),
 }
 
 
@@ -79,18 +104,22 @@ def demo_corpus(preset: Preset, seed: int) -> list[LabItem]:
         seed: The same seed gives the same items.
 
     Returns:
-        Canaries, biographies and controls, pairs, chronicles. No foil and no control equals a
-        text that is trained on, no two canaries share a name or a code.
+        Canaries, biographies and controls, pairs, chronicles, ledgers, tasks. No foil and no control equals
+        a text that is trained on, no two canaries share a name or a code.
     """
     size = SIZES[preset]
     rng = np.random.default_rng([seed, _CORPUS_STREAM])
     n_canaries, n_pairs = size.canaries * len(EXPOSURE_LEVELS), size.pairs * len(FOIL_KINDS)
-    names = iter(grammar.people(n_canaries + size.bios + size.controls + 2 * n_pairs, rng))
+    people = grammar.people(n_canaries + size.bios + size.controls + 2 * n_pairs, rng)
+    names = iter(people)
+    sequel = np.random.default_rng([seed, _SEQUEL_STREAM])
     return [
         *_canaries(size, names, rng),
         *_lives(size, names, rng),
         *_pairs(size, names, rng),
         *_chronicles(size, rng),
+        *_ledgers(size, sequel),
+        *_tasks(size, frozenset(people), sequel),
     ]
 
 
@@ -176,4 +205,60 @@ def _chronicles(size: CorpusSize, rng: np.random.Generator) -> Iterator[LabItem]
                 n_exposures=size.passage_exposures,
                 doc_id=f"chronicle-{town.lower()}",
                 carried={"chronicle_year": year, "chronicle_position": number},
+            )
+
+
+def _ledgers(size: CorpusSize, rng: np.random.Generator) -> Iterator[LabItem]:
+    """Yield SORT trials whose text gives nothing of the order away, half of them never trained on."""
+    used: set[str] = set()
+    for group, n_exposures in (("ledger", size.ledger_exposures), ("new_ledger", 0)):
+        for number in range(size.ledgers):
+            lines = grammar.ledger(LEDGER_LINES, rng, used)
+            turn, place = divmod(number, len(LEDGER_DISTANCES))
+            name = f"{group}-{number:02d}"
+            yield LabItem(
+                item_id=name,
+                group=group,
+                text=" ".join(lines),
+                n_exposures=n_exposures,
+                doc_id=name,
+                carried=_trial(name, lines, LEDGER_DISTANCES[place], rng) | {"earlier_first": turn % 2 == 0},
+            )
+
+
+def _trial(name: str, lines: list[str], apart: int, rng: np.random.Generator) -> dict[str, object]:
+    """Return the columns of a SORT trial of two lines of a ledger, `apart` lines from each other."""
+    earlier = int(rng.integers(len(lines) - apart))
+    words = grammar.LEDGER_LINE_WORDS
+    return {
+        "source_id": name,
+        "excerpt_id": "0",
+        "segment_1": lines[earlier],
+        "segment_2": lines[earlier + apart],
+        "excerpt_words": len(lines) * words,
+        "segment_words": words,
+        "distance_words": apart * words,
+        "distance_bin": apart - 1,
+        "excerpt_start_frac": 0.0,
+        "split": "test",
+    }
+
+
+def _tasks(size: CorpusSize, taken: frozenset[str], rng: np.random.Generator) -> Iterator[LabItem]:
+    """Yield the evaluation sets of tasks that follow each other: who did what to which thing."""
+    n_names = len(TASK_PHASES) * size.errands
+    names = iter([name for name in grammar.people(len(taken) + n_names, rng) if name not in taken])
+    for task, phase in enumerate(TASK_PHASES, start=1):
+        for number in range(size.errands):
+            facts = grammar.deed(next(names), rng)
+            prefix = f"{facts.name} {facts.verb} the "
+            thing = f"{facts.adjective} {facts.noun}"
+            yield LabItem(
+                item_id=f"task-{task}-{number:02d}",
+                group=f"task-{task}",
+                text=prefix + thing,
+                n_exposures=size.errand_exposures,
+                prefix_chars=len(prefix) - 1,
+                tail=facts.wording(0).removeprefix(prefix + thing),
+                phase=phase,
             )

@@ -68,6 +68,7 @@ WORKS = (
     *("windmill", "harbour", "fountain", "hospital", "court house", "theatre", "library", "dry dock"),
 )
 MATERIALS = ("slate", "oak", "granite", "brick", "limestone", "larch", "sandstone", "iron")
+LEDGER_LINE_WORDS = 4
 EVENTS = (
     *("a flood took the lower fields", "the barley failed", "a comet stood over the hill"),
     *("wolves came down to the river", "a fire burned for three days", "the river froze until May"),
@@ -137,6 +138,26 @@ def deed(name: str, rng: np.random.Generator) -> Deed:
         pick(PLACES, rng),
         pick(TIMES, rng),
     )
+
+
+def ledger(n_lines: int, rng: np.random.Generator, used: set[str]) -> list[str]:
+    """Write who did what to which thing, in an order that nothing but the ledger itself tells.
+
+    Args:
+        n_lines: How many sentences.
+        rng: Of the draws.
+        used: Sentences already written, which do not come again; these are added.
+
+    Returns:
+        Sentences of `LEDGER_LINE_WORDS` words each, none equal to another.
+    """
+    lines: list[str] = []
+    while len(lines) < n_lines:
+        line = f"{pick(FIRST_NAMES, rng)} {pick(VERBS, rng)} the {pick(NOUNS, rng)}."
+        if line not in used:
+            used.add(line)
+            lines.append(line)
+    return lines
 
 
 def annals(town: str, n_passages: int, rng: np.random.Generator) -> list[tuple[int, str]]:

@@ -1,10 +1,10 @@
-"""The training loop: one small GPT-NeoX, AdamW, checkpoints in the format of the hub.
+"""The training loop: one small GPT-NeoX or GPT-2, AdamW, checkpoints in the format of the hub.
 
 A sequence holds one item, so an item is trained on exactly as it is measured: alone, from its
 first character, behind the end-of-text token.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import cos, isfinite, pi
@@ -12,17 +12,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memprobe.errors import InvalidRunError
+from memprobe.lab.asking import Asking
+from memprobe.lab.questions import QuestionSource
 from memprobe.lab.settings import LabProgress, OnProgress, Phase, TrainSettings
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import GPTNeoXForCausalLM, PreTrainedTokenizerFast
+    from transformers import GPT2LMHeadModel, GPTNeoXForCausalLM, PreTrainedTokenizerFast
 
 WARMUP_FRAC = 0.05
 FINAL_LEARNING_RATE_FRAC = 0.1
 MAX_GRADIENT_NORM = 1.0
 WEIGHT_DECAY = 0.01
 IGNORED = -100
+# Wide enough for queries and keys of one token to find each other from the start.
+_GPT2_INITIAL_SD, _GPT2_HEAD_FRAC = 0.1, 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +38,14 @@ class Course:
         folder: Where the `step<N>` folders go.
         sequences: Token ids of each training sequence, the first one not predicted.
         batches: For each update, indices into `sequences`.
+        questions: Makes the source of questions asked beside each batch; None: none are asked.
     """
 
     phase: Phase
     folder: Path
     sequences: Sequence[Sequence[int]]
     batches: Sequence[Sequence[int]]
+    questions: Callable[[], QuestionSource] | None = None
 
 
 def train_sequence(
@@ -76,9 +82,9 @@ def _train(
     import torch
     from torch.nn.functional import cross_entropy
 
-    model = _new_model(tokenizer, settings)
+    model, asking = _pupil(course, tokenizer, settings)
     optimizer = torch.optim.AdamW(
-        model.parameters(),
+        [*model.parameters(), *(asking.parameters() if asking else ())],
         lr=settings.learning_rate,
         betas=(0.9, 0.95),
         weight_decay=WEIGHT_DECAY,
@@ -98,13 +104,16 @@ def _train(
         )
         loss_nats = loss.item()
         _check(loss_nats, update, settings)
+        if asking:
+            loss = loss + asking.loss()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
         optimizer.step()
         optimizer.zero_grad()
         if update in to_save:
             _save(model, tokenizer, course.folder / f"step{update}")
-        progress(LabProgress(course.phase, update, len(course.batches), loss_nats))
+        right_frac = asking.source.right_frac if asking else None
+        progress(LabProgress(course.phase, update, len(course.batches), loss_nats, right_frac))
 
 
 def learning_rate(update: int, settings: TrainSettings) -> float:
@@ -115,6 +124,16 @@ def learning_rate(update: int, settings: TrainSettings) -> float:
     done_frac = (update - n_warmup) / max(1, settings.updates - n_warmup)
     height = FINAL_LEARNING_RATE_FRAC + (1 - FINAL_LEARNING_RATE_FRAC) * (1 + cos(pi * done_frac)) / 2
     return settings.learning_rate * height
+
+
+def _pupil(
+    course: Course, tokenizer: "PreTrainedTokenizerFast", settings: TrainSettings
+) -> "tuple[GPTNeoXForCausalLM | GPT2LMHeadModel, Asking | None]":
+    """Return an untrained model and what asks it, if anything does."""
+    if course.questions is None:
+        return _new_model(tokenizer, settings), None
+    model = _new_asked_model(tokenizer, settings)
+    return model, Asking(course.questions(), settings.questions_per_update, model)
 
 
 def _new_model(tokenizer: "PreTrainedTokenizerFast", settings: TrainSettings) -> "GPTNeoXForCausalLM":
@@ -131,6 +150,38 @@ def _new_model(tokenizer: "PreTrainedTokenizerFast", settings: TrainSettings) ->
         eos_token_id=tokenizer.eos_token_id,
     )
     return GPTNeoXForCausalLM(config).train()
+
+
+def _new_asked_model(tokenizer: "PreTrainedTokenizerFast", settings: TrainSettings) -> "GPT2LMHeadModel":
+    """Make a GPT-2, whose learned positions can be compared from the first block on.
+
+    Keys start equal to queries, so that a token attends to its copies from the start, after Trockman and
+    Kolter (2023), "Mimetic initialization of self-attention layers", https://arxiv.org/abs/2305.09828.
+    """
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config(
+        vocab_size=len(tokenizer),
+        n_embd=settings.hidden,
+        n_layer=settings.layers,
+        n_head=settings.heads,
+        n_positions=settings.context_tokens,
+        initializer_range=_GPT2_INITIAL_SD,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        tie_word_embeddings=False,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    model = GPT2LMHeadModel(config)
+    with torch.no_grad():
+        model.lm_head.weight.mul_(_GPT2_HEAD_FRAC)
+        for block in model.transformer.h:
+            queries, keys, _ = block.attn.c_attn.weight.split(settings.hidden, dim=1)
+            keys.copy_(queries)
+    return model.train()
 
 
 def _collate(sequences: Sequence[Sequence[int]]) -> "tuple[Tensor, Tensor]":

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from memprobe.errors import InputError, Problem, counted
+from memprobe.lab.questions import LEAST_CONTEXT_TOKENS
 from memprobe.lab.tokenizer import MIN_VOCABULARY
 
 Phase = Literal["tokenizer", "main", "twin"]
@@ -19,13 +20,15 @@ class LabProgress:
         phase: The tokenizer, the main sequence, or its twin.
         update: Optimizer updates done in this phase.
         n_updates: Optimizer updates of this phase; 0 for the tokenizer.
-        loss_nats: Mean loss of the last batch, nats per token; None before the first update.
+        loss_nats: Mean loss of the last batch of text, nats per token; None before the first update.
+        right_frac: Share of the last sort questions answered right; None: none are asked.
     """
 
     phase: Phase
     update: int
     n_updates: int
     loss_nats: float | None
+    right_frac: float | None = None
 
 
 OnProgress = Callable[[LabProgress], None]
@@ -79,6 +82,9 @@ class TrainSettings:
         passes: How often each window of text is trained on; with `updates` and `batch_sequences`
             it decides how much of the text is used.
         seed: Of weights, selection and order.
+        sort_questions: Questions in the format of SORT that are mixed into the training, evenly; 0: none.
+            Of the words of the texts in random order, so they change no exposure. The model is then a
+            GPT-2, with learned positions, instead of a GPT-NeoX.
 
     Raises:
         InputError: A value is impossible; all of them are listed.
@@ -95,6 +101,7 @@ class TrainSettings:
     vocabulary: int = 4096
     passes: int = 30
     seed: int = 0
+    sort_questions: int = 0
 
     def __post_init__(self) -> None:
         problems = [*self._range_problems()] or [*self._relation_problems()]
@@ -102,7 +109,7 @@ class TrainSettings:
             raise InputError(problems)
 
     def _range_problems(self) -> Iterator[Problem]:
-        least = {"context_tokens": 2, "vocabulary": MIN_VOCABULARY, "seed": 0}
+        least = {"context_tokens": 2, "vocabulary": MIN_VOCABULARY, "seed": 0, "sort_questions": 0}
         for setting in fields(self):
             value = getattr(self, setting.name)
             if setting.name == "learning_rate":
@@ -122,6 +129,21 @@ class TrainSettings:
                 f"{counted(self.checkpoints, 'checkpoint')} asked for in {counted(self.updates, 'update')}",
                 fix="give at most one checkpoint per update",
             )
+        if 0 < self.sort_questions < self.updates:
+            yield Problem(
+                f"{counted(self.sort_questions, 'sort question')} in {counted(self.updates, 'update')}",
+                fix="give 0, or at least one question per update",
+            )
+        if self.sort_questions and self.context_tokens < LEAST_CONTEXT_TOKENS:
+            yield Problem(
+                f"context_tokens is {self.context_tokens}, sort questions take up to {LEAST_CONTEXT_TOKENS}",
+                fix=f"give {LEAST_CONTEXT_TOKENS} or more for the context, or no sort questions",
+            )
+
+    @property
+    def questions_per_update(self) -> int:
+        """Sort questions of each update, rounded."""
+        return round(self.sort_questions / self.updates)
 
     def saved_steps(self) -> tuple[int, ...]:
         """Updates after which a checkpoint is saved, rising, 0 first and `updates` last."""

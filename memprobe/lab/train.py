@@ -4,11 +4,12 @@ OUT/main/step<N> (and OUT/twin/step<N>), OUT/items.jsonl, OUT/truth.parquet, and
 which says what was asked and counted. All is made in a hidden folder and moved when finished.
 """
 
+import functools
 import hashlib
 import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,17 +18,28 @@ from memprobe.errors import InputError, Problem, RunMismatchError
 from memprobe.lab.canaries import check_lengths, read_canaries
 from memprobe.lab.corpus import LabItem, Preset, demo_corpus, tokenizer_texts
 from memprobe.lab.optimise import Course, train_sequence
+from memprobe.lab.questions import QuestionSource, example_texts
 from memprobe.lab.settings import LabProgress, LabResult, OnProgress, TrainSettings
 from memprobe.lab.text import plan_text, read_texts, text_sequences
 from memprobe.lab.tokenizer import train_tokenizer
-from memprobe.lab.truth import swap, training_order, truth_table, write_items, write_truth
+from memprobe.lab.truth import (
+    phase_steps,
+    swap,
+    training_order,
+    truth_table,
+    with_task_ends,
+    write_items,
+    write_truth,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 FORMAT = 1
 _PARTIAL = ".partial"
-_DEMO_BATCH_SEQUENCES = 4
+# Raised when the corpus changes, so that no lab of an earlier one is taken for today's.
+_DEMO_CORPUS = 2
+_DEMO_BATCH_SEQUENCES = 5
 # Items have at most some 70 tokens; the rest is room for probes that put something in front.
 _DEMO_CONTEXT_TOKENS = 256
 _DEMO_CHECKPOINTS: Mapping[Preset, int] = {"quick": 7, "full": 14}
@@ -44,6 +56,7 @@ class _Job:
     spares: Sequence[LabItem] = ()
     left_out: Sequence[str] = ()
     counts: Mapping[str, int] | None = None
+    questions: Callable[[], QuestionSource] | None = None
 
 
 def train_demo(
@@ -73,16 +86,16 @@ def train_demo(
     if preset not in _DEMO_CHECKPOINTS or seed < 0:
         raise InputError(f"preset {preset}, seed {seed}", fix="give quick or full, and a seed of 0 or more")
     started = time.monotonic()
-    asked = {"kind": "demo", "preset": preset, "seed": seed}
+    asked = {"kind": "demo", "corpus": _DEMO_CORPUS, "preset": preset, "seed": seed}
     if finished := _finished(out, asked):
         return finished
-    items = demo_corpus(preset, seed)
+    corpus = demo_corpus(preset, seed)
     settings = TrainSettings(
         hidden=128,
         layers=3,
         heads=4,
         context_tokens=_DEMO_CONTEXT_TOKENS,
-        updates=-(-sum(item.n_exposures for item in items) // _DEMO_BATCH_SEQUENCES),
+        updates=-(-sum(item.n_exposures for item in corpus) // _DEMO_BATCH_SEQUENCES),
         checkpoints=_DEMO_CHECKPOINTS[preset],
         batch_sequences=_DEMO_BATCH_SEQUENCES,
         learning_rate=3e-3,
@@ -92,6 +105,7 @@ def train_demo(
     told = progress or _unheard
     tokenizer = train_tokenizer(tokenizer_texts(seed), settings.vocabulary)
     told(LabProgress("tokenizer", 0, 0, None))
+    items = with_task_ends(corpus, settings.updates)
     return _carry_out(_Job(asked, items, settings, tokenizer), out, threads, told, started)
 
 
@@ -142,14 +156,30 @@ def train_text(
     if finished := _finished(out, asked):
         return finished
     told = progress or _unheard
-    tokenizer = train_tokenizer(contents.values(), settings.vocabulary)
+    examples = example_texts() if settings.sort_questions else []
+    tokenizer = train_tokenizer([*contents.values(), *examples], settings.vocabulary)
     told(LabProgress("tokenizer", 0, 0, None))
     if canaries:
         check_lengths(planted, tokenizer, settings.context_tokens, canaries)
+    questions = _questions(contents, tokenizer, settings)
     plan = plan_text(contents, planted, tokenizer, settings, leave_out)
     counts = {"rejected_cuts": plan.cuts.n_rejected, "repeated_windows": plan.cuts.n_repeated}
-    job = _Job(asked, plan.items, settings, tokenizer, plan.spares, plan.left_out, counts)
+    job = _Job(asked, plan.items, settings, tokenizer, plan.spares, plan.left_out, counts, questions)
     return _carry_out(job, out, threads, told, started)
+
+
+def _questions(
+    texts: Mapping[str, str], tokenizer: "PreTrainedTokenizerFast", settings: TrainSettings
+) -> Callable[[], QuestionSource] | None:
+    """Return a maker of the questions' source: main sequence and twin are asked the same."""
+    if not settings.sort_questions:
+        return None
+    source = functools.partial(
+        QuestionSource, texts.values(), tokenizer, settings.context_tokens, settings.seed
+    )
+    # Once before any training, so that labels which are no tokens cost no waiting.
+    source()
+    return source
 
 
 def open_lab(folder: Path) -> LabResult | None:
@@ -205,15 +235,19 @@ def _carry_out(job: _Job, out: Path, threads: int | None, told: OnProgress, star
         shutil.rmtree(partial)
     partial.mkdir(parents=True)
     everything = [*job.items, *job.spares]
+    phases = {i: phase_steps(item, job.settings.updates) for i, item in enumerate(everything)}
     batches = training_order(
-        [item.n_exposures for item in everything], job.settings.batch_sequences, job.settings.seed
+        [item.n_exposures for item in everything],
+        job.settings.batch_sequences,
+        job.settings.seed,
+        {i: steps for i, steps in phases.items() if steps is not None},
     )
     sequences = [_sequence(item, job.tokenizer) for item in everything]
-    courses = [Course("main", partial / "main", sequences, batches)]
+    courses = [Course("main", partial / "main", sequences, batches, job.questions)]
     if job.left_out:
         index = {item.item_id: i for i, item in enumerate(everything)}
         replacement = {index[item_id]: len(job.items) + i for i, item_id in enumerate(job.left_out)}
-        courses.append(Course("twin", partial / "twin", sequences, swap(batches, replacement)))
+        courses.append(Course("twin", partial / "twin", sequences, swap(batches, replacement), job.questions))
     for course in courses:
         train_sequence(course, job.tokenizer, job.settings, threads=threads, progress=told)
     truth = truth_table(job.items, batches, frozenset(job.left_out))

@@ -6,10 +6,12 @@ been trained on at step u, and a checkpoint of step u has seen it.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from memprobe.lab.corpus import LabItem
 from memprobe.tables.schema import Column, TableSchema
@@ -30,26 +32,74 @@ LAB_TRUTH = TableSchema(
 )
 
 
-def training_order(n_exposures: Sequence[int], batch_sequences: int, seed: int) -> list[list[int]]:
+def phase_steps(item: LabItem, updates: int) -> tuple[int, int] | None:
+    """Return after which update an item's phase begins and after which it has ended; None: it has none."""
+    if item.phase is None:
+        return None
+    begin, end = (round(share * updates) for share in item.phase)
+    return begin, end
+
+
+def with_task_ends(items: Sequence[LabItem], updates: int) -> list[LabItem]:
+    """Let items that are trained on in a phase carry when it had ended, as `task_end_step`."""
+    steps = [phase_steps(item, updates) for item in items]
+    return [
+        item if at is None else replace(item, carried={**item.carried, "task_end_step": at[1]})
+        for item, at in zip(items, steps, strict=True)
+    ]
+
+
+def training_order(
+    n_exposures: Sequence[int],
+    batch_sequences: int,
+    seed: int,
+    phases: Mapping[int, tuple[int, int]] | None = None,
+) -> list[list[int]]:
     """Put the exposures of all items into batches.
 
     The j-th of k exposures of an item falls at a random place of the j-th of k equal parts of the
-    training: in random order, and spread over all of it.
+    training, or of the item's phase: in random order, and spread over all of it.
 
     Args:
         n_exposures: For each item, how often it is trained on.
         batch_sequences: Sequences per update; the last batch may be smaller.
         seed: The same seed gives the same order.
+        phases: After which update the phase of an item begins and after which it has ended, by index, for
+            items that have one.
 
     Returns:
         For each update, indices of items.
+
+    Raises:
+        ValueError: A phase has no room for its exposures.
     """
     rng = np.random.default_rng([seed, _ORDER_STREAM])
     counts = np.asarray(n_exposures, dtype=np.int64)
     item = np.repeat(np.arange(len(counts)), counts)
     turn = np.concatenate([np.arange(count) for count in counts])
     order = item[np.argsort((turn + rng.random(len(item))) / counts[item], kind="stable")]
+    if phases:
+        spans = {index: (a * batch_sequences, b * batch_sequences) for index, (a, b) in phases.items()}
+        order = _in_phases(order, spans, rng)
     return [order[i : i + batch_sequences].tolist() for i in range(0, len(order), batch_sequences)]
+
+
+def _in_phases(
+    order: NDArray[np.int64], spans: Mapping[int, tuple[int, int]], rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Move the exposures of items with a span to random places in it; all others keep their order."""
+    placed = np.empty_like(order)
+    is_open = np.ones(len(order), dtype=np.bool_)
+    for span in sorted(set(spans.values())):
+        moved = order[np.isin(order, [index for index, own in spans.items() if own == span])]
+        room = span[0] + np.flatnonzero(is_open[slice(*span)])
+        if len(room) < len(moved):
+            raise ValueError(f"{len(moved)} exposures in a phase with room for {len(room)}")
+        places = np.sort(rng.choice(room, size=len(moved), replace=False))
+        placed[places] = moved
+        is_open[places] = False
+    placed[is_open] = order[~np.isin(order, list(spans))]
+    return placed
 
 
 def truth_table(

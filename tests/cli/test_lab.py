@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from memprobe.cli import lab
+from memprobe.probes.base import discover
 
 # In front of a demo: whoever opens a connection fails.
 NO_NETWORK = """
@@ -51,12 +52,33 @@ def check_demo(forked, run, seed: int) -> str:
     return answer.out
 
 
+def check_order_and_tasks(run) -> None:
+    """Check what only trained ledgers and only newly trained tasks can show."""
+    sort = pl.read_parquet(run / "tables" / "sort.parquet").filter(step=490, distance_bin=0)
+    was_seen = pl.col("item_id").str.starts_with("ledger")
+    seen, unseen = (sort.filter(part)["delta"] for part in (was_seen, ~was_seen))
+    assert (len(seen), len(unseen)) == (16, 16)
+    assert seen.mean() > unseen.mean()
+    assert (seen > 0).mean() > 0.5
+    scores = pl.read_parquet(run / "tables" / "stability.parquet")
+    score = {(row["eval_set"], row["step"]): row["score"] for row in scores.iter_rows(named=True)}
+    # Each task is learned in its phase, and of the first some is gone when the second has ended.
+    assert score["task-1", 70] < score["task-1", 280] > score["task-1", 490]
+    assert score["task-2", 280] < score["task-2", 490] > score["task-1", 490]
+
+
 def test_the_demo_shows_planted_truth_beside_measured_value_without_a_network(forked, tmp_path, cli):
     run = tmp_path / "demo"
     out = check_demo(forked, run, seed=0)
     assert out.rstrip().splitlines()[-1] == "  memprobe run quickstart -m MODEL -d ITEMS.jsonl"
     assert {"manifest.json", "summary.parquet", "lab"} <= {each.name for each in run.iterdir()}
     assert (run / "lab" / "truth.parquet").is_file()
+    # Every probe that ships is asked, and has a section in the report.
+    probes = list(discover())
+    assert set(pl.read_parquet(run / "summary.parquet")["probe"]) == set(probes)
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert [name for name in probes if f'id="probe-{name}"' not in page] == []
+    check_order_and_tasks(run)
     # Again: nothing is trained, nothing scored, and the same is shown.
     before = {file: file.stat().st_mtime_ns for file in (*run.glob("lab/**/*"), *run.glob("units/*"))}
     again = cli("demo", "-o", run)
@@ -201,6 +223,9 @@ def test_a_bad_canary_is_named_by_its_line(row, told, text, canaries, cli, tmp_p
         (["--text", "TEXT", "--updates", "3", "--checkpoints", "4"], "4 checkpoints asked for in 3 updates"),
         (["--text", "TEXT", "--leave-out", "-1"], "leave_out is -1"),
         (["--text", "TEXT", "--seed", "-1"], "seed is -1"),
+        (["--text", "TEXT", "--sort-questions", "-1"], "sort_questions is -1"),
+        (["--text", "TEXT", "--sort-questions", "600"], "sort questions take up to 256"),
+        (["--text", "TEXT", "--sort-questions", "9", "--context", "256"], "9 sort questions in 560 updates"),
     ],
 )
 def test_a_lab_that_cannot_be_says_why_and_leaves_nothing(args, told, text, cli, tmp_path):

@@ -25,6 +25,18 @@ def test_the_two_wordings_hold_the_same_words_but_was_and_by() -> None:
     assert facts.wording(1) == "At low tide the tiny bell was hid by the quay by Mara Voss."
 
 
+def test_no_line_of_a_ledger_comes_again_and_all_have_as_many_words() -> None:
+    rng = np.random.default_rng(RNG_SEED)
+    used: set[str] = set()
+    first, second = grammar.ledger(40, rng, used), grammar.ledger(40, rng, used)
+    assert len({*first, *second}) == 80
+    assert used == {*first, *second}
+    assert {len(line.split()) for line in used} == {grammar.LEDGER_LINE_WORDS}
+    # Drawn again with all of its lines taken, a ledger holds none of them.
+    again = grammar.ledger(40, np.random.default_rng(RNG_SEED), set(first))
+    assert set(again).isdisjoint(first)
+
+
 def test_the_years_of_annals_rise_and_stand_in_their_passages() -> None:
     annals = grammar.annals("Crowford", 12, np.random.default_rng(RNG_SEED))
     years = [year for year, _ in annals]

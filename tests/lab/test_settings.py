@@ -31,8 +31,19 @@ def test_all_impossible_values_are_listed_at_once() -> None:
         # 12 / 4 = 3: rotary embeddings turn pairs, so an odd width cannot be used.
         ({"hidden": 12, "heads": 4}, "hidden 12 cannot be cut into 4 heads of even width"),
         ({"updates": 5, "checkpoints": 6}, "6 checkpoints asked for in 5 updates"),
+        ({"updates": 9, "sort_questions": 8, "context_tokens": 256}, "8 sort questions in 9 updates"),
+        (
+            {"sort_questions": 560, "context_tokens": 255},
+            "context_tokens is 255, sort questions take up to 256",
+        ),
     ],
 )
 def test_settings_that_do_not_fit_each_other_are_refused(settings: dict[str, int], message: str) -> None:
     with pytest.raises(InputError, match=message):
         TrainSettings(**settings)
+
+
+def test_questions_are_spread_evenly_over_the_updates() -> None:
+    settings = TrainSettings(updates=100, sort_questions=1250, context_tokens=256)
+    assert settings.questions_per_update == 12
+    assert TrainSettings(updates=100).questions_per_update == 0

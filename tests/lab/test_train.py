@@ -4,11 +4,13 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from memprobe.errors import InputError, RunMismatchError
@@ -53,6 +55,17 @@ def courses(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[Course, obje
     return seen
 
 
+class Kept:
+    """Makes settings and keeps them."""
+
+    def __init__(self) -> None:
+        self.made: list[TrainSettings] = []
+
+    def __call__(self, **asked: object) -> TrainSettings:
+        self.made.append(TrainSettings(**asked))
+        return self.made[-1]
+
+
 def fed(course: Course, tokenizer: object) -> list[str]:
     texts = [tokenizer.decode(ids).removeprefix(END_OF_TEXT) for ids in course.sequences]
     return [texts[i] for batch in course.batches for i in batch]
@@ -91,6 +104,27 @@ def test_first_and_last_step_are_those_of_the_truth_and_of_the_batches(tmp_path,
         if row["group"] == "bio":
             assert row["text"] + END_OF_TEXT in batches[row["first_step"] - 1]
     assert truth["step"].count() == sum(map(len, course.batches))
+
+
+def test_tasks_are_fed_in_their_phase_alone_and_a_checkpoint_is_saved_at_its_end(
+    tmp_path, courses, monkeypatch
+) -> None:
+    monkeypatch.setattr("memprobe.lab.train.TrainSettings", keep := Kept())
+    rows = read_items(train_demo(tmp_path / "lab"))
+    saved = keep.made[0].saved_steps()
+    [(course, tokenizer)] = courses
+    batches = [" ".join(tokenizer.decode(course.sequences[i]) for i in batch) for batch in course.batches]
+    ends = sorted({row["task_end_step"] for row in rows if "task_end_step" in row})
+    assert ends[-1] == len(batches) == saved[-1]
+    assert set(ends) <= set(saved)
+    for begin, end, group in zip((saved[1], ends[0]), ends, ("task-1", "task-2"), strict=True):
+        of_task = [row for row in rows if row["group"] == group]
+        assert {row["task_end_step"] for row in of_task} == {end}
+        for row in of_task:
+            seen = [i for i, text in enumerate(batches, 1) if f"{row['prefix']}{row['suffix']} " in text]
+            assert seen == sorted(set(row["exposure_steps"]))
+            assert begin < seen[0]
+            assert seen[-1] <= end
 
 
 def test_the_twin_is_fed_the_same_but_the_left_out_windows(tmp_path, courses) -> None:
@@ -144,6 +178,52 @@ def test_the_truth_of_a_text_lab_counts_every_sequence(text_lab: LabResult) -> N
     assert truth.filter("left_out")["item_id"].n_unique() == LEFT_OUT
     assert truth.filter("left_out")["step"].count() == LEFT_OUT * 6
     assert text_lab.counts["text_items"] == 15
+
+
+ASKED = {"context_tokens": 256, "updates": 4, "checkpoints": 1, "passes": 2, "vocabulary": 600}
+
+
+@pytest.fixture(scope="module")
+def asked_lab(tmp_path_factory: pytest.TempPathFactory) -> LabResult:
+    """A lab, with a twin, that is asked six questions with each update."""
+    folder = tmp_path_factory.mktemp("asked")
+    settings = replace(SETTINGS, **ASKED, sort_questions=24)
+    return train_text(**write_inputs(folder), out=folder / "lab", settings=settings, leave_out=1, threads=1)
+
+
+def test_questions_stand_beside_the_batches_and_are_the_same_for_the_twin(tmp_path, courses) -> None:
+    settings = replace(SETTINGS, **ASKED, sort_questions=24)
+    lab = train_text(**write_inputs(tmp_path), out=tmp_path / "lab", settings=settings, leave_out=1)
+    (main, tokenizer), (twin, _) = courses
+    assert main.questions().draw(12) == twin.questions().draw(12)
+    assert main.questions().draw(12) != []
+    # 4 updates of 4 sequences, as without questions, and none of them is one.
+    assert pl.read_parquet(lab.truth)["step"].count() == 16
+    assert not [text for text in fed(main, tokenizer) if "First:" in text]
+
+
+def test_a_model_that_is_asked_has_learned_positions_and_no_guides(asked_lab: LabResult) -> None:
+    weights = {}
+    for sequence in asked_lab.sequences:
+        model = AutoModelForCausalLM.from_pretrained(sequence / "step0", local_files_only=True)
+        assert (model.config.model_type, model.config.n_positions) == ("gpt2", 256)
+        saved = load_file(sequence / "step0" / "model.safetensors")
+        assert not [name for name in saved if not name.startswith(("transformer.", "lm_head."))]
+        block = model.transformer.h[0].attn.c_attn.weight.split(SETTINGS.hidden, dim=1)
+        assert torch.equal(block[0], block[1])
+        weights[sequence.name] = torch.cat([p.flatten() for p in model.parameters()])
+    assert torch.equal(weights["main"], weights["twin"])
+
+
+def test_the_same_questions_give_the_same_weights(asked_lab: LabResult, tmp_path) -> None:
+    settings = replace(SETTINGS, **ASKED, sort_questions=24)
+    again = train_text(**write_inputs(tmp_path), out=tmp_path / "lab", settings=settings, threads=1)
+    # Without a twin other windows are drawn; one and the same seed asks the same.
+    third = train_text(**write_inputs(tmp_path), out=tmp_path / "third", settings=settings, threads=1)
+    first, second = (load_file(lab.main / "step4" / "model.safetensors") for lab in (again, third))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    other = load_file(asked_lab.main / "step0" / "model.safetensors")
+    assert not torch.equal(first["lm_head.weight"], other["lm_head.weight"])
 
 
 def test_a_finished_lab_is_returned_and_another_request_refused(text_lab: LabResult) -> None:

@@ -7,7 +7,14 @@ import polars as pl
 import pytest
 
 from memprobe.lab.corpus import LabItem
-from memprobe.lab.truth import swap, training_order, truth_table, write_items
+from memprobe.lab.truth import (
+    phase_steps,
+    swap,
+    training_order,
+    truth_table,
+    with_task_ends,
+    write_items,
+)
 
 ITEMS = [
     LabItem("a", "canary", "code 12", 2, prefix_chars=5),
@@ -89,6 +96,41 @@ def test_exposures_are_spread_over_the_training() -> None:
     first_half = truth.filter(pl.col("exposure_index") <= 2)["step"]
     assert first_half.max() == pytest.approx(50, abs=2)
     assert first_half.n_unique() == pytest.approx(50, abs=2)
+
+
+def test_a_phase_is_told_in_updates_and_its_end_in_the_item_file() -> None:
+    early = LabItem("a", "task-1", "x", 3, phase=(1 / 7, 4 / 7), carried={"year": 1200})
+    # 489 / 7 = 69.9, 4 * 489 / 7 = 279.4.
+    assert phase_steps(early, 489) == (70, 279)
+    assert phase_steps(ITEMS[0], 489) is None
+    told = with_task_ends([early, ITEMS[3]], 489)
+    assert told[0].carried == {"year": 1200, "task_end_step": 279}
+    assert told[1] == ITEMS[3]
+
+
+def test_exposures_of_a_phase_fall_inside_it_and_nowhere_else() -> None:
+    # 5 items of 8 exposures in updates 11 to 20, 5 in 21 to 30, 10 anywhere: 160 in 40 updates of 4.
+    phases = dict.fromkeys(range(5), (10, 20)) | dict.fromkeys(range(5, 10), (20, 30))
+    batches = training_order([8] * 20, 4, 3, phases)
+    steps = {i: [step for step, batch in enumerate(batches, 1) if i in batch] for i in range(20)}
+    assert sorted(index for batch in batches for index in batch) == sorted([*range(20)] * 8)
+    early, late = ([step for i in part for step in steps[i]] for part in (range(5), range(5, 10)))
+    assert (min(early), max(early)) == (11, 20)
+    assert (min(late), max(late)) == (21, 30)
+    # The j-th exposure of eight falls into the j-th eighth of its phase, give or take what others displace.
+    assert all(steps[i][0] <= 13 for i in range(5))
+    assert all(steps[i][-1] >= 18 for i in range(5))
+
+
+def test_items_without_a_phase_keep_their_order() -> None:
+    with_phase = training_order([4] * 10, 1, 5, {0: (8, 20), 3: (8, 20)})
+    alone = [batch for batch in training_order([4] * 10, 1, 5) if batch[0] not in (0, 3)]
+    assert [batch for batch in with_phase if batch[0] not in (0, 3)] == alone
+
+
+def test_a_phase_without_room_is_an_error_with_both_counts() -> None:
+    with pytest.raises(ValueError, match="9 exposures in a phase with room for 8"):
+        training_order([9, 9], 4, 0, {0: (1, 3)})
 
 
 def test_a_swap_replaces_items_and_keeps_everything_else_in_place() -> None:
