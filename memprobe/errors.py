@@ -4,10 +4,12 @@ MemprobeError
 ├── InputError            what we were given is wrong, found before any work     (exit 2)
 │   ├── SuiteError            a suite file, a setting, a probe's name
 │   ├── ItemError             an item file or an item
+│   ├── RuleError             a file of gate rules
 │   ├── CheckpointError       a model spec, a directory, a revision
 │   └── RunMismatchError      a run directory that belongs to something else
 ├── InvalidRunError       the measurement cannot be trusted or does not exist    (exit 3)
 │   ├── TableError            a table breaks its schema
+│   ├── RunsDifferError       two runs whose numbers mean different things
 │   └── BrokenUnitError       units are there and cannot be read
 ├── IncompleteRunError    some units or checkpoints failed, the rest is kept     (exit 4)
 └── SafetyError           pickle, remote code, or the network was refused        (exit 5)
@@ -77,6 +79,10 @@ class ItemError(InputError):
     """An item file or an item is wrong."""
 
 
+class RuleError(InputError):
+    """A gate rule is wrong, or asks for what does not exist."""
+
+
 class CheckpointError(InputError):
     """A model spec, directory or revision cannot be used."""
 
@@ -93,6 +99,10 @@ class InvalidRunError(MemprobeError):
 
 class TableError(InvalidRunError):
     """A table breaks its schema."""
+
+
+class RunsDifferError(InvalidRunError):
+    """Two runs cannot be compared: their numbers depend on different things."""
 
 
 class BrokenUnitError(InvalidRunError):

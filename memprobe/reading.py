@@ -1,12 +1,15 @@
 """Run directories, read: manifest, summary, tables; no model, no torch, and quick to import."""
 
+import hashlib
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from memprobe.errors import InvalidRunError
+from memprobe.errors import InputError, InvalidRunError
+from memprobe.tables.schema import TableSchema
 from memprobe.tables.store import RunStore
 
 
@@ -56,6 +59,12 @@ class Run:
         return measure_again(RunStore(self.path)).summary
 
     @property
+    def summary_digest(self) -> str | None:
+        """SHA-256 of the bytes of summary.parquet; None where there is none yet."""
+        file = self.path / "summary.parquet"
+        return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
+
+    @property
     def doses(self) -> pl.DataFrame:
         """How rates grow with exposures, context and model size, schema `DOSE_RESPONSE`.
 
@@ -63,8 +72,21 @@ class Run:
         """
         from memprobe.tables.catalogue import DOSE_RESPONSE
 
-        there = self.finished and DOSE_RESPONSE.name in RunStore(self.path).table_names()
-        return self.table(DOSE_RESPONSE.name) if there else DOSE_RESPONSE.empty()
+        return self._if_there(DOSE_RESPONSE)
+
+    @property
+    def cells(self) -> pl.DataFrame:
+        """Accuracy of SORT in each cell, schema `SORT_ACCURACY`.
+
+        No row where the run does not measure it, and for an unfinished run.
+        """
+        from memprobe.tables.sort import SORT_ACCURACY
+
+        return self._if_there(SORT_ACCURACY)
+
+    def _if_there(self, schema: TableSchema) -> pl.DataFrame:
+        there = self.finished and schema.name in RunStore(self.path).table_names()
+        return self.table(schema.name) if there else schema.empty()
 
     @property
     def failures(self) -> list[dict[str, Any]]:
@@ -93,3 +115,33 @@ def open_run(path: str | Path) -> Run:
     opened = Run(Path(path))
     _ = opened.manifest
     return opened
+
+
+def choose_steps(wanted: str | Collection[int], there: Iterable[int]) -> list[int]:
+    """Return the steps that are asked for, ascending; nothing asked for: all.
+
+    Args:
+        wanted: Steps, or what `--steps` takes: `0,1000..143000:1000`.
+        there: The steps that could be asked for.
+
+    Raises:
+        CheckpointError: The text is no list of steps.
+        InputError: A step that is named one by one is not there, or none is left.
+    """
+    from memprobe.checkpoints.spec import parse_steps
+
+    known = sorted(set(there))
+    if not wanted:
+        return known
+    selection = parse_steps(wanted) if isinstance(wanted, str) else frozenset(wanted)
+    named = selection if isinstance(selection, frozenset) else selection.singles()
+    missing = sorted(step for step in named if step not in known)
+    chosen = [step for step in known if step in selection]
+    if missing or not chosen:
+        what = (
+            f"step {', '.join(map(str, missing))} is not there"
+            if missing
+            else f"no step of {wanted} is there"
+        )
+        raise InputError(what, fix=f"steps are {', '.join(map(str, known)) or 'none'}")
+    return chosen

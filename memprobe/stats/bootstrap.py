@@ -12,6 +12,8 @@ from memprobe.stats.intervals import Interval
 N_DRAWS = 2000
 # Draws are made in blocks of about this many indices, so that memory stays small.
 _BLOCK = 4_000_000
+# From so many items on, of which each value occurs so many times, values are drawn instead of items.
+_MANY, _MANY_TIMES = 1_024, 16
 
 
 def bootstrap_mean(
@@ -38,8 +40,9 @@ def bootstrap_mean(
     """
     if not len(values):
         raise ValueError("no values to bootstrap")
+    sizes = None
     if clusters is None:
-        sums, sizes = values, np.ones(len(values))
+        sums = values
     elif len(clusters) != len(values):
         raise ValueError(f"{len(clusters)} cluster numbers for {len(values)} values")
     else:
@@ -52,13 +55,18 @@ def bootstrap_mean(
 
 
 def _resampled_means(
-    sums: NDArray[np.float64], sizes: NDArray[np.float64], rng: np.random.Generator, n_draws: int
+    sums: NDArray[np.float64], sizes: NDArray[np.float64] | None, rng: np.random.Generator, n_draws: int
 ) -> NDArray[np.float64]:
-    """Return the mean of each resample of clusters, shape (n_draws,)."""
+    """Return the mean of each resample of clusters, shape (n_draws,); without sizes each is one item."""
     n = len(sums)
+    if sizes is None and n >= _MANY:
+        distinct, counts = np.unique(sums, return_counts=True)
+        if len(distinct) * _MANY_TIMES <= n:
+            # How often each value is drawn is all that matters, and is multinomial.
+            return np.asarray(rng.multinomial(n, counts / n, size=n_draws) @ distinct / n, dtype=np.float64)
     at_once = max(1, _BLOCK // n)
     means = []
     for first in range(0, n_draws, at_once):
         drawn = rng.integers(0, n, size=(min(at_once, n_draws - first), n), dtype=np.int32)
-        means.append(sums[drawn].sum(1) / sizes[drawn].sum(1))
+        means.append(sums[drawn].sum(1) / (n if sizes is None else sizes[drawn].sum(1)))
     return np.concatenate(means)

@@ -3,34 +3,30 @@
 Whatever is half done stays invisible: a file appears by rename, after its bytes are on disk.
 """
 
-import errno
 import io
 import json
 import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import polars as pl
 
-from memprobe.errors import BrokenUnitError, IncompleteRunError, InputError, InvalidRunError
+from memprobe.errors import BrokenUnitError, InputError, InvalidRunError, near_miss
+from memprobe.tables.cells import to_csv
 from memprobe.tables.claims import Holder, hold, holder_of, is_alive, release, remove_abandoned
+from memprobe.tables.files import make_folder, write_file
 from memprobe.tables.spans import SPANS
 
 FORMAT = 1
 _TELL_AFTER_S = 5.0
 # A half-written file of another machine is left alone so long: nobody writes one for an hour.
 _OLD_S = 3_600.0
-_FULL = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EFBIG: "the file would be larger than is allowed here",
-}
 # What polars raises for a file that is no Parquet, or not all of it; its panics are no Exceptions.
 _UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
 
@@ -67,7 +63,7 @@ class RunStore:
     def create(self) -> None:
         """Make the directory and the folders in it; what killed processes left half-written goes."""
         for folder in (self.path, self.units_folder, self.path / "tables"):
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
         for half_written in self.path.rglob(".*.tmp"):
             if _is_left_behind(half_written):
                 half_written.unlink(missing_ok=True)
@@ -157,10 +153,14 @@ class RunStore:
 
     def write_csv(self, name: str, frame: pl.DataFrame) -> None:
         """Write a CSV file beside the summary."""
-        self._write(self.path / name, frame.write_csv)
+        self._write(self.path / name, lambda file: file.write(to_csv(frame)))
 
-    def read_table(self, name: str) -> pl.DataFrame:
+    def read_table(self, name: str, *, steps: Collection[int] | None = None) -> pl.DataFrame:
         """Read a table by its name.
+
+        Args:
+            name: Of the table.
+            steps: Only the rows of these, so that the others take no memory; None: all rows.
 
         Raises:
             InvalidRunError: The run has no such table, and the message lists those that it has; or the
@@ -168,12 +168,16 @@ class RunStore:
         """
         file = self._table_file(name)
         if not file.is_file():
-            there = ", ".join(self.table_names()) or "none yet"
+            there = self.table_names()
             raise InvalidRunError(
-                f"the run has no table `{name}`", where=str(self.path), fix=f"tables are: {there}"
+                f"the run has no table `{name}`{near_miss(name, there)}",
+                where=str(self.path),
+                fix=f"tables are: {', '.join(there) or 'none yet'}",
             )
         try:
-            return pl.read_parquet(file)
+            if steps is None:
+                return pl.read_parquet(file)
+            return pl.scan_parquet(file, glob=False).filter(pl.col("step").is_in(list(steps))).collect()
         except _UNREADABLE as error:
             raise InvalidRunError(
                 f"the table `{name}` cannot be read: {_first_line(error)}",
@@ -304,34 +308,7 @@ class RunStore:
         # In memory first: polars does not always say why the system refused a file.
         content = io.BytesIO()
         write(content)
-        temporary = file.with_name(f".{file.name}.{socket.gethostname()}.{os.getpid()}.tmp")
-        mode = 0o600 if self.private else 0o644
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as handle:
-                handle.write(content.getbuffer())
-                handle.flush()
-                os.fsync(handle.fileno())
-            temporary.replace(file)
-        except OSError as error:
-            if error.errno is None:
-                raise
-            raise _refusal(error.errno, file) from error
-        finally:
-            # Where the folder could not be made, there is nothing to remove.
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
-
-
-def _refusal(number: int, file: Path) -> Exception:
-    """Return what to raise for a write that the system refused."""
-    if number in _FULL:
-        return IncompleteRunError(
-            f"{_FULL[number]}: a file could not be written",
-            where=str(file),
-            fix="make room; what was written is kept, and the same command goes on from here",
-        )
-    return OSError(number, os.strerror(number), str(file))
+        write_file(file, content.getbuffer(), private=self.private)
 
 
 def _other_format(manifest: Mapping[str, Any], file: Path) -> InvalidRunError:

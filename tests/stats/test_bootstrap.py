@@ -114,6 +114,28 @@ def test_how_many_draws_are_made_at_once_changes_nothing(block, monkeypatch) -> 
     assert [bootstrap_mean(values, rng=rng(seed), level=0.31) for seed in range(5)] == whole
 
 
+def test_drawing_few_values_is_drawing_many_items(monkeypatch) -> None:
+    """The two ways make the same distribution: their ends agree as two runs of one way do."""
+    values = np.repeat([0.0, 0.25, 1.0, 7.0], [2048, 1024, 1000, 88])
+    ways = []
+    for times in (16, 10**9):
+        monkeypatch.setattr(bootstrap, "_MANY_TIMES", times)
+        ways.append(bootstrap_mean(values, rng=np.random.default_rng(3), n_draws=8_000))
+    few, items = ways
+    # The mean's standard error is s / sqrt(n); an end of 8,000 draws is within a twentieth of that.
+    error = values.std() / np.sqrt(len(values))
+    assert few.lo != items.lo
+    assert few.lo == pytest.approx(items.lo, abs=error / 8)
+    assert few.hi == pytest.approx(items.hi, abs=error / 8)
+
+
+def test_many_values_that_all_differ_are_drawn_as_items(monkeypatch) -> None:
+    values = np.random.default_rng(0).normal(size=5_000)
+    drawn = bootstrap_mean(values, rng=np.random.default_rng(3), n_draws=200)
+    monkeypatch.setattr(bootstrap, "_MANY", 10**9)
+    assert bootstrap_mean(values, rng=np.random.default_rng(3), n_draws=200) == drawn
+
+
 def test_the_draws_come_from_the_generator_that_is_given() -> None:
     values = rng(0).normal(size=30)
     assert bootstrap_mean(values, rng=rng(1)) == bootstrap_mean(values, rng=rng(1))

@@ -191,6 +191,14 @@ def test_a_table_that_is_not_there_lists_those_that_are(store) -> None:
     with pytest.raises(InvalidRunError) as caught:
         store.read_table("recal")
     assert caught.value.problems[0].fix == "tables are: recall"
+    assert "did you mean `recall`?" in caught.value.problems[0].what
+
+
+def test_of_a_table_only_some_steps_are_read(store) -> None:
+    frame = pl.DataFrame({"step": [0, 10, 20, 10], "x": [1, 2, 3, 4]})
+    store.write_table("recall", frame)
+    assert store.read_table("recall", steps={10, 30})["x"].to_list() == [2, 4]
+    assert_frame_equal(store.read_table("recall"), frame)
 
 
 def test_units_come_in_the_order_asked_and_carry_what_they_are_about(store, unit) -> None:
