@@ -9,6 +9,8 @@ from pathlib import Path
 from memprobe.errors import InputError, counted, near_miss
 from memprobe.shipped import shipped_folder
 
+# Where a file belongs that does not lie beside the suite: GitHub reads workflows in this folder alone.
+_PLACES = {"workflow.yml": Path(".github") / "workflows" / "memprobe.yml"}
 # In the files: stands for the folder that they are written to, as the user named it.
 _FOLDER = re.compile(r"FOLDER/([\w./-]+)")
 
@@ -34,17 +36,11 @@ def template_names() -> list[str]:
 
 
 def write_template(name: str, folder: Path) -> Started:
-    """Write a suite, its items and what to do next into a folder, which is made where it is absent.
+    """Write a suite, its items, and what goes with them into a folder, which is made where it is absent.
 
     Raises:
         InputError: There is no such template, or a file of its would be overwritten; nothing is written.
     """
-    if name == "ci":
-        raise InputError(
-            "there is no template `ci` yet: its rules need `memprobe gate`, which this version lacks",
-            where="--template",
-            fix=f"templates are {', '.join(template_names())}",
-        )
     if name not in template_names():
         raise InputError(
             f"unknown template `{name}`{near_miss(name, template_names())}",
@@ -54,7 +50,7 @@ def write_template(name: str, folder: Path) -> Started:
     sources = sorted((shipped_folder("data") / "templates" / name).iterdir(), key=_suite_first)
     if folder.exists() and not folder.is_dir():
         raise InputError("this is a file, not a folder", where=str(folder))
-    if there := [source.name for source in sources if (folder / source.name).exists()]:
+    if there := [str(place) for source in sources if (folder / (place := _place(source))).exists()]:
         raise InputError(
             f"{counted(len(there), 'file')} would be overwritten: {', '.join(there)}",
             where=str(folder),
@@ -66,17 +62,26 @@ def write_template(name: str, folder: Path) -> Started:
     return Started(name, tuple(written), command)
 
 
-def _suite_first(file: Path) -> tuple[bool, str]:
-    return file.suffix != ".toml", file.name
+def _suite_first(file: Path) -> tuple[bool, bool, str]:
+    return file.name != "suite.toml", file.suffix != ".toml", file.name
+
+
+def _place(source: Path) -> Path:
+    return _PLACES.get(source.name, Path(source.name))
 
 
 def _write(source: Path, folder: Path) -> Path:
     """Write one file, the folder's name put in as the file's language quotes it."""
-    quote = {".toml": lambda path: json.dumps(path, ensure_ascii=False)[1:-1], ".md": shlex.quote}
+    quote = {
+        ".toml": lambda path: json.dumps(path, ensure_ascii=False)[1:-1],
+        ".md": shlex.quote,
+        ".yml": shlex.quote,
+    }
     text = source.read_text(encoding="utf-8")
     if source.suffix in quote:
         text = _FOLDER.sub(lambda found: quote[source.suffix](str(folder / found[1])), text)
-    target = folder / source.name
+    target = folder / _place(source)
+    target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("x", encoding="utf-8", newline="\n") as file:
         file.write(text)
     return target

@@ -16,15 +16,16 @@ def init(
         str,
         options.option(
             "--template",
-            help="audit: canaries against controls. paper: context lengths and schemes, clusters.",
-            metavar="audit|paper",
+            help="audit: canaries against controls. ci: gate rules and a GitHub workflow. "
+            "paper: context lengths and schemes, clusters.",
+            metavar="audit|ci|paper",
         ),
     ] = "audit",
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
     json: options.Json = False,
 ) -> None:
-    """Write a commented suite, an item file and what to do next; overwrites nothing."""
+    """Write a commented suite, items, gate rules for ci, and what to do next; overwrites nothing."""
     options.begin(quiet, verbose)
     from memprobe.bench.templates import write_template
 

@@ -42,10 +42,3 @@ def test_a_second_time_is_refused_with_2_and_names_what_is_there(cli, tmp_path):
     answer = cli("init", tmp_path, "--template", "paper", "--json")
     assert (answer.code, answer.out) == (2, "")
     assert "3 files would be overwritten: suite.toml, README.md, items.jsonl" in answer.err
-
-
-def test_a_template_that_is_not_there_yet_says_why(cli, tmp_path):
-    answer = cli("init", tmp_path, "--template", "ci")
-    assert answer.code == 2
-    assert "memprobe gate" in answer.err
-    assert list(tmp_path.iterdir()) == []

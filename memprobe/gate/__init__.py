@@ -1,0 +1,1 @@
+"""Gate: rules in TOML against the estimates of a run, a verdict for CI, and the forms it is told in."""

@@ -1,0 +1,142 @@
+"""How many items each rule needs and has: what can be known before anything is judged."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from memprobe.errors import counted
+from memprobe.gate.baseline import against
+from memprobe.gate.judge import checked, rows_of
+from memprobe.gate.known import Declared
+from memprobe.gate.need import needs_items
+from memprobe.gate.rules import Rule
+from memprobe.reading import Run, open_run
+
+
+@dataclass(frozen=True, slots=True)
+class RowNeeds:
+    """One row that a rule selects.
+
+    Attributes:
+        name: Model, checkpoint, group and condition.
+        n_items: That it has.
+        n_needed: With fewer nothing is judged, or no outcome passes.
+        noun: What is counted: `item`, or `independent item` where they overlap.
+    """
+
+    name: str
+    n_items: int
+    n_needed: int
+    noun: str
+
+
+@dataclass(frozen=True, slots=True)
+class RuleNeeds:
+    """What a rule needs.
+
+    Attributes:
+        rule: The rule.
+        reason: Why it selects no row; empty where it selects some.
+        rows: The rows.
+    """
+
+    rule: Rule
+    reason: str
+    rows: tuple[RowNeeds, ...]
+
+    @property
+    def short(self) -> tuple[RowNeeds, ...]:
+        """Return the rows with too few items, the one that lacks most first."""
+        return tuple(
+            sorted(
+                (row for row in self.rows if row.n_items < row.n_needed),
+                key=lambda row: row.n_items - row.n_needed,
+            )
+        )
+
+    @property
+    def summary(self) -> str:
+        """What it needs and has, in one line."""
+        if not self.rows:
+            return self.reason
+        needed = max(row.n_needed for row in self.rows)
+        least = min(row.n_items for row in self.rows)
+        noun = self.rows[0].noun if len({row.noun for row in self.rows}) == 1 else "item"
+        have = "has" if len(self.rows) == 1 else f"its {len(self.rows):,} rows have at least"
+        return f"needs {counted(needed, noun)}, {have} {least:,}"
+
+
+@dataclass(frozen=True, slots=True)
+class DryRun:
+    """What all rules need.
+
+    Attributes:
+        rules_file: The rules.
+        rules: In their order.
+    """
+
+    rules_file: Path
+    rules: tuple[RuleNeeds, ...]
+
+    @property
+    def line(self) -> str:
+        """How many rules could be judged, in one line."""
+        n_short = sum(1 for each in self.rules if each.short or not each.rows)
+        rules = counted(len(self.rules), "rule")
+        return f"dry run: {rules}, {n_short:,} with too few items or none; nothing was judged"
+
+    def document(self) -> dict[str, Any]:
+        """Return the same for a machine."""
+        return {
+            "rules_file": self.rules_file.name,
+            "dry_run": True,
+            "line": self.line,
+            "rules": [
+                {
+                    "id": each.rule.id,
+                    "probe": each.rule.probe,
+                    "metric": each.rule.metric,
+                    "reason": each.reason or None,
+                    "rows": [
+                        {"row": row.name, "n_items": row.n_items, "n_needed": row.n_needed, "of": row.noun}
+                        for row in each.rows
+                    ],
+                }
+                for each in self.rules
+            ],
+        }
+
+
+def dry_run(run: str | Path | Run, rules: str | Path, *, baseline: str | Path | Run | None = None) -> DryRun:
+    """Tell how many items each rule needs and has, without judging.
+
+    Raises:
+        RuleError: The rules are wrong; all problems at once.
+        InvalidRunError: There is no run.
+    """
+    opened = run if isinstance(run, Run) else open_run(run)
+    compared = baseline if isinstance(baseline, Run) or baseline is None else open_run(baseline)
+    ruleset, known = checked(opened, Path(rules), unfinished=True)
+    base = against(compared, opened, ruleset.rules, known, allow_incomplete=True)
+    told = []
+    for rule in ruleset.rules:
+        selected = rows_of(rule, known, base)
+        metric = known.metrics[rule.probe][rule.metric]
+        rows = list(selected.rows.iter_rows(named=True))
+        needs = tuple(_needs(rule, row, metric) for row in rows if not row.get("reason"))
+        reason = selected.reason or (f"not compared: {rows[0]['reason']}" if not needs else "")
+        told.append(RuleNeeds(rule, reason, needs))
+    return DryRun(ruleset.file, tuple(told))
+
+
+def _needs(rule: Rule, row: Mapping[str, Any], metric: Declared) -> RowNeeds:
+    group = None if row["group"] is None else f"group={row['group']}"
+    parts = (row["model"], row["revision"], group, row["condition"])
+    name = " ".join(each for each in parts if each)
+    found = [each for limit in rule.limits if (each := needs_items(rule, limit, row, metric))]
+    hardest = max(found, key=lambda each: each.needed - each.has, default=None)
+    n_items = row["n_items"] or 0
+    if hardest is None or hardest.needed - hardest.has < rule.min_n - n_items:
+        return RowNeeds(name, n_items, rule.min_n, "item")
+    return RowNeeds(name, hardest.has, hardest.needed, hardest.noun)

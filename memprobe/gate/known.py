@@ -1,0 +1,184 @@
+"""What a run holds for rules to ask of: its rows, its checkpoints, and the metrics that probes declare."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from memprobe.errors import Problem, counted, near_miss
+from memprobe.gate.rules import Limit, Rule, RuleSet, place
+from memprobe.reading import Run
+from memprobe.tables.catalogue import SUMMARY
+
+KEYS = ("model", "revision", "step", "group")
+"""What `where` may name of the summary's columns; all else is part of a condition."""
+POOLED = ("group", "exposures", "trained", "control", "target")
+"""Left out of `where`, these select the row over all their values, not each value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A metric as its probe declares it.
+
+    Attributes:
+        unit: Of the estimate.
+        summary: How item values become an estimate, as in `memprobe.probes.base`.
+    """
+
+    unit: str
+    summary: str
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A run as rules see it.
+
+    Attributes:
+        rows: The summary; no row where the run is not finished.
+        steps: Of each model the steps of all checkpoints that were asked for, ascending.
+        revisions: From model and step to the checkpoint's revision.
+        metrics: By probe and name; of probes that no rule asks for, those of the run.
+        incomplete: Why the run does not hold all that was asked; empty where it does.
+    """
+
+    rows: pl.DataFrame
+    steps: Mapping[str, tuple[int, ...]]
+    revisions: Mapping[tuple[str, int], str]
+    metrics: Mapping[str, Mapping[str, Declared]]
+    incomplete: str
+
+    def of(self, rule: Rule) -> pl.DataFrame:
+        """Return the rows of a rule's metric."""
+        return self.rows.filter(probe=rule.probe, metric=rule.metric)
+
+
+def know(run: Run, rules: RuleSet, *, unfinished: bool) -> Known:
+    """Read what rules may ask of a run.
+
+    Args:
+        run: The run.
+        rules: What will be asked.
+        unfinished: Read a run that is not finished too, as far as it reaches.
+    """
+    manifest = run.manifest
+    rows = run.summary if run.finished or unfinished else SUMMARY.empty()
+    # A checkpoint that failed has no rows, and is the last one all the same.
+    checkpoints = manifest["checkpoints"]
+    steps: dict[str, set[int]] = {}
+    for each in checkpoints:
+        steps.setdefault(each["model"], set()).add(each["step"])
+    return Known(
+        rows=rows,
+        steps={model: tuple(sorted(found)) for model, found in steps.items()},
+        revisions={(each["model"], each["step"]): each["revision"] for each in checkpoints},
+        metrics=_metrics(manifest, rules),
+        incomplete=_incomplete(run),
+    )
+
+
+def _incomplete(run: Run) -> str:
+    if not run.finished:
+        return "the run is not finished: `memprobe run` with the same command goes on"
+    if not run.failures:
+        return ""
+    first = run.failures[0]
+    return (
+        f"{counted(len(run.failures), 'checkpoint')} of the run failed, the first {first.get('model')} "
+        f"{first.get('revision')}; --allow-incomplete judges the rest"
+    )
+
+
+def _metrics(manifest: Mapping[str, Any], rules: RuleSet) -> dict[str, dict[str, Declared]]:
+    """Return the metrics of the run and, where rules name others, of all probes there are."""
+    metrics = {
+        probe: {each["name"]: Declared(each["unit"], each["summary"]) for each in about["metrics"]}
+        for probe, about in manifest.get("probes", {}).items()
+    }
+    if all(rule.metric in metrics.get(rule.probe, {}) for rule in rules.rules):
+        return metrics
+    # Only now: it takes longer than all else that a gate does.
+    from memprobe.probes.base import discover
+
+    for name, probe in discover().items():
+        metrics[name] = {
+            each.name: Declared(each.unit, each.summary) for each in probe.all_metrics
+        } | metrics.get(name, {})
+    return metrics
+
+
+def problems_of(rules: RuleSet, known: Known) -> list[Problem]:
+    """Return what the rules ask for that cannot be: unknown names, and limits that nothing fails or meets."""
+    return [problem for rule in rules.rules for problem in _problems_of_rule(rule, rules, known)]
+
+
+def _problems_of_rule(rule: Rule, rules: RuleSet, known: Known) -> list[Problem]:
+    metrics = known.metrics.get(rule.probe)
+    if metrics is None:
+        what = f"unknown probe `{rule.probe}`{near_miss(rule.probe, known.metrics)}"
+        where = place(rules.file, rule.lines, rule.id, "probe")
+        return [Problem(what, where, f"probes are {', '.join(known.metrics)}")]
+    problems = []
+    if rule.metric not in metrics:
+        what = f"{rule.probe} has no metric `{rule.metric}`{near_miss(rule.metric, metrics)}"
+        where = place(rules.file, rule.lines, rule.id, "metric")
+        problems.append(Problem(what, where, f"its metrics are {', '.join(metrics)}"))
+    elif metrics[rule.metric].summary == "rate":
+        problems += [
+            Problem(f"`{limit}` is {value:g}: {wrong}", place(rules.file, rule.lines, rule.id, limit), fix)
+            for limit, value in rule.limits.items()
+            if (found := _pointless(rule, limit, value))
+            for wrong, fix in [found]
+        ]
+    return problems + _problems_of_where(rule, rules, known)
+
+
+def _pointless(rule: Rule, limit: Limit, value: float) -> tuple[str, str] | None:
+    """Return why a limit of a rate decides nothing, and the fix; None where it decides something."""
+    if (limit == "max" and value >= 1) or (limit == "min" and value <= 0):
+        return "a rate lies between 0 and 1, so nothing fails this", ""
+    outside = (limit == "max" and value < 0) or (limit == "min" and value > 1)
+    if outside:
+        return "a rate lies between 0 and 1, so nothing passes this", ""
+    if (limit, value, rule.judged(limit)) in (("max", 0, "hi"), ("min", 1, "lo")):
+        what = f"with bound = {rule.judged(limit)!r} no number of items passes this"
+        return what, 'give bound = "estimate", or leave room'
+    return None
+
+
+def _problems_of_where(rule: Rule, rules: RuleSet, known: Known) -> list[Problem]:
+    of_probe = known.rows.filter(probe=rule.probe)
+    if of_probe.is_empty():
+        return []
+    conditions = of_probe["condition"].drop_nulls().unique().to_list()
+    keys = {key for each in conditions for key in parsed(each)}
+    unknown = [key for key in rule.where if key not in {*KEYS, *POOLED, *keys}]
+    if not unknown:
+        return []
+    from memprobe.probes.base import discover
+
+    # A setting is part of conditions only where a run holds the probe with several of its values.
+    settings = set(discover()[rule.probe].options()) if rule.probe in discover() else set()
+    allowed = [*KEYS, *sorted({*keys, *POOLED[1:]})]
+    return [
+        Problem(
+            f"unknown key `{key}` in `where`{near_miss(key, allowed)}",
+            place(rules.file, rule.lines, rule.id, key, "where"),
+            f"keys are {', '.join(allowed)}",
+        )
+        for key in unknown
+        if key not in settings
+    ]
+
+
+def parsed(condition: str | None) -> dict[str, str]:
+    """Return the keys and values of a condition: `a=b;c=d`."""
+    pairs: dict[str, str] = {}
+    last = ""
+    for piece in condition.split(";") if condition else []:
+        key, equals, value = piece.partition("=")
+        if equals:
+            pairs[key], last = value, key
+        elif last:
+            pairs[last] += f";{piece}"
+    return pairs

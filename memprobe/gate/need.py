@@ -1,0 +1,152 @@
+"""How many items a rate needs before any outcome could meet a limit.
+
+The best outcome under `max` is no hit among n items, whose upper bound by Wilson is z^2 / (n + z^2); it lies
+at or below m from n = z^2 (1 - m) / m items on: 73 for m = 0.05 at 95%. For `min` the best is n hits of n.
+Wilson (1927), https://doi.org/10.1080/01621459.1927.10502953.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from memprobe.gate.known import Declared
+from memprobe.gate.rules import Limit, Rule
+from memprobe.stats.intervals import normal_quantile, wilson
+
+# Intervals whose width comes from Wilson's formula for all of the items, or for fewer.
+_WILSON = ("wilson", "wilson-design-effect")
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """How many items a limit needs and a row has.
+
+    Attributes:
+        needed: With fewer no outcome passes.
+        has: The row's.
+        noun: What is counted: `item`, or `independent item` where they overlap.
+    """
+
+    needed: int
+    has: int
+    noun: str
+
+
+def needs_items(rule: Rule, limit: Limit, row: Mapping[str, Any], metric: Declared) -> Needs | None:
+    """Return how many items a limit on a rate needs; None where its bound shrinks by no known formula.
+
+    For a limit on a difference they are what no change at all would need, at the baseline's rate.
+
+    Args:
+        rule: The rule.
+        limit: Which of its limits.
+        row: Of the summary.
+        metric: As declared.
+    """
+    if row["ci_level"] is None:
+        return None
+    if limit == "max_increase" or limit == "max_decrease":  # noqa: PLR1714 - what the type checker follows
+        return _unchanged(rule, limit, row)
+    strict = "hi" if limit == "max" else "lo"
+    end = row["ci_high" if limit == "max" else "ci_low"]
+    if rule.judged(limit) != strict or metric.unit != "fraction" or end is None:
+        return None
+    value, level, method = rule.limits[limit], row["ci_level"], row["ci_method"]
+    if metric.summary in ("rate", "told") and method in _WILSON:
+        return Needs(items_needed(limit, value, level=level), row["n_items"], "item")
+    if method == "wilson-stand-in" and row["estimate"] == (0 if limit == "max" else 1):
+        worth = items_worth(limit, end, level=level)
+        return Needs(items_needed(limit, value, level=level), round(worth), "independent item")
+    return None
+
+
+def _unchanged(rule: Rule, limit: Limit, row: Mapping[str, Any]) -> Needs | None:
+    """Return how many items no change needs to meet a limit on a difference; None where that is not known."""
+    strict, value = ("hi" if limit == "max_increase" else "lo"), rule.limits[limit]
+    if rule.judged(limit) != strict or value <= 0:
+        return None
+    level, rate = row["ci_level"], row["base"]
+    if row["ci_method"] == "newcombe-paired":
+        return Needs(pairs_needed(rate, value, level=level), row["n_items"], "item")
+    if row["ci_method"] == "newcombe-stand-in" and row["estimate"] == 0:
+        needed = pairs_needed(rate, value, level=level, stand_in=True)
+        return Needs(needed, row["n_clusters"], "independent item")
+    return None
+
+
+def pairs_needed(rate: float, value: float, *, level: float, stand_in: bool = False) -> int:
+    """Return the smallest number of items with which no change has a bound of at most `value`.
+
+    Newcombe's interval of a difference of 0 from pairs that all agree is symmetric and shrinks with their
+    number. See `memprobe.stats.differences` for it and for what stands in where items overlap.
+
+    Args:
+        rate: Share of items that are 1 in both runs.
+        value: The limit on the difference, above 0.
+        level: Coverage of the two-sided interval.
+        stand_in: Items overlap in clusters, whose interval is that of two independent groups.
+    """
+    from memprobe.stats.differences import independent_difference, newcombe_paired
+
+    def meets(n: int) -> bool:
+        hits = rate * n
+        if not stand_in:
+            return newcombe_paired(hits, 0, 0, n - hits, level=level).hi <= value
+        alone = wilson(hits, n, level=level)
+        return independent_difference(rate, alone, rate, alone).hi <= value
+
+    most = 1
+    while not meets(most):
+        most *= 2
+    least = most // 2
+    # Between a number that is too few and one that is enough.
+    while most - least > 1:
+        middle = (least + most) // 2
+        least, most = (least, middle) if meets(middle) else (middle, most)
+    return most
+
+
+def items_needed(limit: Literal["max", "min"], value: float, *, level: float) -> int:
+    """Return the smallest number of items with which the best outcome meets a limit on the strict bound.
+
+    Args:
+        limit: `max`: the upper end of no hit must be at or below `value`; `min`: the lower end of all hits
+            must be at or above it.
+        value: The limit, a rate above 0 for `max` and below 1 for `min`.
+        level: Coverage of the two-sided interval.
+
+    Raises:
+        ValueError: No number of items is enough.
+    """
+    room = value if limit == "max" else 1 - value
+    if room <= 0:
+        raise ValueError(f"no number of items meets {limit} {value}")
+    n = max(1, math.ceil(normal_quantile(level) ** 2 * (1 - room) / room))
+    # Rounding may put the formula one item beside what Wilson's own arithmetic says.
+    while n > 1 and _meets(limit, value, n - 1, level):
+        n -= 1
+    while not _meets(limit, value, n, level):
+        n += 1
+    return n
+
+
+def _meets(limit: Literal["max", "min"], value: float, n: int, level: float) -> bool:
+    if limit == "max":
+        return wilson(0, n, level=level).hi <= value
+    return wilson(n, n, level=level).lo >= value
+
+
+def items_worth(limit: Literal["max", "min"], end: float, *, level: float) -> float:
+    """Return how many independent items an interval of the best outcome is worth.
+
+    Where items overlap in clusters, Wilson's interval stands for as many rates as are independent; its
+    end tells their number: n = z^2 (1 - hi) / hi for no hit, n = z^2 lo / (1 - lo) for all hits.
+
+    Args:
+        limit: `max`: the best outcome is no hit; `min`: all are hits.
+        end: Its upper or lower end, strictly between 0 and 1.
+        level: Coverage.
+    """
+    miss = end if limit == "max" else 1 - end
+    return normal_quantile(level) ** 2 * (1 - miss) / miss

@@ -1,0 +1,57 @@
+"""Where the rules stand in their file: `tomllib` gives no line numbers, and messages and SARIF need them."""
+
+import re
+import tomllib
+from dataclasses import dataclass
+
+_HEADER = re.compile(r"""[ \t]*\[\[[ \t]*(?:rule|"rule"|'rule')[ \t]*\]\]""")
+
+
+@dataclass(frozen=True, slots=True)
+class RuleLines:
+    """The lines of a rules file that belong to one rule.
+
+    Attributes:
+        first: Number of its first line, from 1.
+        lines: From there to the next rule.
+    """
+
+    first: int
+    lines: tuple[str, ...]
+
+    def of(self, *keys: str) -> int:
+        """Return the line of the first of these keys, or the rule's own where none has a line."""
+        for key in keys:
+            named = re.compile(rf"""\s*(?:\[rule\.)?["']?{re.escape(key)}["']?\s*[=\].]""")
+            inside = re.compile(rf"""[{{,.]\s*["']?{re.escape(key)}["']?\s*=""")
+            for form in (named.match, inside.search):
+                for number, line in enumerate(self.lines):
+                    if form(line):
+                        return self.first + number
+        return self.first
+
+
+def rule_lines(text: str, n_rules: int) -> list[RuleLines]:
+    """Return the lines of each rule of a rules file that is good TOML.
+
+    A line counts as the header `[[rule]]` only where all that stands above it is TOML by itself: inside a
+    string or an array of several lines it is not. Rules that are written without headers get line 1.
+    """
+    lines = text.splitlines()
+    headers: list[int] = []
+    for number, line in enumerate(lines):
+        # What stands above the last header is known to be whole.
+        if _HEADER.match(line) and _is_whole("\n".join(lines[headers[-1] if headers else 0 : number])):
+            headers.append(number)
+    if len(headers) != n_rules:
+        return [RuleLines(1, ())] * n_rules
+    ends = [*headers[1:], len(lines)]
+    return [RuleLines(start + 1, tuple(lines[start:end])) for start, end in zip(headers, ends, strict=False)]
+
+
+def _is_whole(text: str) -> bool:
+    try:
+        tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return False
+    return True
