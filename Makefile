@@ -8,19 +8,22 @@ TORCH_INDEX ?=
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 TORCH = $(if $(TORCH_INDEX),$(PIP) --index-url $(TORCH_INDEX) torch,true)
 
-.PHONY: demo test test-slow bench lint fmt clean
+.PHONY: demo test test-slow bench screenshots lint fmt clean
 
 demo: $(VENV)/.installed
 	$(BIN)/memprobe demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m pytest -m benchmark -s
+
+screenshots: $(VENV)/.dev
+	$(BIN)/python tests/screenshots.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0.dev0"
 
 if TYPE_CHECKING:
+    from memprobe.compare.runs import compare
     from memprobe.errors import MemprobeError
+    from memprobe.export import export, read_csv
+    from memprobe.gate.judge import gate
     from memprobe.probes.base import discover as probes
     from memprobe.reading import Run, open_run
     from memprobe.run import run
@@ -20,13 +23,29 @@ if TYPE_CHECKING:
 _PUBLIC = {
     "MemprobeError": ("memprobe.errors", "MemprobeError"),
     "Run": ("memprobe.reading", "Run"),
+    "compare": ("memprobe.compare.runs", "compare"),
+    "export": ("memprobe.export", "export"),
+    "gate": ("memprobe.gate.judge", "gate"),
     "load_suite": ("memprobe.suite", "load_suite"),
     "open_run": ("memprobe.reading", "open_run"),
     "probes": ("memprobe.probes.base", "discover"),
+    "read_csv": ("memprobe.export", "read_csv"),
     "run": ("memprobe.run", "run"),
 }
 
-__all__ = ["MemprobeError", "Run", "__version__", "load_suite", "open_run", "probes", "run"]
+__all__ = [
+    "MemprobeError",
+    "Run",
+    "__version__",
+    "compare",
+    "export",
+    "gate",
+    "load_suite",
+    "open_run",
+    "probes",
+    "read_csv",
+    "run",
+]
 
 
 # Hidden from type checkers, which would take any name for one that exists.

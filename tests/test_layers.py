@@ -40,13 +40,17 @@ EVERYTHING = PIPELINE | {
     "cli",
     "doctor",
     "templates",
+    "gate",
+    "page",
+    "compare",
+    "export",
 }
-EVERYTHING |= {"documents", "datacheck", "datasplit"}
+EVERYTHING |= {"documents", "datacheck", "datasplit", "datasort"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "options": set(),
     "shipped": set(),
-    "tables": set(),
+    "tables": {"shipped"},
     "stats": set(),
     "checkpoints": set(),
     "items": {"tables"},
@@ -55,6 +59,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "probes": {"stats", "tables"},
     "suite": {"probes", "options", "tables", "shipped"},
     "report": {"tables", "stats"},
+    "gate": {"compare", "probes", "reading", "report", "stats", "tables"},
+    "compare": {
+        *("contrast", "measure", "options", "probes", "reading", "stats", "suite", "summarise", "tables"),
+    },
+    "export": {"items", "reading", "report", "tables"},
     "lab": {"scoring", "items", "tables"},
     # The pipeline's own parts; scoring only where it is needed, see below.
     "manifest": PIPELINE | {"scoring"},
@@ -72,11 +81,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sweep": {"suite", "tables"},
     "reading": PIPELINE,
     "status": {"reading", "tables"},
+    "page": {"reading", "report", "tables", "manifest", "measure", "status", "suite"},
     "shard": {"planning"},
     "finish": PIPELINE | {"scoring"},
     "doctor": PIPELINE | {"scoring"},
     "datacheck": PIPELINE | {"scoring"},
     "datasplit": PIPELINE | {"scoring", "documents", "datacheck"},
+    "datasort": {"documents", "stats"},
     "templates": {"shipped"},
     "run": EVERYTHING,
     "worker": EVERYTHING,
@@ -108,9 +119,14 @@ LAZY = {
     "doctor",
     "datacheck",
     "datasplit",
+    "datasort",
     "run",
     "worker",
     "cli",
+    "gate",
+    "page",
+    "compare",
+    "export",
     "__init__",
 }
 
@@ -240,7 +256,7 @@ def test_what_the_law_allows_passes(room, source) -> None:
 
 # At run time
 
-HEAVY = ("torch", "transformers", "datasets", "scipy.stats")
+HEAVY = ("torch", "transformers", "datasets", "scipy.stats", "altair", "vl_convert")
 
 
 def in_fresh_process(code: str) -> str:

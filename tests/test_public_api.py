@@ -40,6 +40,7 @@ suite = memprobe.load_suite("hayes2024")
 assert_type([entry.probe.name for entry in suite.entries], list[str])
 assert_type(list(memprobe.probes()), list[str])
 assert_type(memprobe.__version__, str)
+assert_type(memprobe.gate("reports/mine", Path("rules.toml")).exit_code, int)
 memprobe.run(suite, model="x", data="y")
 memprobe.run(probes="recall", settings=["recall.suffix_tokens=5"], model="x", data="y", dtype="bfloat16")
 try:

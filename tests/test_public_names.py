@@ -26,7 +26,7 @@ def test_nothing_lazy_is_missing_from_all() -> None:
     assert set(memprobe.__all__) <= set(dir(memprobe))
 
 
-@pytest.mark.parametrize("name", ["run", "open_run", "Run", "load_suite", "probes", "MemprobeError"])
+@pytest.mark.parametrize("name", ["run", "open_run", "Run", "gate", "load_suite", "probes", "MemprobeError"])
 def test_the_contracts_names_are_public(name) -> None:
     assert name in memprobe.__all__
 

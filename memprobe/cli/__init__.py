@@ -6,6 +6,10 @@ import sys
 
 def main() -> None:
     """Run the command line; the entry point of `memprobe` and of `python -m memprobe`."""
+    for name in ("stdout", "stderr"):
+        # Started with one closed, as `>&-` does, Python has none.
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
     try:
         from memprobe.cli import console
         from memprobe.cli.app import app

@@ -10,7 +10,23 @@ import typer
 from typer.core import TyperGroup
 
 from memprobe import __version__
-from memprobe.cli import checkpoints, console, data, doctor, fetch, init, inspect, lab, results, run, worker
+from memprobe.cli import (
+    checkpoints,
+    compare,
+    console,
+    data,
+    doctor,
+    export,
+    fetch,
+    figures,
+    gate,
+    init,
+    inspect,
+    lab,
+    results,
+    run,
+    worker,
+)
 from memprobe.cli.signals import Terminated, ending
 from memprobe.errors import IncompleteRunError, InputError, MemprobeError, Problem
 
@@ -43,6 +59,10 @@ class Commands(TyperGroup):
                 raise
             _forget_stdout()
             raise SystemExit(0) from None
+        except OSError as error:
+            # Help and usage errors are written outside of any command, and the last lines after it.
+            _forget_stdout()
+            raise SystemExit(_code(error.__context__) or _unexpected(error)) from None
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401
         """Run a command.
@@ -79,13 +99,19 @@ def _unexpected(error: BaseException) -> int:
         code = _REFUSED[error.errno]
     else:
         console.say(f"internal error: {type(error).__name__}: {error}")
-        console.say("this is a bug in memprobe; please report it with the output of the same command and -v")
+        console.say(
+            f"this is a bug in memprobe {__version__}; "
+            "please report it with the output of the same command and -v"
+        )
         code = INTERNAL
     _trace()
     return code
 
 
 def _code(error: BaseException | None) -> int:
+    """Return the exit code of what had been raised before, 0 where it was nothing with a code."""
+    if isinstance(error, typer.TyperException):
+        return error.exit_code
     return error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 0
 
 
@@ -133,7 +159,11 @@ app.command("doctor")(doctor.doctor)
 app.command("worker")(worker.worker)
 app.command("status")(worker.status)
 app.command("summary")(results.summary)
-app.command("export")(results.export)
+app.command("report")(figures.report)
+app.command("plot")(figures.plot)
+app.command("export")(export.export)
+app.command("compare")(compare.compare)
+app.command("gate")(gate.gate)
 app.add_typer(inspect.probes, name="probes")
 app.add_typer(data.data, name="data")
 app.add_typer(checkpoints.checkpoints, name="checkpoints")

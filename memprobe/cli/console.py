@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -82,8 +83,13 @@ def _width() -> int | None:
 
 
 def say(text: str) -> None:
-    """Write a line to stderr, whatever the verbosity."""
-    print(text, file=sys.stderr, flush=True)  # noqa: T201
+    """Write a line to stderr, whatever the verbosity; where stderr takes nothing, nobody can be told."""
+    from memprobe.report.escape import visible
+
+    # Names of the user's items are in it, and a terminal obeys what it is sent.
+    harmless = "\n".join(visible(line) for line in text.split("\n"))
+    with suppress(OSError):
+        print(harmless, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def note(text: str) -> None:

@@ -9,10 +9,14 @@ from rich.table import Table
 from rich.text import Text
 
 from memprobe.errors import counted
+from memprobe.report.escape import visible
 from memprobe.report.over_time import told_tables
-from memprobe.report.plain import headed, number, plain_table, sparkline, under
+from memprobe.report.plain import folded, harmless, headed, number, plain_table, sparkline, under
+from memprobe.report.sort import cell_tables
 
 _MANY_CONDITIONS = 6
+# Beside two intervals, a trend and a count, 80 columns have room for so many.
+_LABEL_CHARS = 27
 _MAX_BARS = 16
 # Beside two rates with their intervals, 80 columns have room for so many.
 _FEW_BARS = 8
@@ -26,6 +30,7 @@ def summary_view(
     summary: pl.DataFrame,
     manifest: Mapping[str, Any],
     doses: pl.DataFrame | None = None,
+    cells: pl.DataFrame | None = None,
     *,
     everything: bool = False,
 ) -> RenderableType:
@@ -35,9 +40,11 @@ def summary_view(
         summary: Rows of `SUMMARY`.
         manifest: The run's manifest, for the head lines.
         doses: Rows of `DOSE_RESPONSE`; None: there are none.
+        cells: Rows of `SORT_ACCURACY`; None: there are none.
         everything: All conditions instead of the telling ones.
     """
-    parts: list[RenderableType] = [Text(line) for line in head_lines(manifest)]
+    parts: list[RenderableType] = [Text(visible(line)) for line in head_lines(manifest)]
+    summary, doses = harmless(summary), None if doses is None else harmless(doses)
     parts += [Text(f"in brackets: {level:.0%} intervals") for level in summary["ci_level"].unique().sort()]
     tables: list[Table] = []
     beside = pl.col("condition").fill_null("").str.contains(_BESIDE)
@@ -50,6 +57,7 @@ def summary_view(
         for probe in of_model["probe"].unique(maintain_order=True):
             rows, others = (each.filter(pl.col("probe") == probe) for each in (of_model, contrasts))
             tables += _probe_tables(rows, others, f"{probe} of {model}", everything=everything)
+        tables += cell_tables(harmless(cells), model) if cells is not None else []
         excess = _excess_table(contrasts, everything=everything)
         tables += [excess] if excess is not None else []
         for column, title in (("exposures", "By number of exposures"), ("group", "By group")):
@@ -144,8 +152,7 @@ def _probe_table(pooled: pl.DataFrame, never: pl.DataFrame | None, title: str, *
     if len(steps) > 1:
         table.add_column(f"step {steps[-1]:,}", justify="right", no_wrap=True)
     if never is not None:
-        counts = never.filter(pl.col("step") == steps[-1])["n_items"].unique().sort().to_list()
-        of = "-".join(f"{n:,}" for n in counts[:1] + counts[1:][-1:])
+        of = _n_items(never.filter(pl.col("step") == steps[-1]), everything=everything)
         table.add_column(f"never trained\n(n = {of})", justify="right", no_wrap=True)
     if len(steps) > 1:
         table.add_column("trend", no_wrap=True)
@@ -160,12 +167,21 @@ def _probe_table(pooled: pl.DataFrame, never: pl.DataFrame | None, title: str, *
         if shown and shown[0] is not None:
             table.add_row(metric)
         for condition in shown:
-            label = metric if condition is None else f" {condition}"
+            label = metric if condition is None else folded(f" {condition}", _LABEL_CHARS)
             table.add_row(label, *_condition_cells(of_metric, beside, condition, steps))
     if hidden:
         table.caption = f"{counted(hidden, 'more condition')}: memprobe summary RUN --all"
         table.caption_justify = "left"
     return table
+
+
+def _n_items(rows: pl.DataFrame, *, everything: bool) -> str:
+    """Return how many items the rows that are shown are about, or from how many to how many."""
+    # Parts of the items stand beside the whole only where all conditions are shown.
+    few = telling(rows["condition"].unique(maintain_order=True).to_list())
+    told = pl.col("condition").is_null() | pl.col("condition").is_in([each for each in few if each])
+    counts = rows.filter(told | pl.lit(everything))["n_items"].unique().sort().to_list()
+    return "-".join(f"{n:,}" for n in counts[:1] + counts[1:][-1:])
 
 
 def _condition_cells(
@@ -262,9 +278,17 @@ def spread(steps: Sequence[int], at_most: int = _MAX_BARS) -> list[int]:
 
 
 def telling(conditions: Sequence[str | None]) -> list[str | None]:
-    """Return the conditions worth a line: of many, those with p = 0.5, or a few evenly apart."""
+    """Return the conditions worth a line.
+
+    Of many, those that others break down further; else those with p = 0.5, or a few evenly apart.
+    """
     if len(conditions) <= _MANY_CONDITIONS:
         return list(conditions)
+    wholes = [
+        each for each in conditions if any((other or "").startswith(f"{each};") for other in conditions)
+    ]
+    if wholes:
+        return list(wholes)
     half = [each for each in conditions if each and each.endswith("p=0.5")]
     return list(half) or [conditions[i] for i in spread(range(len(conditions)), _MANY_CONDITIONS)]
 

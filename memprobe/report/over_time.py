@@ -7,7 +7,7 @@ import polars as pl
 from rich.table import Table
 
 from memprobe.errors import counted
-from memprobe.report.plain import number, plain_table, short, under
+from memprobe.report.plain import folded, number, plain_table, short, under
 
 # More columns with intervals do not fit a terminal.
 _FEW_GROUPS = 1
@@ -45,7 +45,7 @@ def told_tables(told: pl.DataFrame, *, everything: bool = False) -> list[Table]:
                 table.add_row(metric)
             shown.add(metric)
             label = metric if condition is None else f" {condition}"
-            table.add_row(_folded(label), *cells, next(iter(of.values()))["unit"])
+            table.add_row(folded(label, _LABEL_CHARS), *cells, next(iter(of.values()))["unit"])
         if hidden:
             table.caption = f"{counted(hidden, 'more condition')}: memprobe summary RUN --all"
             table.caption_justify = "left"
@@ -61,8 +61,3 @@ def _number(row: Mapping[str, Any] | None) -> str:
     if lo is None or hi is None:
         return f"above {lo}" if hi is None else f"below {hi}"
     return f"within [{lo}, {hi}]"
-
-
-def _folded(label: str) -> str:
-    """Return a long condition in lines, one for each of its parts."""
-    return label if len(label) <= _LABEL_CHARS else label.replace(";", ";\n  ")

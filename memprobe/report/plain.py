@@ -10,6 +10,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from memprobe.report.escape import visible
+
 _BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -52,6 +54,11 @@ def short(value: float) -> str:
     return "0.00" if text == "-0.00" else text
 
 
+def folded(label: str, at_most: int) -> str:
+    """Return a long condition in lines, one for each of its parts."""
+    return label if len(label) <= at_most else label.replace(";", ";\n  ")
+
+
 def sparkline(values: Sequence[float | None]) -> str:
     """Return one bar per value, from the smallest to the largest; a blank where it is undefined."""
     known = [value for value in values if value is not None and math.isfinite(value)]
@@ -67,6 +74,17 @@ def sparkline(values: Sequence[float | None]) -> str:
         else _BARS[3]
         for value in values
     )
+
+
+def harmless(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return a table whose texts hold no character that a terminal obeys: names come from item files."""
+    columns = []
+    for name in (name for name, dtype in frame.schema.items() if dtype == pl.String()):
+        texts = frame[name].unique().drop_nulls().to_list()
+        shown = {text: visible(text) for text in texts}
+        if any(text != told for text, told in shown.items()):
+            columns.append(pl.col(name).replace(shown))
+    return frame.with_columns(columns)
 
 
 def under(rows: pl.DataFrame, condition: str | None) -> list[dict[str, Any]]:

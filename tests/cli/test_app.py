@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from memprobe import __version__ as memprobe_version
 from memprobe.suite import shipped_suites
 
 
@@ -104,7 +105,8 @@ def test_a_bug_is_70_and_asks_to_be_reported(cli, finished, monkeypatch):
     assert answer.code == 70
     assert answer.err.splitlines() == [
         "internal error: ZeroDivisionError: deep inside",
-        "this is a bug in memprobe; please report it with the output of the same command and -v",
+        f"this is a bug in memprobe {memprobe_version}; "
+        "please report it with the output of the same command and -v",
     ]
     assert "Traceback" in cli("summary", finished, "-v").err
 
@@ -170,7 +172,7 @@ def test_a_run_directory_that_cannot_be_is_refused_in_words(place, cli, tiny, tm
         (["run", "-p"], "'-p' requires an argument"),
         (["summary"], "Missing argument"),
         (["export", "x"], "no format was given"),
-        (["export", "x", "--to", "latex"], "'latex' is not one of"),
+        (["export", "x", "--to", "xlsx"], "'xlsx' is not one of"),
         (["probes", "describe"], "Missing argument"),
         (["lab", "train", "-o", "x"], "Missing option '--text'"),
     ],
@@ -236,3 +238,52 @@ def test_the_network_refused_in_a_real_process_is_5(forked, tiny, tmp_path):
     assert answer.code == 5
     assert "org/absent" in answer.err
     assert not (tmp_path / "run").exists()
+
+
+def to_a_full_disk(*args: object, stream: str = "stdout") -> subprocess.CompletedProcess[str]:
+    with Path("/dev/full").open("w") as full:
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | {stream: full}
+        command = [sys.executable, "-m", "memprobe", *map(str, args)]
+        return subprocess.run(command, text=True, check=False, **streams)
+
+
+needs_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+
+
+@needs_full
+@pytest.mark.parametrize(
+    "args", [["--help"], ["probes", "ls"], ["probes", "ls", "--json"], ["summary", "RUN"]]
+)
+def test_a_full_disk_behind_stdout_is_4_and_said(args, finished):
+    done = to_a_full_disk(*[finished if arg == "RUN" else arg for arg in args])
+    assert done.returncode == 4
+    assert done.stderr.splitlines() == [
+        "error: the system says: No space left on device",
+        "  fix:   make room; the same command goes on from here",
+    ]
+
+
+@needs_full
+@pytest.mark.parametrize(
+    ("args", "code"), [(["summary", "nowhere"], 3), (["sumary"], 2), (["export", "x"], 2)]
+)
+def test_an_error_that_nobody_can_read_keeps_its_code(args, code, tmp_path):
+    assert to_a_full_disk(*args, stream="stderr").returncode == code
+
+
+@pytest.mark.parametrize(("closed", "code"), [(">&-", 0), ("2>&-", 0), (">&- 2>&-", 0)])
+def test_a_stream_that_is_closed_is_no_failure(closed, code, finished):
+    done = subprocess.run(
+        f"{sys.executable} -m memprobe summary {finished} {closed}",
+        shell=True,
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (code, b"")
+
+
+def test_a_message_about_a_hostile_name_sends_nothing_to_the_terminal(cli, tmp_path):
+    answer = cli("summary", tmp_path / "\x1b[31mred\u202e")
+    assert answer.code == 3
+    assert "\x1b" not in answer.err
+    assert "\\x1b[31mred\\u202e" in answer.err

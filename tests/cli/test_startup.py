@@ -1,15 +1,20 @@
-"""What the quick commands import, and how long they take: they must not wait for torch."""
+"""What the quick commands import, and how long they take: they must not wait for torch.
+
+Time is that of the processor, of the command and all its threads: a machine that has other things to do
+makes a command wait, and does not make it work more.
+"""
 
 import json
+import resource
+import shutil
 import subprocess
 import sys
-import time
 
 import pytest
 
 HEAVY = ("torch", "transformers", "datasets", "scipy.stats", "altair", "tokenizers", "safetensors")
 HELP_S, READ_S = 0.4, 0.8
-# The fastest of several: what else the machine does makes a command slower, never faster.
+# The least of several: caches that others empty make a command slower, never faster.
 TRIES = 12
 
 _ASK = """
@@ -27,7 +32,13 @@ except SystemExit as end:
 @pytest.fixture
 def quick(finished, tmp_path):
     """Return the arguments of a quick command by its name."""
+    rules = tmp_path / "rules.toml"
+    rules.write_text(
+        '[[rule]]\nid = "x"\nprobe = "recall"\nmetric = "exact_frac"\nmax = 0.9\nbound = "estimate"\n'
+    )
     return {
+        # A copy: the verdict is written into it.
+        "gate": ["gate", str(shutil.copytree(finished, tmp_path / "copy")), "--rules", str(rules)],
         "help": ["--help"],
         "run-help": ["run", "--help"],
         "version": ["--version"],
@@ -53,6 +64,7 @@ def quick(finished, tmp_path):
         "summary-json",
         "status",
         "export",
+        "gate",
         "init",
     ],
 )
@@ -63,17 +75,24 @@ def test_quick_commands_import_nothing_heavy(name, quick):
 
 
 @pytest.mark.parametrize(
-    ("name", "limit_s"), [("help", HELP_S), ("summary", READ_S), ("status", READ_S), ("export", READ_S)]
+    ("name", "limit_s"),
+    [("help", HELP_S), ("summary", READ_S), ("status", READ_S), ("export", READ_S), ("gate", READ_S)],
 )
 def test_quick_commands_are_quick(name, limit_s, quick):
-    fastest = float("inf")
+    least = float("inf")
     for _ in range(TRIES):
-        started = time.perf_counter()
+        started = processor_s()
         subprocess.run([sys.executable, "-m", "memprobe", *quick[name]], capture_output=True, check=True)
-        fastest = min(fastest, time.perf_counter() - started)
-        if fastest < limit_s:
+        least = min(least, processor_s() - started)
+        if least < limit_s:
             break
-    assert fastest < limit_s
+    assert least < limit_s
+
+
+def processor_s():
+    """Seconds of the processor that all ended children of this process took."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def test_reading_a_finished_run_imports_no_part_of_the_pipeline(quick):

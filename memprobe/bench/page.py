@@ -1,0 +1,235 @@
+"""The report and the figures of a run: what is read from its directory, and what is written."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import polars as pl
+
+from memprobe.errors import InputError, InvalidRunError
+from memprobe.reading import Run, open_run
+from memprobe.report.results import Results
+from memprobe.tables.files import check_out, write_file
+from memprobe.tables.store import RunStore
+
+if TYPE_CHECKING:
+    from memprobe.report.figures.catalogue import Figure
+    from memprobe.report.figures.probes import Panel
+
+_FORMATS: dict[str, Literal["svg", "pdf", "png"]] = {".svg": "svg", ".pdf": "pdf", ".png": "png"}
+_MIN_WIDTH_MM, _MAX_WIDTH_MM = 40.0, 400.0
+
+
+def read_results(path: Path) -> Results:
+    """Read all of a run that a page or a figure shows.
+
+    Raises:
+        InvalidRunError: There is no run, or nothing of it is scored.
+    """
+    run = open_run(path)
+    manifest = dict(run.manifest)
+    manifest["probes"] = _described(manifest)
+    store = RunStore(path)
+    if run.finished:
+        summary, read = run.summary, _reader(store)
+        names = store.table_names()
+    else:
+        from memprobe.pipeline.measure import measure_again
+
+        measured = measure_again(store)
+        tables = {"items": store.read_table("items"), **measured.tables, "summary": measured.summary}
+        summary, read, names = measured.summary, _from_memory(tables), list(tables)
+    gate = _gate(path / "gate.json")
+    return Results(
+        name=path.resolve().name,
+        manifest=manifest,
+        summary=summary,
+        tables=names,
+        read=read,
+        skipped=_lines(path / "skipped.jsonl"),
+        gate=gate,
+        # One that was written without a digest may be of any state.
+        gate_is_old=gate is not None and gate.get("summary_sha256") != run.summary_digest,
+        missing=() if run.finished else _missing(run),
+    )
+
+
+def _described(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return what the manifest says of its probes; of one made before it said so, what we know."""
+    told = manifest.get("probes", {})
+    if told and all("about" in each for each in told.values()):
+        return dict(told)
+    from memprobe.pipeline.manifest import describe_probes, entries_of
+    from memprobe.suite import Suite
+
+    entries = tuple(each for stage in manifest["stages"] for each in entries_of(stage))
+    return describe_probes(Suite(name="", title="", source="", entries=entries, run={}))
+
+
+def _reader(store: RunStore) -> Callable[[str, bool], pl.DataFrame]:
+    """Return a reader of tables that keeps none of them: of large ones only the last step is taken up."""
+
+    def read(name: str, last: bool) -> pl.DataFrame:
+        if not last or name == "summary":
+            return store.read_table(name)
+        file = store.path / "tables" / f"{name}.parquet"
+        try:
+            lazy = pl.scan_parquet(file)
+            if "step" not in lazy.collect_schema():
+                return lazy.collect()
+            ends = lazy.group_by("model").agg(pl.col("step").max())
+            return lazy.join(ends, on=["model", "step"], how="semi").collect()
+        except pl.exceptions.PolarsError:
+            # Says what is wrong with the file, and what to do.
+            return store.read_table(name)
+
+    return read
+
+
+def _from_memory(tables: dict[str, pl.DataFrame]) -> Callable[[str, bool], pl.DataFrame]:
+    def read(name: str, last: bool) -> pl.DataFrame:
+        rows = tables[name]
+        if not last or "step" not in rows.columns:
+            return rows
+        return rows.filter(pl.col("step") == pl.col("step").max().over("model"))
+
+    return read
+
+
+def _missing(run: Run) -> list[str]:
+    from memprobe.bench.status import status
+
+    return [
+        f"{each.model} {each.revision}: {each.n_done:,} of "
+        f"{'an unknown number' if each.n_units is None else f'{each.n_units:,}'} units scored"
+        for each in status(run.path).checkpoints
+        if each.n_units is None or each.n_done < each.n_units
+    ]
+
+
+def _lines(file: Path) -> list[dict[str, Any]]:
+    if not file.is_file():
+        return []
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line]
+
+
+def _gate(file: Path) -> dict[str, Any] | None:
+    """Return what the gate said.
+
+    Raises:
+        InvalidRunError: The file is no JSON object of a format that is known.
+    """
+    if not file.is_file():
+        return None
+    try:
+        said = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        said = None
+    if not isinstance(said, dict) or said.get("format") != 1:
+        raise InvalidRunError(
+            "gate.json is not what `memprobe gate` writes",
+            where=str(file),
+            fix="run `memprobe gate` again, or move the file away",
+        )
+    return said
+
+
+def write_report(path: Path, out: Path | None = None, *, include_text: bool = False) -> Path:
+    """Write a run's report, one HTML page with all in it.
+
+    Args:
+        path: The run directory.
+        out: The file; None: `report.html` in the run directory.
+        include_text: Show the texts of the items that are listed.
+
+    Returns:
+        The file.
+
+    Raises:
+        InputError: The run holds no texts to include, or the file cannot be written there.
+        InvalidRunError: There is no run, or nothing of it is scored.
+    """
+    from memprobe.report.html import page
+
+    results = read_results(path)
+    if include_text and not results.manifest.get("include_text"):
+        raise InputError(
+            "the run holds no texts",
+            where=str(path),
+            fix="leave out --include-text, or run anew with `memprobe run --include-text`",
+        )
+    file = path / "report.html" if out is None else out
+    check_out(file)
+    write_file(file, page(results, include_text=include_text).encode(), private=include_text)
+    return file
+
+
+def write_figure(
+    path: Path, kind: str, out: Path, *, panel: str | None = None, width_mm: float = 85
+) -> list[str]:
+    """Write one figure of a run as SVG, PDF or PNG, with letters of 8 points.
+
+    Args:
+        path: The run directory.
+        kind: Which figure: one of those a report shows, a probe, or PROBE.METRIC.
+        out: The file; its ending is the format.
+        panel: Which panel of a figure that has several; None: the first.
+        width_mm: Of the whole figure; a column of a paper has about 85.
+
+    Returns:
+        The names of the figure's other panels.
+
+    Raises:
+        InputError: The kind, panel, ending or width is none that there is.
+        InvalidRunError: There is no run, or nothing in it to draw.
+    """
+    from memprobe.report.figures.catalogue import all_figures, find, name_one
+    from memprobe.report.figures.render import figure_bytes
+    from memprobe.report.figures.theme import Look
+
+    form = _FORMATS.get(out.suffix.lower())
+    if form is None:
+        raise InputError(
+            f"`{out.suffix}` is no format of a figure",
+            where=str(out),
+            fix="end the name with .svg, .pdf or .png",
+        )
+    if not _MIN_WIDTH_MM <= width_mm <= _MAX_WIDTH_MM:
+        raise InputError(f"--width-mm is {width_mm:g}, not {_MIN_WIDTH_MM:g} to {_MAX_WIDTH_MM:g}")
+    check_out(out)
+    results = read_results(path)
+    figure = find(kind, list(all_figures(results.probes, results.tables)), lambda: _drawable(results))
+    panels = {each.name: each for each in _panels(results, figure)}
+    if not panels:
+        fix = name_one(_drawable(results))
+        raise InvalidRunError(f"the run has nothing to draw for `{kind}`", where=str(path), fix=fix)
+    name = next(iter(panels)) if panel is None else panel
+    if name not in panels:
+        raise InputError(f"`{kind}` has no panel `{name}`", fix=f"panels are: {', '.join(panels)}")
+    try:
+        chart = figure.draw(panels[name].rows, Look().in_paper(width_mm))
+    except ValueError as error:
+        raise InvalidRunError(f"nothing to draw for `{kind}`: {error}", where=str(path)) from error
+    write_file(out, figure_bytes(chart, form, width_mm))
+    return [each for each in panels if each != name]
+
+
+def figure_kinds(path: Path) -> list[str]:
+    """Return the kinds of figures that a run has something to draw for, those of single metrics left out.
+
+    Raises:
+        InvalidRunError: There is no run, or nothing of it is scored.
+    """
+    return _drawable(read_results(path))
+
+
+def _drawable(results: Results) -> list[str]:
+    from memprobe.report.figures.catalogue import all_figures
+
+    figures = all_figures(results.probes, results.tables)
+    return [each.kind for each in figures if "." not in each.kind and _panels(results, each)]
+
+
+def _panels(results: Results, figure: "Figure") -> "list[Panel]":
+    return figure.panels(results.read(figure.table, figure.of_last_step))

@@ -1,0 +1,97 @@
+"""Which rows of the summary speak for a probe: its first metric, all items, the telling condition."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from memprobe.report.console import telling
+
+# Conditions that name some of the items, or set them beside others.
+_SOME = r"(^|;)(exposures|trained|control|target|seen)=[^;]*"
+NEVER = "trained=false"
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """The number that speaks for a probe on one model.
+
+    Attributes:
+        probe: Its name.
+        model: The sequence.
+        metric: The probe's first metric.
+        row: Its row of the summary, at the last step or over all steps.
+    """
+
+    probe: str
+    model: str
+    metric: str
+    row: Mapping[str, Any]
+
+
+def pooled(summary: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows of all items together."""
+    return summary.filter(pl.col("group").is_null(), ~pl.col("condition").fill_null("").str.contains(_SOME))
+
+
+def headlines(summary: pl.DataFrame, metrics: Mapping[str, Sequence[str]]) -> list[Headline]:
+    """Return one headline for each probe and model, as the summary has them.
+
+    Args:
+        summary: Rows of `SUMMARY`.
+        metrics: Metrics of each probe, the telling one first.
+    """
+    found = []
+    for probe, names in metrics.items():
+        of_probe = pooled(summary).filter(pl.col("probe") == probe)
+        for model in of_probe["model"].unique(maintain_order=True):
+            rows = of_probe.filter(pl.col("model") == model)
+            first = next((name for name in names if name in rows["metric"]), None)
+            if first is not None:
+                row = _speaking(rows.filter(pl.col("metric") == first))
+                found.append(Headline(probe, model, first, row))
+    return found
+
+
+def _speaking(rows: pl.DataFrame) -> dict[str, Any]:
+    """Return the row of the last step under the condition that speaks for the others."""
+    last = last_step(rows)
+    wanted = pl.lit(leading_condition(last), dtype=pl.String)
+    return last.filter(pl.col("condition").eq_missing(wanted)).row(0, named=True)
+
+
+def leading_condition(rows: pl.DataFrame) -> str | None:
+    """Return the condition that speaks for a metric: none; else one of the telling ones.
+
+    Of a metric told of a whole sequence it is the last, as of the latest predictor or the longest lag.
+    """
+    conditions = rows["condition"].unique(maintain_order=True).to_list()
+    if None in conditions:
+        return None
+    if rows["step"].is_null().all():
+        return str(conditions[-1])
+    shown = telling(conditions)
+    return shown[len(shown) // 4]
+
+
+def last_step(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return each model's rows at its last step, and those about all steps."""
+    return rows.filter(pl.col("step").is_null() | (pl.col("step") == pl.col("step").max().over("model")))
+
+
+def part_of(rows: pl.DataFrame, key: str) -> pl.DataFrame:
+    """Return the rows whose condition names a part of the items by that key, and no other part.
+
+    `part` is the value of the key; `condition` loses it.
+    """
+    named = rows.with_columns(
+        part=pl.col("condition").str.extract(rf"(?:^|;){key}=([^;]*)"),
+        condition=_without(rf"(^|;){key}=[^;]*"),
+    ).filter(pl.col("part").is_not_null())
+    return named.filter(~pl.col("condition").fill_null("").str.contains(_SOME))
+
+
+def _without(pattern: str) -> pl.Expr:
+    rest = pl.col("condition").str.replace(pattern, "").str.strip_chars_start(";")
+    return pl.when(rest != "").then(rest)

@@ -1,0 +1,145 @@
+"""Figures from the summary alone, so that a probe without figures of its own has some."""
+
+from typing import Any
+
+import polars as pl
+
+from memprobe.report.console import telling
+from memprobe.report.estimates import leading_condition, part_of, pooled
+from memprobe.report.figures.lines import Axes, curves
+from memprobe.report.figures.marks import categories, column
+from memprobe.report.figures.probes import Panel
+from memprobe.report.figures.theme import MAX_SERIES, Look
+
+_MAX_ROWS = 16
+_BESIDE = "never trained"
+_NAME = "all items"
+
+
+def rows_of_metric(summary: pl.DataFrame, metric: str) -> list[Panel]:
+    """Return a metric over steps, or, where it is told of the whole sequence, under each condition.
+
+    Args:
+        summary: Rows of `SUMMARY`, of one probe.
+        metric: The metric.
+    """
+    of_metric = summary.filter(pl.col("metric") == metric)
+    if metric.endswith("_excess_frac"):
+        rows = part_of(of_metric.filter(pl.col("group").is_null()), "control")
+    else:
+        rows = pooled(of_metric)
+    if rows.is_empty():
+        return []
+    if rows["step"].is_null().all():
+        told = _told(rows)
+        # One number is a line of text, not a figure.
+        return [Panel("", told)] if told.height > 1 else []
+    return [Panel("", _over_steps(rows, of_metric))]
+
+
+def _over_steps(rows: pl.DataFrame, of_metric: pl.DataFrame) -> pl.DataFrame:
+    """Return one series for each telling condition; of several models, one for each of them."""
+    if rows["model"].n_unique() > 1:
+        wanted = pl.lit(leading_condition(rows), dtype=pl.String)
+        shown = rows.filter(pl.col("condition").eq_missing(wanted))
+        return _curve(shown, pl.col("model"))
+    conditions = rows["condition"].unique(maintain_order=True).to_list()
+    few = _alike(telling(conditions), leading_condition(rows))
+    order = pl.DataFrame({"condition": few}, schema={"condition": pl.String})
+    shown = order.join(rows, on="condition", nulls_equal=True, maintain_order="left_right")
+    parts = [_curve(shown, _readable())]
+    never = part_of(of_metric.filter(pl.col("group").is_null()), "trained").filter(pl.col("part") == "false")
+    if never.height:
+        wanted = pl.lit(leading_condition(never), dtype=pl.String)
+        beside = never.filter(pl.col("condition").eq_missing(wanted))
+        parts.append(_curve(beside, pl.lit(_BESIDE)))
+    return pl.concat(parts)
+
+
+def _alike(conditions: list[str | None], leading: str | None) -> list[str | None]:
+    """Return conditions few enough for a frame: of many, those that begin as the leading one does."""
+    if len(conditions) <= MAX_SERIES - 1 or leading is None:
+        return conditions[: MAX_SERIES - 1]
+    begin = leading.split(";", 1)[0]
+    return [each for each in conditions if (each or "").split(";", 1)[0] == begin][: MAX_SERIES - 1]
+
+
+def _readable() -> pl.Expr:
+    """Return conditions as a legend shows them: `top40, n = 100, p = 0.5`."""
+    text = pl.col("condition").str.replace_all(";", ", ").str.replace_all("scheme=", "")
+    return text.fill_null(_NAME)
+
+
+def _curve(rows: pl.DataFrame, series: pl.Expr) -> pl.DataFrame:
+    return rows.select(
+        pl.col("step").cast(pl.Float64).alias("x"),
+        "estimate",
+        "ci_low",
+        "ci_high",
+        series.alias("series"),
+        "unit",
+    )
+
+
+def _told(rows: pl.DataFrame) -> pl.DataFrame:
+    named = pl.col("model") if rows["model"].n_unique() > 1 else pl.lit("")
+    label = pl.concat_str([named, pl.col("condition").fill_null(_NAME)], separator=" ").str.strip_chars()
+    return rows.head(_MAX_ROWS).select(
+        label.alias("label"),
+        "estimate",
+        "ci_low",
+        "ci_high",
+        "unit",
+    )
+
+
+def draw_metric(rows: pl.DataFrame, look: Look, title: str) -> Any:  # noqa: ANN401
+    """Return a metric over steps, or its estimates below each other.
+
+    Args:
+        rows: As `rows_of_metric` gives them.
+        look: The size.
+        title: Of the axis of values.
+    """
+    fraction = rows["unit"][0] == "fraction"
+    if "label" in rows.columns:
+        known = rows.filter(pl.col("estimate").is_finite())
+        if known.is_empty():
+            raise ValueError("a figure needs at least one finite estimate")
+        return column(known, title, look, from_zero=fraction)
+    lowest = rows["ci_low"].min()
+    return curves(rows, Axes("step", title, from_zero=fraction and _above_zero(lowest)), look)
+
+
+def _above_zero(value: object) -> bool:
+    return not isinstance(value, float) or value >= 0
+
+
+def rows_of_exposures(summary: pl.DataFrame, metric: str) -> list[Panel]:
+    """Return a metric at the last step by the number of exposures.
+
+    Args:
+        summary: Rows of `SUMMARY`, of one probe.
+        metric: The metric.
+    """
+    rows = summary.filter(pl.col("group").is_null(), pl.col("metric") == metric)
+    rows = rows.filter(pl.col("step") == pl.col("step").max().over("model"))
+    rows = part_of(rows, "exposures").filter(pl.col("estimate").is_finite())
+    if rows.is_empty():
+        return []
+    wanted = pl.lit(leading_condition(rows), dtype=pl.String)
+    rows = rows.filter(pl.col("condition").eq_missing(wanted)).sort(
+        "model", pl.col("part").cast(pl.Int64, strict=False)
+    )
+    return [Panel("", rows.select("model", pl.col("part").alias("x"), "estimate", "ci_low", "ci_high"))]
+
+
+def draw_exposures(rows: pl.DataFrame, look: Look, title: str) -> Any:  # noqa: ANN401
+    """Return a metric by exposures.
+
+    Args:
+        rows: As `rows_of_exposures` gives them.
+        look: The size.
+        title: Of the axis of values.
+    """
+    return categories(rows, "exposures", title, look)
