@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import polars as pl
@@ -12,9 +13,11 @@ from memprobe.cli import compare as module
 
 
 @pytest.fixture
-def worse(finished, tmp_path):
+def worse(finished, tmp_path, monkeypatch):
     """A copy of the finished run in which every item of the last step is recalled whole."""
-    run = shutil.copytree(finished, tmp_path / "worse")
+    # By a short name: a path of 80 characters would be folded.
+    monkeypatch.chdir(tmp_path)
+    run = shutil.copytree(finished, Path("worse"))
     file = run / "tables" / "recall.parquet"
     rows = pl.read_parquet(file)
     rows.with_columns(exact=pl.when(pl.col("step") == 20).then(True).otherwise("exact")).write_parquet(file)
@@ -27,7 +30,7 @@ def test_what_is_worse_is_shown_with_its_interval_and_is_1_on_request(cli, finis
     lines = answer.out.splitlines()
     assert lines[:4] == [
         f"base: {finished}",
-        f"new:  {worse}",
+        "new:  worse",
         "24 items in both, 3 steps, 0 to 20",
         "difference: new - base; in brackets: 95% intervals",
     ]

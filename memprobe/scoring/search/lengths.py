@@ -1,8 +1,10 @@
-"""Which lengths are tried, in what order: MiniPrompt as published, and a bracket from long to short.
+"""Which lengths are tried, in what order: MiniPrompt as published, and a bracket of our own.
 
-MiniPrompt: Schwarzschild et al. (2024), https://arxiv.org/abs/2404.15146. That shorter prompts are harder
-to find is a rule without proof, so the bracket goes on below a length that failed; it ends where all
-prompts of one token were tried.
+MiniPrompt: Schwarzschild et al. (2024), https://arxiv.org/abs/2404.15146. The bracket tries short lengths
+before long ones, a few walks each: what is memorized well is found there at once, and at any length some
+starts lead to a prompt and others to none, so many starts at many lengths beat one long walk. What it
+found it shortens. That shorter prompts are harder to find is a rule without proof, so it goes on below
+a length that failed; it ends where all prompts of one token were tried.
 """
 
 from collections.abc import Callable
@@ -17,10 +19,22 @@ from memprobe.scoring.search.walk import Best, Walker
 _MINIPROMPT_START, _MINIPROMPT_STEP, _MINIPROMPT_GROWTH = 5, 5, 1.2
 _MINIPROMPT_STEPS, _MINIPROMPT_CANDIDATES = 200, 100
 
-# Shares of the target's length that are tried in turn until something matches; evaluations of each, at most,
-# and lengths that a budget reaches at least.
-_FIRST_SHARES, _FIRST_EVALUATIONS = (0.75, 0.4, 1.25, 2.0), 2_000
-_FEWEST_TRIES = 8
+# Shares of the target's length that are tried in turn until something matches, each with its visits of a
+# position. What is memorized best is found in the first few; from then on a prompt of about 0.4 is most often
+# found first, and one longer than the target is no compression. The whole round fits the budget: where that
+# is small or large, all visits are fewer or more.
+_FIRST_TRIES = (
+    (0.15, 5),
+    (0.25, 5),
+    (0.4, 10),
+    (0.25, 10),
+    (0.4, 30),
+    (0.75, 6),
+    (0.4, 30),
+    (1.25, 5),
+    (2.0, 5),
+)
+_LIKELY_SHARE, _WARM_VISITS = 0.4, 5
 # Evaluations at one length below the shortest prompt, in the first try; later tries have more.
 _SHORTER_EVALUATIONS = 600
 _BEST_DELETIONS = 3
@@ -94,30 +108,38 @@ def bracket(walker: Walker, course: Course, warm: Ids | None, max_tokens: int) -
             walker.pick(walker.objective.allowed[:, None], 1)
             _take(walker, course)
             return
-        # Now and then two tokens less: the way down need not lead over every length.
-        n_tokens = before - 1 if tries % 3 < 2 or before < 3 else before - 2
+        n_tokens = _shorter(before, tries, len(walker.objective.target))
         course.trying(n_tokens)
         starts = _deletions(walker, course) if tries == 0 else []
         _attempt(walker, course, n_tokens, _SHORTER_EVALUATIONS * (1 + tries), starts)
         tries = 0 if len(course.prompt) < before else tries + 1
 
 
+def _shorter(n_tokens: int, tries: int, target_tokens: int) -> int:
+    """Return the length that is tried next below the shortest prompt, after some tries in vain."""
+    likely = round(_LIKELY_SHARE * target_tokens)
+    if likely < n_tokens - 1 and tries % 2:
+        return max(1, likely)
+    # Now and then two tokens less: the way down need not lead over every length.
+    return n_tokens - 1 if tries % 3 < 2 or n_tokens < 3 else n_tokens - 2
+
+
 def _first_match(walker: Walker, course: Course, start: Best | None, max_tokens: int) -> None:
-    """Try lengths in turn, each round with twice the evaluations, until one of them matches."""
+    """Try lengths in turn until one of them matches."""
     m = len(walker.objective.target)
-    # One length must not use up a small budget, least of all that of a prompt that worked before.
-    limit = min(_FIRST_EVALUATIONS, max(1, walker.objective.left // _FEWEST_TRIES))
-    lengths = [min(max_tokens, max(1, round(share * m))) for share in _FIRST_SHARES]
+    tries = [(min(max_tokens, max(1, round(share * m))), visits) for share, visits in _FIRST_TRIES]
+    per_visit = walker.objective.left / sum(n_tokens * visits for n_tokens, visits in tries)
     if start is not None:
-        course.trying(len(start.prompt))
-        _attempt(walker, course, len(start.prompt), limit, [start])
+        # A prompt that worked before must not use up the budget.
+        n_tokens = len(start.prompt)
+        course.trying(n_tokens)
+        _attempt(walker, course, n_tokens, max(1, int(per_visit * n_tokens * _WARM_VISITS)), [start])
     while course.prompt is None:
-        for n_tokens in dict.fromkeys(lengths):
+        for n_tokens, visits in tries:
             course.trying(n_tokens)
-            _attempt(walker, course, n_tokens, limit, [])
+            _attempt(walker, course, n_tokens, max(1, int(per_visit * n_tokens * visits)), [])
             if course.prompt is not None:
                 return
-        limit *= 2
 
 
 def _attempt(walker: Walker, course: Course, n_tokens: int, limit: int, starts: list[Best]) -> None:
