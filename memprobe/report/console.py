@@ -284,13 +284,20 @@ def telling(conditions: Sequence[str | None]) -> list[str | None]:
     """
     if len(conditions) <= _MANY_CONDITIONS:
         return list(conditions)
-    wholes = [
-        each for each in conditions if any((other or "").startswith(f"{each};") for other in conditions)
-    ]
-    if wholes:
-        return list(wholes)
+    if wholes := broken_down(conditions):
+        return wholes
     half = [each for each in conditions if each and each.endswith("p=0.5")]
     return list(half) or [conditions[i] for i in spread(range(len(conditions)), _MANY_CONDITIONS)]
+
+
+def broken_down(conditions: Sequence[str | None]) -> list[str | None]:
+    """Return the conditions that others break down further: theirs and more."""
+    parts = [frozenset((each or "").split(";")) for each in conditions]
+    return [
+        each
+        for each, own in zip(conditions, parts, strict=True)
+        if each is not None and any(own < other for other in parts)
+    ]
 
 
 def _breakdowns(of_model: pl.DataFrame, column: str, title: str) -> list[Table]:

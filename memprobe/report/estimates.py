@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from memprobe.report.console import telling
+from memprobe.report.console import broken_down, telling
 
 # Conditions that name some of the items, or set them beside others.
 _SOME = r"(^|;)(exposures|trained|control|target|seen)=[^;]*"
@@ -38,19 +38,24 @@ def pooled(summary: pl.DataFrame) -> pl.DataFrame:
 def headlines(summary: pl.DataFrame, metrics: Mapping[str, Sequence[str]]) -> list[Headline]:
     """Return one headline for each probe and model, as the summary has them.
 
+    What is told against a control alone, as an excess, speaks by that.
+
     Args:
         summary: Rows of `SUMMARY`.
         metrics: Metrics of each probe, the telling one first.
     """
     found = []
+    beside = part_of(summary.filter(pl.col("group").is_null()), "control")
     for probe, names in metrics.items():
-        of_probe = pooled(summary).filter(pl.col("probe") == probe)
-        for model in of_probe["model"].unique(maintain_order=True):
-            rows = of_probe.filter(pl.col("model") == model)
-            first = next((name for name in names if name in rows["metric"]), None)
-            if first is not None:
-                row = _speaking(rows.filter(pl.col("metric") == first))
-                found.append(Headline(probe, model, first, row))
+        of_probe = [rows.filter(pl.col("probe") == probe) for rows in (pooled(summary), beside)]
+        for model in of_probe[0]["model"].append(of_probe[1]["model"]).unique(maintain_order=True):
+            for of_all in of_probe:
+                rows = of_all.filter(pl.col("model") == model)
+                first = next((name for name in names if name in rows["metric"]), None)
+                if first is not None:
+                    row = _speaking(rows.filter(pl.col("metric") == first))
+                    found.append(Headline(probe, model, first, row))
+                    break
     return found
 
 
@@ -62,7 +67,7 @@ def _speaking(rows: pl.DataFrame) -> dict[str, Any]:
 
 
 def leading_condition(rows: pl.DataFrame) -> str | None:
-    """Return the condition that speaks for a metric: none; else one of the telling ones.
+    """Return the condition that speaks for a metric: none; else one that others break down, or a telling one.
 
     Of a metric told of a whole sequence it is the last, as of the latest predictor or the longest lag.
     """
@@ -71,7 +76,7 @@ def leading_condition(rows: pl.DataFrame) -> str | None:
         return None
     if rows["step"].is_null().all():
         return str(conditions[-1])
-    shown = telling(conditions)
+    shown = broken_down(conditions) or telling(conditions)
     return shown[len(shown) // 4]
 
 

@@ -58,7 +58,10 @@ def probe_section(results: Results, probe: str, found: Sequence[Headline], *, in
 
 
 def _figures(results: Results, probe: str, about: Mapping[str, Any]) -> Html:
-    figures = figures_of(probe, about["metrics"], results.tables)
+    # A metric that is told against a control alone has no rows of its own.
+    there = set(results.summary.filter(pl.col("probe") == probe)["metric"])
+    metrics = [each for each in about["metrics"] if each["name"] in there]
+    figures = figures_of(probe, metrics, results.tables)
     drawn = {each.kind: _panels(results, each) for each in figures}
     own = any(drawn[each.kind] for each in figures if each.table != "summary")
     if own and results.summary.filter(pl.col("probe") == probe)["step"].is_null().all():

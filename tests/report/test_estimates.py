@@ -2,6 +2,7 @@
 
 import polars as pl
 
+from memprobe.report.console import broken_down
 from memprobe.report.estimates import headlines, last_step, leading_condition, part_of, pooled
 from tests.report.conftest import summary_rows
 
@@ -68,3 +69,20 @@ def test_a_key_inside_another_word_is_no_part() -> None:
     assert part_of(summary, "exposures").is_empty()
     assert pooled(summary).height == 2
     assert summary.filter(pl.col("condition").is_null()).is_empty()
+
+
+def test_the_condition_that_others_break_down_speaks_for_them_wherever_it_says_more() -> None:
+    # The pooled row of `sort`, of an excess too, where the control stands behind what breaks it down.
+    whole, near = "mode=likelihood;control=twin", "mode=likelihood;distance_bin=0;control=twin"
+    assert broken_down([near, whole]) == [whole]
+    assert broken_down(["scheme=full;n=1", "scheme=full;n=10"]) == []
+    rows = pl.DataFrame({"condition": [near, whole], "step": [1, 1]})
+    assert leading_condition(rows) == whole
+
+
+def test_what_is_told_against_a_control_alone_has_a_headline() -> None:
+    rows = summary_rows(
+        {"metric": "exact_excess_frac", "condition": "mode=x;control=never-trained", "estimate": 0.25}
+    )
+    (told,) = headlines(rows, {"recall": ["exact_frac", "exact_excess_frac"]})
+    assert (told.metric, told.row["estimate"]) == ("exact_excess_frac", 0.25)

@@ -4,7 +4,7 @@ from typing import Any
 
 import polars as pl
 
-from memprobe.report.console import telling
+from memprobe.report.console import broken_down, telling
 from memprobe.report.estimates import leading_condition, part_of, pooled
 from memprobe.report.figures.lines import Axes, curves
 from memprobe.report.figures.marks import categories, column
@@ -44,7 +44,7 @@ def _over_steps(rows: pl.DataFrame, of_metric: pl.DataFrame) -> pl.DataFrame:
         shown = rows.filter(pl.col("condition").eq_missing(wanted))
         return _curve(shown, pl.col("model"))
     conditions = rows["condition"].unique(maintain_order=True).to_list()
-    few = _alike(telling(conditions), leading_condition(rows))
+    few = _alike(broken_down(conditions) or telling(conditions), leading_condition(rows))
     order = pl.DataFrame({"condition": few}, schema={"condition": pl.String})
     shown = order.join(rows, on="condition", nulls_equal=True, maintain_order="left_right")
     parts = [_curve(shown, _readable())]
