@@ -194,8 +194,9 @@ def lab(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def courses(lab):
+def courses(lab, pytestconfig):
     """Each arm's course of each target and seed; the arms in turn, so that a drifting machine hits all."""
+    seen = pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled
     loaded, tokenizer, rows = lab
     allowed = allowed_ids(tokenizer, loaded.vocabulary)
     out = {arm: [] for arm in ARMS}
@@ -205,6 +206,9 @@ def courses(lab):
             target = np.array(ids[:TARGET_TOKENS])
             for arm, search in ARMS.items():
                 out[arm].append([search(loaded, target, allowed, seed) for seed in SEEDS])
+                told = [" ".join(f"{n}@{when[0]}" for n, when in each.found.items()) for each in out[arm][-1]]
+                with seen():
+                    print(f"\n{row['exposures']} exposures, {arm}: tokens@evaluations {told}", end="")
     return out
 
 
