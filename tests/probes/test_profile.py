@@ -115,7 +115,7 @@ def test_a_cohort_is_the_first_checkpoint_at_or_after_the_first_step() -> None:
 
 def test_exposures_are_counted_by_their_steps_where_no_count_is_given() -> None:
     steps = (0, 1, 2)
-    items = history({name: (1, (0, 0, 0)) for name in ("once", "twice", "said")}, steps=steps).items
+    items = history(dict.fromkeys(("once", "twice", "said"), (1, (0, 0, 0))), steps=steps).items
     items = items.with_columns(
         exposures=pl.Series([None, None, 1], dtype=pl.Int64), exposure_steps=pl.Series([[1], [1, 2], [1, 2]])
     )
