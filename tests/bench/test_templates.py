@@ -21,6 +21,7 @@ from memprobe.suite import load_suite
 
 TEMPLATES = ("audit", "ci", "paper")
 N_ITEMS = {"audit": 12, "ci": 80, "paper": 12}
+GUIDES = {"audit": "README.md", "ci": "MEMPROBE.md", "paper": "README.md"}
 MORE_FILES = {"ci": {"rules.toml", ".github/workflows/memprobe.yml"}}
 _KEY = re.compile(r"(?:# )?(\w+) = (.+)")
 _TABLE = re.compile(r"\[+(\w+)\]+")
@@ -118,7 +119,7 @@ def test_what_is_written_names_its_own_items(name, tmp_path):
     started = write_template(name, tmp_path / "new" / "folder")
     folder = tmp_path / "new" / "folder"
     assert {file.relative_to(folder).as_posix() for file in started.files} == {
-        *("suite.toml", "items.jsonl", "README.md"),
+        *("suite.toml", "items.jsonl", GUIDES[name]),
         *MORE_FILES.get(name, ()),
     }
     assert started.files[0] == folder / "suite.toml"
@@ -127,7 +128,14 @@ def test_what_is_written_names_its_own_items(name, tmp_path):
     assert suite.run["data"] == (str(folder / "items.jsonl"),)
     assert read_items(suite.run["data"]).table.height == N_ITEMS[name]
     assert "FOLDER" not in "".join(file.read_text(encoding="utf-8") for file in started.files)
-    assert started.command in (folder / "README.md").read_text(encoding="utf-8")
+    assert started.command in (folder / GUIDES[name]).read_text(encoding="utf-8")
+
+
+def test_the_ci_template_fits_into_a_repository_that_has_a_readme(tmp_path):
+    (tmp_path / "README.md").write_text("mine")
+    write_template("ci", tmp_path)
+    assert (tmp_path / "README.md").read_text() == "mine"
+    assert (tmp_path / "rules.toml").is_file()
 
 
 def test_the_working_directory_needs_no_name_in_front(tmp_path, monkeypatch):

@@ -108,7 +108,7 @@ def test_its_items_are_as_many_as_its_rules_need(written):
 
 
 def test_the_numbers_in_its_texts_are_true():
-    for name in ("rules.toml", "README.md"):
+    for name in ("rules.toml", "MEMPROBE.md"):
         text = (TEMPLATE / name).read_text()
         for rate, shown in ((0.1, "10%"), (0.05, "5%"), (0.01, "1%")):
             assert shown in text
