@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 import polars as pl
 
-from memprobe.errors import InputError, Problem, near_miss
+from memprobe.errors import InputError, InvalidRunError, Problem, near_miss
 from memprobe.reading import Run, choose_steps, open_run
 from memprobe.report.estimates import pooled
 from memprobe.report.latex import paper_latex, plain_latex
@@ -18,6 +18,7 @@ from memprobe.report.paper_differences import difference_tables
 from memprobe.report.papers import Directions, Style, paper_tables
 from memprobe.tables import cells
 from memprobe.tables.catalogue import COVERAGE, EXTRACTION_WINDOWS, TABLES
+from memprobe.tables.differences import DIFFERENCES
 from memprobe.tables.schema import Column
 from memprobe.tables.views import WINDOWS
 
@@ -186,7 +187,12 @@ def read_csv(
     """
     known = {**_ADDED, **_known(table)} if table is not None else {}
     types = {name: column.dtype for name, column in known.items()}
-    return cells.read_csv(source, table, schema={**types, **(schema or {})})
+    content = source if isinstance(source, bytes) else Path(source).read_bytes()
+    try:
+        return cells.from_csv(content, {**types, **(schema or {})})
+    except pl.exceptions.PolarsError as error:
+        where = "" if isinstance(source, bytes) else str(source)
+        raise InvalidRunError(f"this is no CSV of the table {table}: {error}", where=where) from error
 
 
 def dictionary(table: str, frame: pl.DataFrame) -> pl.DataFrame:
@@ -206,7 +212,13 @@ def dictionary(table: str, frame: pl.DataFrame) -> pl.DataFrame:
 def _known(table: str) -> Mapping[str, Column]:
     from memprobe.items import ITEMS
 
-    further = {"items": ITEMS, "windows": WINDOWS, "extraction": EXTRACTION_WINDOWS, "coverage": COVERAGE}
+    further = {
+        "items": ITEMS,
+        "windows": WINDOWS,
+        "extraction": EXTRACTION_WINDOWS,
+        "coverage": COVERAGE,
+        "differences": DIFFERENCES,
+    }
     schemas = [each for each in (further.get(table), TABLES.get(table)) if each is not None]
     return {name: column for schema in schemas for name, column in schema.columns.items()}
 

@@ -9,8 +9,9 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from memprobe.errors import InvalidRunError
+from memprobe.export import read_csv
 from memprobe.tables.catalogue import SUMMARY
-from memprobe.tables.cells import quoted, read_csv, to_csv, unquoted
+from memprobe.tables.cells import quoted, to_csv, unquoted
 
 TEXTS = (
     "=1+1",
