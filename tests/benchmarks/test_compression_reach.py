@@ -132,17 +132,20 @@ def published_miniprompt(loaded, target, allowed, seed) -> Course:
 def searched(loaded, target, allowed, seed, **how) -> Course:
     """The search of this project, its prompts noted as they are found."""
     course, begun = Course(), time.perf_counter()
+    seconds: dict[int, float] = {}
 
     def note(step) -> None:
+        seconds[step.evaluations_used] = time.perf_counter() - begun
         if step.best_tokens is not None:
-            course.note(step.best_tokens, step.evaluations_used, time.perf_counter() - begun)
+            course.note(step.best_tokens, step.evaluations_used, seconds[step.evaluations_used])
 
     search = Search(budget=BUDGET, seeds=(seed,), **how)
     nothing = np.zeros(0, np.int64)
     found = search_prompt(loaded, target, search, head=nothing, tail=nothing, allowed=allowed, on_step=note)
     if found.prompt is not None:
-        # A prompt of the last batch is told of by no further step.
-        course.note(len(found.prompt), found.evaluations_to_best or 0, time.perf_counter() - begun)
+        # A step tells of prompts before its batch; that batch may be a whole vocabulary.
+        used = found.evaluations_to_best
+        course.found[len(found.prompt)] = (used, seconds[used])
     return course
 
 
@@ -236,10 +239,12 @@ def test_miniprompt_is_as_short_as_the_published_loop_on_ten_of_twelve(courses, 
 
 def test_the_default_is_as_short_in_a_third_of_the_evaluations_and_of_the_time(courses, capsys) -> None:
     published, ours = courses["published"], courses["default"]
+    # Of all searches, as the evaluations below; a search that found none lies above all others.
     median = {
-        name: statistics.median(_best(each) for each in arm)
+        name: statistics.median(each.shortest or np.inf for of in arm for each in of)
         for name, arm in (("published", published), ("default", ours))
     }
+    of_seeds = [statistics.median(_best(each) for each in arm) for arm in (published, ours)]
     pairs = [
         (theirs.found[theirs.shortest], mine.reached(theirs.shortest))
         for a, b in zip(published, ours, strict=True)
@@ -255,9 +260,10 @@ def test_the_default_is_as_short_in_a_third_of_the_evaluations_and_of_the_time(c
     missed = sum(now is None for _, now in pairs)
     with capsys.disabled():
         print(
-            f"\nmedian prompt {_told(median['default'])} tokens against {_told(median['published'])}; as "
-            f"short as the published loop's in {ratios[0]:.2f} of its evaluations and {ratios[1]:.2f} of its "
-            f"seconds (medians over {len(pairs)} targets and seeds, {missed} of them not reached)"
+            f"\nmedian prompt {median['default']} tokens against {median['published']} (best of seeds: "
+            f"{of_seeds[1]} against {of_seeds[0]}); as short as the published loop's in {ratios[0]:.2f} of "
+            f"its evaluations and {ratios[1]:.2f} of its seconds (medians over {len(pairs)} targets and "
+            f"seeds, {missed} of them not reached)"
         )
     assert median["default"] <= median["published"]
     assert max(ratios) <= 1 / 3

@@ -28,7 +28,7 @@ def stepper(bench, dtype):
     nothing = np.zeros(0, np.int64)
     target = rng.integers(0, ready.vocabulary, TARGET_TOKENS)
     slot = Slot(target, nothing, nothing, np.arange(ready.vocabulary))
-    objective = Objective(ready, slot, budget=10**9, loss="cross_entropy")
+    objective = Objective(ready, slot, budget=10**9)
     prompt = torch.from_numpy(rng.integers(0, ready.vocabulary, PROMPT_TOKENS))
     candidates = prompt.repeat(CANDIDATES, 1)
     places = torch.arange(CANDIDATES) % PROMPT_TOKENS

@@ -143,9 +143,7 @@ class _Run:
         self._search, self._on_step, self._before = search, on_step, before
         self._optimizer = OPTIMIZERS[search.optimizer]
         self.course = Course()
-        self.objective = Objective(
-            loaded, slot, budget=search.budget, loss=self._optimizer.loss, on_evaluated=self._tell
-        )
+        self.objective = Objective(loaded, slot, budget=search.budget, on_evaluated=self._tell)
         self._walker: Walker | None = None
 
     def go(self, seed: int, warm: Ids | None) -> None:

@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,11 +21,7 @@ from memprobe.scoring.load import LoadedModel
 from memprobe.scoring.prefix import cache_of, for_rows
 
 Ids = NDArray[np.int64]
-LossName = Literal["cross_entropy", "margin"]
 
-# A greedy match needs each target token to lead, not to be certain; the margin loss says how far it is
-# from leading by this many nats, with a little cross-entropy so that it is never flat.
-LEAD_NATS, CROSS_ENTROPY_SHARE = 0.5, 0.1
 # Logits of the candidates that are held at once.
 LOGIT_BYTES = 256 * 2**20
 
@@ -84,10 +80,9 @@ class Objective:
         slot: Slot,
         *,
         budget: int,
-        loss: LossName,
         on_evaluated: Callable[[], None] = lambda: None,
     ) -> None:
-        self._loaded, self._slot, self._loss = loaded, slot, loss
+        self._loaded, self._slot = loaded, slot
         self.target, self.allowed = slot.target, torch.from_numpy(slot.allowed)
         self._budget, self._on_evaluated = budget, on_evaluated
         self._lost = 0
@@ -98,28 +93,23 @@ class Objective:
         self._prefix: tuple[tuple[int, ...], Any] = ((), None)
 
     @property
-    def n_vocabulary(self) -> int:
-        """Rows of the input embedding."""
-        return int(self._embedding.weight.shape[0])
-
-    @property
     def left(self) -> int:
         """Candidates that may still be evaluated."""
         return self._budget - self.spent.evaluations
 
-    def surviving(self, prompts: Tensor) -> Tensor:
-        """Return the candidates that survive decode and encode, where that is asked for.
+    def survive(self, prompts: Tensor) -> Tensor:
+        """Return whether each candidate survives decode and encode, where that is asked for; shape (n,).
 
         Raises:
             BudgetSpentError: As many as the budget holds did not survive, one behind the other.
         """
         if self._slot.survives is None:
-            return prompts
+            return torch.ones(len(prompts), dtype=torch.bool)
         kept = [self._slot.survives(row.numpy()) for row in prompts]
         self._lost = 0 if any(kept) else self._lost + len(kept)
         if self._lost > self._budget:
             raise BudgetSpentError
-        return prompts[torch.tensor(kept, dtype=torch.bool)]
+        return torch.tensor(kept, dtype=torch.bool)
 
     def losses(self, prompts: Tensor) -> Tensor:
         """Return the loss of each candidate, shape (n_candidates,); a match is noted.
@@ -130,11 +120,8 @@ class Objective:
         Raises:
             BudgetSpentError: No candidate may be evaluated any more; where only some may, they are.
         """
-        prompts = self._affordable(prompts)
-        at_once = max(1, LOGIT_BYTES // (4 * len(self.target) * self._loaded.vocabulary))
-        parts = []
-        for begin in range(0, len(prompts), at_once):
-            some = prompts[begin : begin + at_once]
+        prompts, parts = self._affordable(prompts), []
+        for some in torch.split(prompts, self._at_once):
             with torch.no_grad():
                 loss, hits = self._judge(self._logits(some))
             parts.append(loss.cpu())
@@ -143,26 +130,42 @@ class Objective:
         return torch.cat(parts)
 
     def gradient(self, prompts: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the loss of each candidate and its gradient by the tokens' one-hot codes.
+        """Return the loss of each candidate and its gradient by the embeddings of the prompt's tokens.
 
         Returns:
-            Losses, shape (n_candidates,); mean gradient over the candidates, shape (n_tokens, vocabulary):
-            lower where putting the token there should lower the loss. They count as evaluated.
+            Losses, shape (n_candidates,); gradients, shape (n_candidates, n_tokens, hidden). They count as
+            evaluated.
         """
-        prompts = self._affordable(prompts)
+        prompts, parts = self._affordable(prompts), []
         device = self._loaded.device
-        with torch.enable_grad():
-            free = self._embedding(prompts.to(device)).detach().requires_grad_(requires_grad=True)
-            around = [self._embedding(torch.from_numpy(ids).to(device)) for ids in self._around()]
-            n = len(prompts)
-            front, behind = (each.detach().expand(n, *each.shape) for each in around)
-            inputs = torch.cat([front, free, behind], dim=1)
-            loss, hits = self._judge(self._call(inputs_embeds=inputs, use_cache=False))
-            (by_embedding,) = torch.autograd.grad(loss.sum(), free)
-        self._note(prompts, hits)
+        for some in torch.split(prompts, self._at_once):
+            with torch.enable_grad():
+                free = self._embedding(some.to(device)).detach().requires_grad_(requires_grad=True)
+                around = [self._embedding(torch.from_numpy(ids).to(device)) for ids in self._around()]
+                front, behind = (each.detach().expand(len(some), *each.shape) for each in around)
+                inputs = torch.cat([front, free, behind], dim=1)
+                loss, hits = self._judge(self._call(inputs_embeds=inputs, use_cache=False))
+                (by_embedding,) = torch.autograd.grad(loss.sum(), free)
+            parts.append((loss.detach().cpu(), by_embedding.float().cpu()))
+            self._note(some, hits)
         self._on_evaluated()
-        gradient = by_embedding.float().mean(0) @ self._embedding.weight.detach().float().T
-        return loss.detach().cpu(), gradient.cpu()
+        losses, gradients = zip(*parts, strict=True)
+        return torch.cat(losses), torch.cat(gradients)
+
+    def scores(self, gradient: Tensor) -> Tensor:
+        """Return the gradient by the tokens' one-hot codes: lower where putting the token should help.
+
+        Args:
+            gradient: By the embeddings, shape (..., hidden).
+
+        Returns:
+            Shape (..., vocabulary); infinity at tokens that a prompt may not hold.
+        """
+        weight = self._embedding.weight.detach().float()
+        of = (gradient.to(weight.device) @ weight.T).cpu()
+        scores = torch.full_like(of, torch.inf)
+        scores[..., self.allowed] = of[..., self.allowed]
+        return scores
 
     def cross_entropy(self, prompt: Ids) -> float:
         """Return the mean cross-entropy of the target after a prompt, nats; not counted."""
@@ -175,6 +178,11 @@ class Objective:
         """Return the match that was found, and forget it."""
         found, self.match = self.match, None
         return found
+
+    @property
+    def _at_once(self) -> int:
+        """Candidates whose logits are held at once."""
+        return max(1, LOGIT_BYTES // (4 * len(self.target) * self._loaded.vocabulary))
 
     def _affordable(self, prompts: Tensor) -> Tensor:
         if self.left <= 0:
@@ -223,12 +231,7 @@ class Objective:
         wanted = torch.from_numpy(self.target).to(logits.device).expand(logits.shape[:2])[..., None]
         true = logits.gather(-1, wanted)[..., 0]
         hits = (logits.argmax(-1) == wanted[..., 0]).all(-1)
-        loss = (torch.logsumexp(logits, -1) - true).mean(-1)
-        if self._loss == "margin":
-            other = logits.scatter(-1, wanted, -torch.inf).amax(-1)
-            lead = (other - true + LEAD_NATS).clamp(min=0).mean(-1)
-            loss = lead + CROSS_ENTROPY_SHARE * loss
-        return loss, hits.cpu()
+        return (torch.logsumexp(logits, -1) - true).mean(-1), hits.cpu()
 
     def _note(self, prompts: Tensor, hits: Tensor) -> None:
         """Keep the first match that real greedy decoding, alone, confirms."""

@@ -1,25 +1,15 @@
-"""One length: start somewhere, let the optimizer propose, evaluate, keep the best, stop when stale."""
-
-from dataclasses import dataclass
+"""One length: walks side by side that propose, evaluate, keep their best, and start anew when stale."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from memprobe.scoring.search.objective import Ids, Objective
-from memprobe.scoring.search.optimizers import Optimizer, Walk
+from memprobe.scoring.search.optimizers import Best, Optimizer, Walks
 from memprobe.tables.requests import Search
 
-_STARTS = 16
-"""Random prompts of which the best is a walk's start."""
-
-
-@dataclass(slots=True)
-class Best:
-    """The best prompt of one length that was no match."""
-
-    prompt: Tensor
-    loss: float
+_MOST_WALKS = 8
+"""Side by side they fill a batch; of more, each would get too little of a usual budget."""
 
 
 class Walker:
@@ -31,91 +21,93 @@ class Walker:
 
     def __init__(self, objective: Objective, optimizer: Optimizer, search: Search, seed: int) -> None:
         self.objective, self._optimizer = objective, optimizer
-        self.rng = np.random.default_rng(seed)
+        self._rng = np.random.default_rng(seed)
         self._n_candidates = search.n_candidates or optimizer.n_candidates
         self._top_k = search.top_k or optimizer.top_k
         self.best: dict[int, Best] = {}
 
-    def random_start(self, n_tokens: int) -> Best | None:
-        """Return the best of some random prompts; None where one of them matched."""
-        allowed = self.objective.allowed.numpy()
-        drawn = torch.from_numpy(self.rng.choice(allowed, (_STARTS, n_tokens)))
-        return self.first(drawn)
+    def random_prompts(self, n: int, n_tokens: int) -> Tensor:
+        """Return prompts drawn evenly from what is allowed, shape (n, n_tokens)."""
+        return torch.from_numpy(self._rng.choice(self.objective.allowed.numpy(), (n, n_tokens)))
 
-    def first(self, prompts: Tensor) -> Best | None:
-        """Return the best of some prompts; None where one of them matched, or none survives."""
-        best = self.pick(prompts, 1)
-        return best[0] if best else None
+    def n_walks(self, n_tokens: int, limit: int) -> int:
+        """Return how many walks side by side come to an end within some evaluations."""
+        return max(1, min(_MOST_WALKS, limit // (self._optimizer.usual_steps(n_tokens) * self._n_candidates)))
 
-    def pick(self, prompts: Tensor, n: int) -> list[Best]:
-        """Return the best n of some prompts, best first; none where one of them matched."""
-        prompts = self.objective.surviving(prompts)
-        losses = self.objective.losses(prompts) if len(prompts) else torch.zeros(0)
-        if self.objective.match is not None:
-            return []
-        return [Best(prompts[place], float(losses[place])) for place in losses.argsort()[:n].tolist()]
+    def evaluate(self, prompts: Tensor) -> Ids | None:
+        """Return the confirmed match among some prompts, or None."""
+        self._evaluated(prompts)
+        return self.objective.take_match()
 
-    def kicked(self, n_tokens: int) -> Best | None:
-        """Return the best prompt of a length with some tokens drawn anew; None where it matched."""
-        prompt = self.best[n_tokens].prompt.clone()
-        n_new = 1 if n_tokens < 4 else int(self.rng.integers(1, 1 + n_tokens // 2))
-        places = self.rng.choice(n_tokens, n_new, replace=False)
-        prompt[torch.from_numpy(places)] = torch.from_numpy(
-            self.rng.choice(self.objective.allowed.numpy(), n_new)
-        )
-        return self.first(prompt[None])
-
-    def walk(self, start: Best, limit: int, *, endless: bool = False) -> Ids | None:
-        """Walk from a start until a match, staleness, or `limit` more evaluations.
+    def walk(self, starts: Tensor, limit: int, *, n_walks: int = 1, endless: bool = False) -> Ids | None:
+        """Walk from the best of some starts until a match, or until so many evaluations were used.
 
         Args:
-            start: Where to start.
-            limit: Evaluations.
-            endless: A stale walk goes back to its best prompt instead of ending.
+            starts: Prompts, int64, shape (n_starts, n_tokens).
+            limit: Evaluations, those of the starts among them.
+            n_walks: Walks side by side, at most.
+            endless: One walk, which goes back to its best prompt when stale instead of starting anew.
 
         Returns:
             The confirmed match, or None.
         """
-        objective, optimizer = self.objective, self._optimizer
-        state = Walk(start.prompt, start.loss, self.rng, self._n_candidates, self._top_k)
-        best, stale, begun = start, 0, objective.spent.evaluations
-        patience = optimizer.patience * (len(start.prompt) if optimizer.only_downhill else 1)
-        self._remember(best)
-        while stale < patience and objective.spent.evaluations - begun < limit:
-            taken = self._step(state)
-            if objective.match is not None:
-                return objective.take_match()
-            if taken is None:
-                # All neighbours were tried.
-                return None
-            if taken.loss < state.loss or not optimizer.only_downhill:
-                state.prompt, state.loss = taken.prompt, taken.loss
-            stale = stale + 1
-            if taken.loss < best.loss:
-                best, stale = taken, 0
-                self._remember(best)
-            if endless and stale == patience:
-                state.prompt, state.loss, stale = best.prompt, best.loss, 0
-        return None
+        objective, begun = self.objective, self.objective.spent.evaluations
+        n_tokens = starts.shape[1]
+        standing = self._evaluated(starts)[:n_walks]
+        if objective.match is not None or not standing:
+            return objective.take_match()
+        walks = Walks(standing, self._rng, self._n_candidates, self._top_k)
+        patience = self._optimizer.patience_steps(n_tokens)
+        while objective.match is None and objective.spent.evaluations - begun < limit:
+            moved = self._step(walks)
+            for walk, found in enumerate(moved):
+                if found is None:
+                    # All neighbours were tried.
+                    walks.stale[walk] = patience
+                else:
+                    walks.take(walk, found, only_downhill=self._optimizer.only_downhill)
+            ended = [walk for walk, steps in enumerate(walks.stale) if steps >= patience]
+            if objective.match is not None or not ended:
+                continue
+            if not endless:
+                anew = self._evaluated(self.random_prompts(len(ended), n_tokens))
+                # Those for which none survived try again after the next step.
+                for walk, new in zip(ended, anew, strict=False):
+                    walks.restart(walk, new)
+            elif moved == [None]:
+                break
+            else:
+                walks.go_back(0)
+        return objective.take_match()
 
-    def _step(self, state: Walk) -> Best | None:
-        """Return the best candidate of one step; None where none could be proposed."""
-        proposal = self._optimizer.propose(self.objective, state)
-        if self.objective.match is not None:
-            return None
-        prompts, losses = [], []
-        if proposal.known is not None:
-            prompts.append(proposal.known[0])
-            losses.append(proposal.known[1])
-        if len(proposal.prompts):
-            found = self.objective.losses(proposal.prompts)
-            prompts.append(proposal.prompts[: len(found)])
-            losses.append(found.cpu())
-        if not losses:
-            return None
-        every, of = torch.cat(losses), torch.cat(prompts)
-        place = int(every.argmin())
-        return Best(of[place], float(every[place]))
+    def _evaluated(self, prompts: Tensor) -> list[Best]:
+        """Return those prompts that survive and can be afforded with their losses, best first."""
+        prompts = prompts[self.objective.survive(prompts)]
+        losses = self.objective.losses(prompts) if len(prompts) else torch.zeros(0)
+        order = losses.argsort(stable=True).tolist()
+        found = [Best(prompts[place], float(losses[place])) for place in order]
+        if found:
+            self._remember(found[0])
+        return found
+
+    def _step(self, walks: Walks) -> list[Best | None]:
+        """Return the best candidate of one step of each walk; None where none could be proposed."""
+        proposal = self._optimizer.propose(self.objective, walks)
+        measured = [] if proposal.known is None else [proposal.known]
+        candidates = proposal.candidates
+        if len(candidates.prompts) and self.objective.match is None:
+            losses = self.objective.losses(candidates.prompts)
+            measured.append((candidates, losses))
+        found: list[Best | None] = [None] * len(walks.prompts)
+        for some, losses in measured:
+            # The budget may have held for the first only.
+            for prompt, walk, loss in zip(some.prompts, some.of.tolist(), losses.tolist(), strict=False):
+                if (before := found[walk]) is None or loss < before.loss:
+                    found[walk] = Best(prompt, loss)
+        for each in found:
+            if each is not None:
+                self._remember(each)
+        return found
 
     def _remember(self, found: Best) -> None:
         n_tokens = len(found.prompt)

@@ -3,6 +3,7 @@
 Reference: greedy continuations of every prompt of one and two tokens of a vocabulary of 64, one batch each.
 """
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -14,8 +15,8 @@ from memprobe.scoring.forward import scoring_mode
 from memprobe.scoring.search import allowed_ids, search_prompt
 from memprobe.scoring.search.lengths import Course, miniprompt
 from memprobe.scoring.search.objective import BudgetSpentError, Objective, Slot
-from memprobe.scoring.search.optimizers import OPTIMIZERS
-from memprobe.scoring.search.walk import Best, Walker
+from memprobe.scoring.search.optimizers import OPTIMIZERS, Best, Walks
+from memprobe.scoring.search.walk import Walker
 from memprobe.tables.requests import Search
 
 VOCABULARY = 64
@@ -51,9 +52,9 @@ def shortest(loaded) -> dict[tuple[int, ...], int]:
     return found
 
 
-def objective(loaded, target, *, budget=10_000, loss="margin", **slot) -> Objective:
+def objective(loaded, target, *, budget=10_000, **slot) -> Objective:
     fields = {"head": NONE, "tail": NONE, "allowed": ALL} | slot
-    return Objective(loaded, Slot(np.asarray(target, np.int64), **fields), budget=budget, loss=loss)
+    return Objective(loaded, Slot(np.asarray(target, np.int64), **fields), budget=budget)
 
 
 def search(loaded, target, **changes):
@@ -211,8 +212,8 @@ def test_a_shared_prefix_changes_no_loss(loaded_from, name) -> None:
     prompts = torch.from_numpy(rng.integers(3, 97, 5)).repeat(6, 1)
     prompts[:, 3] = torch.arange(20, 26)
     slot = {"head": np.array([1, 4, 8]), "tail": np.array([11, 12]), "allowed": np.arange(97)}
-    together = objective(model, [7, 9, 13, 21], loss="cross_entropy", **slot)
-    alone = objective(model, [7, 9, 13, 21], loss="cross_entropy", **slot)
+    together = objective(model, [7, 9, 13, 21], **slot)
+    alone = objective(model, [7, 9, 13, 21], **slot)
     one_by_one = torch.cat([alone.losses(prompt[None]) for prompt in prompts])
     torch.testing.assert_close(together.losses(prompts), one_by_one, atol=TOLERANCE, rtol=0)
     assert alone.cross_entropy(prompts[2].numpy()) == pytest.approx(float(one_by_one[2]), abs=TOLERANCE)
@@ -225,30 +226,15 @@ def test_the_loss_is_the_mean_cross_entropy_of_the_target_behind_head_prompt_and
     ln_p = torch.log_softmax(logits.double(), -1)
     # Positions 3 and 4 predict the two target tokens at 4 and 5.
     expected = -(ln_p[3, 5] + ln_p[4, 6]) / 2
-    of = objective(loaded, target, loss="cross_entropy", head=np.array(head), tail=np.array(tail))
+    of = objective(loaded, target, head=np.array(head), tail=np.array(tail))
     assert float(of.losses(torch.tensor([prompt]))[0]) == pytest.approx(float(expected), abs=TOLERANCE)
-
-
-def test_the_margin_loss_is_flat_zero_but_for_its_share_of_cross_entropy_where_tokens_lead(
-    loaded, shortest
-) -> None:
-    """max(0, best other - true + 0.5) + 0.1 cross-entropy, by hand from the logits."""
-    prompt, target = [20, 30], [5, 6]
-    with torch.no_grad():
-        logits = loaded.model(input_ids=torch.tensor([prompt + target])).logits[0, 1:3].double()
-    leads = []
-    for row, token in zip(logits, target, strict=True):
-        others = torch.cat([row[:token], row[token + 1 :]])
-        leads.append(max(0.0, float(others.max() - row[token] + 0.5)))
-    ce = -float(torch.log_softmax(logits, -1)[[0, 1], target].mean())
-    got = float(objective(loaded, target).losses(torch.tensor([prompt]))[0])
-    assert got == pytest.approx(sum(leads) / 2 + 0.1 * ce, abs=TOLERANCE)
 
 
 def test_the_gradient_is_that_of_the_one_hot_codes(loaded) -> None:
     """Central difference: the embedding of one place moved a little towards a token's."""
-    of = objective(loaded, [5, 6], loss="cross_entropy")
-    _, gradient = of.gradient(torch.tensor([[20, 30]]))
+    of = objective(loaded, [5, 6], allowed=ALL[ALL != 33])
+    _, by_embedding = of.gradient(torch.tensor([[20, 30], [21, 31]]))
+    gradient = of.scores(by_embedding)[0]
     weight = loaded.model.get_input_embeddings().weight
     step, token, place = 1e-2, 17, 1
 
@@ -261,6 +247,17 @@ def test_the_gradient_is_that_of_the_one_hot_codes(loaded) -> None:
 
     numeric = (moved(1) - moved(-1)) / (2 * step)
     assert float(gradient[place, token]) == pytest.approx(numeric, rel=0.02, abs=1e-3)
+    assert gradient[:, 33].tolist() == [float("inf")] * 2
+
+
+def test_gradients_in_parts_are_those_of_one_batch(loaded, monkeypatch) -> None:
+    prompts = torch.randint(0, VOCABULARY, (7, 3))
+    whole = objective(loaded, [5, 6]).gradient(prompts)
+    monkeypatch.setattr("memprobe.scoring.search.objective.LOGIT_BYTES", 3 * 4 * 2 * VOCABULARY)
+    of = objective(loaded, [5, 6])
+    assert of._at_once == 3
+    for got, expected in zip(of.gradient(prompts), whole, strict=True):
+        torch.testing.assert_close(got, expected, atol=TOLERANCE, rtol=0)
 
 
 def test_a_spent_budget_stops_and_evaluates_what_it_still_holds(loaded) -> None:
@@ -270,21 +267,68 @@ def test_a_spent_budget_stops_and_evaluates_what_it_still_holds(loaded) -> None:
         of.losses(torch.zeros(1, 2, dtype=torch.long))
 
 
-def test_gcg_proposes_each_prompt_once_and_one_swap_at_a_time(loaded) -> None:
-    of = objective(loaded, [5, 6, 7], loss="cross_entropy")
-    walker = Walker(of, OPTIMIZERS["gcg"], Search(optimizer="gcg", n_candidates=40, top_k=16), 0)
-    start = torch.tensor([20, 30, 40])
-    proposed = []
-    losses = of.losses
+@pytest.mark.parametrize("optimizer", list(OPTIMIZERS))
+@pytest.mark.parametrize("n_walks", [1, 3])
+def test_each_walk_proposes_each_prompt_once_and_one_swap_at_a_time(loaded, optimizer, n_walks) -> None:
+    of = objective(loaded, [5, 6, 7])
+    starts = torch.arange(20, 20 + 3 * n_walks).view(n_walks, 3)
+    walks = Walks([Best(start, 1.0) for start in starts], np.random.default_rng(0), 10, 16)
+    seen = [set() for _ in starts]
+    for _ in range(12):
+        proposal = OPTIMIZERS[optimizer].propose(of, walks)
+        some = [proposal.candidates, *([proposal.known[0]] if proposal.known else [])]
+        for prompt, walk in (
+            pair for each in some for pair in zip(each.prompts, each.of.tolist(), strict=True)
+        ):
+            assert (prompt != starts[walk]).sum() == 1
+            assert tuple(prompt.tolist()) not in seen[walk]
+            seen[walk].add(tuple(prompt.tolist()))
+    # 10 candidates a step, and the probes; of the three places' 16 best tokens there are 48 in all.
+    assert all(40 <= len(each) <= (48 if optimizer == "gcg" else 189) for each in seen)
 
-    def noted(prompts):
-        proposed.extend(map(tuple, prompts.tolist()))
-        return losses(prompts)
 
-    of.losses = noted
-    walker.walk(Best(start, float(losses(start[None])[0])), 41)
-    assert len(proposed) == len(set(proposed)) == 40
-    assert {sum(a != b for a, b in zip(each, start.tolist(), strict=True)) for each in proposed} == {1}
+def test_walks_side_by_side_do_what_each_does_alone(loaded) -> None:
+    """Proposals of a walk are ranked by its own gradient: the others in its batch change nothing."""
+    of = objective(loaded, [5, 6, 7])
+    starts = torch.tensor([[20, 30, 40], [3, 4, 5]])
+    losses, gradient = of.gradient(starts)
+    for walk in range(2):
+        loss, alone = of.gradient(starts[walk : walk + 1])
+        torch.testing.assert_close(losses[walk : walk + 1], loss, atol=TOLERANCE, rtol=0)
+        torch.testing.assert_close(of.scores(gradient)[walk], of.scores(alone)[0], atol=TOLERANCE, rtol=0)
+
+
+def test_a_stale_walk_starts_anew_and_an_endless_one_goes_back(loaded, monkeypatch) -> None:
+    """No loss is lower than another: walks are stale after their patience, 5 steps for each of 3 tokens."""
+    of = objective(loaded, [5, 6, 7], budget=1_000)
+    monkeypatch.setattr(of, "losses", lambda prompts: _counted(of, prompts))
+    begun, back = [], []
+    random_prompts, go_back = Walker.random_prompts, Walks.go_back
+    monkeypatch.setattr(
+        Walker, "random_prompts", lambda self, n, m: begun.append(n) or random_prompts(self, n, m)
+    )
+    monkeypatch.setattr(Walks, "go_back", lambda self, walk: back.append(walk) or go_back(self, walk))
+    walker = Walker(of, replace(OPTIMIZERS["random"], patience=5), Search(n_candidates=2), 0)
+    starts = torch.tensor([[20, 30, 40], [1, 2, 3]])
+    # Two starts; then rounds of 15 steps of two walks with two candidates, and two new starts.
+    walker.walk(starts, 2 + 3 * 62, n_walks=2)
+    assert begun == [2, 2, 2]
+    assert of.spent.evaluations == 2 + 3 * 62
+    walker.walk(starts[:1], 1 + 3 * 30, endless=True)
+    assert begun == [2, 2, 2]
+    assert back == [0] * 3
+
+
+def _counted(of, prompts) -> torch.Tensor:
+    of.spent.evaluations += len(prompts)
+    return torch.ones(len(prompts))
+
+
+def test_as_many_walks_go_side_by_side_as_the_budget_has_room_for(loaded) -> None:
+    walker = Walker(objective(loaded, [5]), OPTIMIZERS["coordinate"], Search(), 0)
+    # 2 visits a token without a lower loss, two and a half times as many in all, 32 candidates each.
+    assert [walker.n_walks(2, limit) for limit in (1, 320, 640, 10_000)] == [1, 1, 2, 8]
+    assert walker.n_walks(4, 640) == 1
 
 
 def test_miniprompt_tries_the_published_lengths(loaded, monkeypatch) -> None:
@@ -295,9 +339,9 @@ def test_miniprompt_tries_the_published_lengths(loaded, monkeypatch) -> None:
 
         def walk(self, start, limit, *, endless):
             assert endless
-            tried.append(len(start.prompt))
+            tried.append(start.shape[1])
             limits.append(limit)
-            return start.prompt.numpy() if succeeds(len(start.prompt)) else None
+            return start[0].numpy() if succeeds(start.shape[1]) else None
 
         monkeypatch.setattr(Walker, "walk", walk)
         walker = Walker(objective(loaded, [5, 6, 7]), OPTIMIZERS["gcg"], Search(), 0)
