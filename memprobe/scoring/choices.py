@@ -113,7 +113,7 @@ def _batches(
     if not prompts:
         return
     read = _body(loaded)
-    one = torch.from_numpy(prompts[0][:1]).to(loaded.device)
+    one = torch.from_numpy(prompts[0][None, :1]).to(loaded.device)
     groups = share(prompts) if len(prompts) > 1 and cache_of(read, one) is not None else []
     shared = {i for group in groups if group.n_prefix for i in group.members}
     whole = [_Tail(i, ids, len(ids)) for i, ids in enumerate(prompts) if i not in shared]
@@ -121,7 +121,7 @@ def _batches(
         yield tails, None
     for group in groups:
         if group.n_prefix:
-            prefix = prompts[group.members[0]][: group.n_prefix]
+            prefix = prompts[group.members[0]][None, : group.n_prefix]
             cache = cache_of(read, torch.from_numpy(prefix).to(loaded.device))
             behind = [
                 _Tail(i, prompts[i][group.n_prefix :], len(prompts[i]))

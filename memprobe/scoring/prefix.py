@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -82,18 +83,43 @@ def _n_common(a: Ids, b: Ids) -> int:
     return int(differs.argmax()) if differs.any() else n
 
 
-def cache_of(read: Callable[..., Any], prefix: Tensor) -> Any:  # noqa: ANN401
+def shared_in_runs(front: Tensor, n_tokens: int) -> tuple[int, int, Tensor]:
+    """Return what rows need not read twice: tokens that all share, and those that runs of neighbours share.
+
+    Args:
+        front: The tokens that may be shared, shape (n_rows, n).
+        n_tokens: Of a whole row.
+
+    Returns:
+        The tokens that all rows share in front; those that the rows of each run share, at least as many,
+        chosen so that the fewest tokens are read; the first row of each run, ascending.
+    """
+    same = (front[1:] == front[:-1]).long().cumprod(1).bool()
+    runs = 1 + (~same).sum(0)
+    n_all = int((runs == 1).sum()) if len(front) > 1 else 0
+    n = torch.arange(1, front.shape[1] + 1)
+    read = runs * (n - n_all) + len(front) * (n_tokens - n) + CALL_TOKENS
+    read = torch.where(n > n_all, read, torch.iinfo(torch.long).max)
+    n_run = 1 + int(read.argmin()) if len(read) else 0
+    if n_run <= n_all or read[n_run - 1] >= len(front) * (n_tokens - n_all):
+        return n_all, n_all, torch.zeros(1, dtype=torch.long)
+    starts = torch.cat([torch.tensor([True]), ~same[:, n_run - 1]])
+    return n_all, n_run, starts.nonzero()[:, 0]
+
+
+def cache_of(read: Callable[..., Any], prefixes: Tensor, past: Any = None) -> Any:  # noqa: ANN401
     """Return the cache of some tokens; None where the model has none that can be continued twice.
 
     Args:
         read: The model or its body.
-        prefix: Token ids, shape (n,), on the model's device.
+        prefixes: Token ids, shape (n_rows, n), on the model's device.
+        past: The cache of what stands before them, of as many rows; it is used up.
     """
-    out = read(input_ids=prefix[None], use_cache=True)
-    past = getattr(out, "past_key_values", None)
-    layers = getattr(past, "layers", None)
+    out = read(input_ids=prefixes, use_cache=True, **({} if past is None else {"past_key_values": past}))
+    cache = getattr(out, "past_key_values", None)
+    layers = getattr(cache, "layers", None)
     plain = layers and all(type(layer).__name__ in _CACHED_LAYERS for layer in layers)
-    return past if plain else None
+    return cache if plain else None
 
 
 def for_rows(cache: Any, n: int) -> Any:  # noqa: ANN401
@@ -101,9 +127,22 @@ def for_rows(cache: Any, n: int) -> Any:  # noqa: ANN401
 
     Layers grow by concatenation, which copies, so what they hold is shared until then.
     """
+    return _with_rows(cache, lambda held: held.expand(n, *held.shape[1:]))
+
+
+def picked(cache: Any, rows: Tensor) -> Any:  # noqa: ANN401
+    """Return the cache of some rows of another, in that order and as often; the one given stays as it is.
+
+    Args:
+        cache: Of several sequences.
+        rows: Which, int64, shape (n,), on the model's device.
+    """
+    return _with_rows(cache, lambda held: held[rows])
+
+
+def _with_rows(cache: Any, change: Callable[[Tensor], Tensor]) -> Any:  # noqa: ANN401
     fresh = copy.copy(cache)
     fresh.layers = [copy.copy(layer) for layer in cache.layers]
     for layer in fresh.layers:
-        layer.keys = layer.keys.expand(n, *layer.keys.shape[1:])
-        layer.values = layer.values.expand(n, *layer.values.shape[1:])
+        layer.keys, layer.values = change(layer.keys), change(layer.values)
     return fresh

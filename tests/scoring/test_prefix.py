@@ -12,7 +12,7 @@ import torch
 
 from memprobe.scoring import prefix
 from memprobe.scoring.batch import CALL_TOKENS
-from memprobe.scoring.prefix import Shared, cache_of, for_rows, n_read, share
+from memprobe.scoring.prefix import Shared, cache_of, for_rows, n_read, picked, share, shared_in_runs
 
 # float32 on a CPU, two ways through the same layers.
 LOGIT_ATOL = 1e-4
@@ -110,7 +110,7 @@ def test_a_cache_is_continued_any_number_of_times(loaded_from, naive, name) -> N
     model = loaded_from(name).model
     prefix_ids = torch.arange(5, 25)
     with torch.inference_mode():
-        cache = cache_of(model, prefix_ids)
+        cache = cache_of(model, prefix_ids[None])
         for n in (1, 3, 2):
             tails = torch.arange(30, 30 + 4 * n).reshape(n, 4)
             got = model(input_ids=tails, past_key_values=for_rows(cache, n), use_cache=True).logits[:, -1]
@@ -123,4 +123,30 @@ def test_a_cache_is_continued_any_number_of_times(loaded_from, naive, name) -> N
 @pytest.mark.parametrize("name", ["mamba", "mistral_sliding"])
 def test_a_model_that_forgets_has_no_cache_to_continue(loaded_from, name) -> None:
     with torch.inference_mode():
-        assert cache_of(loaded_from(name).model, torch.arange(5, 25)) is None
+        assert cache_of(loaded_from(name).model, torch.arange(5, 25)[None]) is None
+
+
+def test_runs_of_rows_share_what_reads_the_fewest_tokens() -> None:
+    """60 rows of 9 tokens, three runs: all share 2, each run 4 of its own."""
+    front = torch.arange(60)[:, None].expand(-1, 9).clone()
+    front[:, :2] = 7
+    front[:, 2:6] = (torch.arange(60) // 20)[:, None]
+    n_all, n_run, first = shared_in_runs(front, 12)
+    assert (n_all, n_run, first.tolist()) == (2, 6, [0, 20, 40])
+    # What three rows share is not worth a call more; a row alone shares nothing.
+    assert shared_in_runs(front[18:21], 12)[:2] == (2, 2)
+    assert shared_in_runs(front[:1], 12)[:2] == (0, 0)
+    assert shared_in_runs(front[:, :0], 12)[:2] == (0, 0)
+
+
+def test_rows_of_a_cache_are_continued_in_any_order_and_as_often(loaded_from) -> None:
+    model = loaded_from("gpt_neox").model
+    prefixes, tails = torch.arange(5, 17).reshape(2, 6), torch.arange(30, 42).reshape(4, 3)
+    rows = torch.tensor([1, 0, 0, 1])
+    with torch.inference_mode():
+        cache = cache_of(model, prefixes[:, 2:], for_rows(cache_of(model, torch.tensor([[5, 6]])), 2))
+        got = model(input_ids=tails, past_key_values=picked(cache, rows), use_cache=True).logits[:, -1]
+        whole = torch.cat([torch.tensor([[5, 6]]).expand(4, -1), prefixes[rows, 2:], tails], dim=1)
+        expected = model(input_ids=whole, use_cache=False).logits[:, -1]
+    torch.testing.assert_close(got, expected, atol=LOGIT_ATOL, rtol=0)
+    assert cache.layers[0].keys.shape[:3:2] == (2, 6)

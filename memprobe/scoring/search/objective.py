@@ -1,7 +1,7 @@
 """How far a prompt is from making the model say a target: losses, exact matches, gradients, and their count.
 
 The sequence is head, prompt, tail, target; only the prompt is free. Candidates of one call have one
-length; tokens that all of them share at the front are read once and their cache is used for all.
+length; tokens that all of them, or runs of neighbours, share at the front are read once for all of them.
 """
 
 import inspect
@@ -18,7 +18,7 @@ from torch import Tensor
 from memprobe.errors import CheckpointError
 from memprobe.scoring.generate import Continuation, greedy
 from memprobe.scoring.load import LoadedModel
-from memprobe.scoring.prefix import cache_of, for_rows
+from memprobe.scoring.prefix import cache_of, for_rows, picked, shared_in_runs
 
 Ids = NDArray[np.int64]
 
@@ -91,6 +91,7 @@ class Objective:
         self._embedding = _embedding(loaded)
         self._keeps = "logits_to_keep" in inspect.signature(loaded.model.forward).parameters
         self._prefix: tuple[tuple[int, ...], Any] = ((), None)
+        self._continues = True
 
     @property
     def left(self) -> int:
@@ -208,22 +209,45 @@ class Objective:
         rows = torch.cat(
             [torch.from_numpy(head).expand(n, -1), prompts, torch.from_numpy(behind).expand(n, -1)], dim=1
         )
-        same = (prompts == prompts[0]).all(0).long().cumprod(0).sum()
         # The position before the target must be read, whatever is shared.
-        n_shared = min(len(head) + int(same), rows.shape[1] - len(self.target))
-        past = self._cache(rows[0, :n_shared]) if n > 1 and n_shared > 0 else None
+        front = rows[:, : rows.shape[1] - len(self.target)]
+        n_shared, past = self._past(front, rows.shape[1]) if self._continues else (0, None)
         if past is None:
             return self._call(input_ids=rows.to(device), use_cache=False)
-        tails = rows[:, n_shared:].to(device)
-        return self._call(input_ids=tails, past_key_values=for_rows(past, n), use_cache=True)
+        return self._call(input_ids=rows[:, n_shared:].to(device), past_key_values=past, use_cache=True)
 
-    def _cache(self, shared: Tensor) -> Any:  # noqa: ANN401
+    def _past(self, front: Tensor, n_tokens: int) -> tuple[int, Any]:
+        """Return how many tokens of rows are read apart, and their cache, row by row; 0 and None: none.
+
+        Args:
+            front: The tokens of each row that may be shared, shape (n_rows, n).
+            n_tokens: Of a whole row.
+        """
+        n, device = len(front), self._loaded.device
+        n_all, n_run, first = shared_in_runs(front, n_tokens)
+        past = None
+        if n_all:
+            key = tuple(front[0, :n_all].tolist())
+            if self._prefix[0] != key:
+                self._prefix = (key, self._cached(front[:1, :n_all].to(device)))
+            past = self._prefix[1]
+            if past is None:
+                return 0, None
+        if n_run == n_all:
+            return n_all, None if past is None else for_rows(past, n)
+        before = None if past is None else for_rows(past, len(first))
+        runs = self._cached(front[first, n_all:n_run].to(device), before)
+        if runs is None:
+            return 0, None
+        of = torch.zeros(n, dtype=torch.long).index_fill(0, first[1:], 1).cumsum(0)
+        return n_run, picked(runs, of.to(device))
+
+    def _cached(self, prefixes: Tensor, past: Any = None) -> Any:  # noqa: ANN401
         """Return the cache of some tokens; None where the model's cannot be continued twice."""
-        key = tuple(shared.tolist())
-        if self._prefix[0] != key:
-            read = partial(self._loaded.model, logits_to_keep=1) if self._keeps else self._loaded.model
-            self._prefix = (key, cache_of(read, shared.to(self._loaded.device)))
-        return self._prefix[1]
+        read = partial(self._loaded.model, logits_to_keep=1) if self._keeps else self._loaded.model
+        cache = cache_of(read, prefixes, past)
+        self._continues = cache is not None
+        return cache
 
     def _judge(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss of each row and whether all target tokens lead; logits (n, m, vocabulary)."""

@@ -3,6 +3,7 @@
 Reference: greedy continuations of every prompt of one and two tokens of a vocabulary of 64, one batch each.
 """
 
+import inspect
 from dataclasses import replace
 from itertools import product
 
@@ -205,17 +206,30 @@ def test_a_warm_prompt_longer_than_may_be_tried_is_not_used(loaded, lengths) -> 
 
 
 @pytest.mark.parametrize("name", ["gpt_neox", "llama", "gpt2", "mistral_sliding", "gemma2", "mamba", "opt"])
-def test_a_shared_prefix_changes_no_loss(loaded_from, name) -> None:
-    """Candidates one by one share nothing; together they share head and first tokens."""
+def test_a_shared_prefix_is_read_once_and_changes_no_loss(loaded_from, name, monkeypatch) -> None:
+    """Candidates one by one share nothing; together they share the head, and each walk's its first tokens."""
     model = loaded_from(name)
     rng = np.random.default_rng(0)
-    prompts = torch.from_numpy(rng.integers(3, 97, 5)).repeat(6, 1)
-    prompts[:, 3] = torch.arange(20, 26)
+    prompts = torch.from_numpy(rng.integers(3, 97, (3, 5))).repeat_interleave(20, 0)
+    prompts[:, 3] = torch.arange(20, 80)
     slot = {"head": np.array([1, 4, 8]), "tail": np.array([11, 12]), "allowed": np.arange(97)}
-    together = objective(model, [7, 9, 13, 21], **slot)
     alone = objective(model, [7, 9, 13, 21], **slot)
     one_by_one = torch.cat([alone.losses(prompt[None]) for prompt in prompts])
+    read = 0
+    forward = model.model.forward
+
+    def counted(*args, **inputs):
+        nonlocal read
+        read += inputs["input_ids"].numel()
+        return forward(*args, **inputs)
+
+    counted.__signature__ = inspect.signature(forward)
+    monkeypatch.setattr(model.model, "forward", counted)
+    together = objective(model, [7, 9, 13, 21], **slot)
     torch.testing.assert_close(together.losses(prompts), one_by_one, atol=TOLERANCE, rtol=0)
+    # 3 tokens of head, 5 of the prompt, 2 behind it, 3 of the target: the head once, 3 tokens of each walk.
+    continued = name not in ("mistral_sliding", "gemma2", "mamba")
+    assert read == (3 + 3 * 3 + 60 * 7 if continued else 3 + 60 * 13)
     assert alone.cross_entropy(prompts[2].numpy()) == pytest.approx(float(one_by_one[2]), abs=TOLERANCE)
 
 
