@@ -98,6 +98,11 @@ class Objective:
         """Candidates that may still be evaluated."""
         return self._budget - self.spent.evaluations
 
+    @property
+    def vocabulary(self) -> int:
+        """Ids that the input embedding knows."""
+        return len(self._embedding.weight)
+
     def survive(self, prompts: Tensor) -> Tensor:
         """Return whether each candidate survives decode and encode, where that is asked for; shape (n,).
 

@@ -2,13 +2,15 @@
 
 `gcg`: swaps of one token, drawn evenly among those that the gradient ranks first at each position (Zou et
 al. 2023, https://arxiv.org/abs/2307.15043). `random`: swaps of one token, drawn evenly (Andriushchenko et
-al. 2024, https://arxiv.org/abs/2404.02151). `coordinate`: the swaps of one position that a gradient
-averaged over random tokens there ranks first (Jones et al. 2023, https://arxiv.org/abs/2303.04381): the
-gradient at one token says little of distant ones, the average says more.
+al. 2024, https://arxiv.org/abs/2404.02151). `coordinate`: the swaps of one position that two things rank
+first: a gradient averaged over random tokens there (Jones et al. 2023, https://arxiv.org/abs/2303.04381:
+the gradient at one token says little of distant ones, the average says more), and what the tokens did to
+the loss at that position in all prompts of the search so far (`Effects`).
 """
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -25,6 +27,36 @@ class Best:
     loss: float
 
 
+class Effects:
+    """What tokens did to the loss wherever they stood at a place, over all walks of a search.
+
+    Most of a loss is a sum over places: a token that lowers it after one prompt lowers it after most. So
+    what was seen in other walks and at other lengths ranks tokens better than a gradient does. Places are
+    counted from the end of the prompt, by which those of different lengths correspond.
+    """
+
+    def __init__(self, vocabulary: int) -> None:
+        self._vocabulary = vocabulary
+        self._seen: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def learn(self, from_end: int, tokens: Tensor, excess: Tensor) -> None:
+        """Note losses in excess of those of random tokens there, nats; both shape (n,); infinite ones not."""
+        finite = excess.isfinite()
+        tokens, excess = tokens[finite], excess[finite]
+        total, n = self._at(from_end)
+        total.index_add_(0, tokens, excess)
+        n.index_add_(0, tokens, torch.ones(len(tokens)))
+
+    def expected(self, from_end: int) -> Tensor:
+        """Return the excess to be expected of each token, nats, shape (vocabulary,); unseen: 0."""
+        total, n = self._at(from_end)
+        return total / (n + _DOUBT)
+
+    def _at(self, from_end: int) -> tuple[Tensor, Tensor]:
+        zeros = (torch.zeros(self._vocabulary), torch.zeros(self._vocabulary))
+        return self._seen.setdefault(from_end, zeros)
+
+
 class Walks:
     """Where walks of one length stand, side by side.
 
@@ -34,10 +66,13 @@ class Walks:
         rng: Source of draws.
         n_candidates: Candidates of one step of one walk.
         top_k: Tokens of a position that are considered.
+        effects: What is known of tokens from all walks of the search.
     """
 
-    def __init__(self, starts: list[Best], rng: np.random.Generator, n_candidates: int, top_k: int) -> None:
-        self.rng, self.n_candidates, self.top_k = rng, n_candidates, top_k
+    def __init__(
+        self, starts: list[Best], rng: np.random.Generator, n_candidates: int, top_k: int, effects: Effects
+    ) -> None:
+        self.rng, self.n_candidates, self.top_k, self.effects = rng, n_candidates, top_k, effects
         self.prompts = torch.stack([start.prompt for start in starts])
         self.stale = [0] * len(starts)
         self._losses = [start.loss for start in starts]
@@ -125,10 +160,12 @@ class Proposal:
     Attributes:
         candidates: To be evaluated.
         known: Candidates that were evaluated while proposing, with their losses, shape (n,).
+        learn: Told the losses of the candidates that were evaluated, shape (n,), the first ones.
     """
 
     candidates: Candidates
     known: tuple[Candidates, Tensor] | None = None
+    learn: Callable[[Tensor], None] = lambda _: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +196,12 @@ class Optimizer:
         return 5 * self.patience_steps(n_tokens) // 2
 
 
+_DOUBT = 1.0
+"""Losses that what is seen of a token must outweigh: one loss of it is believed by half."""
+_GRADIENT = 0.4
+"""Weight of the gradient's ranks, in standard deviations of the probed losses: it explains less than half."""
+_TINY = 1e-30
+"""Where all gradients are alike they rank nothing."""
 _PROBED = 8
 """Random tokens over which `coordinate` averages the gradient; they are candidates too."""
 
@@ -179,7 +222,7 @@ def propose_random(objective: Objective, walks: Walks) -> Proposal:
 
 
 def propose_coordinate(objective: Objective, walks: Walks) -> Proposal:
-    """Propose swaps of one position: a few random ones, and those that their mean gradient ranks first."""
+    """Propose swaps of one position: a few random ones, and those that gradient and effects rank first."""
     allowed = objective.allowed.numpy()
     n_probed = min(_PROBED, len(allowed))
     places = [walks.next_place(walk) for walk in range(len(walks.prompts))]
@@ -192,16 +235,33 @@ def propose_coordinate(objective: Objective, walks: Walks) -> Proposal:
     losses, gradient = objective.gradient(probed.prompts)
     known = Candidates(probed.prompts[: len(losses)], probed.of[: len(losses)])
     at_place = gradient[torch.arange(len(losses)), torch.tensor(places)[known.of]]
-    # The sum over a walk's probes ranks as their mean does.
     total = torch.zeros(len(places), at_place.shape[1]).index_add(0, known.of, at_place)
+    n_of = torch.bincount(known.of, minlength=len(places))
+    usual = torch.zeros(len(places)).index_add(0, known.of, losses) / n_of
+    spread = float((losses - usual[known.of]).std(correction=0))
+    by_gradient = objective.scores(total)[:, objective.allowed]
+    by_gradient -= by_gradient.mean(1, keepdim=True)
+    by_gradient /= by_gradient.std(1, correction=0, keepdim=True).clamp_min(_TINY)
+    from_end = [walks.prompts.shape[1] - place for place in places]
+    expected = torch.stack([walks.effects.expected(each) for each in from_end])
+
+    def learn_of(candidates: Candidates, measured: Tensor) -> None:
+        for walk, place in enumerate(places):
+            of = candidates.of[: len(measured)] == walk
+            tokens = candidates.prompts[: len(measured)][of, place]
+            walks.effects.learn(from_end[walk], tokens, measured[of] - usual[walk])
+
+    learn_of(known, losses)
     # Of twice as many as are wanted, enough were not tried.
     k = min(2 * walks.n_candidates, len(allowed))
-    ranked = objective.scores(total).topk(k, largest=False).indices
+    scores = expected[:, objective.allowed] + _GRADIENT * spread * by_gradient
+    ranked = objective.allowed[scores.topk(k, largest=False).indices]
     best = [
-        walks.swapped(walk, place, ranked[walk], walks.n_candidates if (known.of == walk).any() else 0)
+        walks.swapped(walk, place, ranked[walk], walks.n_candidates if n_of[walk] else 0)
         for walk, place in enumerate(places)
     ]
-    return Proposal(Candidates.joined(best, objective), (known, losses))
+    candidates = Candidates.joined(best, objective)
+    return Proposal(candidates, (known, losses), partial(learn_of, candidates))
 
 
 def _swaps(walks: Walks, walk: int, tokens: Tensor) -> Tensor:

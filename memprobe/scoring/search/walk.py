@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from memprobe.scoring.search.objective import Ids, Objective
-from memprobe.scoring.search.optimizers import Best, Optimizer, Walks
+from memprobe.scoring.search.optimizers import Best, Effects, Optimizer, Walks
 from memprobe.tables.requests import Search
 
 _MOST_WALKS = 8
@@ -24,6 +24,7 @@ class Walker:
         self._rng = np.random.default_rng(seed)
         self._n_candidates = search.n_candidates or optimizer.n_candidates
         self._top_k = search.top_k or optimizer.top_k
+        self._effects = Effects(objective.vocabulary)
         self.best: dict[int, Best] = {}
 
     def random_prompts(self, n: int, n_tokens: int) -> Tensor:
@@ -56,7 +57,7 @@ class Walker:
         standing = self._evaluated(starts)[:n_walks]
         if objective.match is not None or not standing:
             return objective.take_match()
-        walks = Walks(standing, self._rng, self._n_candidates, self._top_k)
+        walks = Walks(standing, self._rng, self._n_candidates, self._top_k, self._effects)
         patience = self._optimizer.patience_steps(n_tokens)
         while objective.match is None and objective.spent.evaluations - begun < limit:
             moved = self._step(walks)
@@ -97,6 +98,7 @@ class Walker:
         candidates = proposal.candidates
         if len(candidates.prompts) and self.objective.match is None:
             losses = self.objective.losses(candidates.prompts)
+            proposal.learn(losses)
             measured.append((candidates, losses))
         found: list[Best | None] = [None] * len(walks.prompts)
         for some, losses in measured:

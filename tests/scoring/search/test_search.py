@@ -16,7 +16,7 @@ from memprobe.scoring.forward import scoring_mode
 from memprobe.scoring.search import allowed_ids, search_prompt
 from memprobe.scoring.search.lengths import Course, miniprompt
 from memprobe.scoring.search.objective import BudgetSpentError, Objective, Slot
-from memprobe.scoring.search.optimizers import OPTIMIZERS, Best, Walks
+from memprobe.scoring.search.optimizers import OPTIMIZERS, Best, Effects, Walks
 from memprobe.scoring.search.walk import Walker
 from memprobe.tables.requests import Search
 
@@ -286,7 +286,7 @@ def test_a_spent_budget_stops_and_evaluates_what_it_still_holds(loaded) -> None:
 def test_each_walk_proposes_each_prompt_once_and_one_swap_at_a_time(loaded, optimizer, n_walks) -> None:
     of = objective(loaded, [5, 6, 7])
     starts = torch.arange(20, 20 + 3 * n_walks).view(n_walks, 3)
-    walks = Walks([Best(start, 1.0) for start in starts], np.random.default_rng(0), 10, 16)
+    walks = Walks([Best(start, 1.0) for start in starts], np.random.default_rng(0), 10, 16, Effects(64))
     seen = [set() for _ in starts]
     for _ in range(12):
         proposal = OPTIMIZERS[optimizer].propose(of, walks)
@@ -310,6 +310,47 @@ def test_walks_side_by_side_do_what_each_does_alone(loaded) -> None:
         loss, alone = of.gradient(starts[walk : walk + 1])
         torch.testing.assert_close(losses[walk : walk + 1], loss, atol=TOLERANCE, rtol=0)
         torch.testing.assert_close(of.scores(gradient)[walk], of.scores(alone)[0], atol=TOLERANCE, rtol=0)
+
+
+def test_what_was_seen_of_a_token_at_a_place_is_shrunk_towards_the_unseen() -> None:
+    """Sum over (n + 1): -1 seen once gives -1/2, -1 and -2 give -3/3; elsewhere nothing is known."""
+    effects = Effects(5)
+    effects.learn(1, torch.tensor([2, 3]), torch.tensor([-1.0, -1.0]))
+    effects.learn(1, torch.tensor([3]), torch.tensor([-2.0]))
+    assert effects.expected(1).tolist() == [0.0, 0.0, -0.5, -1.0, 0.0]
+    assert effects.expected(2).tolist() == [0.0] * 5
+    effects.learn(2, torch.tensor([0, 1]), torch.tensor([torch.inf, torch.nan]))
+    assert effects.expected(2).tolist() == [0.0] * 5
+
+
+def test_tokens_that_lowered_the_loss_in_other_walks_and_at_other_lengths_come_first(loaded) -> None:
+    """A token that helped by more than any gradient says is proposed at its place, and only there."""
+    of = objective(loaded, [5, 6, 7])
+    effects = Effects(64)
+    effects.learn(1, torch.tensor([42]), torch.tensor([-1e6]))
+    for start in ([20, 30], [20, 30, 40]):
+        walks = Walks([Best(torch.tensor(start), 1.0)], np.random.default_rng(0), 1, 16, effects)
+        for _ in start:
+            proposal = OPTIMIZERS["coordinate"].propose(of, walks)
+            (candidate,) = proposal.candidates.prompts
+            probed = proposal.known[0].prompts
+            if (candidate[:-1] == torch.tensor(start[:-1])).all():
+                assert 42 in (candidate[-1], *probed[:, -1])
+            else:
+                assert candidate[-1] != 42
+
+
+def test_the_losses_of_a_step_are_learned_in_excess_of_the_probes(loaded) -> None:
+    of = objective(loaded, [5, 6, 7])
+    effects = Effects(64)
+    walks = Walks([Best(torch.tensor([20]), 1.0)], np.random.default_rng(0), 2, 16, effects)
+    proposal = OPTIMIZERS["coordinate"].propose(of, walks)
+    probed, losses = proposal.known
+    excess = losses - losses.mean()
+    torch.testing.assert_close(effects.expected(1)[probed.prompts[:, 0]], excess / 2)
+    proposal.learn(losses.mean() - torch.tensor([3.0, 1.0]))
+    assert effects.expected(1)[proposal.candidates.prompts[:, 0]].tolist() == pytest.approx([-1.5, -0.5])
+    proposal.learn(torch.zeros(0))  # the budget held none of them
 
 
 def test_a_stale_walk_starts_anew_and_an_endless_one_goes_back(loaded, monkeypatch) -> None:
