@@ -39,6 +39,11 @@ class Effects:
         self._vocabulary = vocabulary
         self._seen: dict[int, tuple[Tensor, Tensor]] = {}
 
+    @property
+    def known(self) -> bool:
+        """Whether anything was learned."""
+        return bool(self._seen)
+
     def learn(self, from_end: int, tokens: Tensor, excess: Tensor) -> None:
         """Note losses in excess of those of random tokens there, nats; both shape (n,); infinite ones not."""
         finite = excess.isfinite()
@@ -51,6 +56,16 @@ class Effects:
         """Return the excess to be expected of each token, nats, shape (vocabulary,); unseen: 0."""
         total, n = self._at(from_end)
         return total / (n + _DOUBT)
+
+    def chances(self, from_end: int, allowed: Tensor) -> Tensor | None:
+        """Return how often a start should hold each allowed token, shape (n_allowed,); None: evenly.
+
+        The lower the loss to be expected, the more often: by exp of it, in parts of its own spread.
+        """
+        expected = self.expected(from_end)[allowed].double()
+        seen = expected[self._at(from_end)[1][allowed] > 0]
+        spread = float(seen.std(correction=0)) if len(seen) else 0.0
+        return torch.softmax(-expected / (_WARMTH * spread), 0) if spread else None
 
     def _at(self, from_end: int) -> tuple[Tensor, Tensor]:
         zeros = (torch.zeros(self._vocabulary), torch.zeros(self._vocabulary))
@@ -202,6 +217,8 @@ _GRADIENT = 0.4
 """Weight of the gradient's ranks, in standard deviations of the probed losses: it explains less than half."""
 _TINY = 1e-30
 """Where all gradients are alike they rank nothing."""
+_WARMTH = 0.4
+"""Starts hold a token e times as often for this many standard deviations of expected loss."""
 _PROBED = 8
 """Random tokens over which `coordinate` averages the gradient; they are candidates too."""
 

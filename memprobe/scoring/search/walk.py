@@ -12,6 +12,10 @@ _MOST_WALKS = 8
 """Side by side they fill a batch; of more, each would get too little of a usual budget."""
 
 
+_EVENLY = 0.25
+"""Share of starts that are drawn evenly, lest walks begin only where others were."""
+
+
 class Walker:
     """Walks at any length, and remembers the best of each.
 
@@ -28,8 +32,19 @@ class Walker:
         self.best: dict[int, Best] = {}
 
     def random_prompts(self, n: int, n_tokens: int) -> Tensor:
-        """Return prompts drawn evenly from what is allowed, shape (n, n_tokens)."""
-        return torch.from_numpy(self._rng.choice(self.objective.allowed.numpy(), (n, n_tokens)))
+        """Return prompts drawn from what is allowed, shape (n, n_tokens).
+
+        Tokens that lowered the loss before come more often, where the optimizer learned of any.
+        """
+        allowed = self.objective.allowed
+        prompts = torch.from_numpy(self._rng.choice(allowed.numpy(), (n, n_tokens)))
+        learned = self._rng.random(n) >= _EVENLY if self._effects.known else np.zeros(n, dtype=bool)
+        for place in range(n_tokens if learned.any() else 0):
+            chances = self._effects.chances(n_tokens - place, allowed)
+            if chances is not None:
+                drawn = self._rng.choice(allowed.numpy(), n, p=chances.numpy())
+                prompts[learned, place] = torch.from_numpy(drawn[learned])
+        return prompts
 
     def n_walks(self, n_tokens: int, limit: int) -> int:
         """Return how many walks side by side come to an end within some evaluations."""

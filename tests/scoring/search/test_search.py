@@ -340,6 +340,23 @@ def test_tokens_that_lowered_the_loss_in_other_walks_and_at_other_lengths_come_f
                 assert candidate[-1] != 42
 
 
+def test_starts_hold_what_lowered_the_loss_more_often_and_some_are_drawn_evenly(loaded) -> None:
+    """Expected -1 and 0 have spread 1/2: exp(1 / (0.4 / 2)) = e^5 times as often as seen 0 or the unseen."""
+    walker = Walker(objective(loaded, [5]), OPTIMIZERS["coordinate"], Search(), 0)
+    even = walker.random_prompts(4_000, 2)
+    walker._effects.learn(1, torch.tensor([42, 43]), torch.tensor([-2.0, 0.0]))
+    chances = walker._effects.chances(1, walker.objective.allowed)
+    assert chances[42] / chances[43] == pytest.approx(np.exp(5))
+    assert walker._effects.chances(2, walker.objective.allowed) is None
+    drawn = walker.random_prompts(4_000, 2)
+    share = {"even": 1 / 64, "drawn": 0.25 / 64 + 0.75 * float(chances[42])}
+    # Three standard deviations of a share among 4,000.
+    for prompts, wanted in ((even, share["even"]), (drawn, share["drawn"])):
+        margin = 3 * np.sqrt(wanted * (1 - wanted) / 4_000)
+        assert float((prompts[:, 1] == 42).float().mean()) == pytest.approx(wanted, abs=margin)
+        assert len(prompts[:, 0].unique()) == 64
+
+
 def test_the_losses_of_a_step_are_learned_in_excess_of_the_probes(loaded) -> None:
     of = objective(loaded, [5, 6, 7])
     effects = Effects(64)
