@@ -266,4 +266,5 @@ def test_the_default_is_as_short_in_a_third_of_the_evaluations_and_of_the_time(c
             f"seeds, {missed} of them not reached)"
         )
     assert median["default"] <= median["published"]
+    assert of_seeds[1] <= of_seeds[0]
     assert max(ratios) <= 1 / 3
