@@ -93,7 +93,7 @@ class Walks:
         self._losses = [start.loss for start in starts]
         self._best = list(starts)
         self._tried = [{_key(start.prompt)} for start in starts]
-        self._order: list[list[int]] = [[] for _ in starts]
+        self._order: list[int] = []
 
     def take(self, walk: int, found: Best, *, only_downhill: bool) -> None:
         """Let a walk go to the best candidate of its step, downhill only or wherever that is."""
@@ -113,13 +113,16 @@ class Walks:
         """Let a walk begin anew elsewhere."""
         self._stand(walk, start)
         self.stale[walk], self._best[walk] = 0, start
-        self._tried[walk], self._order[walk] = {_key(start.prompt)}, []
+        self._tried[walk] = {_key(start.prompt)}
 
-    def next_place(self, walk: int) -> int:
-        """Return the position that comes next: each once in a round, in a random order."""
-        if not self._order[walk]:
-            self._order[walk] = [int(place) for place in self.rng.permutation(self.prompts.shape[1])]
-        return self._order[walk].pop()
+    def next_place(self) -> int:
+        """Return the position that comes next: each once in a round, in a random order.
+
+        It is the same for all walks, so that what stands before it is read once for all candidates of a walk.
+        """
+        if not self._order:
+            self._order = [int(place) for place in self.rng.permutation(self.prompts.shape[1])]
+        return self._order.pop()
 
     def untried(self, walk: int, rows: Iterable[Tensor], most: int) -> Tensor:
         """Return the first rows, at most so many, that a walk did not try; from now on it did."""
@@ -242,43 +245,39 @@ def propose_coordinate(objective: Objective, walks: Walks) -> Proposal:
     """Propose swaps of one position: a few random ones, and those that gradient and effects rank first."""
     allowed = objective.allowed.numpy()
     n_probed = min(_PROBED, len(allowed))
-    places = [walks.next_place(walk) for walk in range(len(walks.prompts))]
-    drawn = [torch.from_numpy(walks.rng.choice(allowed, n_probed, replace=False)) for _ in places]
+    n_walks, place = len(walks.prompts), walks.next_place()
+    drawn = [torch.from_numpy(walks.rng.choice(allowed, n_probed, replace=False)) for _ in range(n_walks)]
     probed = Candidates.joined(
-        [walks.swapped(walk, place, drawn[walk], n_probed) for walk, place in enumerate(places)], objective
+        [walks.swapped(walk, place, drawn[walk], n_probed) for walk in range(n_walks)], objective
     )
     if not len(probed.prompts):
         return Proposal(probed)
     losses, gradient = objective.gradient(probed.prompts)
     known = Candidates(probed.prompts[: len(losses)], probed.of[: len(losses)])
-    at_place = gradient[torch.arange(len(losses)), torch.tensor(places)[known.of]]
-    total = torch.zeros(len(places), at_place.shape[1]).index_add(0, known.of, at_place)
-    n_of = torch.bincount(known.of, minlength=len(places))
-    usual = torch.zeros(len(places)).index_add(0, known.of, losses) / n_of
+    total = torch.zeros(n_walks, gradient.shape[2]).index_add(0, known.of, gradient[:, place])
+    n_of = torch.bincount(known.of, minlength=n_walks)
+    usual = torch.zeros(n_walks).index_add(0, known.of, losses) / n_of
     spread = float((losses - usual[known.of]).std(correction=0))
     by_gradient = objective.scores(total)[:, objective.allowed]
     by_gradient -= by_gradient.mean(1, keepdim=True)
     by_gradient /= by_gradient.std(1, correction=0, keepdim=True).clamp_min(_TINY)
-    from_end = [walks.prompts.shape[1] - place for place in places]
-    expected = torch.stack([walks.effects.expected(each) for each in from_end])
-
-    def learn_of(candidates: Candidates, measured: Tensor) -> None:
-        for walk, place in enumerate(places):
-            of = candidates.of[: len(measured)] == walk
-            tokens = candidates.prompts[: len(measured)][of, place]
-            walks.effects.learn(from_end[walk], tokens, measured[of] - usual[walk])
-
-    learn_of(known, losses)
+    from_end = walks.prompts.shape[1] - place
+    scores = walks.effects.expected(from_end)[objective.allowed] + _GRADIENT * spread * by_gradient
     # Of twice as many as are wanted, enough were not tried.
     k = min(2 * walks.n_candidates, len(allowed))
-    scores = expected[:, objective.allowed] + _GRADIENT * spread * by_gradient
     ranked = objective.allowed[scores.topk(k, largest=False).indices]
     best = [
         walks.swapped(walk, place, ranked[walk], walks.n_candidates if n_of[walk] else 0)
-        for walk, place in enumerate(places)
+        for walk in range(n_walks)
     ]
     candidates = Candidates.joined(best, objective)
-    return Proposal(candidates, (known, losses), partial(learn_of, candidates))
+
+    def learn(of: Candidates, measured: Tensor) -> None:
+        tokens, walk = of.prompts[: len(measured), place], of.of[: len(measured)]
+        walks.effects.learn(from_end, tokens, measured - usual[walk])
+
+    learn(known, losses)
+    return Proposal(candidates, (known, losses), partial(learn, candidates))
 
 
 def _swaps(walks: Walks, walk: int, tokens: Tensor) -> Tensor:

@@ -301,6 +301,42 @@ def test_each_walk_proposes_each_prompt_once_and_one_swap_at_a_time(loaded, opti
     assert all(40 <= len(each) <= (48 if optimizer == "gcg" else 189) for each in seen)
 
 
+def test_what_stands_before_the_place_of_a_step_is_read_once_for_each_walk(loaded, monkeypatch) -> None:
+    """Eight walks of 9 tokens, 32 candidates each: they part at one place, the place + 12 tokens follow."""
+    of = objective(loaded, list(range(12)), budget=10**6)
+    walks = Walks(
+        [Best(torch.arange(start, start + 9), 1.0) for start in range(0, 40, 5)],
+        np.random.default_rng(0),
+        32,
+        16,
+        Effects(64),
+    )
+    read = 0
+    forward = loaded.model.forward
+
+    def counted(*args, **inputs):
+        nonlocal read
+        read += inputs["input_ids"].numel()
+        return forward(*args, **inputs)
+
+    counted.__signature__ = inspect.signature(forward)
+    places = []
+    for _ in range(9):
+        candidates = OPTIMIZERS["coordinate"].propose(of, walks).candidates
+        differs = candidates.prompts != walks.prompts[candidates.of]
+        assert (differs.sum(1) == 1).all()
+        (place,) = differs.int().argmax(1).unique().tolist()
+        places.append(place)
+        with monkeypatch.context() as patch:
+            patch.setattr(loaded.model, "forward", counted)
+            before, n = read, len(candidates.prompts)
+            of.losses(candidates.prompts)
+            of.take_match()
+        # 9 tokens of the prompt and 11 of the target; a cache is worth its own call from the first token on.
+        assert read - before == 8 * place + n * (20 - place)
+    assert sorted(places) == list(range(9))
+
+
 def test_walks_side_by_side_do_what_each_does_alone(loaded) -> None:
     """Proposals of a walk are ranked by its own gradient: the others in its batch change nothing."""
     of = objective(loaded, [5, 6, 7])
