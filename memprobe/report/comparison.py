@@ -12,7 +12,7 @@ from memprobe.errors import counted
 from memprobe.report.console import telling
 from memprobe.report.escape import visible
 from memprobe.report.estimates import pooled
-from memprobe.report.plain import harmless, headed, number, plain_table, short, under
+from memprobe.report.plain import harmless, headed, number, parts_of, plain_table, short
 
 _WORST = 10
 # Resampling a few items that happen to agree makes an interval far too narrow.
@@ -94,14 +94,14 @@ def _empty(title: str, first: str) -> Table:
 
 def _table(rows: pl.DataFrame, title: str, *, everything: bool) -> Table:
     table = _empty(title, "metric, condition")
-    for metric in rows["metric"].unique(maintain_order=True):
-        of_metric = rows.filter(pl.col("metric") == metric)
-        conditions = of_metric["condition"].unique(maintain_order=True).to_list()
+    for metric, of_metric in parts_of(rows, "metric").items():
+        under = parts_of(of_metric, "condition")
+        conditions = list(under)
         shown = conditions if everything else telling(conditions)
         if shown and shown[0] is not None:
             table.add_row(metric)
         for condition in shown:
-            for row in under(of_metric, condition):
+            for row in under[condition].to_dicts():
                 parts = [row["condition"] or "", f"group {row['group']}" if row["group"] else ""]
                 label = ", ".join(part for part in parts if part)
                 table.add_row(f" {label}" if label else metric, *cells(row))

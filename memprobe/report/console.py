@@ -11,7 +11,7 @@ from rich.text import Text
 from memprobe.errors import counted
 from memprobe.report.escape import visible
 from memprobe.report.over_time import told_tables
-from memprobe.report.plain import folded, harmless, headed, number, plain_table, sparkline, under
+from memprobe.report.plain import folded, harmless, headed, number, parts_of, plain_table, sparkline
 from memprobe.report.sort import cell_tables
 
 _MANY_CONDITIONS = 6
@@ -23,6 +23,8 @@ _FEW_BARS = 8
 _NEVER = "trained=false"
 # A probe, a metric of it, and the condition of the metric that is shown.
 _Leading = tuple[str, str, str | None]
+# Its row for each part of the items.
+_ByPart = dict[str, dict[str, Any]]
 _BESIDE = r"(^|;)(trained|control)=[^;]*$"
 
 
@@ -54,8 +56,9 @@ def summary_view(
         of_model, contrasts = (
             each.filter(pl.col("model") == model) for each in (plain, summary.filter(beside))
         )
-        for probe in of_model["probe"].unique(maintain_order=True):
-            rows, others = (each.filter(pl.col("probe") == probe) for each in (of_model, contrasts))
+        beside_of = parts_of(contrasts, "probe")
+        for probe, rows in parts_of(of_model, "probe").items():
+            others = beside_of.get(probe, contrasts.clear())
             tables += _probe_tables(rows, others, f"{probe} of {model}", everything=everything)
         tables += cell_tables(harmless(cells), model) if cells is not None else []
         excess = _excess_table(contrasts, everything=everything)
@@ -158,17 +161,18 @@ def _probe_table(pooled: pl.DataFrame, never: pl.DataFrame | None, title: str, *
         table.add_column("trend", no_wrap=True)
     table.add_column("n", justify="right", no_wrap=True)
     hidden = 0
-    for metric in pooled["metric"].unique(maintain_order=True):
-        of_metric = pooled.filter(pl.col("metric") == metric)
-        beside = None if never is None else never.filter(pl.col("metric") == metric)
-        conditions = of_metric["condition"].unique(maintain_order=True).to_list()
+    never_of = None if never is None else parts_of(never, "metric")
+    for metric, of_metric in parts_of(pooled, "metric").items():
+        under = parts_of(of_metric, "condition")
+        beside = None if never_of is None else parts_of(never_of[metric], "condition")
+        conditions = list(under)
         shown = conditions if everything else telling(conditions)
         hidden += len(conditions) - len(shown)
         if shown and shown[0] is not None:
             table.add_row(metric)
         for condition in shown:
             label = metric if condition is None else folded(f" {condition}", _LABEL_CHARS)
-            table.add_row(label, *_condition_cells(of_metric, beside, condition, steps))
+            table.add_row(label, *_condition_cells(under, beside, condition, steps))
     if hidden:
         table.caption = f"{counted(hidden, 'more condition')}: memprobe summary RUN --all"
         table.caption_justify = "left"
@@ -185,11 +189,14 @@ def _n_items(rows: pl.DataFrame, *, everything: bool) -> str:
 
 
 def _condition_cells(
-    of_metric: pl.DataFrame, never: pl.DataFrame | None, condition: str | None, steps: Sequence[int]
+    under: Mapping[str | None, pl.DataFrame],
+    never: Mapping[str | None, pl.DataFrame] | None,
+    condition: str | None,
+    steps: Sequence[int],
 ) -> list[str]:
     by_step, never_by_step = (
-        {row["step"]: row for row in under(rows, condition)} if rows is not None else {}
-        for rows in (of_metric, never)
+        {row["step"]: row for row in parts[condition].to_dicts()} if parts and condition in parts else {}
+        for parts in (under, never)
     )
     last = by_step.get(steps[-1])
     cells = [number(by_step.get(steps[0]))] if never is None or len(steps) == 1 else []
@@ -219,14 +226,14 @@ def _excess_table(contrasts: pl.DataFrame, *, everything: bool) -> Table | None:
     for control in controls:
         table.add_column(f"over {control}", justify="right", overflow="fold")
     for probe, metric in rows.select("probe", "metric").unique(maintain_order=True).iter_rows():
-        of_metric = rows.filter(pl.col("probe") == probe, pl.col("metric") == metric)
-        conditions = of_metric["condition"].unique(maintain_order=True).to_list()
+        under = parts_of(rows.filter(pl.col("probe") == probe, pl.col("metric") == metric), "condition")
+        conditions = list(under)
         few = telling(conditions)
         shown = conditions if everything else few if len(few) <= _MANY_CONDITIONS else [few[len(few) // 4]]
         if shown[0] is not None:
             table.add_row(f"{probe} {metric}")
         for condition in shown:
-            by_control = {row["control"]: row for row in under(of_metric, condition)}
+            by_control = {row["control"]: row for row in under[condition].to_dicts()}
             label = f"{probe} {metric}" if condition is None else f" {condition}"
             table.add_row(label, *(number(by_control.get(control)) for control in controls))
     return table
@@ -251,9 +258,10 @@ def _dose_tables(doses: pl.DataFrame | None, model: str | None) -> list[Table]:
         of_probe = rows.filter(pl.col("dose") == dose, pl.col("probe") == probe)
         metric = of_probe["metric"][0]
         of_metric = of_probe.filter(pl.col("metric") == metric)
-        few = telling(of_metric["condition"].unique(maintain_order=True).to_list())
+        under = parts_of(of_metric, "condition")
+        few = telling(list(under))
         condition = few[len(few) // 4]
-        fits = {row["fit"]: row for row in under(of_metric, condition)}
+        fits = {row["fit"]: row for row in under[condition].to_dicts()}
         label = f"{probe} {metric}" + (f"\n {condition}" if condition else "")
         n = max(row["n_items"] for row in fits.values())
         cells = (_slope(fits.get(fit)) for fit in ("linear_log10", "logistic"))
@@ -318,22 +326,22 @@ def _breakdowns(of_model: pl.DataFrame, column: str, title: str) -> list[Table]:
             part=pl.col("condition").str.extract(r"exposures=(\d+)$"),
             rest=pl.col("condition").str.replace(r";?exposures=\d+$", ""),
         ).with_columns(rest=pl.when(pl.col("rest") != "").then("rest"))
-    together: list[tuple[dict[str, int], list[_Leading]]] = []
-    for probe in split["probe"].unique(maintain_order=True):
-        found = _leading(split, probe)
-        counts = dict(_of_leading(split, found).select("part", "n_items").iter_rows())
+    together: list[tuple[dict[str, int], dict[_Leading, _ByPart]]] = []
+    for rows in parts_of(split, "probe").values():
+        leading, found = _leading(rows)
+        counts = {part: row["n_items"] for part, row in found.items()}
         for known, beside in together:
             if all(known.get(part, n) == n for part, n in counts.items()):
                 known.update(counts)
-                beside.append(found)
+                beside[leading] = found
                 break
         else:
-            together.append((counts, [found]))
+            together.append((counts, {leading: found}))
     full_title = f"{title}, step {last['step'][0]:,}" if last.height else title
-    return [_breakdown(split, column, full_title, beside) for _, beside in together]
+    return [_breakdown(column, full_title, beside) for _, beside in together]
 
 
-def _breakdown(split: pl.DataFrame, column: str, title: str, leading: Sequence[_Leading]) -> Table:
+def _breakdown(column: str, title: str, leading: Mapping[_Leading, _ByPart]) -> Table:
     table = plain_table(title)
     table.add_column(column, justify="right" if column == "exposures" else "left")
     for probe, metric, condition in leading:
@@ -341,37 +349,21 @@ def _breakdown(split: pl.DataFrame, column: str, title: str, leading: Sequence[_
             f"{probe}\n{metric}" + (f"\n{condition}" if condition else ""), justify="right", overflow="fold"
         )
     table.add_column("n", justify="right")
-    rows = pl.concat([_of_leading(split, each) for each in leading])
-    parts = rows["part"].unique(maintain_order=True).to_list()
+    parts = dict.fromkeys(part for found in leading.values() for part in found)
     for part in sorted(parts, key=lambda each: (int(each) if column == "exposures" else 0, each)):
-        table.add_row(str(part), *_part_cells(split.filter(pl.col("part") == part), leading))
+        rows = [found.get(part) for found in leading.values()]
+        n = next(row["n_items"] for row in rows if row)
+        table.add_row(str(part), *(number(row) for row in rows), f"{n:,}")
     return table
 
 
-def _leading(split: pl.DataFrame, probe: str) -> _Leading:
-    """Return probe, its first metric, and the condition to show: none, else one of the telling ones."""
-    rows = split.filter(pl.col("probe") == probe)
-    metric = rows["metric"][0]
-    conditions = rows.filter(pl.col("metric") == metric)["rest"].unique(maintain_order=True).to_list()
-    if None in conditions:
-        return probe, metric, None
-    shown = telling(conditions)
-    return probe, metric, shown[len(shown) // 4]
+def _leading(rows: pl.DataFrame) -> tuple[_Leading, _ByPart]:
+    """Return a probe's first metric under the condition to show, and its rows by part.
 
-
-def _of_leading(split: pl.DataFrame, leading: _Leading) -> pl.DataFrame:
-    probe, metric, condition = leading
-    return split.filter(
-        pl.col("probe") == probe,
-        pl.col("metric") == metric,
-        pl.col("rest").eq_missing(pl.lit(condition, dtype=pl.String)),
-    )
-
-
-def _part_cells(rows: pl.DataFrame, leading: Sequence[_Leading]) -> list[str]:
-    cells, counts = [], []
-    for each in leading:
-        found = _of_leading(rows, each).to_dicts()
-        cells.append(number(found[0]) if found else "")
-        counts += [row["n_items"] for row in found]
-    return [*cells, f"{counts[0]:,}" if counts else ""]
+    The condition is none where the metric has one without; else one of the telling ones.
+    """
+    metric, of_metric = next(iter(parts_of(rows, "metric").items()))
+    under = parts_of(of_metric, "rest")
+    few = [None] if None in under else telling(list(under))
+    condition = few[len(few) // 4]
+    return (rows["probe"][0], metric, condition), {row["part"]: row for row in under[condition].to_dicts()}

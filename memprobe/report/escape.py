@@ -90,7 +90,12 @@ def visible(text: str, at_most: int | None = None) -> str:
     if at_most is not None and len(text) > at_most:
         # Cut first: ten thousand characters cost no more than the few that are shown.
         text = text[:at_most] + "\0" + text[-at_most:]
-    shown = "".join(_shown(each) for each in re.sub(r"[\r\n\t\v\f\x85]+", " ", text))
+    # Nearly every text is printable as a whole, which the interpreter tells without looking at each in turn.
+    shown = (
+        text
+        if text.isprintable()
+        else "".join(_shown(each) for each in re.sub(r"[\r\n\t\v\f\x85]+", " ", text))
+    )
     if at_most is None or len(shown) <= at_most:
         return shown
     front = at_most // 2

@@ -7,7 +7,7 @@ import polars as pl
 from rich.table import Table
 
 from memprobe.errors import counted
-from memprobe.report.plain import folded, number, plain_table, short, under
+from memprobe.report.plain import folded, number, parts_of, plain_table, short
 
 # More columns with intervals do not fit a terminal.
 _FEW_GROUPS = 1
@@ -24,8 +24,7 @@ def told_tables(told: pl.DataFrame, *, everything: bool = False) -> list[Table]:
         everything: Conditions that take some of the items too.
     """
     tables = []
-    for probe in told["probe"].unique(maintain_order=True):
-        of_probe = told.filter(pl.col("probe") == probe)
+    for probe, of_probe in parts_of(told, "probe").items():
         some = pl.col("condition").fill_null("").str.contains(_SOME_ITEMS)
         rows = of_probe if everything else of_probe.filter(~some)
         hidden = (
@@ -38,8 +37,9 @@ def told_tables(told: pl.DataFrame, *, everything: bool = False) -> list[Table]:
             table.add_column(group or "all items", justify="right", no_wrap=True)
         table.add_column("unit", no_wrap=True)
         shown: set[str] = set()
-        for metric, condition in rows.select("metric", "condition").unique(maintain_order=True).rows():
-            of = {row["group"]: row for row in under(rows.filter(pl.col("metric") == metric), condition)}
+        for part in rows.partition_by("metric", "condition", maintain_order=True):
+            metric, condition = part["metric"][0], part["condition"][0]
+            of = {row["group"]: row for row in part.to_dicts()}
             cells = [_number(of.get(group)) for group in groups]
             if condition is not None and metric not in shown:
                 table.add_row(metric)

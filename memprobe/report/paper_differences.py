@@ -8,7 +8,7 @@ import polars as pl
 from memprobe.report.console import telling
 from memprobe.report.estimates import pooled
 from memprobe.report.papers import Cell, Line, PaperTable, Style, cut_pages, shown_number
-from memprobe.report.plain import under
+from memprobe.report.plain import parts_of
 
 _COLUMNS = ("base", "new", "difference")
 
@@ -47,14 +47,14 @@ def _caption(row: Mapping[str, Any]) -> str:
 
 def _probe_lines(rows: pl.DataFrame, style: Style) -> list[Line]:
     lines = [Line(str(rows["probe"][0]), 0)]
-    for metric in rows["metric"].unique(maintain_order=True):
-        of_metric = rows.filter(pl.col("metric") == metric)
-        conditions = of_metric["condition"].unique(maintain_order=True).to_list()
+    for metric, of_metric in parts_of(rows, "metric").items():
+        under = parts_of(of_metric, "condition")
+        conditions = list(under)
         shown = conditions if style.everything else telling(conditions)
         if shown and shown[0] is not None:
             lines.append(Line(metric, 1))
         for condition in shown:
-            for row in under(of_metric, condition):
+            for row in under[condition].to_dicts():
                 label = metric if condition is None else condition.replace(";", ", ")
                 lines.append(
                     Line(label, 1 if condition is None else 2, _cells(row, style), f"{row['n_items']:,}")

@@ -87,6 +87,6 @@ def harmless(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(columns)
 
 
-def under(rows: pl.DataFrame, condition: str | None) -> list[dict[str, Any]]:
-    """Return the rows under one condition."""
-    return rows.filter(pl.col("condition").eq_missing(pl.lit(condition, dtype=pl.String))).to_dicts()
+def parts_of(rows: pl.DataFrame, column: str) -> dict[Any, pl.DataFrame]:
+    """Return the rows of each value of a column, null among them, both in the order of the table."""
+    return {part[column][0]: part for part in rows.partition_by(column, maintain_order=True)}
