@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.benchmark, pytest.mark.slow]
 
 DATA = Path(os.environ.get("MEMPROBE_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
 EXPOSURES = (0, 4, 16, 16, 32, 32, 64, 64, 64, 128, 128, 128)
-TARGET_TOKENS, BUDGET, SEEDS = 12, 20_000, (0, 1, 2)
+TARGET_TOKENS, BUDGET, SEEDS = 12, 20_000, (0, 1, 2, 3, 4)
 STEPS, CANDIDATES, TOP_K = 200, 100, 250
 """Of the published configuration."""
 
