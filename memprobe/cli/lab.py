@@ -12,13 +12,15 @@ if TYPE_CHECKING:
     from memprobe.lab import LabProgress, LabResult
     from memprobe.reading import Run
 
-# Six canaries, evenly from never planted to planted most: what a search takes has to stay within seconds. The
-# model has learned to answer no question, so SORT compares likelihoods, from memory.
+# Six canaries, evenly from never planted to planted most: what a search takes has to stay within seconds. No
+# prompt longer than its text, so that a ratio without one is below 1. The model has learned to answer no
+# question, so SORT compares likelihoods, from memory.
 _DEMO_SETTINGS = (
     'compression.groups=["canary"]',
     "compression.n_items=6",
     "compression.controls=0",
     "compression.target_tokens=10",
+    "compression.max_prompt_tokens=10",
     "compression.budget=500",
     'sort.mode="likelihood"',
     'sort.conditions=["parametric"]',

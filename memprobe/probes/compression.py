@@ -273,7 +273,7 @@ _ABOUT = About(
 
 PROBE = Probe(
     name="compression",
-    version=2,
+    version=3,
     title="How short a prompt makes the model say the text?",
     formula="acr = |y| / |x|; x: the shortest prompt found whose greedy continuation is y",
     source="Schwarzschild et al. 2024, arXiv:2404.15146",

@@ -2,9 +2,10 @@
 
 MiniPrompt: Schwarzschild et al. (2024), https://arxiv.org/abs/2404.15146. The bracket tries short lengths
 before long ones, a few walks each: what is memorized well is found there at once, and at any length some
-starts lead to a prompt and others to none, so many starts at many lengths beat one long walk. What it
-found it shortens. That shorter prompts are harder to find is a rule without proof, so it goes on below
-a length that failed; it ends where all prompts of one token were tried.
+starts lead to a prompt and others to none, so many starts at many lengths beat one long walk. A long prompt
+it bisects down to a likely length, each time from cuts of the shortest one; from there it goes on token by
+token. That shorter prompts are harder to find is a rule without proof, so it goes on below a length that
+failed; it ends where all prompts of one token were tried.
 """
 
 from collections.abc import Callable
@@ -21,10 +22,11 @@ _MINIPROMPT_START, _MINIPROMPT_STEP, _MINIPROMPT_GROWTH = 5, 5, 1.2
 _MINIPROMPT_STEPS, _MINIPROMPT_CANDIDATES = 200, 100
 
 # Shares of the target's length that are tried in turn until something matches, each with its share of the
-# budget. What is memorized best is found at once in the first; from then on most depends on how many walks
-# there are, little on the length, and of what is found a short prompt tells most. One longer than the
-# target is no compression.
-_FIRST_TRIES = ((0.15, 0.1), (0.33, 0.2), (0.42, 0.45), (0.75, 0.15), (1.5, 0.1))
+# budget. What is memorized best is found at once in the first, and of what is found a short prompt tells
+# most; what is memorized less well comes out of long prompts more often than out of more walks at short
+# ones. One longer than the target is no compression, but may be shortened to one.
+_FIRST_TRIES = ((0.15, 0.05), (0.33, 0.15), (0.42, 0.35), (0.75, 0.15), (1.15, 0.2), (1.5, 0.1))
+# Down to this share of the target's length a prompt is bisected.
 _LIKELY_SHARE, _WARM_SHARE = 0.42, 0.05
 # Evaluations at one length below the shortest prompt, in the first try; later tries have more.
 _SHORTER_EVALUATIONS = 1_000
@@ -92,11 +94,12 @@ def bracket(walker: Walker, course: Course, warm: Ids | None, max_tokens: int) -
         # A prompt that worked before must not use up the budget.
         _attempt(walker, course, start.shape[1], _part(walker.objective.left, _WARM_SHARE), start)
     _first_match(walker, course, max_tokens)
+    _bisect(walker, course)
     tries = 0
     while course.prompt is not None and len(course.prompt) > course.floor_tokens + 1:
         before = len(course.prompt)
         n_tokens = max(_shorter(before, tries, len(walker.objective.target)), course.floor_tokens + 1)
-        starts = _deletions(course.prompt) if tries == 0 else None
+        starts = walker.cuts(course.prompt, n_tokens) if tries == 0 else None
         limit = _SHORTER_EVALUATIONS * (1 + tries)
         if n_tokens == 1:
             # So few prompts are left that all of them should be tried.
@@ -107,9 +110,9 @@ def bracket(walker: Walker, course: Course, warm: Ids | None, max_tokens: int) -
 
 def _shorter(n_tokens: int, tries: int, target_tokens: int) -> int:
     """Return the length that is tried next below the shortest prompt, after some tries in vain."""
-    likely = round(_LIKELY_SHARE * target_tokens)
+    likely = _likely(target_tokens)
     if likely < n_tokens - 1 and tries % 2:
-        return max(1, likely)
+        return likely
     # Now and then two tokens less: the way down need not lead over every length.
     return n_tokens - 1 if tries % 3 < 2 or n_tokens < _LONG_TOKENS else n_tokens - 2
 
@@ -122,6 +125,22 @@ def _first_match(walker: Walker, course: Course, max_tokens: int) -> None:
         for n_tokens, limit in tries:
             if course.prompt is None and n_tokens > course.floor_tokens:
                 _attempt(walker, course, n_tokens, limit)
+
+
+def _bisect(walker: Walker, course: Course) -> None:
+    """Halve what lies between a prompt and the likely length, until they meet."""
+    likely = _likely(len(walker.objective.target))
+    lower = max(likely - 1, course.floor_tokens)
+    while course.prompt is not None and len(course.prompt) > max(likely, lower) + 1:
+        before = len(course.prompt)
+        n_tokens = (lower + before) // 2
+        _attempt(walker, course, n_tokens, _SHORTER_EVALUATIONS, walker.cuts(course.prompt, n_tokens))
+        if len(course.prompt) == before:
+            lower = n_tokens
+
+
+def _likely(target_tokens: int) -> int:
+    return max(1, round(_LIKELY_SHARE * target_tokens))
 
 
 def _part(budget: int, share: float) -> int:
@@ -141,11 +160,6 @@ def _attempt(walker: Walker, course: Course, n_tokens: int, limit: int, starts: 
         prompt = walker.walk(starts, limit, n_walks=n_walks)
     if prompt is not None:
         course.found(prompt, walker.objective.spent.evaluations)
-
-
-def _deletions(prompt: Ids) -> Tensor:
-    """Return the prompts that lack one token of a prompt, shape (n_tokens, n_tokens - 1)."""
-    return torch.from_numpy(np.stack([np.delete(prompt, place) for place in range(len(prompt))]))
 
 
 def _usable(walker: Walker, warm: Ids | None, max_tokens: int) -> Tensor | None:

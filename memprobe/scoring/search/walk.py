@@ -1,5 +1,8 @@
 """One length: walks side by side that propose, evaluate, keep their best, and start anew when stale."""
 
+from itertools import combinations
+from math import comb
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -11,6 +14,8 @@ from memprobe.tables.requests import Search
 _MOST_WALKS = 8
 """Side by side they fill a batch; of more, each would get too little of a usual budget."""
 
+_CUTS = 16
+"""Starts made from one prompt, where there are more: as many as the deletions of a long one."""
 
 _EVENLY = 0.25
 """Share of starts that are drawn evenly, lest walks begin only where others were."""
@@ -45,6 +50,18 @@ class Walker:
                 drawn = self._rng.choice(allowed.numpy(), n, p=chances.numpy())
                 prompts[learned, place] = torch.from_numpy(drawn[learned])
         return prompts
+
+    def cuts(self, prompt: Ids, n_tokens: int) -> Tensor:
+        """Return a prompt without some of its tokens, each time others, int64, shape (n, n_tokens).
+
+        All that lack one token; of those that lack more, some at random where they are many.
+        """
+        if comb(len(prompt), n_tokens) <= max(_CUTS, len(prompt)):
+            kept = set(combinations(range(len(prompt)), n_tokens))
+        else:
+            draws = (self._rng.choice(len(prompt), n_tokens, replace=False) for _ in range(_CUTS))
+            kept = {tuple(sorted(draw.tolist())) for draw in draws}
+        return torch.from_numpy(prompt[np.array(sorted(kept))])
 
     def n_walks(self, n_tokens: int, limit: int) -> int:
         """Return how many walks side by side come to an end within some evaluations."""

@@ -5,7 +5,7 @@ Reference: greedy continuations of every prompt of one and two tokens of a vocab
 
 import inspect
 from dataclasses import replace
-from itertools import product
+from itertools import combinations, product
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ import torch
 from memprobe.errors import CheckpointError
 from memprobe.scoring.forward import scoring_mode
 from memprobe.scoring.search import allowed_ids, search_prompt
-from memprobe.scoring.search.lengths import Course, miniprompt
+from memprobe.scoring.search.lengths import Course, miniprompt, search_lengths
 from memprobe.scoring.search.objective import BudgetSpentError, Objective, Slot
 from memprobe.scoring.search.optimizers import OPTIMIZERS, Best, Effects, Walks
 from memprobe.scoring.search.walk import Walker
@@ -462,6 +462,57 @@ def test_miniprompt_tries_the_published_lengths(loaded, monkeypatch) -> None:
     # 200 steps of 100 candidates; a fifth more after the failure, and that stays.
     assert limits == [20_000, 24_000, 24_000]
     assert lengths(lambda _: False)[0] == [5, 10, 15]
+
+
+def lengths_of_bracket(monkeypatch, of: Objective, succeeds, n_tries: int) -> list[tuple[int, bool]]:
+    """Return the lengths that the bracket tries first, and whether from cuts of the shortest prompt."""
+    tried: list[tuple[int, bool]] = []
+    course = Course()
+
+    def walk(self, starts, limit, *, n_walks):
+        rows = {tuple(row) for row in starts.tolist()}
+        shortest = () if course.prompt is None else course.prompt.tolist()
+        cut = rows <= set(combinations(shortest, starts.shape[1]))
+        tried.append((starts.shape[1], cut))
+        if len(tried) == n_tries:
+            raise BudgetSpentError
+        return starts[0].numpy() if succeeds(starts.shape[1], cut) else None
+
+    monkeypatch.setattr(Walker, "walk", walk)
+    walker = Walker(of, OPTIMIZERS["coordinate"], Search(), 0)
+    search_lengths("bracket", walker, course, None, 60)
+    return tried
+
+
+def test_the_bracket_tries_short_lengths_first_and_bisects_what_it_finds_long(loaded, monkeypatch) -> None:
+    """A target of 12 tokens: the first tries go up to 18, and the likely length is 5.
+
+    18 is found and halved from cuts: 11 holds, 7 does not, 9 and 8 do; after that 7 is next in line.
+    """
+    of = objective(loaded, list(range(12)), budget=20_000)
+    first = [(n, False) for n in (2, 4, 5, 9, 14, 18)]
+    tried = lengths_of_bracket(monkeypatch, of, lambda n, cut: n == 18 or (cut and n >= 8), 11)
+    assert tried == [*first, *((n, True) for n in (11, 7, 9, 8, 7))]
+    # Nothing shorter holds: each half moves up. After that the shortening has its turn.
+    tried = lengths_of_bracket(monkeypatch, of, lambda n, _: n == 14, 10)
+    assert tried == [*first[:5], *((n, True) for n in (9, 11, 12, 13, 13))]
+    # Found next to the likely length there is nothing to halve.
+    tried = lengths_of_bracket(monkeypatch, of, lambda n, _: n >= 5, 4)
+    assert tried == [*first[:3], (4, True)]
+    # Found nowhere, the lengths come round again.
+    assert lengths_of_bracket(monkeypatch, of, lambda *_: False, 8) == [*first, *first[:2]]
+
+
+def test_cuts_lack_tokens_of_a_prompt_all_where_they_are_few_and_some_where_they_are_many(loaded) -> None:
+    walker = Walker(objective(loaded, [5]), OPTIMIZERS["coordinate"], Search(), 0)
+    prompt = np.arange(20, 40)
+    for n_tokens, kept in ((20, 19), (5, 4), (5, 3), (2, 1)):
+        cuts = walker.cuts(prompt[:n_tokens], kept).tolist()
+        assert [tuple(cut) for cut in cuts] == list(combinations(range(20, 20 + n_tokens), kept))
+    cuts = walker.cuts(prompt, 12)
+    assert 12 <= len(cuts.unique(dim=0)) == len(cuts) <= 16
+    assert (cuts.diff() > 0).all()
+    assert not torch.equal(cuts, walker.cuts(prompt, 12))
 
 
 def test_special_ids_and_ids_outside_the_tokenizer_or_the_model_are_not_allowed(tokenizer) -> None:
