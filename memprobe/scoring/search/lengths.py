@@ -2,10 +2,10 @@
 
 MiniPrompt: Schwarzschild et al. (2024), https://arxiv.org/abs/2404.15146. The bracket tries short lengths
 before long ones, a few walks each: what is memorized well is found there at once, and at any length some
-starts lead to a prompt and others to none, so many starts at many lengths beat one long walk. A long prompt
-it bisects down to a likely length, each time from cuts of the shortest one; from there it goes on token by
-token. That shorter prompts are harder to find is a rule without proof, so it goes on below a length that
-failed; it ends where all prompts of one token were tried.
+starts lead to a prompt and others to none, so many starts at many lengths beat one long walk. They are random
+prompts and the target's own tokens. A long prompt is bisected down to a likely length, each time from cuts of
+the shortest one; from there it goes on token by token. That shorter prompts are harder to find is a rule
+without proof, so it goes on below a length that failed; it ends where all prompts of one token were tried.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ _MINIPROMPT_STEPS, _MINIPROMPT_CANDIDATES = 200, 100
 # budget. What is memorized best is found at once in the first, and of what is found a short prompt tells
 # most; what is memorized less well comes out of long prompts more often than out of more walks at short
 # ones. One longer than the target is no compression, but may be shortened to one.
-_FIRST_TRIES = ((0.15, 0.05), (0.33, 0.15), (0.42, 0.35), (0.75, 0.15), (1.15, 0.2), (1.5, 0.1))
+_FIRST_TRIES = ((0.15, 0.1), (0.33, 0.15), (0.42, 0.3), (0.75, 0.2), (1.15, 0.2), (1.5, 0.05))
 # Down to this share of the target's length a prompt is bisected.
 _LIKELY_SHARE, _WARM_SHARE = 0.42, 0.05
 # Evaluations at one length below the shortest prompt, in the first try; later tries have more.
@@ -148,7 +148,7 @@ def _part(budget: int, share: float) -> int:
 
 
 def _attempt(walker: Walker, course: Course, n_tokens: int, limit: int, starts: Tensor | None = None) -> None:
-    """Walk at one length, from random starts where none are given; or try all prompts of one token."""
+    """Walk at one length, from new starts where none are given; or try all prompts of one token."""
     course.trying(n_tokens)
     allowed = walker.objective.allowed
     if n_tokens == 1 and len(allowed) <= min(limit, walker.objective.left):
@@ -156,7 +156,7 @@ def _attempt(walker: Walker, course: Course, n_tokens: int, limit: int, starts: 
         course.floor_tokens = 1
     else:
         n_walks = walker.n_walks(n_tokens, limit)
-        starts = walker.random_prompts(n_walks, n_tokens) if starts is None else starts
+        starts = walker.starts(n_walks, n_tokens) if starts is None else starts
         prompt = walker.walk(starts, limit, n_walks=n_walks)
     if prompt is not None:
         course.found(prompt, walker.objective.spent.evaluations)

@@ -17,6 +17,9 @@ _MOST_WALKS = 8
 _CUTS = 16
 """Starts made from one prompt, where there are more: as many as the deletions of a long one."""
 
+_OWN = 4
+"""Starts made of the target's own tokens, of which a model that copies needs no others."""
+
 _EVENLY = 0.25
 """Share of starts that are drawn evenly, lest walks begin only where others were."""
 
@@ -50,6 +53,22 @@ class Walker:
                 drawn = self._rng.choice(allowed.numpy(), n, p=chances.numpy())
                 prompts[learned, place] = torch.from_numpy(drawn[learned])
         return prompts
+
+    def starts(self, n: int, n_tokens: int) -> Tensor:
+        """Return random prompts, and some of the target's own tokens, shape (n + up to 4, n_tokens).
+
+        Short ones are cuts of the target; long ones end with it, and repeat it before that.
+        """
+        target = self.objective.target
+        own = target[np.isin(target, self.objective.allowed.numpy())]
+        prompts = self.random_prompts(n, n_tokens)
+        if not len(own):
+            return prompts
+        if n_tokens >= len(own):
+            repeated = np.tile(own, -(-n_tokens // len(own)))[-n_tokens:]
+            return torch.cat([prompts, torch.from_numpy(repeated)[None]])
+        cuts = self.cuts(own, n_tokens)
+        return torch.cat([prompts, cuts[self._rng.permutation(len(cuts))[:_OWN]]])
 
     def cuts(self, prompt: Ids, n_tokens: int) -> Tensor:
         """Return a prompt without some of its tokens, each time others, int64, shape (n, n_tokens).

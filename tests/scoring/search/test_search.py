@@ -515,6 +515,27 @@ def test_cuts_lack_tokens_of_a_prompt_all_where_they_are_few_and_some_where_they
     assert not torch.equal(cuts, walker.cuts(prompt, 12))
 
 
+def test_starts_are_random_prompts_and_some_of_the_targets_own_tokens(loaded) -> None:
+    """Cuts of the target where they are shorter, else the target behind its own end; only what is allowed."""
+    target = [40, 41, 33, 42, 43, 44, 45, 46]
+    own = [each for each in target if each != 33]
+
+    def starts(n_tokens: int, allowed=ALL[ALL != 33]) -> list[list[int]]:
+        of = objective(loaded, target, allowed=allowed)
+        drawn = Walker(of, OPTIMIZERS["coordinate"], Search(), 0).starts(3, n_tokens).tolist()
+        assert all(len(prompt) == n_tokens and set(prompt) <= set(allowed.tolist()) for prompt in drawn)
+        return drawn[3:]
+
+    for n_tokens in (1, 4, 6):
+        made = {tuple(prompt) for prompt in starts(n_tokens)}
+        assert len(made) == 4
+        assert made <= set(combinations(own, n_tokens))
+    assert starts(7) == [own]
+    assert starts(9) == [[45, 46, *own]]
+    assert starts(16) == [[45, 46, *own, *own]]
+    assert starts(4, ALL[:30]) == []
+
+
 def test_special_ids_and_ids_outside_the_tokenizer_or_the_model_are_not_allowed(tokenizer) -> None:
     allowed = allowed_ids(tokenizer, 10_000)
     assert not set(tokenizer.all_special_ids) & set(allowed.tolist())
