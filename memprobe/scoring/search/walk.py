@@ -15,7 +15,7 @@ _MOST_WALKS = 8
 """Side by side they fill a batch; of more, each would get too little of a usual budget."""
 
 _CUTS = 16
-"""Starts made from one prompt, where there are more: as many as the deletions of a long one."""
+"""Cuts of a prompt that are tried at most, unless they lack one token only."""
 
 _OWN = 4
 """Starts made of the target's own tokens, of which a model that copies needs no others."""
@@ -76,11 +76,11 @@ class Walker:
         All that lack one token; of those that lack more, some at random where they are many.
         """
         if comb(len(prompt), n_tokens) <= max(_CUTS, len(prompt)):
-            kept = set(combinations(range(len(prompt)), n_tokens))
+            kept = list(combinations(range(len(prompt)), n_tokens))
         else:
             draws = (self._rng.choice(len(prompt), n_tokens, replace=False) for _ in range(_CUTS))
-            kept = {tuple(sorted(draw.tolist())) for draw in draws}
-        return torch.from_numpy(prompt[np.array(sorted(kept))])
+            kept = sorted({tuple(sorted(draw.tolist())) for draw in draws})
+        return torch.from_numpy(prompt[np.array(kept)])
 
     def n_walks(self, n_tokens: int, limit: int) -> int:
         """Return how many walks side by side come to an end within some evaluations."""
