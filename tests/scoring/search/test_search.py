@@ -536,6 +536,30 @@ def test_starts_are_random_prompts_and_some_of_the_targets_own_tokens(loaded) ->
     assert starts(4, ALL[:30]) == []
 
 
+def test_the_bracket_also_starts_from_the_targets_own_tokens_and_miniprompt_does_not(
+    loaded, monkeypatch
+) -> None:
+    """Cuts of the target among the short starts, the target behind its own end among the long ones."""
+    target = np.arange(20, 32)
+    copied = [30, 31, *target.tolist()]
+    seen = {}
+    for lengths in ("bracket", "miniprompt"):
+        walker = Walker(objective(loaded, target), OPTIMIZERS["coordinate"], Search(), 0)
+
+        def walk(self, starts, limit, name=lengths, **_):
+            seen.setdefault(name, []).extend(starts.tolist())
+            if copied in starts.tolist() or len(seen[name]) > 1_000:
+                raise BudgetSpentError
+
+        monkeypatch.setattr(Walker, "walk", walk)
+        search_lengths(lengths, walker, Course(), None, 60)
+    assert copied in seen["bracket"]
+    assert any(set(prompt) <= set(target.tolist()) for prompt in seen["bracket"] if len(prompt) == 5)
+    # As published: a random prompt at each length from 5 on.
+    assert [len(prompt) for prompt in seen["miniprompt"]] == list(range(5, 61, 5))
+    assert not any(set(prompt) <= set(target.tolist()) for prompt in seen["miniprompt"])
+
+
 def test_special_ids_and_ids_outside_the_tokenizer_or_the_model_are_not_allowed(tokenizer) -> None:
     allowed = allowed_ids(tokenizer, 10_000)
     assert not set(tokenizer.all_special_ids) & set(allowed.tolist())
