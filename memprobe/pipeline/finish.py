@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from memprobe.scoring.engine import ScoringReport
 
 # What a manifest keeps when a command goes on with its run.
-CARRIED = ("timings", "paths", "devices")
+CARRIED = ("timings", "paths", "devices", "load_notes")
 
 
 def finish(
@@ -133,4 +133,15 @@ def _spent(
         "batch_tokens_at_end": report.batch_tokens,
         "paths": sorted(report.paths | set(now.get("paths", ()))),
         "devices": sorted({prepared.options.device} | set(now.get("devices", ()))),
+        "load_notes": _load_notes(now, report),
     }
+
+
+def _load_notes(now: Mapping[str, Any], report: "ScoringReport") -> list[dict[str, Any]]:
+    """Add what this process noted about loading to what others did, sentence by sentence."""
+    noted = {
+        each["text"]: {(one, two) for one, two in each["checkpoints"]} for each in now.get("load_notes", ())
+    }
+    for text, checkpoints in report.notes.items():
+        noted.setdefault(text, set()).update(checkpoints)
+    return [{"text": text, "checkpoints": sorted(map(list, noted[text]))} for text in sorted(noted)]

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import polars as pl
@@ -58,6 +58,21 @@ class Notes(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class _Kept:
+    """Passes notes on and keeps them, for the manifest."""
+
+    listener: Notes
+    kept: list[str] = field(default_factory=list)
+
+    def stage(self, name: str) -> None:
+        self.listener.stage(name)
+
+    def note(self, text: str) -> None:
+        self.kept.append(text)
+        self.listener.note(text)
+
+
+@dataclass(frozen=True, slots=True)
 class Prepared:
     """A question, ready to be scored.
 
@@ -97,6 +112,7 @@ def prepare(question: Question, notes: Notes, *, fresh: bool = False) -> Prepare
     from memprobe.scoring.load import read_limits, resolve_device
 
     options = question.options
+    notes = _Kept(notes)
     notes.stage("read")
     items = read_items(options.data, limit=options.limit, on_bad=options.on_bad_item, offline=options.offline)
     models = read_models(options, items, notes)
@@ -135,6 +151,7 @@ def prepare(question: Question, notes: Notes, *, fresh: bool = False) -> Prepare
     if unfit.height and options.on_bad_item == "error":
         raise ItemError(unfit_problems(unfit, items.table))
     manifest["items"]["n_unfit"] = unfit["item_id"].n_unique()
+    manifest["notes"] = list(dict.fromkeys(notes.kept))
     suite = replace(question.suite, entries=tuple(entry for stage in stages for entry in stage))
     return Prepared(suite, options, items, sequences, tokenised, plans, unfit, manifest)
 

@@ -104,6 +104,7 @@ def head_lines(manifest: Mapping[str, Any]) -> list[str]:
             f"{counted(verified, 'recall result')} generated for real, "
             f"{disagree} disagree with teacher forcing"
         )
+    lines += [f"note: {text}" for text in notes(manifest)]
     lines += [f"warning: {text}" for text in manifest.get("warnings", ())]
     if control := manifest.get("control"):
         lines.append(f"control: {control['model']}, {control['revision']}")
@@ -111,6 +112,16 @@ def head_lines(manifest: Mapping[str, Any]) -> list[str]:
         n_failed = counted(len(failures), "checkpoint")
         lines.append(f"{n_failed} failed (see errors.jsonl): what follows is incomplete")
     return lines
+
+
+def notes(manifest: Mapping[str, Any]) -> list[str]:
+    """Return what was noted of the question and of loading, each with the checkpoints that it holds for."""
+    of_loading = []
+    for each in manifest.get("load_notes", ()):
+        names = [f"{model}@{revision}" for model, revision in each["checkpoints"]]
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        of_loading.append(f"{', '.join(names[:3])}{more}: {each['text']}")
+    return [*manifest.get("notes", ()), *of_loading]
 
 
 def _probe_tables(rows: pl.DataFrame, others: pl.DataFrame, title: str, *, everything: bool) -> list[Table]:

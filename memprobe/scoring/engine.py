@@ -116,6 +116,7 @@ class ScoringReport:
         score_s: Seconds spent scoring.
         paths: `fast` or `own`, for each model that was loaded.
         batch_tokens: Tokens of one batch at the end; less than asked after running out of memory.
+        notes: What was noted about loading, by sentence: the revisions that it holds for, with their model.
     """
 
     failures: list[Failure] = field(default_factory=list)
@@ -125,6 +126,7 @@ class ScoringReport:
     score_s: float = 0.0
     paths: set[str] = field(default_factory=set)
     batch_tokens: int = 0
+    notes: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
 
     def add(self, other: "ScoringReport") -> None:
         """Take up what another pass of the same run did."""
@@ -135,6 +137,8 @@ class ScoringReport:
         self.score_s += other.score_s
         self.paths |= other.paths
         self.batch_tokens = other.batch_tokens
+        for text, checkpoints in other.notes.items():
+            self.notes.setdefault(text, set()).update(checkpoints)
 
 
 def score(
@@ -361,6 +365,8 @@ class _Sweep:
         if self.loaded is None:
             raise ValueError("no model was loaded")
         self.report.paths.add("fast" if self.loaded.fast else "own")
+        for text in self.loaded.notes:
+            self.report.notes.setdefault(text, set()).add((job.checkpoint.model, job.checkpoint.revision))
         return self.loaded
 
     def _swap(self, job: Job, weights: dict[str, Tensor] | None) -> bool:

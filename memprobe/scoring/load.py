@@ -88,6 +88,7 @@ class LoadedModel:
         vocabulary: Width of its logits.
         scratch: Buffers that are used again, by shape.
         renamed: Name in the weight files to name in the model, where the loader renames; see `mirrors`.
+        notes: What a reader of its numbers should know about how it was loaded, one sentence each.
     """
 
     model: Any
@@ -96,6 +97,7 @@ class LoadedModel:
     vocabulary: int = 0
     scratch: dict[str, Tensor] = field(default_factory=dict)
     renamed: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def context_tokens(self) -> int | None:
