@@ -22,7 +22,10 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Final
+
+# The name to install; `memprobe` itself is another program on the package index.
+DISTRIBUTION: Final = "memprobe-lm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +139,12 @@ def near_miss(word: str, allowed: Iterable[str]) -> str:
     """Return `, did you mean `x`?` for the allowed name nearest to `word`, or an empty string."""
     close = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.6)
     return f", did you mean `{close[0]}`?" if close else ""
+
+
+def install_command(extra: str = "", *, upgrade: bool = False) -> str:
+    """Return the command that installs memprobe, or one of its extras: `pip install 'memprobe-lm[lora]'`."""
+    target = f"'{DISTRIBUTION}[{extra}]'" if extra else DISTRIBUTION
+    return f"pip install {'-U ' if upgrade else ''}{target}"
 
 
 def counted(n: int, noun: str, plural: str = "") -> str:

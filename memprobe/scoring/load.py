@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
 from memprobe.checkpoints import Checkpoint
-from memprobe.errors import CheckpointError, InputError, SafetyError, counted
+from memprobe.errors import CheckpointError, InputError, SafetyError, counted, install_command
 from memprobe.scoring.merge import merge_adapter
 
 # Weights may take this share of a GPU; activations and logits need the rest.
@@ -222,7 +222,7 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> LoadedModel:
         raise InputError(
             "the model is larger than one device, and accelerate, which spreads it, is not installed",
             where=str(checkpoint.folder),
-            fix="pip install 'memprobe[multi-gpu]', or pass --device cpu",
+            fix=f"{install_command('multi-gpu')}, or pass --device cpu",
         )
     # Tensors made in inference mode, in which the engine works, can be in no gradient at all.
     with torch.inference_mode(mode=False), torch.no_grad():
