@@ -4,6 +4,7 @@ MemprobeError
 ├── InputError            what we were given is wrong, found before any work     (exit 2)
 │   ├── SuiteError            a suite file, a setting, a probe's name
 │   ├── ItemError             an item file or an item
+│   │   └── OutsideVocabularyError   ids that the model does not have
 │   ├── RuleError             a file of gate rules
 │   ├── CheckpointError       a model spec, a directory, a revision
 │   └── RunMismatchError      a run directory that belongs to something else
@@ -80,6 +81,21 @@ class SuiteError(InputError):
 
 class ItemError(InputError):
     """An item file or an item is wrong."""
+
+
+class OutsideVocabularyError(ItemError):
+    """Items hold ids that the model does not have.
+
+    Attributes:
+        reasons: What is wrong with each, by its `item_id`; the first where there are several.
+        column: Of each, the column that holds the ids or the text.
+    """
+
+    def __init__(self, found: Sequence[tuple[str, str, Problem]]) -> None:
+        """Take (item_id, column, problem) of each."""
+        super().__init__([problem for _, _, problem in found])
+        self.reasons = {item: problem.what for item, _, problem in reversed(found)}
+        self.column = {item: column for item, column, _ in reversed(found)}
 
 
 class RuleError(InputError):
