@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import typing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -327,8 +328,9 @@ def options(seed: int, folder: Path, world: World, naive: dict[str, Naive]) -> I
 
 
 def _value(draw: Draw, option: Any, paths: list[str]) -> str:
-    choices = list(getattr(option.type, "choices", ()))
-    kind = type(option.type).__name__.lower()
+    annotation = getattr(getattr(option, "type_descriptor", None), "annotation", None)
+    choices = typing.get_args(annotation) if typing.get_origin(annotation) is typing.Literal else ()
+    kind = str(annotation).lower()
     if choices and draw.random() < 0.8:
         return str(draw.choice(choices))
     if (
