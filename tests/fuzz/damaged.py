@@ -285,8 +285,16 @@ _COMMANDS = (
     *("doctor", "run", "lab train"),
 )
 _NUMERIC = ("batch_tokens", "keep_checkpoints", "steps", "shard", "excerpt_words", "segment_words")
-# Flags that would use the network, wait long, or end in another program.
-_LEFT_OUT = {"--no-offline", "--help", "--invariance", "--trust-remote-code", "--install-completion"}
+# Flags that would use the network, wait long, show tracebacks, or end in another program.
+_LEFT_OUT = {
+    "--no-offline",
+    "--help",
+    "--verbose",
+    "-v",
+    "--invariance",
+    "--trust-remote-code",
+    "--install-completion",
+}
 
 
 def options(seed: int, folder: Path, world: World, naive: dict[str, Naive]) -> Input:

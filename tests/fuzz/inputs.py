@@ -344,8 +344,9 @@ def _simple_rule(draw: Draw, file: Path, args: list[str], world: World) -> Input
     )
     met = row["estimate"] <= limit if kind == "max" else row["estimate"] >= limit
     code = UNJUDGED if row["n_items"] < min_n else OK if met else 1
-    # A limit that no outcome could break, or meet, is judged by nobody.
-    codes = {OK} if "--dry-run" in args else {code, UNJUDGED} if limit in (0.0, 1.0, 3.0) else {code}
+    # A limit that no outcome could break, or meet, is refused, or judged by nobody.
+    edge = {USAGE, UNJUDGED} if limit in (0.0, 1.0, 3.0) else set()
+    codes = {OK if "--dry-run" in args else code} | edge
     return Input(args, frozenset(codes), says=f"{metric} {kind} {limit} min_n {min_n}")
 
 
