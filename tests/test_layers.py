@@ -74,7 +74,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "forecast": PIPELINE | {"scoring"},
     "fetching": PIPELINE,
     "measure": PIPELINE,
-    "contrast": {"probes", "stats"},
+    "contrast": {"probes", "stats", "tables"},
     "control": {"checkpoints", "scoring"},
     "past": {"items", "planning", "probes", "suite", "summarise", "tables"},
     "dose": {"contrast", "planning", "probes", "stats", "suite", "summarise", "sweep", "tables"},

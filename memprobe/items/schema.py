@@ -61,6 +61,12 @@ ITEMS: Final = TableSchema(
             "updates done after each time the item was trained on, ascending",
             "not known, or never trained on",
         ),
+        "trained": Column(
+            pl.Boolean(),
+            "-",
+            "whether the training data hold the item, where neither count nor step says so",
+            "not said: exposures and first_step decide",
+        ),
         "task_end_step": Column(
             pl.Int64(),
             "updates",
