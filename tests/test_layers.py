@@ -59,7 +59,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "probes": {"stats", "tables"},
     "suite": {"probes", "options", "tables", "shipped"},
     "report": {"tables", "stats"},
-    "gate": {"compare", "probes", "reading", "report", "stats", "tables"},
+    "gate": {"compare", "probes", "reading", "report", "stats", "tables", "templates"},
     "compare": {
         *("contrast", "measure", "options", "probes", "reading", "stats", "suite", "summarise", "tables"),
     },
@@ -88,7 +88,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "datacheck": PIPELINE | {"scoring"},
     "datasplit": PIPELINE | {"scoring", "documents", "datacheck"},
     "datasort": {"documents", "stats"},
-    "templates": {"shipped"},
+    "templates": {"items", "shipped"},
     "run": EVERYTHING,
     "worker": EVERYTHING,
     "cli": EVERYTHING,

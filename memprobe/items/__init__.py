@@ -5,6 +5,7 @@ them, `itemset` puts the two together; contract.md, section 1, "Item files", is 
 """
 
 from memprobe.items.booksort import paper_edges
+from memprobe.items.check import content_hash
 from memprobe.items.contradictions import doubts
 from memprobe.items.findings import FINDINGS, Inspected, findings_of, inspect_items, problem_row
 from memprobe.items.itemset import ItemFile, ItemSet, read_items
@@ -20,6 +21,7 @@ __all__ = [
     "Inspected",
     "ItemFile",
     "ItemSet",
+    "content_hash",
     "doubts",
     "findings_of",
     "inspect_items",
