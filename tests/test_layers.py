@@ -88,7 +88,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "datacheck": PIPELINE | {"scoring"},
     "datasplit": PIPELINE | {"scoring", "documents", "datacheck"},
     "datasort": {"documents", "stats"},
-    "templates": {"items", "shipped"},
+    "templates": {"shipped", "tables"},
     "run": EVERYTHING,
     "worker": EVERYTHING,
     "cli": EVERYTHING,

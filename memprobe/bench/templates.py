@@ -42,7 +42,7 @@ def placeholder_hashes() -> frozenset[str]:
 
     Item by item, so that further items beside them hide nothing.
     """
-    from memprobe.items import content_hash
+    from memprobe.tables.content import content_hash
 
     hashes = set()
     for name in template_names():

@@ -218,7 +218,7 @@ def _doubt(rule: Rule, row: Mapping[str, Any], behind: Behind) -> str:
         return f"not compared: {row['reason']}"
     if behind.n_placeholders:
         of = f"{behind.n_placeholders:,} of its {counted(behind.n, 'item')}"
-        return f"{of} are placeholders of `memprobe init`, on which no model was trained: put in your own"
+        return f"{of} are the template's placeholder items, learned by no model: put your own canaries in"
     n_items = row["n_items"]
     if n_items is None or n_items < rule.min_n:
         return f"{counted(n_items or 0, 'item')}, and min_n asks for {rule.min_n:,}"

@@ -1,7 +1,6 @@
 """Raw rows -> checked items -> the item table; every fault is kept, with its column."""
 
 import functools
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,9 +13,10 @@ from memprobe.items.booksort import EXCERPTS_APART, lacks_excerpts
 from memprobe.items.contradictions import contradictions
 from memprobe.items.further import Value, check_value, nan_cells, to_series
 from memprobe.items.raw import Fault, RawFile, RawRow, RefusedError
-from memprobe.items.schema import CONTENT, GIVEN, ITEMS, RESERVED, RESERVED_PREFIXES, known_columns
+from memprobe.items.schema import GIVEN, ITEMS, RESERVED, RESERVED_PREFIXES, known_columns
 from memprobe.items.trials import complete, trial_faults
 from memprobe.items.values import PARSERS
+from memprobe.tables.content import content_hash
 
 _WAYS = ("text", "prefix", "suffix", "input_ids")
 _ONE_OF = "text, prefix + suffix, or input_ids"
@@ -148,30 +148,6 @@ def _check_row(file: RawFile, row: RawRow, known: frozenset[str]) -> Item:
             last = item.known.get("exposure_steps", [item.known["first_step"]])[-1]
             item.known.setdefault("last_step", last)
     return item
-
-
-def content_hash(known: dict[str, Any]) -> str:
-    """Return the SHA-256 of an item's content, hex: each field with its name and its length in bytes."""
-    # Trials of one excerpt come one after the other and share its text, the first of their contents.
-    text = known.get(CONTENT[0])
-    digest = hashlib.sha256() if text is None else _begun(text).copy()
-    for name in CONTENT[1:]:
-        if (value := known.get(name)) is not None:
-            _add(digest, name, value)
-    return digest.hexdigest()
-
-
-@functools.lru_cache(maxsize=1)
-def _begun(text: str) -> "hashlib._Hash":
-    digest = hashlib.sha256()
-    _add(digest, CONTENT[0], text)
-    return digest
-
-
-def _add(digest: "hashlib._Hash", name: str, value: Any) -> None:  # noqa: ANN401
-    data = value.astype("<i8").tobytes() if isinstance(value, np.ndarray) else value.encode()
-    digest.update(f"{name}:{len(data)}:".encode())
-    digest.update(data)
 
 
 def _content_faults(item: Item) -> list[Fault]:

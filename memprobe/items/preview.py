@@ -10,7 +10,8 @@ from typing import Any, Final
 import polars as pl
 
 from memprobe.items.contradictions import doubts
-from memprobe.items.schema import CONTENT, SEGMENTS, own_columns
+from memprobe.items.schema import SEGMENTS, own_columns
+from memprobe.tables.content import CONTENT
 from memprobe.tables.facts import TRAINED, is_control, is_untimed, with_trained
 
 SHAPES: Final = ("text", "prefix + suffix", "input_ids")

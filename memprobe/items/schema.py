@@ -7,9 +7,6 @@ import polars as pl
 
 from memprobe.tables.schema import Column, TableSchema
 
-CONTENT: Final = ("text", "prefix", "suffix", "input_ids", "foil", "segment_1", "segment_2")
-"""Columns that hold text or token ids; they leave the item table only under `--include-text`."""
-
 _NO_TRIAL: Final = "no SORT trial"
 
 TRIAL: Final = {

@@ -118,7 +118,7 @@ def test_a_single_placeholder_is_no_pass_and_no_failure(judge, tmp_path):
     for hits in (0, 90):
         result = judge([row(hits)], LOW, items=held)
         assert result.exit_code == 3
-        assert "1 of its 100 items are placeholders of `memprobe init`" in result.rules[0].rows[0].reason
+        assert "1 of its 100 items are the template's placeholder items" in result.rules[0].rows[0].reason
 
 
 def test_a_dry_run_says_it_before(made, ruled):

@@ -120,18 +120,18 @@ def test_its_commands_are_those_of_the_command_line(asked, written, tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda row: row, "40 of its 40 items are placeholders of `memprobe init`"),
+        (lambda row: row, "40 of its 40 items are the template's placeholder items"),
         # One item of one's own hides nothing.
         (
             lambda row: own(row) if row["item_id"] == "canary-01" else row,
-            "39 of its 40 items are placeholders",
+            "39 of its 40 items are the template's placeholder items",
         ),
         # Neither a name nor a lost foil makes a placeholder one's own.
         (
             lambda row: (
                 row | {"item_id": f"my-{row['item_id']}"} | ({"foil": None} if row["exposures"] else {})
             ),
-            "40 of its 40 items are placeholders",
+            "40 of its 40 items are the template's placeholder items",
         ),
         (
             lambda row: own(row) | {"exposures": 0},
