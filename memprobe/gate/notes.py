@@ -110,7 +110,10 @@ def notes_of_run(run: Run, known: Known, *, allow_incomplete: bool, strict: bool
 
 
 def _of_run(run: Run, known: Known, *, allow_incomplete: bool, strict: bool) -> Iterator[str]:
-    items = run.manifest.get("items", {})
+    manifest = run.manifest
+    items = manifest.get("items", {})
+    if limit := (manifest.get("flags") or {}).get("limit"):
+        yield f"the run holds only the first {limit:,} items of its files (--limit)"
     for key, why in (("n_skipped", "as bad input"), ("n_unfit", "of some probe, which cannot measure them")):
         if n := items.get(key):
             yield f"{counted(n, 'item')} left out {why} (skipped.jsonl)"

@@ -98,8 +98,10 @@ def test_items_that_were_left_out_of_the_run_are_counted(made, ruled):
     file = run / "manifest.json"
     manifest = json.loads(file.read_text())
     manifest["items"] |= {"n_skipped": 2, "n_unfit": 1}
+    manifest["flags"] = {"limit": 100}
     file.write_text(json.dumps(manifest))
     assert gate(run, ruled(LOW)).notes == (
+        "the run holds only the first 100 items of its files (--limit)",
         "2 items left out as bad input (skipped.jsonl)",
         "1 item left out of some probe, which cannot measure them (skipped.jsonl)",
     )
