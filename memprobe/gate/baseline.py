@@ -49,14 +49,21 @@ class Baseline:
         """Return the rows of a rule's metric."""
         return self.rows[rule.probe].filter(metric=rule.metric)
 
-    def alone(self, own: pl.DataFrame, found: pl.DataFrame, probe: str) -> pl.DataFrame:
-        """Return rows of the run that have no partner, as rows of a comparison with the reason.
+    def with_own(self, found: pl.DataFrame, own: pl.DataFrame, probe: str) -> pl.DataFrame:
+        """Return rows of a comparison with `n_own`, the items in the run, and rows that have no partner.
+
+        Those have the `reason`.
 
         Args:
-            own: Rows of the run's summary that a rule selects.
-            found: Rows of the comparison that it selects.
+            found: Rows of the comparison that a rule selects.
+            own: Rows of the run's summary that it selects.
             probe: The rule's.
         """
+        held = own.select(*_PARTNER, n_own="n_items")
+        paired = found.join(held, on=_PARTNER, how="left", nulls_equal=True, maintain_order="left")
+        return pl.concat([paired, self._alone(own, paired, probe)])
+
+    def _alone(self, own: pl.DataFrame, found: pl.DataFrame, probe: str) -> pl.DataFrame:
         rows = own.join(found, on=_PARTNER, how="anti", nulls_equal=True, maintain_order="left")
         there = set(self.rows[probe].select("model", "step").rows())
         reasons = [

@@ -10,10 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from memprobe.errors import RuleError, counted
-from memprobe.gate.baseline import Baseline, against
+from memprobe.gate.baseline import PAIRED_MIN, Baseline, against
 from memprobe.gate.behind import Behind, RunItems, items_of
 from memprobe.gate.known import Declared, Known, know, problems_of
 from memprobe.gate.need import needs_items
@@ -93,10 +91,8 @@ def rows_of(rule: Rule, known: Known, base: Baseline) -> Selected:
     if reason := base.missing(rule):
         return Selected(known.rows.clear(), reason)
     found = select(rule, base.of(rule), known)
-    alone = base.alone(own.rows, found.rows, rule.probe)
-    if alone.is_empty():
-        return found
-    return Selected(pl.concat([found.rows, alone]), "")
+    rows = base.with_own(found.rows, own.rows, rule.probe)
+    return Selected(rows, found.reason if rows.is_empty() else "")
 
 
 def judge_rule(
@@ -209,6 +205,9 @@ def _judge_row(rule: Rule, row: Mapping[str, Any], metric: Declared, behind: Beh
     if verdict == "passed" and (share := missing_share(row, metric)) > MISSING_MAX:
         verdict = "could not judge"
         reason = f"{share:.0%} of its items have no value; up to {MISSING_MAX:.0%} is judged"
+    if verdict == "passed" and row["n_items"] < PAIRED_MIN * (row.get("n_own") or 0):
+        verdict = "could not judge"
+        reason = f"only {row['n_items']:,} of its {counted(row['n_own'], 'item')} are in the baseline"
     return RowVerdict(**{key: row[key] for key in keys}, verdict=verdict, reason=reason)  # type: ignore[arg-type]
 
 

@@ -285,3 +285,13 @@ def test_a_difference_of_few_of_the_items_is_no_pass(both, base_only, new_only, 
     assert result.exit_code == code
     said = result.rules[0].reason or " ".join(result.rules[0].notes)
     assert (f"{both} items paired of" in said) == (both < 100)
+
+
+@pytest.mark.parametrize(("n_own", "code"), [(2_000, 0), (2_001, 3)])
+def test_a_row_with_few_of_its_items_in_the_baseline_is_no_pass(n_own, code, against):
+    # 1,000 of its items are paired.
+    result = against([GAINED], "max_increase = 0.055", run=[row(3, n_own)])
+    assert result.exit_code == code
+    if code:
+        assert result.rules[0].rows[0].reason == "only 1,000 of its 2,001 items are in the baseline"
+        assert against([GAINED], "max_increase = 0.05", run=[row(3, n_own)]).exit_code == 1

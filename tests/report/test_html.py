@@ -231,8 +231,8 @@ def test_what_the_gate_said_stands_above_the_numbers(results_of) -> None:
         "rules": [rule | {"notes": ["2 of 9 items have no value"]}],
     }
     html_of_notes = page(results_of(summary_rows({}), gate=noted))
-    assert "note: every rule warns" in html_of_notes
-    assert "note: no-canary: 2 of 9 items have no value" in html_of_notes
+    assert "every rule warns" in html_of_notes
+    assert "no-canary: 2 of 9 items have no value" in html_of_notes
     unsure = page(results_of(summary_rows({}), gate=gate | {"verdict": "could not judge"}))
     assert 'class="verdict unsure"' in unsure
     old = page(results_of(summary_rows({}), gate=gate, gate_is_old=True))
