@@ -2,14 +2,24 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from memprobe.errors import InputError, InvalidRunError
+from memprobe.errors import InputError, InvalidRunError, counted
 from memprobe.gate.known import Known
 from memprobe.gate.rules import Rule
 from memprobe.reading import Run
 
+if TYPE_CHECKING:
+    from memprobe.compare.match import MatchedItems
+
+_PARTNER = ("model", "step", "group", "condition")
+_NO_CHECKPOINT = "the baseline has no checkpoint that is this one's partner"
+_NO_NUMBER = "the baseline has no such number of the same items"
+_ITSELF = "the baseline is this run itself, so that nothing could differ: name another run"
+# With fewer of the items paired, the difference says nothing of most of them.
+PAIRED_MIN = 0.5
 _NONE_GIVEN = "the rule compares with a baseline, and none was given: --baseline RUN"
 
 
@@ -21,11 +31,15 @@ class Baseline:
         rows: By probe, differences with the summary's keys, `estimate` being the difference.
         reasons: By probe, why there are none.
         reason: Why there are none of any probe; empty where that is not so.
+        notes: By probe, which items have no partner, where most have one.
+        failed: Steps by model of the baseline's checkpoints that failed and need no partner.
     """
 
     rows: Mapping[str, pl.DataFrame] = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
     reason: str = _NONE_GIVEN
+    notes: Mapping[str, str] = field(default_factory=dict)
+    failed: frozenset[tuple[str, int | None]] = frozenset()
 
     def missing(self, rule: Rule) -> str:
         """Return why there is nothing to compare a rule's rows with; empty where there is."""
@@ -34,6 +48,36 @@ class Baseline:
     def of(self, rule: Rule) -> pl.DataFrame:
         """Return the rows of a rule's metric."""
         return self.rows[rule.probe].filter(metric=rule.metric)
+
+    def with_own(self, found: pl.DataFrame, own: pl.DataFrame, probe: str) -> pl.DataFrame:
+        """Return rows of a comparison with `n_own`, the items in the run, and rows that have no partner.
+
+        Those have the `reason`.
+
+        Args:
+            found: Rows of the comparison that a rule selects.
+            own: Rows of the run's summary that it selects.
+            probe: The rule's.
+        """
+        held = own.select(*_PARTNER, n_own="n_items")
+        paired = found.join(held, on=_PARTNER, how="left", nulls_equal=True, maintain_order="left")
+        return pl.concat([paired, self._alone(own, paired, probe)])
+
+    def _alone(self, own: pl.DataFrame, found: pl.DataFrame, probe: str) -> pl.DataFrame:
+        rows = own.join(found, on=_PARTNER, how="anti", nulls_equal=True, maintain_order="left")
+        there = set(self.rows[probe].select("model", "step").rows())
+        reasons = [
+            _NO_NUMBER if (model, step) in there else _NO_CHECKPOINT
+            for model, step in rows.select("model", "step").iter_rows()
+        ]
+        about = rows.select(*_PARTNER, "revision", "ci_level", "unit").with_columns(
+            pl.Series("reason", reasons, dtype=pl.String)
+        )
+        return pl.concat([found.clear(), about], how="diagonal_relaxed").select(found.columns)
+
+    def may_be_alone(self, row: Mapping[str, Any]) -> bool:
+        """Whether a row lacks its partner because the baseline's checkpoint failed, which is allowed."""
+        return any(step == row["step"] for _, step in self.failed)
 
 
 def against(
@@ -54,25 +98,47 @@ def against(
             asked.setdefault(rule.probe, []).append(rule)
     if base is None or not asked:
         return Baseline()
+    if base.path.resolve() == new.path.resolve():
+        return Baseline(reason=_ITSELF)
     if not base.finished or not new.finished:
         return Baseline(reason="the baseline is not finished" if new.finished else known.incomplete)
     if base.failures and not allow_incomplete:
         return Baseline(reason="checkpoints of the baseline failed; --allow-incomplete judges the rest")
     from memprobe.compare.runs import compare
 
-    rows, reasons = {}, {}
+    rows, reasons, notes = {}, {}, {}
     for probe, of_probe in asked.items():
         metrics = {rule.metric for rule in of_probe}
         # Each by itself: what makes one probe's numbers incomparable leaves those of the others alone.
         try:
             found = compare(
                 base, new, probes=[probe], metrics=metrics, steps=_steps(of_probe, base, new, known)
-            ).differences
+            )
         except (InvalidRunError, InputError) as error:
             reasons[probe] = f"not comparable with the baseline: {error.problems[0].what}"
-        else:
-            rows[probe] = _like_summary(found, known)
-    return Baseline(rows, reasons, "")
+            continue
+        rows[probe] = _like_summary(found.differences, known)
+        n_paired, text = _paired(found.items)
+        if text and n_paired < PAIRED_MIN:
+            reasons[probe] = f"not comparable with the baseline: {text}"
+        elif text:
+            notes[probe] = f"baseline: {text}"
+    failed = frozenset((each["model"], each.get("step")) for each in base.failures)
+    return Baseline(rows, reasons, "", notes, failed)
+
+
+def _paired(items: "MatchedItems") -> tuple[float, str]:
+    """Return the share of the larger run's items that have a partner, and how many do; empty: all of them."""
+    n_both = len(items.both)
+    n_base = n_both + len(items.base_only) + len(items.changed)
+    n_new = n_both + len(items.new_only) + len(items.changed)
+    most = max(n_base, n_new)
+    if n_both == most:
+        return 1.0, ""
+    changed = f", {len(items.changed):,} have other content" if items.changed else ""
+    return n_both / most, (
+        f"{counted(n_both, 'item')} paired of {n_base:,} in the baseline and {n_new:,} in the run{changed}"
+    )
 
 
 def _steps(rules: Iterable[Rule], base: Run, new: Run, known: Known) -> list[int]:

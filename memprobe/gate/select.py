@@ -30,8 +30,8 @@ class Selected:
 def select(rule: Rule, rows: pl.DataFrame, known: Known) -> Selected:
     """Return the rows of a rule's metric that its `where` selects.
 
-    A key left out selects every value; `group` and `exposures` left out select the pooled row, and so do
-    `trained`, `control` and `target` where the metric has a pooled one.
+    A key left out selects every value; `group`, `exposures` and `trained` left out select the pooled row, and
+    so do `control` and `target` where the metric has a pooled one.
 
     Args:
         rule: The rule.
@@ -67,8 +67,10 @@ def _fits(
     if not all(key in pairs and _same(pairs[key], value) for key, value in asked.items()):
         return False
     parts = [key for key in POOLED if key in pairs and key not in asked] if pooled else []
-    # An excess is always over a control: no row is without, so every control is meant.
-    return all(key != "exposures" and all(key in each for each in conditions.values()) for key in parts)
+    # An excess is always over a control: no row is without, so every control is meant. Counts of exposures,
+    # and trained and never-trained items, are never meant together where nothing stands for all of them.
+    apart = ("exposures", "trained")
+    return all(key not in apart and all(key in each for each in conditions.values()) for key in parts)
 
 
 def _same(text: str, value: Scalar) -> bool:

@@ -66,6 +66,7 @@ def finish(
             "state": "incomplete" if failures else "done",
             "checks": measured.checks,
             "warnings": measured.warnings,
+            "left_out": measured.left_out,
             "probes": describe_probes(prepared.suite),
         }
     store.write_lines("errors.jsonl", failures)

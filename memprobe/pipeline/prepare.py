@@ -16,7 +16,7 @@ from memprobe.checkpoints import (
     weights_digest,
 )
 from memprobe.errors import CheckpointError, ItemError, Problem
-from memprobe.items import ItemSet, read_items
+from memprobe.items import ItemSet, doubts, read_items
 from memprobe.options import RunOptions
 from memprobe.pipeline.control import Models, add_control, refuse_other_tokens
 from memprobe.pipeline.manifest import (
@@ -115,6 +115,8 @@ def prepare(question: Question, notes: Notes, *, fresh: bool = False) -> Prepare
     notes = _Kept(notes)
     notes.stage("read")
     items = read_items(options.data, limit=options.limit, on_bad=options.on_bad_item, offline=options.offline)
+    for text in doubts(items.table):
+        notes.note(text)
     models = read_models(options, items, notes)
     sequences = models.sequences
     first = sequences[0].checkpoints[0]

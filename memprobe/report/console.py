@@ -96,6 +96,7 @@ def head_lines(manifest: Mapping[str, Any]) -> list[str]:
         + (f", {left_out:,} left out (see skipped.jsonl)" if left_out else "")
         + f"; {manifest['dtype']} on {manifest['device']}, BOS {manifest['bos']}",
     ]
+    lines += left_out_lines(manifest)
     verified, disagree = (
         manifest.get("checks", {}).get(key) for key in ("greedy_verified", "greedy_tf_disagree")
     )
@@ -111,6 +112,21 @@ def head_lines(manifest: Mapping[str, Any]) -> list[str]:
     if failures := manifest.get("failures"):
         n_failed = counted(len(failures), "checkpoint")
         lines.append(f"{n_failed} failed (see errors.jsonl): what follows is incomplete")
+    return lines
+
+
+def left_out_lines(manifest: Mapping[str, Any]) -> list[str]:
+    """Return a line for each probe that leaves items out: how many, and why."""
+    of_probe: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    for each in manifest.get("left_out", ()):
+        of_probe.setdefault((each["probe"], each["model"], each["entry"] or ""), []).append(each)
+    several = len({each["model"] for each in manifest["checkpoints"]}) > 1
+    lines = []
+    for (probe, model, entry), found in of_probe.items():
+        name = " ".join(part for part in (probe, entry, f"of {model}" if several else "") if part)
+        total = counted(sum(each["n_items"] for each in found), "item")
+        reasons = ", ".join(f"{each['n_items']:,} {each['reason']}" for each in found)
+        lines.append(f"{name}: {total} left out ({reasons})")
     return lines
 
 

@@ -122,8 +122,15 @@ def _verdict(gate: Mapping[str, Any], *, is_old: bool) -> Html:
     left = [element("p", f"and {counted(more, 'more rule')} in gate.json")] if more > 0 else []
     line = element("p", user_text(gate.get("line", ""), _LONG))
     old = [element("p", element("b", _OLD_VERDICT))] if is_old else []
+    left += [element("p", "note: ", user_text(each, _LONG)) for each in _gate_notes(gate)[:_MAX_RULES]]
     kind = "unsure" if is_old else _VERDICTS.get(verdict, "unsure")
     return element("div", said, *old, line, shown, *left, class_=f"verdict {kind}")
+
+
+def _gate_notes(gate: Mapping[str, Any]) -> list[str]:
+    """Return what the gate noted of the run, then of its rules."""
+    of_rules = [f"{rule['id']}: {each}" for rule in gate.get("rules", ()) for each in rule.get("notes") or ()]
+    return [*map(str, gate.get("notes") or ()), *of_rules]
 
 
 def _reason(rule: Mapping[str, Any]) -> str:

@@ -19,6 +19,13 @@ METRICS = {
 }
 
 
+ITEM_TYPES = {
+    **dict.fromkeys(("model", "item_id", "group", "content_hash"), pl.String),
+    **dict.fromkeys(("exposures", "first_step"), pl.Int64),
+    "trained": pl.Boolean,
+}
+
+
 def row(hits=None, n=100, **given):
     """One row of a summary: of `hits` among `n` items by Wilson, or with what is given."""
     whole = dict.fromkeys(SUMMARY.columns) | {
@@ -48,9 +55,14 @@ def summary_of(rows):
 def made(tmp_path):
     """Return a maker of runs: made([row(...), ...]) is its directory."""
 
-    def make(rows, *, name="run", state="done", failures=(), steps=None, **manifest):
+    def make(rows, *, name="run", state="done", failures=(), steps=None, items=None, **manifest):
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
+        if items is not None:
+            manifest["items"] = {"given": sorted({key for each in items for key in each})}
+            (folder / "tables").mkdir(exist_ok=True)
+            frame = pl.DataFrame([{"model": "m"} | each for each in items], schema=ITEM_TYPES, orient="row")
+            frame.write_parquet(folder / "tables" / "items.parquet")
         frame = summary_of(rows)
         frame.write_parquet(folder / "summary.parquet")
         if steps is None:
