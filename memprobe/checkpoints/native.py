@@ -44,7 +44,5 @@ def causal_types() -> frozenset[str]:
 def _first_of_pairs(value: ast.expr) -> list[str]:
     pairs = [node.elts for node in ast.walk(value) if isinstance(node, ast.Tuple) and len(node.elts) == 2]
     return [
-        first.value
-        for first, _ in pairs
-        if isinstance(first, ast.Constant) and isinstance(first.value, str)
+        first.value for first, _ in pairs if isinstance(first, ast.Constant) and isinstance(first.value, str)
     ]

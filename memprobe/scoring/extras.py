@@ -18,12 +18,23 @@ from memprobe.checkpoints.header import Stored
 from memprobe.errors import Problem, counted
 
 Kind = Literal[
-    "adapter", "layer", "bias", "scale", "unknown", "mtp", "rotary", "mask", "counter", "head", "other", "ignored"
+    "adapter",
+    "layer",
+    "bias",
+    "scale",
+    "unknown",
+    "mtp",
+    "rotary",
+    "mask",
+    "counter",
+    "head",
+    "other",
+    "ignored",
 ]
 REFUSED: Mapping[str, tuple[str, str]] = {
     "adapter": (
         "of an adapter",
-        "merge the adapter into its base (PEFT: merge_and_unload, save_pretrained), or pass the adapter's folder",
+        "merge the adapter into its base (PEFT: merge_and_unload, save_pretrained)",
     ),
     "layer": (
         "of whole layers beyond those of config.json",
@@ -31,7 +42,7 @@ REFUSED: Mapping[str, tuple[str, str]] = {
     ),
     "bias": (
         "with biases",
-        "use the config.json that the weights were trained with (attention_bias, mlp_bias or another model_type)",
+        "use the config.json that the weights were trained with (attention_bias, mlp_bias, model_type)",
     ),
     "scale": (
         "with scales of quantised weights",
@@ -117,9 +128,7 @@ class Extras:
     def notes(self) -> tuple[str, ...]:
         """Return what was left out and may be, one sentence for each kind."""
         return tuple(
-            f"{counted(len(names), 'tensor')} of the weight files {'is' if len(names) == 1 else 'are'} no part of "
-            f"the model and {'was' if len(names) == 1 else 'were'} left out, as {_NOTED[kind]}: "
-            f"{named(names, {})}"
+            f"left out of the weight files, as {_NOTED[kind]}: {named(names, {})}"
             for kind, names in self.tensors.items()
             if kind in _NOTED
         )
@@ -153,7 +162,11 @@ def _kind(name: str, stored: Stored, model: Model, predicting: set[str | None]) 
         return "other"
     if _MTP.search(name):
         return "mtp"
-    if (found := _LAYER.search(name)) and model.n_layers is not None and int(found["index"]) >= model.n_layers:
+    if (
+        (found := _LAYER.search(name))
+        and model.n_layers is not None
+        and int(found["index"]) >= model.n_layers
+    ):
         return "mtp" if _place(name) in predicting else "layer"
     if _ROTARY.search(name):
         return "rotary"

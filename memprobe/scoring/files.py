@@ -81,7 +81,9 @@ class WeightFiles:
             ):
                 ours, theirs = file.get_slice(one), other.get_slice(two)
                 starts = range(0, first.shape[0], _CHUNK_ROWS)
-                return all(torch.equal(ours[n : n + _CHUNK_ROWS], theirs[n : n + _CHUNK_ROWS]) for n in starts)
+                return all(
+                    torch.equal(ours[n : n + _CHUNK_ROWS], theirs[n : n + _CHUNK_ROWS]) for n in starts
+                )
 
 
 def read_files(checkpoint: Checkpoint) -> WeightFiles:
@@ -105,7 +107,9 @@ def read_files(checkpoint: Checkpoint) -> WeightFiles:
         twice = sorted(tensors.keys() & found.keys())
         if twice:
             what = f"{twice[0]} is in two weight files, {tensors[twice[0]].file} and {file}"
-            raise CheckpointError(what, where=str(checkpoint.folder), fix="copy or download the checkpoint again")
+            raise CheckpointError(
+                what, where=str(checkpoint.folder), fix="copy or download the checkpoint again"
+            )
         tensors |= found
     return WeightFiles(checkpoint.folder, tensors, pickled)
 

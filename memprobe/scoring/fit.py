@@ -140,8 +140,17 @@ def check_config(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> 
         CheckpointError: transformers cannot read it, or a package for its weights is missing.
     """
     config = read_config(checkpoint, trust_remote_code=trust_remote_code)
-    settings = list_folder(checkpoint.whole.small_files).json(CONFIG)
-    _quantised(config, settings, str(checkpoint.folder or checkpoint.label))
+    _quantised(config, str(checkpoint.folder or checkpoint.label))
+
+
+def problems_of(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> tuple[Problem, ...]:
+    """Return why a checkpoint could not be loaded, as far as it can be known without loading it."""
+    check = check_config if checkpoint.whole.folder is None else check_fit
+    try:
+        check(checkpoint, trust_remote_code=trust_remote_code)
+    except CheckpointError as error:
+        return error.problems
+    return ()
 
 
 def own_code(settings: Mapping[str, Any]) -> tuple[str, ...]:
@@ -155,7 +164,11 @@ def own_code(settings: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _told_quantised(method: str | None) -> tuple[str, ...]:
-    return (f"the weights are quantised ({method}), and are scored as transformers unpacks them",) if method else ()
+    return (
+        (f"the weights are quantised ({method}), and are scored as transformers unpacks them",)
+        if method
+        else ()
+    )
 
 
 def _identity(config: str, tensors: Mapping[str, Stored], place: str) -> str:
@@ -169,7 +182,7 @@ def _judge(
     where = str(checkpoint.folder)
     config = read_config(checkpoint, trust_remote_code=trust_remote_code)
     _refuse_no_language_model(config, settings, where)
-    if method := _quantised(config, settings, where):
+    if method := _quantised(config, where):
         return _Judged(quantised=method)
     with outside("the model cannot be built", where, settings, fix=_TOGETHER):
         model = _empty(config, files, code=runs_code(settings, trust=trust_remote_code))
@@ -188,7 +201,7 @@ def _refuse_no_language_model(config: Any, settings: Mapping[str, Any], where: s
 # Quantised weights
 
 
-def _quantised(config: Any, settings: Mapping[str, Any], where: str) -> str | None:  # noqa: ANN401
+def _quantised(config: Any, where: str) -> str | None:  # noqa: ANN401
     """Return the method by which the weights are quantised, or None.
 
     Raises:
@@ -199,8 +212,10 @@ def _quantised(config: Any, settings: Mapping[str, Any], where: str) -> str | No
     )
     if given is None:
         return None
-    method = str(given.get("quant_method") if isinstance(given, dict) else getattr(given, "quant_method", given))
-    doing = f"the weights are quantised ({method}) and cannot be loaded"
+    method = str(
+        given.get("quant_method") if isinstance(given, dict) else getattr(given, "quant_method", given)
+    )
+    doing = f"the weights are quantised ({method})"
     packages = _PACKAGES.get(method)
     with outside(doing, where, {"quantization_config": given}):
         if not AutoHfQuantizer.supports_quant_method(given):
@@ -248,7 +263,9 @@ def _at_most(n_parameters: int, n_stored: int, where: str) -> Iterator[None]:
         nonlocal count
         count += 1
         if count > n_parameters:
-            what = f"the model of {CONFIG} has more than {n_parameters:,} tensors, and the weights hold {n_stored:,}"
+            what = (
+                f"the model of {CONFIG} has over {n_parameters:,} tensors, and the weights hold {n_stored:,}"
+            )
             raise CheckpointError(what, where=where, fix=_TOGETHER)
 
     handle = register_module_parameter_registration_hook(hear)
@@ -379,9 +396,7 @@ def _missing(model: Any, placed: _Placed, tied: Mapping[str, str]) -> list[str]:
     given = {name for group in groups.values() if not group <= placed.missing for name in group}
     unneeded = getattr(model, "_keys_to_ignore_on_load_missing", None) or ()
     return sorted(
-        name
-        for name in placed.missing - given
-        if not any(re.search(pattern, name) for pattern in unneeded)
+        name for name in placed.missing - given if not any(re.search(pattern, name) for pattern in unneeded)
     )
 
 
@@ -397,7 +412,7 @@ def _of_other_size(mismatched: Mapping[str, tuple[Sequence[int], Sequence[int]]]
         return []
     shown = [
         f"{name} is {sized(held)} in the files and {sized(expected)} in the model"
-        for name, (held, expected) in list(sorted(mismatched.items()))[:N_NAMED]
+        for name, (held, expected) in sorted(mismatched.items())[:N_NAMED]
     ]
     more = len(mismatched) - len(shown)
     what = f"{counted(len(mismatched), 'tensor')} of another size than the model's: {'; '.join(shown)}"

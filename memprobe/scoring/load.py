@@ -252,7 +252,7 @@ def _fitting(checkpoint: Checkpoint, options: LoadOptions) -> Fit:
 def _model(
     checkpoint: Checkpoint, options: LoadOptions, placement: dict[str, object], fit: Fit
 ) -> tuple[Any, tuple[str, ...]]:
-    """Return the model of a checkpoint, an adapter merged in, on its device, and what is to be noted of it."""
+    """Return the model of a checkpoint, an adapter merged in, on its device, and notes about it."""
     whole = checkpoint.whole
     settings = list_folder(whole.small_files).json(CONFIG)
     with outside(_CANNOT, str(checkpoint.folder), settings):
@@ -293,7 +293,9 @@ def _judge_left_out(model: Any, info: dict[str, Any], fit: Fit, checkpoint: Chec
     """Judge what a quantised model did not take, which is known only now; of others it was judged before."""
     if not fit.quantised:
         return ()
-    left_out = {name: fit.tensors.get(name, Stored("unknown", ())) for name in info.get("unexpected_keys") or ()}
+    left_out = {
+        name: fit.tensors.get(name, Stored("unknown", ())) for name in info.get("unexpected_keys") or ()
+    }
     n_layers = getattr(model.config.get_text_config(), "num_hidden_layers", None)
     extras = sort_out(left_out, Model(n_layers, model.config is not model.config.get_text_config()))
     if problems := extras.problems(str(checkpoint.folder)):
@@ -310,8 +312,8 @@ def _other_positions(model: Any, fit: Fit, checkpoint: Checkpoint) -> tuple[str,
         same_size = [each.float().cpu() for each in ours if each.shape == theirs.shape]
         if not any(torch.allclose(each, theirs, rtol=_ROUNDED, atol=_ROUNDED) for each in same_size):
             return (
-                f"the weight files hold other rotary frequencies ({name}) than {CONFIG} gives, and the latter "
-                "were used, as transformers does",
+                f"the weight files hold other rotary frequencies ({name}) than {CONFIG} gives, and those of "
+                f"{CONFIG} were used, as transformers does",
             )
     return ()
 

@@ -1,4 +1,4 @@
-"""The border to code that is not ours, where it reads a checkpoint: whatever it raises is that checkpoint's fault.
+"""The border to code that is not ours: whatever it raises about a checkpoint is that checkpoint's failure.
 
 transformers, its quantisers and the code of models are fed with configurations and weights that anybody
 may have written, and answer a bad one with whatever comes up inside them: AttributeError, TypeError,
@@ -34,7 +34,12 @@ _LAYERS = re.compile(r"(^|_)layers?$")
 
 @contextmanager
 def outside(
-    doing: str, where: str, settings: Mapping[str, Any] | None = None, *, fix: str = "", in_model: bool = False
+    doing: str,
+    where: str,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    fix: str = "",
+    in_model: bool = False,
 ) -> Iterator[None]:
     """Turn whatever the code inside raises into a CheckpointError.
 
@@ -83,7 +88,9 @@ def _said(error: BaseException) -> str:
     kind = type(error).__name__
     if not text:
         return kind
-    return text[:_MAX_CHARS] if isinstance(error, _SPEAKING) or kind.startswith("Strict") else f"{kind}: {text}"
+    return (
+        text[:_MAX_CHARS] if isinstance(error, _SPEAKING) or kind.startswith("Strict") else f"{kind}: {text}"
+    )
 
 
 def _fields(error: BaseException, settings: Mapping[str, Any]) -> str:
@@ -108,9 +115,16 @@ def read_config(checkpoint: Checkpoint, *, trust_remote_code: bool) -> Any:  # n
     settings = list_folder(whole.small_files).json(CONFIG)
     _refuse_absurd(settings, str(checkpoint.folder or checkpoint.label))
     fix = f"correct it in {CONFIG}, or copy the file from the model that was trained"
-    with outside("transformers cannot read the configuration", str(checkpoint.folder or checkpoint.label), settings, fix=fix):
+    with outside(
+        "transformers cannot read the configuration",
+        str(checkpoint.folder or checkpoint.label),
+        settings,
+        fix=fix,
+    ):
         return AutoConfig.from_pretrained(
-            whole.small_files, local_files_only=True, trust_remote_code=runs_code(settings, trust=trust_remote_code)
+            whole.small_files,
+            local_files_only=True,
+            trust_remote_code=runs_code(settings, trust=trust_remote_code),
         )
 
 
@@ -127,4 +141,6 @@ def _refuse_absurd(settings: Mapping[str, Any], where: str) -> None:
             is_count = isinstance(value, int) and not isinstance(value, bool)
             if is_count and _LAYERS.search(name) and value > _MAX_LAYERS:
                 what = f"{name} of {CONFIG} is {value:,}, and no model has more than {_MAX_LAYERS:,} layers"
-                raise CheckpointError(what, where=where, fix=f"write the model's number of layers into {name}")
+                raise CheckpointError(
+                    what, where=where, fix=f"write the model's number of layers into {name}"
+                )
