@@ -107,15 +107,14 @@ def read_files(checkpoint: Checkpoint) -> WeightFiles:
         twice = sorted(tensors.keys() & found.keys())
         if twice:
             what = f"{twice[0]} is in two weight files, {tensors[twice[0]].file} and {file}"
-            raise CheckpointError(
-                what, where=str(checkpoint.folder), fix="copy or download the checkpoint again"
-            )
+            fix = "copy or download the checkpoint again"
+            raise CheckpointError(what, where=str(checkpoint.folder), fix=fix)
         tensors |= found
     return WeightFiles(checkpoint.folder, tensors, pickled)
 
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
-    """Read a pickle as the loader does, with nothing but tensors in it; values are mapped where they can be."""
+    """Read a pickle as the loader does, with nothing but tensors in it; values are mapped if they can be."""
     with outside("a weight file cannot be read", str(path), fix="copy or download the file again"):
         try:
             held = torch.load(path, map_location="cpu", mmap=True, weights_only=True)

@@ -186,9 +186,11 @@ def _judge(
         return _Judged(quantised=method)
     with outside("the model cannot be built", where, settings, fix=_TOGETHER):
         model = _empty(config, files, code=runs_code(settings, trust=trust_remote_code))
+        judged = _compare(model, files.tensors, _place(model, files.tensors), settings)
+    if not judged.problems:
+        # Names and sizes say more where they differ too.
         refuse_oversized(model, files.n_numbers, where)
-        placed = _place(model, files.tensors)
-    return _compare(model, files.tensors, placed, settings)
+    return judged
 
 
 def _refuse_no_language_model(config: Any, settings: Mapping[str, Any], where: str) -> None:  # noqa: ANN401

@@ -27,6 +27,8 @@ _MAX_CHARS = 400
 _SPEAKING = (ImportError, OSError, ValueError, RuntimeError)
 _INSTALL = re.compile(r"pip install (?P<what>[^`\n]+?)['\"]?(?=`|\)|$|\.\s)", re.MULTILINE)
 _WORD = re.compile(r"[A-Za-z_]\w*")
+# Settings that code mentions everywhere, and that say nothing of what failed.
+_GENERAL = frozenset({"dtype", "torch_dtype", "model_type", "architectures"})
 # Lists of layers are written out while a configuration is read, before anything can be compared with it.
 _MAX_LAYERS = 10_000
 _LAYERS = re.compile(r"(^|_)layers?$")
@@ -97,11 +99,25 @@ def _fields(error: BaseException, settings: Mapping[str, Any]) -> str:
     """Return the settings that the innermost failing line is about, or an empty string."""
     if any(name in str(error) for name in settings if len(name) > 3):
         return ""
+    if isinstance(error, KeyError) and (name := _holding(settings, error.args[0] if error.args else None)):
+        return f" ({name} in {CONFIG})"
     for frame, number in reversed(list(walk_tb(error.__traceback__))):
         line = linecache.getline(frame.f_code.co_filename, number)
-        names = [name for name in dict.fromkeys(_WORD.findall(line)) if name in settings and len(name) > 3]
+        names = [
+            name for name in dict.fromkeys(_WORD.findall(line)) if name in settings and name not in _GENERAL
+        ]
         if names:
             return f" ({', '.join(f'{name}={settings[name]!r:.60}' for name in names)} in {CONFIG})"
+    return ""
+
+
+def _holding(settings: Mapping[str, Any], value: object) -> str:
+    """Return the setting that holds a word, with the word, or an empty string."""
+    for name, held in settings.items():
+        if isinstance(held, Mapping) and (inner := _holding(held, value)):
+            return f"{name}.{inner}"
+        if isinstance(value, str) and held == value:
+            return f"{name}={value!r}"
     return ""
 
 

@@ -46,8 +46,8 @@ def test_the_smallest_counts_wherever_it_is_and_is_said(limits) -> None:
     assert notes == [
         "main: the vocabulary differs (256 tokens in step0, step10; 200 tokens in step20), and the smallest "
         "counts for all",
-        "main: the context differs (96 tokens in step0, step10; 64 tokens in step20), and the smallest counts "
-        "for all",
+        "main: the context differs (96 tokens in step0, step10; 64 tokens in step20), and the smallest "
+        "counts for all",
     ]
 
 

@@ -287,7 +287,7 @@ def test_scaled_numbers_are_not_copied_in(saved, at) -> None:
         ({"num_attention_heads": 0}, "num_attention_heads=0"),
         ({"hidden_size": "32"}, "hidden_size"),
         ({"hidden_act": "nope"}, "hidden_act='nope'"),
-        ({"rope_parameters": {"rope_type": "zzz"}}, "rope_parameters"),
+        ({"rope_parameters": {"rope_type": "zzz"}}, "rope_parameters.rope_type='zzz'"),
         ({"dtype": "float9"}, "float9"),
         ({"vocab_size": None}, "vocab_size"),
         ({"num_hidden_layers": 10**9}, "num_hidden_layers of config.json is 1,000,000,000"),
