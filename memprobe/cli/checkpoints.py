@@ -141,22 +141,25 @@ def _looked_into(surveys: "tuple[Survey, ...]", *, trust_remote_code: bool) -> "
     """
     if not any(each.loadable for each in surveys):
         return surveys
-    from memprobe.scoring.fit import problems_of
     from memprobe.scoring.load import quiet_libraries
 
     quiet_libraries()
     return tuple(
-        replace(
-            each,
-            rows=tuple(
-                replace(row, problems=problems_of(row.checkpoint, trust_remote_code=trust_remote_code))
-                if row.checkpoint and not row.problems
-                else row
-                for row in each.rows
-            ),
-        )
+        replace(each, rows=tuple(_row(row, trust_remote_code=trust_remote_code) for row in each.rows))
         for each in surveys
     )
+
+
+def _row(row: "Row", *, trust_remote_code: bool) -> "Row":
+    from memprobe.scoring.fit import problems_of, tokenizer_problems
+
+    if row.checkpoint is None or row.problems:
+        return row
+    found = [
+        *problems_of(row.checkpoint, trust_remote_code=trust_remote_code),
+        *tokenizer_problems(row.checkpoint, trust_remote_code=trust_remote_code),
+    ]
+    return replace(row, problems=tuple(found))
 
 
 def _tell_notes(surveys: "Iterable[Survey]") -> None:

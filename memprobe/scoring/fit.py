@@ -153,6 +153,22 @@ def problems_of(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> t
     return ()
 
 
+def tokenizer_problems(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> tuple[Problem, ...]:
+    """Return why the tokenizer of a checkpoint could not be read; nothing where it has none."""
+    # At the top it would be a circle: tokenising needs the limits that `load` reads.
+    from memprobe.scoring.tokenise import load_tokenizer
+
+    folder = checkpoint.tokenizer_folder
+    if folder is None:
+        return ()
+    try:
+        with outside("the tokenizer cannot be read", str(folder)):
+            load_tokenizer(folder, trust_remote_code=trust_remote_code)
+    except CheckpointError as error:
+        return error.problems
+    return ()
+
+
 def own_code(settings: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the note for a checkpoint whose own code is not run, as transformers has the model itself."""
     if "auto_map" not in settings or not has_native_class(settings):

@@ -246,3 +246,12 @@ def test_a_count_has_three_digits(number: int, text: str) -> None:
 )
 def test_a_size_is_in_units_of_1000(n_bytes: int, text: str) -> None:
     assert _size(n_bytes) == text
+
+
+def test_a_tokenizer_that_cannot_be_read_is_said_beforehand(cli, sequence) -> None:
+    held = json.loads((sequence / "tokenizer.json").read_text())
+    held["model"]["type"] = "BPE2"
+    (sequence / "tokenizer.json").write_text(json.dumps(held))
+    answer = cli("checkpoints", "verify", sequence)
+    assert answer.code == 2
+    assert "okenizer" in answer.out
