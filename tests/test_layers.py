@@ -28,7 +28,7 @@ PIPELINE = {
     *("options", "shipped", "tables", "stats", "checkpoints", "items", "probes", "suite"),
     *("manifest", "planning", "question", "summarise", "prepare", "measure", "forecast", "reading"),
     *("finish", "shard", "status"),
-    *("contrast", "control", "dose", "past", "sweep"),
+    *("contrast", "control", "dose", "limits", "past", "sweep"),
 }
 EVERYTHING = PIPELINE | {
     "scoring",
@@ -71,6 +71,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "question": PIPELINE | {"scoring"},
     "summarise": PIPELINE | {"scoring"},
     "prepare": PIPELINE | {"scoring"},
+    "limits": {"checkpoints", "scoring"},
     "forecast": PIPELINE | {"scoring"},
     "fetching": PIPELINE,
     "measure": PIPELINE,
@@ -103,6 +104,7 @@ LAZY = {
     "contrast",
     "control",
     "dose",
+    "limits",
     "past",
     "sweep",
     "manifest",

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from memprobe.checkpoints.identity import Options, WeightsFormat, listed
+from memprobe.checkpoints.lfs import is_pointer, refuse_pointer
+from memprobe.checkpoints.native import has_native_class
 from memprobe.errors import CheckpointError, Problem, SafetyError
 
 CONFIG = "config.json"
@@ -67,7 +69,10 @@ class Listing:
             CheckpointError: It cannot be read, or holds something else.
         """
         try:
-            value = json.loads(self.read(name))
+            content = self.read(name)
+            if is_pointer(content):
+                raise refuse_pointer(name, self.where)
+            value = json.loads(content)
         except OSError as error:
             raise CheckpointError(f"{name} cannot be read: {error}", where=self.where) from error
         except (ValueError, RecursionError) as error:
@@ -206,7 +211,8 @@ def _check_architecture(config: dict[str, Any], where: str) -> None:
 
 
 def _remote_code(config: dict[str, Any], listing: Listing, options: Options) -> list[Problem]:
-    if options.trust_remote_code or "auto_map" not in config:
+    # Where transformers has the model itself, none of the checkpoint's own code is run.
+    if options.trust_remote_code or "auto_map" not in config or has_native_class(config):
         return []
     return [
         Problem(

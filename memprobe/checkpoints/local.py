@@ -9,6 +9,8 @@ from memprobe.checkpoints.contents import (
     ADAPTER,
     CONFIG,
     GGUF_FIX,
+    TOKENIZER_CONFIG,
+    VOCABULARIES,
     Listing,
     has_tokenizer,
     inspect,
@@ -16,6 +18,7 @@ from memprobe.checkpoints.contents import (
 )
 from memprobe.checkpoints.header import header
 from memprobe.checkpoints.identity import Candidate, Checkpoint, Options, Source, listed
+from memprobe.checkpoints.lfs import refuse_pointers
 from memprobe.checkpoints.spec import is_hub_id, step_in_name
 from memprobe.errors import CheckpointError, near_miss
 
@@ -157,6 +160,7 @@ def tokenizer_in(folder: Path, parent: Path | None) -> Path | None:
     """Return the folder that holds the tokenizer: its own, else its parent's, else None."""
     for place in (folder, parent):
         if place is not None and has_tokenizer(list_folder(place)):
+            refuse_pointers(place, (*VOCABULARIES, TOKENIZER_CONFIG))
             return place
     return None
 

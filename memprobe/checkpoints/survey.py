@@ -14,6 +14,7 @@ from memprobe.checkpoints.adapter import with_base
 from memprobe.checkpoints.client import hub_errors, is_offline
 from memprobe.checkpoints.header import header, numbers_by_dtype
 from memprobe.checkpoints.identity import Candidate, Checkpoint, Options, Source, listed
+from memprobe.checkpoints.lfs import refuse_pointers
 from memprobe.checkpoints.sequence import Group, find, look, twins
 from memprobe.errors import CheckpointError, Problem, SafetyError
 
@@ -166,6 +167,7 @@ def damage(checkpoint: Checkpoint) -> list[Problem]:
     for name in checkpoint.weight_files if checkpoint.folder else ():
         path = checkpoint.small_files / name
         try:
+            refuse_pointers(checkpoint.small_files, (name,))
             if name.endswith(".safetensors"):
                 header(path)
             elif _is_cut_pickle(path):

@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from textwrap import fill
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,7 +49,8 @@ def ls(
 ) -> None:
     """List the checkpoints: parameters, dtype, size, format, and whether a run could load them.
 
-    Read from the headers of the weight files: no weights are loaded or downloaded.
+    Read from the headers of the weight files, and compared with the architecture of config.json: no
+    weights are loaded or downloaded.
 
     Exit codes:
     0: also where a checkpoint is bad, which its row says
@@ -66,6 +67,7 @@ def ls(
         allow_pickle=bool(allow_pickle),
         trust_remote_code=bool(trust_remote_code),
     )
+    surveys = _looked_into(surveys, trust_remote_code=bool(trust_remote_code))
     if json:
         rows = [row.as_json() for each in surveys for row in each.rows]
         console.show_json({"checkpoints": rows, "notes": [note for each in surveys for note in each.notes]})
@@ -117,6 +119,7 @@ def verify(
         allow_pickle=bool(allow_pickle),
         trust_remote_code=bool(trust_remote_code),
     )
+    surveys = _looked_into(surveys, trust_remote_code=bool(trust_remote_code))
     if not json:
         _tell_notes(surveys)
     found: list[tuple[Survey, tuple[Finding, ...]]] = []
@@ -129,6 +132,34 @@ def verify(
         for each, findings in found:
             _show_findings(each, findings)
     refuse(finding for _, findings in found for finding in findings)
+
+
+def _looked_into(surveys: "tuple[Survey, ...]", *, trust_remote_code: bool) -> "tuple[Survey, ...]":
+    """Add why a run would refuse checkpoints that look sound from outside; see `memprobe.scoring.fit`.
+
+    torch is loaded for it, so only where there is a checkpoint to look into.
+    """
+    if not any(each.loadable for each in surveys):
+        return surveys
+    from memprobe.scoring.load import quiet_libraries
+
+    quiet_libraries()
+    return tuple(
+        replace(each, rows=tuple(_row(row, trust_remote_code=trust_remote_code) for row in each.rows))
+        for each in surveys
+    )
+
+
+def _row(row: "Row", *, trust_remote_code: bool) -> "Row":
+    from memprobe.scoring.fit import problems_of, tokenizer_problems
+
+    if row.checkpoint is None or row.problems:
+        return row
+    found = [
+        *problems_of(row.checkpoint, trust_remote_code=trust_remote_code),
+        *tokenizer_problems(row.checkpoint, trust_remote_code=trust_remote_code),
+    ]
+    return replace(row, problems=tuple(found))
 
 
 def _tell_notes(surveys: "Iterable[Survey]") -> None:

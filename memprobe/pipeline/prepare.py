@@ -19,6 +19,7 @@ from memprobe.errors import CheckpointError, ItemError, Problem
 from memprobe.items import ItemSet, doubts, read_items
 from memprobe.options import RunOptions
 from memprobe.pipeline.control import Models, add_control, refuse_other_tokens
+from memprobe.pipeline.limits import read_all_limits
 from memprobe.pipeline.manifest import (
     describe_checkpoints,
     describe_items,
@@ -42,6 +43,7 @@ from memprobe.tables.store import RunStore
 from memprobe.tables.views import View
 
 if TYPE_CHECKING:
+    from memprobe.scoring.load import Limits
     from memprobe.scoring.tokenise import TokenisedItems
 
 BATCH_TOKENS = {"cpu": 4_096, "other": 32_768}
@@ -109,7 +111,7 @@ def prepare(question: Question, notes: Notes, *, fresh: bool = False) -> Prepare
         InputError: The items, the checkpoints or the run directory do not fit the question.
         SafetyError: Something unsafe, or the network under `offline`, would be needed.
     """
-    from memprobe.scoring.load import read_limits, resolve_device
+    from memprobe.scoring.load import resolve_device
 
     options = question.options
     notes = _Kept(notes)
@@ -119,10 +121,9 @@ def prepare(question: Question, notes: Notes, *, fresh: bool = False) -> Prepare
         notes.note(text)
     models = read_models(options, items, notes)
     sequences = models.sequences
-    first = sequences[0].checkpoints[0]
     largest = max(each.n_bytes for sequence in sequences for each in sequence.checkpoints)
     device = resolve_device(options.device, n_bytes=largest)
-    stored = read_limits(first, trust_remote_code=options.trust_remote_code).stored_dtype
+    limits = read_all_limits(sequences, notes, trust_remote_code=options.trust_remote_code)
     store = RunStore(question.out)
     if fresh:
         store.check_emptiable()
@@ -130,7 +131,7 @@ def prepare(question: Question, notes: Notes, *, fresh: bool = False) -> Prepare
     options = replace(
         options,
         device=device,
-        dtype=_dtype(options.dtype, device, stored),
+        dtype=_dtype(options.dtype, device, limits[0].stored_dtype),
         batch_tokens=options.batch_tokens or _batch_tokens(old, device),
     )
     contexts = _contexts(sequences, options, question.suite, notes)
@@ -142,7 +143,10 @@ def prepare(question: Question, notes: Notes, *, fresh: bool = False) -> Prepare
     notes.stage("plan")
     stages = [entries_of(stage) for stage in manifest["stages"]]
     views = {view for stage in stages for each in stage if (view := each.probe.view(each.settings))}
-    read = [_tokenise(sequence, items, options, views) for sequence in sequences]
+    read = [
+        _tokenise(sequence, items, options, views, each)
+        for sequence, each in zip(sequences, limits, strict=True)
+    ]
     tokenised = tuple(each for each, _, _ in read)
     refuse_other_tokens(models, tokenised)
     manifest["sequences"] = [lengths for _, _, lengths in read]
@@ -319,15 +323,17 @@ def _manifest(
 
 
 def _tokenise(
-    sequence: CheckpointSequence, items: ItemSet, options: RunOptions, views: Collection[View]
+    sequence: CheckpointSequence,
+    items: ItemSet,
+    options: RunOptions,
+    views: Collection[View],
+    limits: "Limits",
 ) -> "tuple[TokenisedItems, pl.DataFrame, dict[str, Any]]":
     """Tokenise the items for one sequence; returns them, their windows, and what the manifest keeps."""
-    from memprobe.scoring.load import read_limits
     from memprobe.scoring.tokenise import load_tokenizer, tokenise
     from memprobe.scoring.windows import with_views
 
     first = sequence.checkpoints[0]
-    limits = read_limits(first, trust_remote_code=options.trust_remote_code)
     folder = first.tokenizer_folder
     tokenizer = load_tokenizer(folder, trust_remote_code=options.trust_remote_code) if folder else None
     tokenised = tokenise(items.table, tokenizer, bos=options.bos, limits=limits)

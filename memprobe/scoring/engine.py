@@ -1,7 +1,7 @@
 """The pass over checkpoints: claim a unit, score it, check it, write it; the next one is read meanwhile.
 
-A checkpoint that cannot be loaded, gives NaN, or does not fit even one item at a time is recorded
-with its error and the others go on.
+A checkpoint that cannot be loaded, fails inside its model, gives NaN, or does not fit even one item at a
+time is recorded with its error and the others go on.
 """
 
 import time
@@ -26,6 +26,7 @@ from memprobe.scoring.load import (
     read_weights,
     swap_weights,
 )
+from memprobe.scoring.outside import outside
 from memprobe.scoring.tokenise import TokenisedItems
 from memprobe.scoring.unit import score_unit
 from memprobe.scoring.unit_search import search_unit
@@ -205,7 +206,8 @@ class _Sweep:
         for i, job in enumerate(pending):
             following = pending[i + 1] if i + 1 < len(pending) else None
             try:
-                progressed |= self._job(job, following)
+                with outside("the model failed", job.checkpoint.label, in_model=True):
+                    progressed |= self._job(job, following)
             except (CheckpointError, torch.OutOfMemoryError) as error:
                 self.report.failures.append(Failure(job.checkpoint, str(error)))
                 self.failed.add(job.context)

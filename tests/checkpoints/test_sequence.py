@@ -178,7 +178,7 @@ def test_a_bad_steps_text_is_refused_first(main) -> None:
 
 def test_permissions_alone_exit_as_safety(main) -> None:
     for step in (0, 100):
-        main(f"own/step{step}", config={"auto_map": {}})
+        main(f"own/step{step}", config={"model_type": "own", "auto_map": {}})
     (problem,) = refused("own", kind=SafetyError)
     assert problem.where.count("/own/step") == 2
     assert shape("own", trust_remote_code=True) == [("own", [0, 100])]
