@@ -105,7 +105,7 @@ class LoadedModel:
     scratch: dict[str, Tensor] = field(default_factory=dict)
     renamed: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    borders: Borders = Borders()
+    borders: Borders = field(default_factory=Borders)
     settled: bool = False
     shares: bool | None = None
 
