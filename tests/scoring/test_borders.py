@@ -4,6 +4,7 @@ Rungs: hand values of the borders; the model's own forward of each sequence alon
 whole forwards.
 """
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -145,7 +146,7 @@ def test_generation_across_a_border_agrees_with_what_is_scored(loaded, id_items,
 
 def test_candidates_of_a_search_share_no_prefix_across_a_border(loaded) -> None:
     rng = np.random.default_rng(1)
-    for n_head in (4, 30):
+    for n_head in (4, 20, 30):
         head, target = rng.integers(3, 97, n_head), rng.integers(3, 97, 5)
         slot = Slot(target, head, np.zeros(0, np.int64), np.arange(97))
         prompts = torch.from_numpy(rng.integers(3, 97, (6, 4)))
@@ -156,6 +157,24 @@ def test_candidates_of_a_search_share_no_prefix_across_a_border(loaded) -> None:
                 logits = loaded.model(input_ids=ids, use_cache=False).logits[0, -5:]
                 right = torch.nn.functional.cross_entropy(logits, torch.from_numpy(target))
                 torch.testing.assert_close(loss, right, atol=ATOL, rtol=0)
+
+
+def test_labels_behind_shared_beginnings_are_those_of_each_prompt_alone(
+    loaded, id_items, ask, score, naive
+) -> None:
+    (start,) = texts(40).values()
+    # Prompts of 22 to 24 tokens share 18, those of 26 share 22 across the border, the last two share 38.
+    ids = {f"a{n}": [*start[:18], *range(30, 30 + n)] for n in (4, 5, 6)}
+    ids |= {f"b{n}": [*start[:22], n, n, 7, 9] for n in (50, 51)}
+    ids |= {f"c{n}": [*start[:38], n, n + 1] for n in (60, 61)}
+    choices = {"text": (np.array([40, 41]), np.array([7]))}
+    tokenised = replace(id_items(ids), choices=choices)
+    asked = [ask(name, 0, len(each), len(each), "choice") for name, each in ids.items()]
+    found = dict(score(loaded, tokenised, asked).select("item_id", "choice_logprob_nats").iter_rows())
+    for name, each in ids.items():
+        p = naive.logits(loaded.model, each)[-1].double().softmax(-1)
+        right = [float(p[[40, 41]].sum().log()), float(p[7].log())]
+        np.testing.assert_allclose(found[name], right, atol=ATOL, err_msg=name)
 
 
 def test_a_shorter_call_after_a_longer_one_is_as_if_it_were_the_first(loaded, naive) -> None:

@@ -68,6 +68,7 @@ def slowly(naive, loaded: LoadedModel, ids: list[int]) -> list[float]:
         "cohere",
         "granite",
         "mamba",
+        "minimax",
     ],
 )
 def test_masses_equal_those_of_each_whole_prompt_alone(name, prompts, ask, score, naive, loaded_from) -> None:
