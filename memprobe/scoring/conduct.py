@@ -163,7 +163,9 @@ def choose_path(loaded: "LoadedModel") -> None:
         if body is model or head is None or not isinstance(head, nn.Linear):
             return
         hidden = body(input_ids=ids, use_cache=False).last_hidden_state
-        if hidden.shape[-1] != head.in_features or not torch.equal(head(hidden), own):
+        # A body that keeps its sums in float32 leaves it to the model to round them for the head.
+        fits = hidden.shape[-1] == head.in_features and hidden.dtype == head.weight.dtype
+        if not fits or not torch.equal(head(hidden), own):
             return
         short = body(input_ids=ids[:1, :short_length], use_cache=False).last_hidden_state
         tolerance = 64 * torch.finfo(hidden.dtype).eps * max(1.0, float(hidden.abs().max()))
@@ -338,9 +340,13 @@ def _examine_in_float32(loaded: "LoadedModel", longest_tokens: int, *, fast: boo
     sizes = [each.numel() for each in model.parameters()]
     if 4 * sum(sizes) > _COPY_BYTES_MAX or not all(each.is_floating_point() for each in model.parameters()):
         return None
-    exact = copy.deepcopy(model).to(dtype=torch.float32)
-    again = replace(loaded, model=exact, scratch={}, fast=fast)
-    found = _examine(again, longest_tokens)
+    try:
+        exact = copy.deepcopy(model).to(dtype=torch.float32)
+        again = replace(loaded, model=exact, scratch={}, fast=fast)
+        found = _examine(again, longest_tokens)
+    except _CANNOT:
+        # Its code names the precision, or there is no memory.
+        return None
     loaded.fast = again.fast
     return found
 
