@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 TOLERANCE_NATS = 1e-4
 """float32 rounds differently in matrices of another shape; a token seen or not seen changes far more."""
 
-_LENGTH, _SHORT = 64, 20
+_LENGTH, _SHORT = 64, 16
 _CHANGED_FROM = 31
 """Of 64 tokens: the last of any block of 2, 4, 8, 16 or 32 tokens, which sees the others of its block."""
 
@@ -232,6 +232,8 @@ def _examine(loaded: "LoadedModel", longest_tokens: int) -> _Found:
     # In the order in which one explains the next.
     found.note(_compare(short, read(ids[:, :n]), same_shape=True), _forgetful())
     found.dependent = _causal(loaded, read, ids, whole, found)
+    other = read(_with_other_last(loaded, ids[:, :n]))
+    found.note(_compare(short[:, :-1], other[:, :-1], same_shape=True), _by_later(loaded))
     found.note(_compare(short, whole[:, :n], same_shape=False), _by_length(loaded))
     found.note(longer, _by_length(loaded))
     found.note(neighbours, _by_neighbours())
@@ -266,10 +268,13 @@ def _causal(
     changed %= vocabulary
     after = read(changed)
     found.note(_compare(whole[:, :begin], after[:, :begin], same_shape=True), _by_later(loaded))
-    last = ids.clone()
-    last[:, -1] = (last[:, -1] + 1) % vocabulary
-    found.note(_compare(whole[:, :-1], read(last)[:, :-1], same_shape=True), _by_later(loaded))
     return context > begin + 1 and _compare(whole[:, -1:], after[:, -1:], same_shape=True) != "same"
+
+
+def _with_other_last(loaded: "LoadedModel", ids: Tensor) -> Tensor:
+    other = ids.clone()
+    other[:, -1] = (other[:, -1] + 1) % int(loaded.model.config.get_text_config().vocab_size)
+    return other
 
 
 def _beside_longer(short: Tensor, context: int) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Tiny random models of all causal architectures that transformers can build small: none that is sound is refused.
+"""Tiny models of all causal architectures of transformers that can be made small: no sound one is refused.
 
 Rung: the model's own forward of each text alone. What cannot be made small or has no text configuration is
 left out; enough must remain. Slow: about 150 models.

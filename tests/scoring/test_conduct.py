@@ -1,4 +1,4 @@
-"""What a model's scores depend on is checked when it is loaded, and refused where it is more than the text before.
+"""A model whose scores depend on more than the tokens before is refused when it is loaded.
 
 Rung: models whose answer is known by construction. Each defect is one small change to a sound model.
 """
