@@ -279,7 +279,8 @@ def check_invariance(options: RunOptions) -> "Invariance":
     chosen = choose_items(tokenise(table, tokenizer, bos=options.bos, limits=limits), limits.context_tokens)
     if not chosen:
         raise ItemError("no item has a token to score", where=", ".join(data), fix="give longer items")
-    loaded = _load(checkpoint, options, limits.stored_dtype)
+    longest = max(len(each.ids) for each in chosen.values())
+    loaded = _load(checkpoint, options, limits.stored_dtype, longest)
     return measure_invariance(loaded, chosen, label=checkpoint.label)
 
 
@@ -300,7 +301,9 @@ def _last_checkpoint(options: RunOptions, *, needs_tokenizer: bool) -> "Checkpoi
     return fetch(sequences[0].checkpoints[-1], offline=options.offline)
 
 
-def _load(checkpoint: "Checkpoint", options: RunOptions, stored_dtype: str) -> "LoadedModel":
+def _load(
+    checkpoint: "Checkpoint", options: RunOptions, stored_dtype: str, longest_tokens: int
+) -> "LoadedModel":
     from memprobe.scoring.devices import set_cpu_threads
     from memprobe.scoring.load import LoadOptions, load, quiet_libraries, resolve_device
 
@@ -310,4 +313,5 @@ def _load(checkpoint: "Checkpoint", options: RunOptions, stored_dtype: str) -> "
     device = resolve_device(options.device, n_bytes=checkpoint.n_bytes)
     usual = "float32" if device == "cpu" else stored_dtype
     dtype = usual if options.dtype == "auto" else options.dtype
-    return load(checkpoint, LoadOptions(device, dtype, options.trust_remote_code, options.allow_pickle))
+    wanted = LoadOptions(device, dtype, options.trust_remote_code, options.allow_pickle, longest_tokens)
+    return load(checkpoint, wanted)

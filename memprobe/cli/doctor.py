@@ -127,7 +127,7 @@ def _gb(n_bytes: int) -> str:
 
 def _invariance(asked: "RunOptions", *, json: bool) -> None:
     from memprobe.bench.doctor import check_invariance
-    from memprobe.scoring.invariance import TOLERANCE_NATS
+    from memprobe.scoring.conduct import TOLERANCE_NATS
 
     console.note("scoring items alone and inside a batch ...")
     found = check_invariance(asked)

@@ -6,7 +6,7 @@ time is recorded with its error and the others go on.
 
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import polars as pl
 import torch
@@ -16,6 +16,7 @@ from memprobe.checkpoints import Checkpoint, Shelf
 from memprobe.errors import CheckpointError
 from memprobe.scoring.ahead import Ahead, fits_in_memory
 from memprobe.scoring.chain import Before, Pace, SearchStep, Start, name_of, start_of
+from memprobe.scoring.conduct import settle_again
 from memprobe.scoring.forward import scoring_mode
 from memprobe.scoring.load import (
     LoadedModel,
@@ -359,7 +360,8 @@ class _Sweep:
             return None
         if not self._swap(job, arrival.weights):
             self.loaded = None
-            self.loaded = load(arrival.checkpoint, self.options.load)
+            wanted = replace(self.options.load, longest_tokens=self._longest_tokens())
+            self.loaded = load(arrival.checkpoint, wanted)
             self.loaded_shape = job.same_shape if self._may_swap(job, arrival.checkpoint) else ""
         waited = time.perf_counter() - started
         self.report.first_load_s = self.report.first_load_s or waited
@@ -375,7 +377,21 @@ class _Sweep:
         """Copy weights that were read ahead into the model of the checkpoint before."""
         if self.loaded is None or weights is None or self.loaded_shape != job.same_shape:
             return False
-        return swap_weights(self.loaded, weights)
+        swapped = swap_weights(self.loaded, weights)
+        if swapped:
+            settle_again(self.loaded, self._longest_tokens(), where=job.checkpoint.label)
+        return swapped
+
+    def _longest_tokens(self) -> int:
+        """Return the longest sequence that any job reads, at most; more than a context may be asked for."""
+        spans = [
+            work.requests["stop"] - work.requests["start"] for job in self.jobs for work in job.units.values()
+        ]
+        longest = max((int(span.max() or 0) for span in spans if len(span)), default=0)  # type: ignore[arg-type]
+        searched = [
+            work.search.longest(longest) for job in self.jobs for work in job.units.values() if work.search
+        ]
+        return self.tokenised.n_front + longest + max(searched, default=0)
 
     def _may_swap(self, job: Job, checkpoint: Checkpoint) -> bool:
         """Whether later checkpoints of this shape may be copied in: checked against this one's files."""

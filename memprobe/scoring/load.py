@@ -23,6 +23,8 @@ from memprobe.checkpoints import Checkpoint
 from memprobe.checkpoints.contents import CONFIG, list_folder
 from memprobe.checkpoints.header import Stored
 from memprobe.errors import CheckpointError, InputError, SafetyError, counted
+from memprobe.scoring.borders import Borders
+from memprobe.scoring.conduct import settle
 from memprobe.scoring.extras import Model, is_mask, named, sort_out
 from memprobe.scoring.files import read_files, stored_as
 from memprobe.scoring.fit import FLOATS, Fit, check_fit
@@ -50,12 +52,14 @@ class LoadOptions:
         dtype: float32, bfloat16 or float16.
         trust_remote_code: Run code that lies beside the weights.
         allow_pickle: Read weights that are not safetensors.
+        longest_tokens: Longest sequence that the run will read, up to which behaviour is checked; 0: unknown.
     """
 
     device: str = "cpu"
     dtype: str = "float32"
     trust_remote_code: bool = False
     allow_pickle: bool = False
+    longest_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +86,15 @@ class LoadedModel:
     Attributes:
         model: The causal language model, in evaluation mode.
         device: Where its inputs go.
-        fast: Whether body and head may be called apart; see `choose_path`.
+        fast: Whether body and head may be called apart; see `conduct.choose_path`.
         vocabulary: Width of its logits.
         scratch: Buffers that are used again, by shape.
         fit: What is known of the files that it was loaded from.
         renamed: Name in the weight files to name in the model, where the loader renames; see `mirrors`.
         notes: What a reader of its numbers should know about how it was loaded, one sentence each.
+        borders: Lengths at which its arithmetic changes.
+        settled: What its scores depend on was checked, with weights that could tell.
+        shares: Whether a cache can be continued by several rows; None: not tried yet, see prefix.py.
     """
 
     model: Any
@@ -98,6 +105,9 @@ class LoadedModel:
     fit: Fit = field(default_factory=lambda: Fit((), {}))
     renamed: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    borders: Borders = field(default_factory=Borders)
+    settled: bool = False
+    shares: bool | None = None
 
     @property
     def context_tokens(self) -> int | None:
@@ -236,8 +246,7 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> LoadedModel:
     model.requires_grad_(requires_grad=False)
     device = model.device if placement else torch.device(options.device)
     loaded = LoadedModel(model=model, device=device, fit=fit, notes=(*fit.notes, *notes))
-    with outside("the model cannot be used", str(checkpoint.folder)):
-        choose_path(loaded)
+    settle(loaded, options.longest_tokens, where=str(checkpoint.folder))
     return loaded
 
 
@@ -316,34 +325,6 @@ def _other_positions(model: Any, fit: Fit, checkpoint: Checkpoint) -> tuple[str,
                 f"{CONFIG} were used, as transformers does",
             )
     return ()
-
-
-def choose_path(loaded: LoadedModel) -> None:
-    """Take the fast path if body and head give the model's own logits, to the bit, on a small batch.
-
-    Logit scaling, soft-capping or an unusual head show up as a difference; a model that reads its
-    right padding shows up when a sequence changes beside a longer one. Both take the model's own
-    path, with an attention mask.
-    """
-    model = loaded.model
-    config = model.config.get_text_config()
-    length = min(12, _context_tokens(config) or 12)
-    short_length = max(1, min(5, length - 1))
-    rng = torch.Generator().manual_seed(0)
-    ids = torch.randint(int(config.vocab_size), (2, length), generator=rng).to(loaded.device)
-    with torch.inference_mode():
-        own = model(input_ids=ids, use_cache=False).logits
-        loaded.vocabulary = own.shape[-1]
-        head = model.get_output_embeddings()
-        body = model.base_model
-        if body is model or head is None or not isinstance(head, nn.Linear):
-            return
-        hidden = body(input_ids=ids, use_cache=False).last_hidden_state
-        if hidden.shape[-1] != head.in_features or not torch.equal(head(hidden), own):
-            return
-        short = body(input_ids=ids[:1, :short_length], use_cache=False).last_hidden_state
-        tolerance = 64 * torch.finfo(hidden.dtype).eps * max(1.0, float(hidden.abs().max()))
-        loaded.fast = float((hidden[:1, :short_length] - short).abs().max()) <= tolerance
 
 
 def read_weights(checkpoint: Checkpoint) -> dict[str, Tensor] | None:
