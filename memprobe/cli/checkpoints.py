@@ -39,6 +39,7 @@ def ls(
     spec: Specs = None,
     model: options.Model = None,
     steps: options.Steps = None,
+    stages: options.Stages = None,
     tokenizer: options.Tokenizer = None,
     offline: options.Offline = None,
     trust_remote_code: options.RemoteCode = None,
@@ -61,6 +62,7 @@ def ls(
     surveys = survey(
         [*(spec or ()), *(model or ())],
         steps=steps,
+        stages=stages,
         tokenizer=tokenizer,
         offline=bool(offline),
         allow_pickle=bool(allow_pickle),
@@ -87,6 +89,7 @@ def verify(
     spec: Specs = None,
     model: options.Model = None,
     steps: options.Steps = None,
+    stages: options.Stages = None,
     tokenizer: options.Tokenizer = None,
     offline: options.Offline = None,
     trust_remote_code: options.RemoteCode = None,
@@ -112,6 +115,7 @@ def verify(
     surveys = survey(
         [*(spec or ()), *(model or ())],
         steps=steps,
+        stages=stages,
         tokenizer=tokenizer,
         offline=bool(offline),
         allow_pickle=bool(allow_pickle),
