@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from memprobe.cli import console, options
-from memprobe.errors import counted
+from memprobe.errors import counted, step_cell
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -157,7 +157,9 @@ def _table(survey: "Survey") -> "Table":
     table.add_column("format", no_wrap=True)
     table.add_column("loadable", no_wrap=True)
     for row in survey.rows:
-        table.add_row(row.revision, f"{row.step:,}", *_cells(row.checkpoint), "no" if row.problems else "yes")
+        table.add_row(
+            row.revision, step_cell(row.step), *_cells(row.checkpoint), "no" if row.problems else "yes"
+        )
     return table
 
 
@@ -241,7 +243,7 @@ def _show_findings(survey: "Survey", findings: "tuple[Finding, ...]") -> None:
     table.add_column("where", overflow="fold", max_width=16)
     table.add_column("what it is, and what it means", overflow="fold")
     for finding in findings:
-        where = finding.revisions or [f"{step:,}" for step in finding.steps]
+        where = finding.revisions or [step_cell(step) for step in finding.steps]
         text = ". ".join(_sentence(part) for part in (finding.what, finding.means, finding.fix) if part) + "."
         table.add_row("error" if finding.stops else "warning", finding.kind, listed([*where]), text)
     console.show(headed(table))

@@ -10,6 +10,8 @@ from memprobe.gate.known import Known
 from memprobe.gate.rules import Rule
 from memprobe.reading import Run
 
+# A probe, and whether the last checkpoints are compared whatever their steps.
+_Asked = tuple[str, bool]
 _NONE_GIVEN = "the rule compares with a baseline, and none was given: --baseline RUN"
 
 
@@ -18,22 +20,24 @@ class Baseline:
     """What a run is compared with.
 
     Attributes:
-        rows: By probe, differences with the summary's keys, `estimate` being the difference.
-        reasons: By probe, why there are none.
-        reason: Why there are none of any probe; empty where that is not so.
+        rows: By question, differences with the summary's keys, `estimate` being the difference.
+        reasons: By question, why there are none.
+        reason: Why there are none of any question; empty where that is not so.
+        unplaced: A run has a model without a step, which is compared with the last step of another alone.
     """
 
-    rows: Mapping[str, pl.DataFrame] = field(default_factory=dict)
-    reasons: Mapping[str, str] = field(default_factory=dict)
+    rows: Mapping[_Asked, pl.DataFrame] = field(default_factory=dict)
+    reasons: Mapping[_Asked, str] = field(default_factory=dict)
     reason: str = _NONE_GIVEN
+    unplaced: bool = False
 
     def missing(self, rule: Rule) -> str:
         """Return why there is nothing to compare a rule's rows with; empty where there is."""
-        return self.reason or self.reasons.get(rule.probe, "")
+        return self.reason or self.reasons.get(_asked(rule, self.unplaced), "")
 
     def of(self, rule: Rule) -> pl.DataFrame:
         """Return the rows of a rule's metric."""
-        return self.rows[rule.probe].filter(metric=rule.metric)
+        return self.rows[_asked(rule, self.unplaced)].filter(metric=rule.metric)
 
 
 def against(
@@ -48,37 +52,44 @@ def against(
         known: What the run holds.
         allow_incomplete: Compare with a baseline some of whose checkpoints failed.
     """
-    asked: dict[str, list[Rule]] = {}
+    unplaced = base is not None and any(
+        each["step"] is None for run in (base, new) for each in run.manifest["checkpoints"]
+    )
+    asked: dict[_Asked, list[Rule]] = {}
     for rule in rules:
         if rule.is_relative:
-            asked.setdefault(rule.probe, []).append(rule)
+            asked.setdefault(_asked(rule, unplaced), []).append(rule)
     if base is None or not asked:
         return Baseline()
     if not base.finished or not new.finished:
         return Baseline(reason="the baseline is not finished" if new.finished else known.incomplete)
     if base.failures and not allow_incomplete:
         return Baseline(reason="checkpoints of the baseline failed; --allow-incomplete judges the rest")
-    from memprobe.compare.runs import compare
+    from memprobe.compare.runs import LAST, compare
 
     rows, reasons = {}, {}
-    for probe, of_probe in asked.items():
+    for (probe, last), of_probe in asked.items():
         metrics = {rule.metric for rule in of_probe}
+        steps = LAST if last else _steps(of_probe, base, new, known)
         # Each by itself: what makes one probe's numbers incomparable leaves those of the others alone.
         try:
-            found = compare(
-                base, new, probes=[probe], metrics=metrics, steps=_steps(of_probe, base, new, known)
-            ).differences
+            found = compare(base, new, probes=[probe], metrics=metrics, steps=steps).differences
         except (InvalidRunError, InputError) as error:
-            reasons[probe] = f"not comparable with the baseline: {error.problems[0].what}"
+            reasons[probe, last] = f"not comparable with the baseline: {error.problems[0].what}"
         else:
-            rows[probe] = _like_summary(found, known)
-    return Baseline(rows, reasons, "")
+            rows[probe, last] = _like_summary(found, known)
+    return Baseline(rows, reasons, "", unplaced)
+
+
+def _asked(rule: Rule, unplaced: bool) -> _Asked:
+    """Return what a rule asks of the comparison."""
+    return rule.probe, unplaced and rule.where.get("step") == "last"
 
 
 def _steps(rules: Iterable[Rule], base: Run, new: Run, known: Known) -> list[int]:
     """Return the steps that rules are about; none, which means all, where that is not known beforehand."""
     controls = {(run.manifest.get("control") or {}).get("model") for run in (base, new)}
-    wanted: set[int] = set()
+    wanted: set[int | None] = set()
     for rule in rules:
         step = rule.where.get("step")
         if step in ("first", "last"):
@@ -93,7 +104,11 @@ def _steps(rules: Iterable[Rule], base: Run, new: Run, known: Known) -> list[int
         {each["step"] for each in run.manifest["checkpoints"] if each["model"] not in controls}
         for run in (base, new)
     ]
-    return [] if failed or not wanted <= both[0] & both[1] else sorted(wanted)
+    if failed or not wanted <= both[0] & both[1]:
+        return []
+    # Nothing but `last` names a checkpoint without a step.
+    known_steps = [step for step in wanted if step is not None]
+    return sorted(known_steps) if len(known_steps) == len(wanted) else []
 
 
 def _like_summary(differences: pl.DataFrame, known: Known) -> pl.DataFrame:
@@ -103,5 +118,5 @@ def _like_summary(differences: pl.DataFrame, known: Known) -> pl.DataFrame:
         orient="row",
     )
     return differences.rename({"model_new": "model", "difference": "estimate"}).join(
-        revisions, on=["model", "step"], how="left", maintain_order="left"
+        revisions, on=["model", "step"], how="left", nulls_equal=True, maintain_order="left"
     )

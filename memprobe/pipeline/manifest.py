@@ -185,7 +185,8 @@ def identity(manifest: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _checkpoint_name(each: Mapping[str, Any]) -> str:
-    return f"checkpoint {each['model']}@{each['revision']} (step {each['step']})"
+    step = "no step" if each["step"] is None else f"step {each['step']}"
+    return f"checkpoint {each['model']}@{each['revision']} ({step})"
 
 
 def refuse_other_question(old: Mapping[str, Any], new: Mapping[str, Any], where: str) -> None:

@@ -15,7 +15,7 @@ from memprobe.checkpoints import (
     resolve,
     weights_digest,
 )
-from memprobe.errors import CheckpointError, ItemError, Problem
+from memprobe.errors import CheckpointError, ItemError, Problem, at_step
 from memprobe.items import ItemSet, read_items
 from memprobe.options import RunOptions
 from memprobe.pipeline.control import Models, add_control, refuse_other_tokens
@@ -287,7 +287,7 @@ def _same_weights(
     for sequence in sequences:
         steps: dict[str, list[str]] = {}
         for each in sequence.checkpoints:
-            steps.setdefault(digests[each.label], []).append(f"{each.revision} (step {each.step})")
+            steps.setdefault(digests[each.label], []).append(f"{each.revision} ({at_step(each.step)})")
         problems += [
             Problem(
                 f"{' and '.join(same)} hold the same weights", sequence.model, "leave one out with --steps"
