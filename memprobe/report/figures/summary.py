@@ -34,12 +34,13 @@ def rows_of_metric(summary: pl.DataFrame, metric: str) -> list[Panel]:
         return []
     placed, others = rows.filter(pl.col("step").is_not_null()), rows.filter(pl.col("step").is_null())
     told = _told(others)
+    is_checkpoint = others["revision"].is_not_null().any()
     if placed.is_empty():
-        # One number is a line of text, not a figure.
-        return [Panel("", told)] if told.height > 1 else []
+        # One number of a whole sequence is a line of text, not a figure.
+        return [Panel("", told)] if told.height > 1 or is_checkpoint else []
     of_steps = of_metric.filter(pl.col("step").is_not_null())
     # Checkpoints without a step have no place on the axis of the others.
-    beside = [Panel(_UNPLACED, told)] if others["revision"].is_not_null().any() else []
+    beside = [Panel(_UNPLACED, told)] if is_checkpoint else []
     return [Panel("", _over_steps(placed, of_steps)), *beside]
 
 
