@@ -143,6 +143,16 @@ def counted(n: int, noun: str, plural: str = "") -> str:
     return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
 
 
+def at_step(step: int | None) -> str:
+    """Return a checkpoint's place in training: `step 1,000`, or `no step` where it is not known."""
+    return "no step" if step is None else f"step {step:,}"
+
+
+def step_cell(step: int | None) -> str:
+    """Return the same under the heading `step`: `1,000` or `none`."""
+    return "none" if step is None else f"{step:,}"
+
+
 def sized(n_bytes: float) -> str:
     """Return bytes in units of 1000, as disks are sold: `13.8 GB`."""
     for unit in ("B", "kB", "MB", "GB"):

@@ -193,6 +193,7 @@ def token_sources(options: RunOptions, *, needs_tokenizer: bool) -> Iterator[Tok
     for sequence in resolve(
         options.model,
         steps=options.steps,
+        stages=options.stages,
         tokenizer=options.tokenizer,
         offline=options.offline,
         allow_pickle=options.allow_pickle,

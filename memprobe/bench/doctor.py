@@ -292,6 +292,7 @@ def _last_checkpoint(options: RunOptions, *, needs_tokenizer: bool) -> "Checkpoi
     sequences = resolve(
         options.model[:1],
         steps=options.steps,
+        stages=options.stages,
         tokenizer=options.tokenizer,
         offline=options.offline,
         allow_pickle=options.allow_pickle,

@@ -9,6 +9,7 @@ import polars as pl
 
 from memprobe.errors import InputError, InvalidRunError
 from memprobe.reading import Run, open_run
+from memprobe.report.plain import at_last_step
 from memprobe.report.results import Results
 from memprobe.tables.files import check_out, write_file
 from memprobe.tables.store import RunStore
@@ -79,7 +80,7 @@ def _reader(store: RunStore) -> Callable[[str, bool], pl.DataFrame]:
             if "step" not in lazy.collect_schema():
                 return lazy.collect()
             ends = lazy.group_by("model").agg(pl.col("step").max())
-            return lazy.join(ends, on=["model", "step"], how="semi").collect()
+            return lazy.join(ends, on=["model", "step"], how="semi", nulls_equal=True).collect()
         except pl.exceptions.PolarsError:
             # Says what is wrong with the file, and what to do.
             return store.read_table(name)
@@ -92,7 +93,7 @@ def _from_memory(tables: dict[str, pl.DataFrame]) -> Callable[[str, bool], pl.Da
         rows = tables[name]
         if not last or "step" not in rows.columns:
             return rows
-        return rows.filter(pl.col("step") == pl.col("step").max().over("model"))
+        return rows.filter(at_last_step())
 
     return read
 

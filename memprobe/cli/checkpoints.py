@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from memprobe.cli import console, options
-from memprobe.errors import counted
+from memprobe.errors import counted, step_cell
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -39,6 +39,7 @@ def ls(
     spec: Specs = None,
     model: options.Model = None,
     steps: options.Steps = None,
+    stages: options.Stages = None,
     tokenizer: options.Tokenizer = None,
     offline: options.Offline = None,
     trust_remote_code: options.RemoteCode = None,
@@ -62,6 +63,7 @@ def ls(
     surveys = survey(
         [*(spec or ()), *(model or ())],
         steps=steps,
+        stages=stages,
         tokenizer=tokenizer,
         offline=bool(offline),
         allow_pickle=bool(allow_pickle),
@@ -89,6 +91,7 @@ def verify(
     spec: Specs = None,
     model: options.Model = None,
     steps: options.Steps = None,
+    stages: options.Stages = None,
     tokenizer: options.Tokenizer = None,
     offline: options.Offline = None,
     trust_remote_code: options.RemoteCode = None,
@@ -114,6 +117,7 @@ def verify(
     surveys = survey(
         [*(spec or ()), *(model or ())],
         steps=steps,
+        stages=stages,
         tokenizer=tokenizer,
         offline=bool(offline),
         allow_pickle=bool(allow_pickle),
@@ -184,7 +188,9 @@ def _table(survey: "Survey") -> "Table":
     table.add_column("format", no_wrap=True)
     table.add_column("loadable", no_wrap=True)
     for row in survey.rows:
-        table.add_row(row.revision, f"{row.step:,}", *_cells(row.checkpoint), "no" if row.problems else "yes")
+        table.add_row(
+            row.revision, step_cell(row.step), *_cells(row.checkpoint), "no" if row.problems else "yes"
+        )
     return table
 
 
@@ -268,7 +274,7 @@ def _show_findings(survey: "Survey", findings: "tuple[Finding, ...]") -> None:
     table.add_column("where", overflow="fold", max_width=16)
     table.add_column("what it is, and what it means", overflow="fold")
     for finding in findings:
-        where = finding.revisions or [f"{step:,}" for step in finding.steps]
+        where = finding.revisions or [step_cell(step) for step in finding.steps]
         text = ". ".join(_sentence(part) for part in (finding.what, finding.means, finding.fix) if part) + "."
         table.add_row("error" if finding.stops else "warning", finding.kind, listed([*where]), text)
     console.show(headed(table))

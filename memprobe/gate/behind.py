@@ -84,12 +84,12 @@ class RunItems:
         return Behind(**{name: int(value or 0) for name, value in counts.row(0, named=True).items()})
 
 
-def items_of(run: Run, steps: Mapping[str, tuple[int, ...]]) -> RunItems:
+def items_of(run: Run, steps: Mapping[str, tuple[int | None, ...]]) -> RunItems:
     """Read what a run knows of its items.
 
     Args:
         run: The run.
-        steps: Of each model the steps of its checkpoints, ascending.
+        steps: Of each model the steps of its checkpoints, ascending; null: it has none.
     """
     manifest = run.manifest
     control = (manifest.get("control") or {}).get("model")

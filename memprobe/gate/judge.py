@@ -91,7 +91,7 @@ def rows_of(rule: Rule, known: Known, base: Baseline) -> Selected:
     if reason := base.missing(rule):
         return Selected(known.rows.clear(), reason)
     found = select(rule, base.of(rule), known)
-    rows = base.with_own(found.rows, own.rows, rule.probe)
+    rows = base.with_own(found.rows, own.rows, rule)
     return Selected(rows, found.reason if rows.is_empty() else "")
 
 
@@ -116,7 +116,7 @@ def judge_rule(
     """
     selected = rows_of(rule, known, base)
     notes = notes_of_rule(rule, selected.rows, known, items)
-    notes += [base.notes[rule.probe]] if rule.is_relative and rule.probe in base.notes else []
+    notes += [text] if (text := base.note(rule)) else []
     found = list(selected.rows.iter_rows(named=True))
     if allow_incomplete and rule.is_relative:
         found, left_out = _without_partner(found, base)

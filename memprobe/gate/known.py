@@ -1,7 +1,7 @@
 """What a run holds for rules to ask of: its rows, its checkpoints, and the metrics that probes declare."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,15 +49,16 @@ class Known:
 
     Attributes:
         rows: The summary; no row where the run is not finished.
-        steps: Of each model the steps of all checkpoints that were asked for, ascending.
+        steps: Of each model the steps of all checkpoints that were asked for, ascending; None alone for a
+            checkpoint without one.
         revisions: From model and step to the checkpoint's revision.
         metrics: By probe and name; of probes that no rule asks for, those of the run.
         incomplete: Why the run does not hold all that was asked; empty where it does.
     """
 
     rows: pl.DataFrame
-    steps: Mapping[str, tuple[int, ...]]
-    revisions: Mapping[tuple[str, int], str]
+    steps: Mapping[str, tuple[int | None, ...]]
+    revisions: Mapping[tuple[str, int | None], str]
     metrics: Mapping[str, Mapping[str, Declared]]
     incomplete: str
 
@@ -78,16 +79,21 @@ def know(run: Run, rules: RuleSet, *, unfinished: bool) -> Known:
     rows = run.summary if run.finished or unfinished else SUMMARY.empty()
     # A checkpoint that failed has no rows, and is the last one all the same.
     checkpoints = manifest["checkpoints"]
-    steps: dict[str, set[int]] = {}
+    steps: dict[str, set[int | None]] = {}
     for each in checkpoints:
         steps.setdefault(each["model"], set()).add(each["step"])
     return Known(
         rows=rows,
-        steps={model: tuple(sorted(found)) for model, found in steps.items()},
+        steps={model: _ascending(found) for model, found in steps.items()},
         revisions={(each["model"], each["step"]): each["revision"] for each in checkpoints},
         metrics=_metrics(manifest, rules),
         incomplete=_incomplete(run),
     )
+
+
+def _ascending(steps: Set[int | None]) -> tuple[int | None, ...]:
+    """Return steps in order; a checkpoint without one is alone."""
+    return tuple(sorted(step for step in steps if step is not None)) or (None,)
 
 
 def _incomplete(run: Run) -> str:

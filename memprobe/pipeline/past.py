@@ -17,6 +17,8 @@ from memprobe.tables.catalogue import SUMMARY
 from memprobe.tables.facts import with_trained
 from memprobe.tables.keys import ITEM_KEYS
 
+_NO_STEP = "needs at least two checkpoints in the order of their training, and this one has no step"
+
 
 def about_time(plan: SequencePlan) -> pl.DataFrame:
     """Return what probes over time know of the items: every column but their texts, and `trained`."""
@@ -65,12 +67,19 @@ def _problems(
     over_time: OverTime,
     manifest: Mapping[str, Any],
 ) -> list[Problem]:
-    steps = tuple(sorted(target.step for target in plan.targets))
-    texts = over_time.problems(steps, about_time(plan), entry.settings)
+    steps = _steps(plan.targets)
+    # A checkpoint without a step is alone in its sequence.
+    can_ask = steps or over_time.beside is not None
+    texts = over_time.problems(steps, about_time(plan), entry.settings) if can_ask else [_NO_STEP]
     if over_time.beside is not None:
         others = (_as_other(each, plan, manifest) for each in plans if each is not plan)
         texts += over_time.beside(_as_other(plan, plan, manifest), tuple(others))
     return [Problem(f"{entry.probe.name}: {text}", plan.targets[0].model) for text in texts]
+
+
+def _steps(targets: Sequence[Target]) -> tuple[int, ...]:
+    """Return the steps, ascending; empty for a checkpoint without one."""
+    return tuple(sorted(target.step for target in targets if target.step is not None))
 
 
 def _as_other(plan: SequencePlan, seen_from: SequencePlan, manifest: Mapping[str, Any]) -> Other:
@@ -79,7 +88,7 @@ def _as_other(plan: SequencePlan, seen_from: SequencePlan, manifest: Mapping[str
     as_ids = not {"text", "prefix"} & set(manifest["items"]["given"])
     return Other(
         model=plan.targets[0].model,
-        steps=tuple(sorted(target.step for target in plan.targets)),
+        steps=_steps(plan.targets),
         n_parameters=_n_parameters(plan, manifest),
         same_tokens=as_ids or plan.targets[0].tokenizer == seen_from.targets[0].tokenizer,
     )
@@ -165,7 +174,7 @@ class Past:
         return parts[0]
 
     def _steps(self) -> tuple[int, ...]:
-        return tuple(sorted(target.step for target in self._seen))
+        return _steps(self._seen)
 
     def _missing(self) -> tuple[str, ...]:
         return tuple(each.label for each in self.plan.targets if each not in self._seen)

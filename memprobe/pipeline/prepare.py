@@ -15,7 +15,7 @@ from memprobe.checkpoints import (
     resolve,
     weights_digest,
 )
-from memprobe.errors import CheckpointError, ItemError, Problem
+from memprobe.errors import CheckpointError, ItemError, Problem, at_step
 from memprobe.items import ItemSet, doubts, read_items
 from memprobe.options import RunOptions
 from memprobe.pipeline.control import Models, add_control, refuse_other_tokens
@@ -194,9 +194,10 @@ def read_models(options: RunOptions, items: ItemSet | None, notes: Notes) -> Mod
         CheckpointError: A spec, a folder or a revision cannot be used.
         SafetyError: Pickle, remote code or the network would be needed.
     """
-    models = Models(_resolved(options.model, options.steps, options, items, notes))
+    models = Models(_resolved(options.model, options, items, notes))
     if options.control is not None:
-        (found,) = _resolved((options.control,), None, options, items, notes)
+        alone = replace(options, steps=None)
+        (found,) = _resolved((options.control,), alone, items, notes, is_control=True)
         models = add_control(models.sequences, found, notes.note)
     return replace(models, sequences=tuple(_described(each, options) for each in models.sequences))
 
@@ -231,11 +232,18 @@ def check_supplies(prepared: Prepared, store: RunStore | None) -> None:
 
 
 def _resolved(
-    specs: Sequence[str], steps: str | None, options: RunOptions, items: ItemSet | None, notes: Notes
+    specs: Sequence[str],
+    options: RunOptions,
+    items: ItemSet | None,
+    notes: Notes,
+    *,
+    is_control: bool = False,
 ) -> tuple[CheckpointSequence, ...]:
     sequences = resolve(
         specs,
-        steps=steps,
+        steps=options.steps,
+        stages=options.stages,
+        any_stages=is_control,
         tokenizer=options.tokenizer,
         offline=options.offline,
         allow_pickle=options.allow_pickle,
@@ -285,7 +293,7 @@ def _same_weights(
     for sequence in sequences:
         steps: dict[str, list[str]] = {}
         for each in sequence.checkpoints:
-            steps.setdefault(digests[each.label], []).append(f"{each.revision} (step {each.step})")
+            steps.setdefault(digests[each.label], []).append(f"{each.revision} ({at_step(each.step)})")
         problems += [
             Problem(
                 f"{' and '.join(same)} hold the same weights", sequence.model, "leave one out with --steps"

@@ -85,7 +85,7 @@ class Other:
 
     Attributes:
         model: Its name.
-        steps: The steps of its checkpoints, ascending.
+        steps: The steps of its checkpoints, ascending; empty for a single one without a step.
         n_parameters: Of the model; None: not known.
         same_tokens: A span of tokens is the same text: it has the same tokenizer, or items are given as ids.
         rows: As in a history; without rows before anything is scored.
@@ -106,7 +106,7 @@ class History:
 
     Attributes:
         rows: What `measure` returned for every checkpoint, with its `step` (Int64), steps ascending.
-        steps: The steps of these checkpoints, ascending.
+        steps: The steps of these checkpoints, ascending; empty for a single one without a step.
         missing: Names of the checkpoints of the sequence that are not scored.
         items: The items' table, keyed by `item_id`, with lengths, and `trained` (whether it belongs to the
             training data; null: not said) as `memprobe.tables.facts` says; no text, no ids.

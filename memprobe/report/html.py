@@ -10,7 +10,7 @@ from importlib import resources
 from typing import Any
 
 from memprobe import __version__
-from memprobe.errors import counted
+from memprobe.errors import counted, step_cell
 from memprobe.report.console import head_lines
 from memprobe.report.elements import Html, element, join, raw, table, text, user_text
 from memprobe.report.estimates import Headline, headlines
@@ -155,7 +155,7 @@ def _headlines(found: list[Headline], unmeasured: list[str]) -> Html:
             *([user_text(each.model)] if several else []),
             element("data", text(number(each.row)), value=_exact(each.row["estimate"])),
             join([named(each.metric), _condition(each.row["condition"])]),
-            text("all steps" if each.row["step"] is None else f"{each.row['step']:,}"),
+            text("all steps" if each.row["revision"] is None else step_cell(each.row["step"])),
             text(f"{each.row['n_items']:,}"),
         ]
         for each in found

@@ -23,7 +23,7 @@ class Before:
     """The checkpoint before another one: its context and its step."""
 
     context: str
-    step: int
+    step: int | None
 
 
 @dataclass(frozen=True, slots=True)

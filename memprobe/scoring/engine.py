@@ -295,7 +295,7 @@ class _Sweep:
             "unit": unit,
             "model": job.checkpoint.model,
             "revision": job.checkpoint.revision,
-            "step": str(job.checkpoint.step),
+            "step": "null" if job.checkpoint.step is None else str(job.checkpoint.step),
         }
         self.store.write_unit(job.context, unit, spans, about)
         self.done.add((job.context, unit))

@@ -155,12 +155,13 @@ class RunStore:
         """Write a CSV file beside the summary."""
         self._write(self.path / name, lambda file: file.write(to_csv(frame)))
 
-    def read_table(self, name: str, *, steps: Collection[int] | None = None) -> pl.DataFrame:
+    def read_table(self, name: str, *, steps: Collection[int | None] | None = None) -> pl.DataFrame:
         """Read a table by its name.
 
         Args:
             name: Of the table.
-            steps: Only the rows of these, so that the others take no memory; None: all rows.
+            steps: Only the rows of these, so that the others take no memory; None among them: of checkpoints
+                without a step. None: all rows.
 
         Raises:
             InvalidRunError: The run has no such table, and the message lists those that it has; or the
@@ -177,7 +178,9 @@ class RunStore:
         try:
             if steps is None:
                 return pl.read_parquet(file)
-            return pl.scan_parquet(file, glob=False).filter(pl.col("step").is_in(list(steps))).collect()
+            wanted = pl.Series(list(steps), dtype=pl.Int64)
+            is_wanted = pl.col("step").is_in(wanted.implode(), nulls_equal=True)
+            return pl.scan_parquet(file, glob=False).filter(is_wanted).collect()
         except _UNREADABLE as error:
             raise InvalidRunError(
                 f"the table `{name}` cannot be read: {_first_line(error)}",

@@ -161,10 +161,10 @@ def test_a_dtype_that_differs_is_named_beside_the_usual_one(sequence, contents) 
 
 
 def test_two_checkpoints_with_one_step_stop_a_run(sequence) -> None:
-    sequence("main/checkpoint-10", fill=99)
+    sequence("main/step_10", fill=99)
     (finding,) = found()
     assert (finding.kind, finding.steps, finding.stops) == ("same step", (10,), True)
-    assert sorted(finding.revisions) == ["checkpoint-10", "step10"]
+    assert sorted(finding.revisions) == ["step10", "step_10"]
 
 
 def test_adapters_on_two_bases_are_told(make, contents) -> None:
