@@ -1,6 +1,6 @@
 """Read, check and plan a question: everything that is known before a model is loaded."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -140,7 +140,7 @@ def prepare(question: Question, notes: Notes, *, fresh: bool = False) -> Prepare
     notes.stage("plan")
     stages = [entries_of(stage) for stage in manifest["stages"]]
     views = {view for stage in stages for each in stage if (view := each.probe.view(each.settings))}
-    read = [_tokenise(sequence, items, options, views) for sequence in sequences]
+    read = [_tokenise(sequence, items, options, views, notes.note) for sequence in sequences]
     tokenised = tuple(each for each, _, _ in read)
     refuse_other_tokens(models, tokenised)
     manifest["sequences"] = [lengths for _, _, lengths in read]
@@ -317,18 +317,34 @@ def _manifest(
 
 
 def _tokenise(
-    sequence: CheckpointSequence, items: ItemSet, options: RunOptions, views: Collection[View]
+    sequence: CheckpointSequence,
+    items: ItemSet,
+    options: RunOptions,
+    views: Collection[View],
+    note: Callable[[str], None],
 ) -> "tuple[TokenisedItems, pl.DataFrame, dict[str, Any]]":
     """Tokenise the items for one sequence; returns them, their windows, and what the manifest keeps."""
     from memprobe.scoring.load import read_limits
-    from memprobe.scoring.tokenise import load_tokenizer, tokenise
+    from memprobe.scoring.tokenise import texts_of, tokenise
+    from memprobe.scoring.tokenizer import load_tokenizer
     from memprobe.scoring.windows import with_views
 
     first = sequence.checkpoints[0]
     limits = read_limits(first, trust_remote_code=options.trust_remote_code)
     folder = first.tokenizer_folder
-    tokenizer = load_tokenizer(folder, trust_remote_code=options.trust_remote_code) if folder else None
+    trust, texts = options.trust_remote_code, texts_of(items.table)
+    try:
+        tokenizer = (
+            load_tokenizer(folder, trust_remote_code=trust, note=note, texts=texts) if folder else None
+        )
+    except CheckpointError as error:
+        if texts:
+            raise
+        note(f"no tokenizer was used, and items of input_ids need none: {error.problems[0].what}")
+        tokenizer = None
     tokenised = tokenise(items.table, tokenizer, bos=options.bos, limits=limits)
+    for text in tokenised.literals.notes:
+        note(text)
     tokenised, windows = with_views(
         tokenised, tokenizer, views, limits.vocabulary, context_tokens=limits.context_tokens
     )
