@@ -22,7 +22,6 @@ from memprobe.probes.spans import tokens_shown
 from memprobe.suite import Entry, suite_of, with_settings
 
 if TYPE_CHECKING:
-    from memprobe.scoring.literals import Literals
     from memprobe.scoring.load import Limits
     from memprobe.scoring.tokenise import TokenisedItems
 
@@ -277,7 +276,7 @@ def _under(
     beyond = _beyond(lengths)
     if not named:
         rows += _placed(beyond.select("item_id", what="reason"), lengths.table, "longer than the context")
-    yield _token_preview(source, lengths, beyond.height, fits, tokenised.literals)
+    yield _token_preview(source, lengths, beyond.height, fits, tokenised)
 
 
 def _token_preview(
@@ -285,7 +284,7 @@ def _token_preview(
     lengths: Lengths,
     n_beyond: int,
     fits: Sequence[ProbeFit],
-    literals: "Literals",
+    tokenised: "TokenisedItems",
 ) -> TokenPreview:
     table = lengths.table
     borders = table["boundary_shift"].drop_nulls()
@@ -299,9 +298,9 @@ def _token_preview(
         n_boundary_shifts=int(borders.sum()),
         context_tokens=lengths.context_tokens,
         n_beyond_context=n_beyond,
-        n_begin_with_bos=literals.n_begin,
-        n_special_tokens=literals.n_spell,
-        notes=(*source.notes, *literals.notes),
+        n_begin_with_bos=tokenised.literals.n_begin,
+        n_special_tokens=tokenised.literals.n_spell,
+        notes=(*source.notes, *tokenised.notes),
         probes=tuple(fits),
     )
 

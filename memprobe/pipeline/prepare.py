@@ -343,11 +343,11 @@ def _tokenise(
         note(f"no tokenizer was used, and items of input_ids need none: {error.problems[0].what}")
         tokenizer = None
     tokenised = tokenise(items.table, tokenizer, bos=options.bos, limits=limits)
-    for text in tokenised.literals.notes:
-        note(text)
     tokenised, windows = with_views(
         tokenised, tokenizer, views, limits.vocabulary, context_tokens=limits.context_tokens
     )
+    for text in tokenised.notes:
+        note(text)
     about = {
         "model": sequence.model,
         "n_front": tokenised.n_front,

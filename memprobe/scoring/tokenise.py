@@ -41,6 +41,7 @@ class TokenisedItems:
         tokenizer: What `ids` were made with; None where there is none.
         choices: Of the parts that end where a label is to come, the ids that spell each of its two labels.
         literals: Items that hold special tokens before anything is put in front.
+        notes: What the user should know of these items under this tokenizer, one sentence each.
     """
 
     table: pl.DataFrame
@@ -52,6 +53,7 @@ class TokenisedItems:
     tokenizer: Any = None
     choices: Mapping[str, tuple[Ids, Ids]] = field(default_factory=dict)
     literals: Literals = field(default_factory=Literals)
+    notes: tuple[str, ...] = ()
 
     def front_for(self, item_id: str, part: str) -> tuple[int, ...]:
         """Return the ids in front of a string of an item; a chat template has put its own."""
@@ -128,6 +130,7 @@ def tokenise(items: pl.DataFrame, tokenizer: Any, *, bos: BosMode, limits: Limit
     table = items.join(lengths, on="item_id", maintain_order="left")
     as_ids = frozenset(items.filter(pl.col("input_ids").is_not_null())["item_id"])
     front_of_ids = front if bos == "forced" else ()
+    literals = literals_in(ids, tokenizer, as_ids=as_ids, front=front, front_of_ids=front_of_ids)
     return TokenisedItems(
         table=table.join(shifted, on="item_id", how="left", maintain_order="left"),
         ids=ids,
@@ -136,7 +139,8 @@ def tokenise(items: pl.DataFrame, tokenizer: Any, *, bos: BosMode, limits: Limit
         decode=None if tokenizer is None else tokenizer.decode,
         tokenizer=tokenizer,
         given_as_ids=as_ids,
-        literals=literals_in(ids, tokenizer, as_ids=as_ids, front=front, front_of_ids=front_of_ids),
+        literals=literals,
+        notes=literals.notes,
     )
 
 
