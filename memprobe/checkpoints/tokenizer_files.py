@@ -48,8 +48,10 @@ _TYPES: Final[Mapping[str, tuple[type, ...]]] = {
     "auto_map": (list, dict),
     **dict.fromkeys(_TOKENS, _TOKEN),
 }
-_NAMES: Final = {str: "a text", list: "a list", dict: "an object", bool: "true or false"}
-_NAMES |= {int: "a number", float: "a number"}
+_NAMES: Final[Mapping[type, str]] = {
+    **{str: "a text", list: "a list", dict: "an object", bool: "true or false"},
+    **{int: "a number", float: "a number"},
+}
 _looked_into: dict[str, tuple[Problem, ...]] = {}
 
 
@@ -205,7 +207,8 @@ def _packages(folder: Path) -> list[Problem]:
     lacking = [name.removeprefix("google.") for name in needed if not _is_installed(name)]
     if not lacking:
         return []
-    what = f"{path.name} needs {' and '.join(lacking)}, which {'is' if len(lacking) == 1 else 'are'} not installed"
+    verb = "is" if len(lacking) == 1 else "are"
+    what = f"{path.name} needs {' and '.join(lacking)}, which {verb} not installed"
     return [Problem(what, str(path), f"pip install {' '.join(lacking)}, {_OTHER}")]
 
 

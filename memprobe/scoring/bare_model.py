@@ -1,7 +1,7 @@
-"""A bare SentencePiece model (no tokenizer.json): the pipeline that it describes, checked against the library.
+"""A bare SentencePiece model (no tokenizer.json): its own pipeline, checked against the library.
 
-transformers converts such a model by the tokenizer class, which sets spaces in front and spaces removed by its
-own defaults, not by the model's `normalizer_spec`. Here they are set by it.
+transformers converts such a model by the tokenizer class, which puts and removes spaces by its own defaults,
+not by the model's `normalizer_spec`. Here they are set by it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,7 +24,7 @@ def normalizer_of(charsmap: bytes, *, adds_prefix: bool, removes_spaces: bool) -
         adds_prefix: Its `add_dummy_prefix`: a space in front of every text that is not empty.
         removes_spaces: Its `remove_extra_whitespaces`: spaces at the ends, and all but one of several.
     """
-    steps = [normalizers.Precompiled(charsmap)] if charsmap else []
+    steps: list[normalizers.Normalizer] = [normalizers.Precompiled(charsmap)] if charsmap else []
     if removes_spaces:
         steps += [
             normalizers.Replace(Regex("^ +| +$"), ""),
@@ -37,7 +37,7 @@ def normalizer_of(charsmap: bytes, *, adds_prefix: bool, removes_spaces: bool) -
 
 def decoder_of(*, adds_prefix: bool, has_bytes: bool) -> decoders.Decoder:
     """Return what turns pieces into text again."""
-    steps = [decoders.Replace(_SPACE, " ")]
+    steps: list[decoders.Decoder] = [decoders.Replace(_SPACE, " ")]
     steps += [decoders.ByteFallback()] if has_bytes else []
     steps.append(decoders.Fuse())
     return decoders.Sequence([*steps, decoders.Strip(" ", 1, 0)] if adds_prefix else steps)

@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from memprobe.errors import CheckpointError, counted
-from memprobe.scoring.render import RENDERER, Rendered, TemplateFailed
+from memprobe.scoring.render import RENDERER, Rendered, TemplateFailedError
 from memprobe.scoring.render_child import DAY
 
 # Of a private area of Unicode: they stand in no template and no tokenizer splits what is not there.
@@ -167,13 +167,13 @@ def _checked(
     plain = ChatTemplate(template, variables)
     chosen, rendered = plain, _tried(plain, turns)
     notes = [f"of the chat templates {', '.join(several)} the default is used"] if len(several) > 1 else []
-    if isinstance(rendered, TemplateFailed) or mark not in rendered.text:
+    if isinstance(rendered, TemplateFailedError) or mark not in rendered.text:
         parts = ChatTemplate(template, variables, as_parts=True)
         in_parts = _tried(parts, turns)
-        if not isinstance(in_parts, TemplateFailed) and mark in in_parts.text:
+        if not isinstance(in_parts, TemplateFailedError) and mark in in_parts.text:
             chosen, rendered = parts, in_parts
             notes.append("messages are given to the chat template as lists of parts: as texts it loses them")
-    if isinstance(rendered, TemplateFailed):
+    if isinstance(rendered, TemplateFailedError):
         raise rendered
     _refuse_other(rendered.text, [mark])
     notes += _told(chosen, turns, rendered)
@@ -188,8 +188,8 @@ def _told(chat: ChatTemplate, turns: Sequence[Turn], rendered: Rendered) -> list
     notes = []
     if rendered.has_date:
         notes.append(
-            f"the chat template writes the date of the day; {DAY:%Y-%m-%d} was written, so that scores do not "
-            "depend on the day"
+            f"the chat template writes the date of the day; {DAY:%Y-%m-%d} was written, so that scores do "
+            "not depend on the day"
         )
     without = RENDERER.render(chat.template, messages, variables, generation_prompt=False).text
     if without == rendered.text and rendered.text.endswith(turns[-1].text):
@@ -197,11 +197,11 @@ def _told(chat: ChatTemplate, turns: Sequence[Turn], rendered: Rendered) -> list
     return notes
 
 
-def _tried(chat: ChatTemplate, turns: Sequence[Turn]) -> Rendered | TemplateFailed:
+def _tried(chat: ChatTemplate, turns: Sequence[Turn]) -> Rendered | TemplateFailedError:
     """Return a template filled, or how it failed."""
     try:
         return RENDERER.render(chat.template, chat.messages(turns), dict(chat.variables))
-    except TemplateFailed as error:
+    except TemplateFailedError as error:
         return error
 
 

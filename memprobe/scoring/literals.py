@@ -1,4 +1,4 @@
-"""Special tokens that items hold already: a text that spells one is read as that token, not as its letters."""
+"""Special tokens that items hold already: a text that spells one is read as that token."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

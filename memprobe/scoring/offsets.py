@@ -28,8 +28,9 @@ def token_offsets(tokenizer: Any, text: str) -> NDArray[np.int64]:  # noqa: ANN4
 
 
 def _with_marks(offsets: NDArray[np.int64], text: str) -> NDArray[np.int64]:
-    """Give characters that no token covers, as combining marks that were joined to their letter, to the
-    token before them; spaces that were left out stay out.
+    """Give characters that no token covers to the token before them; left-out spaces stay out.
+
+    They are combining marks that a normalizer joined with their letter.
     """
     if not len(offsets):
         return offsets

@@ -37,7 +37,7 @@ class Rendered:
     has_date: bool
 
 
-class TemplateFailed(CheckpointError):
+class TemplateFailedError(CheckpointError):
     """A template raised, or went beyond a limit."""
 
 
@@ -69,7 +69,7 @@ class Renderer:
             generation_prompt: Write also what begins the answer.
 
         Raises:
-            TemplateFailed: It raises, takes too long or writes too much.
+            TemplateFailedError: It raises, takes too long or writes too much.
         """
         asked = {
             "template": template,
@@ -82,7 +82,7 @@ class Renderer:
             answer = self._exchange(json.dumps(asked))
         if "error" in answer:
             what = str(answer["error"]).splitlines()[0]
-            raise TemplateFailed(
+            raise TemplateFailedError(
                 f"the chat template cannot be filled: {what}", fix=f"leave system out, or {_OTHER}"
             )
         return Rendered(answer["text"], answer["has_date"])
@@ -122,7 +122,7 @@ class Renderer:
         self._owner = os.getpid()
         if self._ask("", _SECONDS_TO_START) is None:
             self.close()
-            raise TemplateFailed(
+            raise TemplateFailedError(
                 "chat templates are filled in a process of their own, and it could not be started",
                 where=sys.executable,
                 fix="check that jinja2 3.1.6 or later is installed: pip install --upgrade jinja2",

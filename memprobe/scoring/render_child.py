@@ -1,7 +1,7 @@
 """Fills chat templates in a process of its own, so that one without end can be ended: run as a script.
 
-One JSON object per line: reads `{template, conversation, variables, seed, generation_prompt}` and answers
-`{text, has_date}` or `{error}`. Dates are those of one fixed day. Imports no other part of memprobe and no torch.
+One JSON object per line: reads `{template, conversation, variables, seed, generation_prompt}`, answers
+`{text, has_date}` or `{error}`. Dates are those of one fixed day. It imports no other part of memprobe.
 """
 
 import json
@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 # The day that Llama's own templates fall back to.
-DAY = datetime(2024, 7, 26)  # noqa: DTZ001
+DAY = datetime(2024, 7, 26)
 _used: list[bool] = []
 
 
@@ -35,7 +35,7 @@ def main(seconds: float, most_chars: int, most_bytes: int) -> None:
     """
     from transformers.utils import chat_template_utils
 
-    chat_template_utils.datetime = _Fixed  # type: ignore[attr-defined]
+    chat_template_utils.datetime = _Fixed
     _limit_memory(most_bytes)
     print(json.dumps({"ready": True}), flush=True)  # noqa: T201
     for line in sys.stdin:

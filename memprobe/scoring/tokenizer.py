@@ -14,7 +14,6 @@ from typing import Any
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from memprobe.checkpoints.tokenizer_files import (
-    PARTS,
     TOKENIZER_JSON,
     bare_model,
     is_sentencepiece,
@@ -46,7 +45,7 @@ def load_tokenizer(
     note: Callable[[str], None] = lambda _: None,
     texts: Sequence[str] = (),
 ) -> Any:  # noqa: ANN401
-    """Load a tokenizer from its folder; where there is a tokenizer.json, its pipeline is the one that is used.
+    """Load a tokenizer from its folder; where there is a tokenizer.json, its pipeline is used.
 
     Args:
         folder: The folder.
@@ -102,7 +101,7 @@ def _as_original(
         raise _contradiction("add_prefix_space", of_config, of_file, name, path)
     tokens = {key: each for key, each in tokenizer.special_tokens_map.items() if isinstance(each, str)}
     known = {key: each for key, each in tokens.items() if key not in config}
-    plain = _loaded(PreTrainedTokenizerFast, path.parent, **known)
+    plain = _loaded(PreTrainedTokenizerFast, path.parent, tokens=known)
     follow(plain, path)
     plain.backend_tokenizer.post_processor = tokenizer.backend_tokenizer.post_processor
     refuse_disagreement(plain, path, (*_PROBES, *texts), len(texts))
@@ -114,7 +113,7 @@ def _as_original(
 
 
 def _own_code(config: Mapping[str, Any]) -> bool:
-    found = config.get("auto_map")
+    found = config.get("auto_map") or ()
     return bool(found) and (isinstance(found, list) or "AutoTokenizer" in found)
 
 
@@ -133,7 +132,8 @@ def _by_class(
         return plain
     name = type(tokenizer).__name__
     differing = replaced(tokenizer, held)
-    if not differing:
+    _say_pattern(tokenizer, note)
+    if not differing or (differing == ("pre-tokenizer",) and config.get("fix_mistral_regex")):
         return tokenizer
     _refuse_contradiction(config, held, name, folder)
     plain = _plain(folder, held, _named_by_class(tokenizer, config, held))
@@ -153,7 +153,13 @@ def _ids(tokenizer: Any, text: str) -> list[int] | None:  # noqa: ANN401
         return None
 
 
-def _loaded(kind: Any, folder: Path, *, trust_remote_code: bool = False, **more: Any) -> Any:  # noqa: ANN401
+def _loaded(
+    kind: Any,  # noqa: ANN401
+    folder: Path,
+    *,
+    trust_remote_code: bool = False,
+    tokens: Mapping[str, str] | None = None,
+) -> Any:  # noqa: ANN401
     """Load a tokenizer by a class of transformers.
 
     Raises:
@@ -161,7 +167,7 @@ def _loaded(kind: Any, folder: Path, *, trust_remote_code: bool = False, **more:
     """
     try:
         return kind.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=trust_remote_code, **more
+            folder, local_files_only=True, trust_remote_code=trust_remote_code, **(tokens or {})
         )
     # Files that do not fit a class show as any exception of it, and tokenizers raises bare ones.
     except Exception as error:
@@ -173,24 +179,24 @@ def _loaded(kind: Any, folder: Path, *, trust_remote_code: bool = False, **more:
         ) from error
 
 
-def _plain(folder: Path, held: Mapping[str, Any], tokens: Mapping[str, Any]) -> Any:  # noqa: ANN401
+def _plain(folder: Path, held: Mapping[str, Any], tokens: Mapping[str, str]) -> Any:  # noqa: ANN401
     """Load the pipeline of tokenizer.json as it is.
 
     Raises:
         CheckpointError: It cannot be loaded, or transformers changes it nevertheless.
     """
-    tokenizer = _loaded(PreTrainedTokenizerFast, folder, **tokens)
+    tokenizer = _loaded(PreTrainedTokenizerFast, folder, tokens=tokens)
     if differing := replaced(tokenizer, held):
         raise CheckpointError(
-            f"transformers replaces the {' and '.join(differing)} of tokenizer.json, so that a text would get "
-            "other ids than in training",
+            f"transformers replaces the {' and '.join(differing)} of tokenizer.json, so that a text would "
+            "get other ids than in training",
             where=str(folder / TOKENIZER_JSON),
             fix=f"give the items as input_ids, or {_OTHER}",
         )
     return tokenizer
 
 
-def _named_by_class(tokenizer: Any, config: Mapping[str, Any], held: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ANN401
+def _named_by_class(tokenizer: Any, config: Mapping[str, Any], held: Mapping[str, Any]) -> dict[str, str]:  # noqa: ANN401
     """Return the special tokens that the class alone names and that tokenizer.json holds."""
     known = _vocabulary(held) | {each["content"]: each["id"] for each in held.get("added_tokens") or ()}
     named = tokenizer.special_tokens_map
@@ -325,6 +331,18 @@ def _steps(part: Any, name: str) -> list[dict[str, Any]]:  # noqa: ANN401
     if not isinstance(part, dict):
         return []
     return [each for step in part[name] for each in _steps(step, name)] if name in part else [part]
+
+
+def _say_pattern(tokenizer: Any, note: Callable[[str], None]) -> None:  # noqa: ANN401
+    """Say what transformers found of a pattern that some Mistral tokenizers were published with."""
+    is_fixed = getattr(getattr(tokenizer, "backend_tokenizer", None), "fix_mistral_regex", None)
+    if is_fixed is not None:
+        note(
+            "tokenizer_config.json asks for fix_mistral_regex: the pattern of tokenizer.json was replaced"
+            if is_fixed
+            else "transformers says that the pattern in this Mistral tokenizer.json is not that of training: "
+            'set "fix_mistral_regex": true in tokenizer_config.json if it should be replaced'
+        )
 
 
 def _without_dropout(tokenizer: Any, note: Callable[[str], None]) -> None:  # noqa: ANN401

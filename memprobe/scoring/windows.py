@@ -268,9 +268,8 @@ def _cut_chats(view: Chat, tokenised: TokenisedItems, tokenizer: Any, cut: _Cut)
     cut.notes += chat.notes
     filled = fill(chat, dict(split.select("item_id", "prefix").iter_rows()))
     if filled.n_trimmed:
-        cut.notes.append(
-            f"the chat template cuts off white space at the ends of {counted(filled.n_trimmed, 'prefix', 'prefixes')}"
-        )
+        n_trimmed = counted(filled.n_trimmed, "prefix", "prefixes")
+        cut.notes.append(f"the chat template cuts off white space at the ends of {n_trimmed}")
     normalizer = tokenizer.backend_tokenizer.normalizer
     for item, suffix in split.select("item_id", "suffix").iter_rows():
         asked = filled.texts[item]

@@ -95,7 +95,9 @@ def _goes_on(core: Tokenizer, prefix: str, following: str, n: int) -> bool:
 
 def test_a_letter_joined_with_its_mark_belongs_to_the_suffix(items) -> None:
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=of_bytes(normalizers.NFC()))
-    table = items([dict(item_id="a", prefix="xy cafe", suffix="\u0301 xy"), dict(item_id="b", text="café")])
+    table = items(
+        [{"item_id": "a", "prefix": "xy cafe", "suffix": "\u0301 xy"}, {"item_id": "b", "text": "café"}]
+    )
     made = tokenise(table, tokenizer, bos="none", limits=Limits(None, 400, None, "float32"))
     tokens = tokenizer.convert_ids_to_tokens(made.ids["a", "text"].tolist())
     n_prefix = made.table.filter(item_id="a")["n_prefix_tokens"].item()
@@ -108,7 +110,7 @@ def test_a_letter_joined_with_its_mark_belongs_to_the_suffix(items) -> None:
 def test_prefix_and_suffix_are_the_whole(items, border) -> None:
     text = "cafe\u0301 nai\u0308ve"
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=of_bytes(normalizers.NFC()))
-    table = items([dict(item_id="a", prefix=text[:border], suffix=text[border:])])
+    table = items([{"item_id": "a", "prefix": text[:border], "suffix": text[border:]}])
     made = tokenise(table, tokenizer, bos="none", limits=Limits(None, 400, None, "float32"))
     assert made.ids["a", "text"].tolist() == tokenizer(text)["input_ids"]
 

@@ -7,7 +7,7 @@ import pytest
 
 from memprobe.errors import CheckpointError
 from memprobe.scoring.chat import Turn, chat_of, fill, split_chat
-from memprobe.scoring.render import Renderer, TemplateFailed
+from memprobe.scoring.render import Renderer, TemplateFailedError
 
 PLAIN = "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }};{% endfor %}[answer]"
 
@@ -51,7 +51,10 @@ def test_a_tokenizer_that_cannot_say_what_its_tokens_cover_is_refused() -> None:
         split_chat(slow)
 
 
-PARTS = "{% for m in messages %}<{{ m['role'] }}>{% for p in m['content'] %}{{ p['text'] }}{% endfor %}{% endfor %}|"
+PARTS = (
+    "{% for m in messages %}<{{ m['role'] }}>"
+    "{% for p in m['content'] %}{{ p['text'] }}{% endfor %}{% endfor %}|"
+)
 IN_PARTS = "messages are given to the chat template as lists of parts: as texts it loses them"
 TURNS = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}"
 
@@ -124,7 +127,7 @@ def test_a_template_without_end_is_ended_in_any_thread() -> None:
     with ThreadPoolExecutor(2) as pool:
         slow_one = pool.submit(renderer.render, slow, said, {})
         quick_one = pool.submit(renderer.render, "{{ messages[0]['content'] }}", said, {})
-        with pytest.raises(TemplateFailed, match=r"does not end within 0.3 s"):
+        with pytest.raises(TemplateFailedError, match=r"does not end within 0.3 s"):
             slow_one.result()
         assert quick_one.result().text == "a"
     renderer.close()

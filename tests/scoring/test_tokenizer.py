@@ -184,8 +184,8 @@ def test_a_start_token_that_the_file_lacks_is_said(tmp_path) -> None:
     notes: list[str] = []
     load_tokenizer(write(tmp_path, trained(), bos_token="<start>"), note=notes.append)
     assert notes == [
-        "the bos_token '<start>' is not in tokenizer.json and got the new id 330, on which the model may never "
-        "have been trained"
+        "the bos_token '<start>' is not in tokenizer.json and got the new id 330, on which the model may "
+        "never have been trained"
     ]
 
 
@@ -204,6 +204,24 @@ def test_a_text_without_tokens_is_one_clear_error(tmp_path, items) -> None:
     core.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer = load_tokenizer(write(tmp_path, core))
     limits = Limits(None, 400, None, "float32")
-    for row in (dict(text="the barge"), dict(prefix="the", suffix=" barge")):
+    for row in ({"text": "the barge"}, {"prefix": "the", "suffix": " barge"}):
         with pytest.raises(CheckpointError, match=r"cannot encode a text: .*\[UNK\]"):
             tokenise(items([dict(item_id="a", **row)]), tokenizer, bos="none", limits=limits)
+
+
+@pytest.mark.parametrize("asked", [None, True])
+def test_a_pattern_that_mistral_corrected_is_said_or_replaced_as_asked(tmp_path, asked) -> None:
+    core = trained()
+    state = json.loads(core.to_str())
+    state["model"]["vocab"] |= {f"filler{n}": 330 + n for n in range(100_001)}
+    core = Tokenizer.from_str(json.dumps(state))
+    core.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(r"\s"), "isolated"), pre_tokenizers.ByteLevel(False, use_regex=False)]
+    )
+    named = {} if asked is None else {"fix_mistral_regex": asked}
+    write(tmp_path, core, "mistral", tokenizer_class="PreTrainedTokenizerFast", **named)
+    notes: list[str] = []
+    tokenizer = load_tokenizer(tmp_path, note=notes.append)
+    assert len(notes) == 1
+    assert ("was replaced" if asked else "is not that of training") in notes[0]
+    assert (ids(tokenizer, "x-ray in 1984") == core.encode("x-ray in 1984").ids) is (not asked)
