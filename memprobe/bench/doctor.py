@@ -266,7 +266,8 @@ def check_invariance(options: RunOptions) -> "Invariance":
     from memprobe.items import read_items
     from memprobe.scoring.invariance import choose_items, measure_invariance
     from memprobe.scoring.load import read_limits
-    from memprobe.scoring.tokenise import load_tokenizer, tokenise
+    from memprobe.scoring.tokenise import tokenise
+    from memprobe.scoring.tokenizer import load_tokenizer
 
     data = options.data or (str(shipped_folder("data") / "invariance.jsonl"),)
     items = read_items(data, limit=options.limit, on_bad=options.on_bad_item, offline=options.offline)

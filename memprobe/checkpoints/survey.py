@@ -16,6 +16,7 @@ from memprobe.checkpoints.header import header, numbers_by_dtype
 from memprobe.checkpoints.identity import Candidate, Checkpoint, Options, Source, listed
 from memprobe.checkpoints.lfs import refuse_pointers
 from memprobe.checkpoints.sequence import Group, chosen, find, look, twins
+from memprobe.checkpoints.tokenizer_files import tokenizer_problems
 from memprobe.errors import CheckpointError, Problem, SafetyError
 
 _N_THREADS = 8
@@ -146,7 +147,8 @@ def _row(
     except (CheckpointError, SafetyError) as error:
         is_safety = isinstance(error, SafetyError)
         return Row(model, candidate.revision, candidate.step, seen, error.problems, is_safety)
-    return Row(model, candidate.revision, candidate.step, seen, tuple(damage(seen)))
+    of_tokenizer = tokenizer_problems(seen.tokenizer_folder) if seen.tokenizer_folder else ()
+    return Row(model, candidate.revision, candidate.step, seen, (*damage(seen), *of_tokenizer))
 
 
 def _without_tokenizer(source: Source, candidate: Candidate, options: Options) -> Checkpoint | None:

@@ -1,6 +1,6 @@
 """Read, check and plan a question: everything that is known before a model is loaded."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -144,7 +144,7 @@ def prepare(question: Question, notes: Notes, *, fresh: bool = False) -> Prepare
     stages = [entries_of(stage) for stage in manifest["stages"]]
     views = {view for stage in stages for each in stage if (view := each.probe.view(each.settings))}
     read = [
-        _tokenise(sequence, items, options, views, each)
+        _tokenise(sequence, items, options, views, each, notes.note)
         for sequence, each in zip(sequences, limits, strict=True)
     ]
     tokenised = tuple(each for each, _, _ in read)
@@ -336,18 +336,31 @@ def _tokenise(
     options: RunOptions,
     views: Collection[View],
     limits: "Limits",
+    note: Callable[[str], None],
 ) -> "tuple[TokenisedItems, pl.DataFrame, dict[str, Any]]":
     """Tokenise the items for one sequence; returns them, their windows, and what the manifest keeps."""
-    from memprobe.scoring.tokenise import load_tokenizer, tokenise
+    from memprobe.scoring.tokenise import texts_of, tokenise
+    from memprobe.scoring.tokenizer import load_tokenizer
     from memprobe.scoring.windows import with_views
 
     first = sequence.checkpoints[0]
     folder = first.tokenizer_folder
-    tokenizer = load_tokenizer(folder, trust_remote_code=options.trust_remote_code) if folder else None
+    trust, texts = options.trust_remote_code, texts_of(items.table)
+    try:
+        tokenizer = (
+            load_tokenizer(folder, trust_remote_code=trust, note=note, texts=texts) if folder else None
+        )
+    except CheckpointError as error:
+        if texts:
+            raise
+        note(f"no tokenizer was used, and items of input_ids need none: {error.problems[0].what}")
+        tokenizer = None
     tokenised = tokenise(items.table, tokenizer, bos=options.bos, limits=limits)
     tokenised, windows = with_views(
         tokenised, tokenizer, views, limits.vocabulary, context_tokens=limits.context_tokens
     )
+    for text in tokenised.notes:
+        note(text)
     about = {
         "model": sequence.model,
         "n_front": tokenised.n_front,

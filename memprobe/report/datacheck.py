@@ -281,6 +281,8 @@ def _lengths(tokens: Mapping[str, Any]) -> Table:
     if tokens["context_tokens"] is not None:
         n_beyond = counted(tokens["n_beyond_context"], "item")
         table.add_row("context", f"{tokens['context_tokens']:,} tokens; too short for {n_beyond} as a whole")
+    for note in tokens["notes"]:
+        table.add_row("note", note)
     return table
 
 

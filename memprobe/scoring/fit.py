@@ -156,7 +156,7 @@ def problems_of(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> t
 def tokenizer_problems(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> tuple[Problem, ...]:
     """Return why the tokenizer of a checkpoint could not be read; nothing where it has none."""
     # At the top it would be a circle: tokenising needs the limits that `load` reads.
-    from memprobe.scoring.tokenise import load_tokenizer
+    from memprobe.scoring.tokenizer import load_tokenizer
 
     folder = checkpoint.tokenizer_folder
     if folder is None:
