@@ -167,10 +167,9 @@ def check_data(options: RunOptions, *, probes: Sequence[str] = (), settings: Seq
     rows: list[dict[str, Any]] = []
     tokens: list[TokenPreview] = []
     if inspected.table.height:
-        from memprobe.scoring.tokenise import texts_of
-
-        texts = texts_of(inspected.table)
-        for source in token_sources(options, needs_tokenizer=_needs_tokenizer(inspected), texts=texts):
+        for source in token_sources(
+            options, needs_tokenizer=_needs_tokenizer(inspected), items=inspected.table
+        ):
             tokens += _under(source, inspected, entries, options, rows, named=named)
     return DataCheck(
         files=tuple(asdict(file) for file in inspected.files),
@@ -183,14 +182,14 @@ def check_data(options: RunOptions, *, probes: Sequence[str] = (), settings: Seq
 
 
 def token_sources(
-    options: RunOptions, *, needs_tokenizer: bool, texts: Sequence[str] = ()
+    options: RunOptions, *, needs_tokenizer: bool, items: pl.DataFrame | None = None
 ) -> Iterator[TokenSource]:
     """Yield the tokenizer and the limits of each model that is named, or of `--tokenizer` alone.
 
     Args:
         options: Of these count `model, steps, tokenizer, offline, trust_remote_code, allow_pickle`.
         needs_tokenizer: A model without one is an error.
-        texts: What will be tokenised, for comparing the tokenizer with its files.
+        items: What will be tokenised, for comparing the tokenizer with its files.
 
     Raises:
         InputError: A spec names nothing that can be read.
@@ -199,8 +198,10 @@ def token_sources(
     if not options.model and options.tokenizer is None:
         return
     from memprobe.scoring.load import Limits, read_limits
+    from memprobe.scoring.tokenise import texts_of
     from memprobe.scoring.tokenizer import load_tokenizer
 
+    texts = [] if items is None else texts_of(items)
     trust = options.trust_remote_code
     if not options.model and options.tokenizer is not None:
         folder = find_tokenizer(options.tokenizer, offline=options.offline)
