@@ -22,7 +22,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
 from memprobe.checkpoints import Checkpoint
 from memprobe.errors import CheckpointError, InputError, SafetyError, counted
-from memprobe.scoring.merge import merge_adapter
+from memprobe.scoring.merge import adapter_vocabulary, apply_adapter
 
 # Weights may take this share of a GPU; activations and logits need the rest.
 _MODEL_SHARE = 0.85
@@ -184,7 +184,7 @@ def read_limits(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> L
     dtype = str(getattr(config, "dtype", None) or "float32").removeprefix("torch.")
     return Limits(
         context_tokens=_context_tokens(text),
-        vocabulary=int(text.vocab_size),
+        vocabulary=adapter_vocabulary(checkpoint) or int(text.vocab_size),
         bos_id=bos if isinstance(bos, int) else None,
         stored_dtype=dtype if dtype in DTYPES else "float32",
     )
@@ -225,21 +225,29 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> LoadedModel:
             fix="pip install 'memprobe[multi-gpu]', or pass --device cpu",
         )
     # Tensors made in inference mode, in which the engine works, can be in no gradient at all.
+    notes: list[str] = []
     with torch.inference_mode(mode=False), torch.no_grad():
-        model = _model(checkpoint, options, placement)
+        model = _model(checkpoint, options, placement, notes)
     # A blank one: min_length, penalties or a forbidden eos in the model's own would make greedy
     # decoding something else than the argmax.
     model.generation_config = GenerationConfig()
     model.eval()
     model.requires_grad_(requires_grad=False)
     device = model.device if placement else torch.device(options.device)
-    loaded = LoadedModel(model=model, device=device)
+    loaded = LoadedModel(model=model, device=device, notes=tuple(notes))
     choose_path(loaded)
     return loaded
 
 
-def _model(checkpoint: Checkpoint, options: LoadOptions, placement: dict[str, object]) -> Any:  # noqa: ANN401
-    """Return the model of a checkpoint, an adapter merged in, on its device."""
+def _model(
+    checkpoint: Checkpoint,
+    options: LoadOptions,
+    placement: dict[str, object],
+    notes: list[str],
+    *,
+    merge: bool = True,
+) -> Any:  # noqa: ANN401
+    """Return a checkpoint's model on its device, an adapter merged in or beside it; adds to `notes`."""
     whole = checkpoint.whole
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
@@ -254,7 +262,13 @@ def _model(checkpoint: Checkpoint, options: LoadOptions, placement: dict[str, ob
         )
         _refuse_incomplete(info, whole)
         if checkpoint.base is not None and checkpoint.folder is not None:
-            model = merge_adapter(model, checkpoint.folder)
+            adapted = apply_adapter(model, checkpoint.folder, merge=merge)
+            if adapted.model is None:
+                # Merging changed the base, so a fresh one is read.
+                del model, adapted
+                return _model(checkpoint, options, placement, notes, merge=False)
+            model = adapted.model
+            notes.extend(adapted.notes)
     except _READABLE_ERRORS as error:
         raise CheckpointError(
             f"the checkpoint cannot be loaded: {_first_line(error)}", where=str(checkpoint.folder)
