@@ -192,7 +192,8 @@ def _resize(model: Any, weights: Mapping[str, Tensor], folder: Path) -> list[str
         raise CheckpointError(
             f"the adapter holds embeddings of another size for a part of them: {held} rows",
             where=str(folder),
-            fix="save the adapter with save_embedding_layers=True, which keeps input and output embeddings",
+            fix="save the adapter with both embeddings (modules_to_save=['embed_tokens', 'lm_head']), or "
+            "merge it where it was trained",
         )
     (after,) = set(rows.values())
     # The new rows are the adapter's own a moment later, so how they start does not matter.
