@@ -6,6 +6,7 @@ compared with the adapter as it was trained, beside its base.
 """
 
 import dataclasses
+import pickle
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -43,6 +44,11 @@ _EMBEDDINGS = frozenset(
 )
 # Names that PEFT puts between a module and its weight.
 _WRAPPERS = frozenset({"base_layer", "token_adapter", "modules_to_save", "original_module", _NAME, "weight"})
+
+_FILE_ERRORS = (
+    *(OSError, EOFError, ValueError, RuntimeError, pickle.UnpicklingError),
+    safetensors.SafetensorError,
+)
 
 PROBE_TOKENS = 12
 _PROBE_OWN_TOKENS = 4
@@ -110,15 +116,16 @@ def apply_adapter(model: Any, folder: Path, *, merge: bool = True) -> Adapted:  
 
 
 def adapter_vocabulary(checkpoint: Checkpoint) -> int | None:
-    """Return the rows of the embeddings that an adapter holds, which its base is resized to; None: none.
+    """Return the rows of the embeddings that an adapter holds, which its base is resized to.
 
-    Raises:
-        CheckpointError: The adapter's weights cannot be read.
+    None where it holds none, and where its file cannot be read: that is left for `load` to report.
     """
     if checkpoint.base is None or checkpoint.folder is None:
         return None
-    with _peft_errors(checkpoint.folder):
+    try:
         shapes = _shapes(checkpoint.folder)
+    except _FILE_ERRORS:
+        return None
     named = {name: shape for name, shape in shapes.items() if len(shape) == 2}
     rows = {shape[0] for name, shape in named.items() if _module_of(name).rpartition(".")[2] in _EMBEDDINGS}
     return max(rows, default=None)
@@ -160,10 +167,9 @@ def _read(folder: Path) -> dict[str, Tensor]:
 @contextmanager
 def _peft_errors(folder: Path) -> Iterator[None]:
     """Name the adapter in what PEFT, torch and safetensors raise about it."""
-    errors = (TypeError, AttributeError, ValueError, KeyError, RuntimeError, ImportError, NotImplementedError)
     try:
         yield
-    except (*errors, OSError, EOFError, safetensors.SafetensorError) as error:
+    except (*_FILE_ERRORS, TypeError, AttributeError, KeyError, ImportError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         # torch names the tensor and its sizes in the second line.
         said = lines[1] if lines[0].startswith("Error(s) in loading state_dict") and lines[1:] else lines[0]

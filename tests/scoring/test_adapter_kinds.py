@@ -315,6 +315,17 @@ def test_a_resized_adapter_in_a_pickle_says_its_rows(trained, at) -> None:
     assert read_limits(at(reference.folder, allow_pickle=True)).vocabulary == 104
 
 
+@pytest.mark.parametrize("pickle", [False, True])
+def test_a_file_that_cannot_be_read_is_left_for_loading_to_report(pickle, trained, at) -> None:
+    folder = trained("llama", pickle=pickle).folder
+    (file,) = folder.glob("adapter_model.*")
+    file.write_bytes(file.read_bytes()[:-9])
+    allowed = {"allow_pickle": True} if pickle else {}
+    assert read_limits(at(folder, **allowed)).vocabulary == 97
+    with pytest.raises(CheckpointError, match="cannot be loaded"):
+        load_at(at, folder, **allowed)
+
+
 def test_an_adapter_with_one_end_of_another_size_is_refused(trained, at) -> None:
     reference = trained("llama", rows=104)
     file = reference.folder / "adapter_model.safetensors"
