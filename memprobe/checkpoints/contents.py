@@ -11,6 +11,7 @@ from typing import Any
 
 from memprobe.checkpoints.identity import Options, WeightsFormat, listed
 from memprobe.checkpoints.lfs import is_pointer, refuse_pointer
+from memprobe.checkpoints.lora import refusal
 from memprobe.checkpoints.native import has_native_class
 from memprobe.errors import CheckpointError, Problem, SafetyError
 
@@ -35,9 +36,6 @@ VOCABULARIES = (
 _ENCODER_DECODERS = ("t5", "mt5", "umt5", "longt5", "bart", "mbart", "pegasus", "marian", "whisper")
 _OTHER_HEADS = ("ForMaskedLM", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
 GGUF_FIX = "pass the folder of the checkpoint that it was converted from, with safetensors weights"
-MERGE_FIX = (
-    "merge the adapter into its base model (PEFT: merge_and_unload, save_pretrained) and pass that folder"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,14 +182,11 @@ def _no_weights(listing: Listing) -> CheckpointError:
 
 
 def _check_adapter(settings: dict[str, Any], where: str) -> None:
-    """Refuse what is no LoRA, which merging would leave out or get wrong."""
-    kind, task = settings.get("peft_type"), settings.get("task_type")
-    if kind != "LORA":
-        what = f"the adapter is of type {kind or 'unknown'}, and only LoRA is merged"
-        raise CheckpointError(what, where=where, fix=MERGE_FIX)
-    if task not in (None, "CAUSAL_LM"):
-        what = f"the adapter is for {task}, and only causal language models are measured"
-        raise CheckpointError(what, where=where, fix="pass the adapter of a causal language model")
+    """Refuse what is no LoRA, and settings under which it cannot be measured as it was trained."""
+    refused = refusal(settings)
+    if refused is not None:
+        what, fix = refused
+        raise CheckpointError(what, where=where, fix=fix)
 
 
 def _check_architecture(config: dict[str, Any], where: str) -> None:

@@ -67,9 +67,10 @@ def weights_digest(checkpoint: Checkpoint) -> str:
     named = dict(zip(checkpoint.weight_files, _weight_digests(checkpoint), strict=True))
     if checkpoint.base is not None:
         settings = list_folder(checkpoint.small_files).json(ADAPTER)
-        if isinstance(modules := settings.get("target_modules"), list):
-            # Written from a set, so its order differs from save to save.
-            settings["target_modules"] = sorted(map(str, modules))
+        for name in ("target_modules", "exclude_modules"):
+            if isinstance(modules := settings.get(name), list):
+                # Written from a set, so its order differs from save to save.
+                settings[name] = sorted(map(str, modules))
         named[ADAPTER] = hashlib.sha256(_canonical(settings, _ADAPTER_VOLATILE)).hexdigest()
         named["base"] = weights_digest(checkpoint.base)
     return _combined(named)

@@ -117,7 +117,7 @@ def check_fit(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> Fit
     if key not in _judged:
         _judged[key] = _judge(checkpoint, files, settings, trust_remote_code=trust_remote_code)
     judged = _judged[key]
-    where = str(checkpoint.folder)
+    where = str(whole.folder)
     problems = [*(Problem(each.what, where, each.fix) for each in judged.problems)]
     problems += _values(files, judged, where)
     if problems:

@@ -28,7 +28,7 @@ from memprobe.scoring.conduct import settle
 from memprobe.scoring.extras import Model, is_mask, named, sort_out
 from memprobe.scoring.files import read_files, stored_as
 from memprobe.scoring.fit import FLOATS, Fit, check_fit
-from memprobe.scoring.merge import merge_adapter
+from memprobe.scoring.merge import adapter_vocabulary, apply_adapter
 from memprobe.scoring.outside import outside, read_config, runs_code
 
 # Weights may take this share of a GPU; activations and logits need the rest.
@@ -195,7 +195,7 @@ def read_limits(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> L
     dtype = str(getattr(config, "dtype", None) or "float32").removeprefix("torch.")
     return Limits(
         context_tokens=context_tokens,
-        vocabulary=vocabulary,
+        vocabulary=adapter_vocabulary(checkpoint) or vocabulary,
         bos_id=bos if isinstance(bos, int) else None,
         stored_dtype=dtype if dtype in DTYPES else "float32",
     )
@@ -259,9 +259,14 @@ def _fitting(checkpoint: Checkpoint, options: LoadOptions) -> Fit:
 
 
 def _model(
-    checkpoint: Checkpoint, options: LoadOptions, placement: dict[str, object], fit: Fit
+    checkpoint: Checkpoint,
+    options: LoadOptions,
+    placement: dict[str, object],
+    fit: Fit,
+    *,
+    merge: bool = True,
 ) -> tuple[Any, tuple[str, ...]]:
-    """Return the model of a checkpoint, an adapter merged in, on its device, and notes about it."""
+    """Return a checkpoint's model on its device, an adapter merged in or beside it, and notes about it."""
     whole = checkpoint.whole
     settings = list_folder(whole.small_files).json(CONFIG)
     with outside(_CANNOT, str(checkpoint.folder), settings):
@@ -278,7 +283,12 @@ def _model(
         _refuse_incomplete(info, whole)
         notes = (*_judge_left_out(model, info, fit, whole), *_other_positions(model, fit, whole))
         if checkpoint.base is not None and checkpoint.folder is not None:
-            model = merge_adapter(model, checkpoint.folder)
+            adapted = apply_adapter(model, checkpoint.folder, merge=merge)
+            if adapted.model is None:
+                # Merging changed the base, so a fresh one is read.
+                del model, adapted
+                return _model(checkpoint, options, placement, fit, merge=False)
+            model, notes = adapted.model, (*notes, *adapted.notes)
         return (model if placement else model.to(options.device)), notes
 
 

