@@ -52,7 +52,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "shipped": set(),
     "tables": {"shipped"},
     "stats": set(),
-    "checkpoints": set(),
+    "checkpoints": {"tables"},
     "items": {"tables"},
     "documents": {"items", "tables"},
     "scoring": {"checkpoints", "items", "tables"},
