@@ -156,7 +156,10 @@ def hold(file: Path) -> Iterator[bool]:
     finally:
         done.set()
         if held:
-            _give_back(file, _HELD.pop((threading.get_ident(), file), None))
+            # Forgotten last: a signal may come in between, and who handles it gives back what is noted.
+            noted = (threading.get_ident(), file)
+            _give_back(file, _HELD.get(noted))
+            _HELD.pop(noted, None)
 
 
 def check_held(file: Path) -> None:
@@ -218,19 +221,24 @@ def _create(file: Path) -> bool:
     content = json.dumps(_myself() | {"since": time.time(), "mark": mark}).encode()
     # Noted before it exists: a signal may arrive as soon as it does.
     noted = (threading.get_ident(), file)
-    if noted in _HELD:
-        # Held by this thread already, so it is there; the note of its mark must stay.
-        return False
+    before = _HELD.get(noted)
     _HELD[noted] = mark
-    made = False
     try:
         made = _link_new(file, content)
     except OSError:
-        del _HELD[noted]
+        _restore(noted, before)
         raise
     if not made:
-        del _HELD[noted]
+        # This thread may hold it already, under its earlier mark.
+        _restore(noted, before)
     return made
+
+
+def _restore(noted: tuple[int, Path], mark: str | None) -> None:
+    if mark is None:
+        _HELD.pop(noted, None)
+    else:
+        _HELD[noted] = mark
 
 
 def _link_new(file: Path, content: bytes) -> bool:
