@@ -106,10 +106,10 @@ def other_requests(unit: Unit, spans: pl.DataFrame) -> str | None:
     """Return how the rows of a unit differ from what was asked; None where each request has its row."""
     n_rows, n_asked = spans.height, unit.requests.height
     if n_rows != n_asked:
-        return f"it holds {counted(n_rows, 'row')}, and {counted(n_asked, 'span')} were asked for"
+        return f"it holds {counted(n_rows, 'row')} and not {n_asked:,}, one for each span that was asked for"
     unanswered = unit.requests.join(spans, on=REQUESTS.key, how="anti").height
     if unanswered:
-        return f"{counted(unanswered, 'span')} that were asked for are not in it"
+        return f"{unanswered:,} of the {counted(n_asked, 'span')} that were asked for are not in it"
     absent = _absent(unit, spans)
     return f"it holds nothing under {', '.join(absent)}" if absent else None
 
