@@ -110,15 +110,20 @@ class BrokenUnitError(InvalidRunError):
     """Units are there and cannot be used.
 
     Attributes:
-        files: Them.
+        reasons: Each of them, and why.
     """
 
     def __init__(self, reasons: Mapping[Path, str]) -> None:
-        self.files = tuple(reasons)
+        self.reasons = dict(reasons)
         fix = "run the same `memprobe run` again: it sets the unit aside and scores it anew"
         super().__init__(
             [Problem(f"a unit cannot be used: {reason}", str(file), fix) for file, reason in reasons.items()]
         )
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The units' files."""
+        return tuple(self.reasons)
 
 
 class IncompleteRunError(MemprobeError):

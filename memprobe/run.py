@@ -184,10 +184,12 @@ def complete(
             except BrokenUnitError as error:
                 if set_aside & set(error.files):
                     raise
-                for problem, file in zip(error.problems, error.files, strict=True):
+                for file, reason in error.reasons.items():
                     set_aside.add(file)
                     aside = store.set_aside(file).name
-                    listener.note(f"{file.name}: {problem.what}; it is now {aside} and is scored again")
+                    listener.note(
+                        f"{file.name} cannot be used: {reason}; it is now {aside} and is scored again"
+                    )
                 continue
             except LostClaimError:
                 listener.note("this process was stopped, and another took over the tables: looking again")

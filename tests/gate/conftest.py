@@ -7,6 +7,7 @@ import pytest
 
 from memprobe.stats.intervals import wilson
 from memprobe.tables.catalogue import SUMMARY
+from memprobe.tables.store import RunStore
 
 METRICS = {
     "extraction": [("rate_frac", "fraction", "rate")],
@@ -52,7 +53,7 @@ def made(tmp_path):
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
         frame = summary_of(rows)
-        frame.write_parquet(folder / "summary.parquet")
+        RunStore(folder).write_table("summary", frame)
         if steps is None:
             steps = frame["step"].drop_nulls().unique().sort().to_list()
         models = frame["model"].unique(maintain_order=True).to_list() or ["m"]
