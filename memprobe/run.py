@@ -187,9 +187,8 @@ def complete(
                 for file, reason in error.reasons.items():
                     set_aside.add(file)
                     aside = store.set_aside(file).name
-                    listener.note(
-                        f"{file.name} cannot be used: {reason}; it is now {aside} and is scored again"
-                    )
+                    told = f"cannot be used: {reason}; it is now {aside} and is scored again"
+                    listener.note(f"{file.name} {told}")
                 continue
             except LostClaimError:
                 listener.note("this process was stopped, and another took over the tables: looking again")

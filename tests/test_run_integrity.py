@@ -44,14 +44,12 @@ def test_of_five_hundred_single_bits_none_gives_another_number(copy, monkeypatch
         whole = file.read_bytes()
         flipped(file, rng)
         monkeypatch.setattr(checked_parquet, "_SEEN", {})
-        with pytest.raises(InvalidRunError, match="cannot be used: "):
-            if file in units:
-                measure_again(store)
-            else:
-                store.read_table(file.stem)
+        looks = [lambda: measure_again(store)]
         if file not in units:
+            looks = [lambda: store.read_table(file.stem), lambda: store.scan_table(file.stem)]  # noqa: B023
+        for look in looks:
             with pytest.raises(InvalidRunError, match="cannot be used: "):
-                store.scan_table(file.stem)
+                look()
         file.write_bytes(whole)
 
 
@@ -85,22 +83,23 @@ def test_single_bits_seen_from_the_command_line(seed, copy, cli, ask, tables_of,
     assert "panicked" not in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["gate", "summary", "export", "report", "compare"])
 def test_a_bad_summary_is_3_for_whoever_reads_it_and_the_same_run_mends_it(
-    command, copy, cli, ask, tmp_path, tables_of, units_of, capfd
+    copy, cli, ask, tmp_path, tables_of, units_of, capfd
 ) -> None:
     tables, units = tables_of(copy), units_of(copy)
     (tmp_path / "rules.toml").write_text(RULES)
     flipped(copy / "summary.parquet", random.Random(3))
-    more = {
-        "gate": ("--rules", tmp_path / "rules.toml"),
-        "export": ("--to", "csv"),
-        "compare": (copy,),
-    }.get(command, ())
-    answer = cli(command, copy, *more)
-    assert answer.code == 3
-    assert "the table `summary` cannot be used: its checksum is wrong" in answer.err
-    assert "run the same `memprobe run` again: tables are built anew from the units" in answer.err
+    for command in (
+        ("gate", copy, "--rules", tmp_path / "rules.toml"),
+        ("summary", copy),
+        ("export", copy, "--to", "csv"),
+        ("report", copy),
+        ("compare", copy, copy),
+    ):
+        answer = cli(*command)
+        assert (answer.code, answer.out) == (3, ""), command
+        assert "the table `summary` cannot be used: its checksum is wrong" in answer.err
+        assert "run the same `memprobe run` again: tables are built anew from the units" in answer.err
     assert "panicked" not in capfd.readouterr().err
     assert cli(*ask).code == 0
     assert (tables_of(copy), units_of(copy)) == (tables, units)
@@ -143,7 +142,8 @@ def contexts(run: Path) -> list[str]:
 def mended(copy, cli, ask, reason: str, name: str, finished, tables_of) -> None:
     answer = cli(*ask)
     assert answer.code == 0, answer.err
-    assert f"note: {name} cannot be used: {reason}" in answer.err
+    assert f"note: {name} cannot be used: " in answer.err
+    assert reason in answer.err
     assert f"it is now {name}.broken and is scored again" in answer.err
     assert tables_of(copy) == tables_of(finished)
 
@@ -161,10 +161,10 @@ def test_a_unit_of_another_checkpoint_is_set_aside_and_scored_again(
     [
         (lambda rows: rows.head(rows.height - 1), "it holds"),
         (lambda rows: rows.drop("rank"), "its columns are not those of a unit: rank"),
-        (lambda rows: rows.with_columns(item_id=pl.lit("other")), "the 72 spans"),
+        (lambda rows: rows.with_columns(stop=pl.col("stop") + 1), "spans that were asked for are not in it"),
         (lambda rows: rows.with_columns(n_hits=pl.lit(-1, pl.Int32())), "n_hits is below 0"),
     ],
-    ids=["a row is missing", "a column is missing", "other items", "an impossible value"],
+    ids=["a row is missing", "a column is missing", "other spans", "an impossible value"],
 )
 def test_a_unit_that_is_readable_and_wrong_is_set_aside_and_scored_again(
     copy, cli, ask, finished, tables_of, change, reason
@@ -173,10 +173,7 @@ def test_a_unit_that_is_readable_and_wrong_is_set_aside_and_scored_again(
     file = next(copy.glob(f"units/{context}-*.parquet"))
     found = checked_parquet.read(file)
     about = {name: found.about[name] for name in ("context", "unit", "model", "revision", "step")}
-    changed = change(found.frame)
-    if reason == "the 72 spans":
-        changed, reason = changed.unique(["part", "start", "score_from", "stop", "detail"]), "it holds"
-    file.write_bytes(checked_parquet.to_bytes(changed, about)[0])
+    file.write_bytes(checked_parquet.to_bytes(change(found.frame), about)[0])
     mended(copy, cli, ask, reason, file.name, finished, tables_of)
 
 
