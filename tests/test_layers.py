@@ -16,6 +16,7 @@ import pytest
 
 import memprobe
 from memprobe.tables.catalogue import SUMMARY
+from memprobe.tables.store import RunStore
 
 PACKAGE = Path(memprobe.__file__).parent
 TORCH_ROOMS = {"scoring", "lab"}
@@ -52,7 +53,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "shipped": set(),
     "tables": {"shipped"},
     "stats": set(),
-    "checkpoints": set(),
+    "checkpoints": {"tables"},
     "items": {"tables"},
     "documents": {"items", "tables"},
     "scoring": {"checkpoints", "items", "tables"},
@@ -323,9 +324,8 @@ def test_a_finished_run_is_read_where_torch_is_not_installed(tmp_path) -> None:
         },
     }
     summary = SUMMARY.conform(pl.DataFrame([row], schema=SUMMARY.empty().schema))
-    (tmp_path / "tables").mkdir()
-    summary.write_parquet(tmp_path / "summary.parquet")
-    pl.DataFrame({"item_id": ["a"], "exact": [True]}).write_parquet(tmp_path / "tables" / "recall.parquet")
+    RunStore(tmp_path).write_table("summary", summary)
+    RunStore(tmp_path).write_table("recall", pl.DataFrame({"item_id": ["a"], "exact": [True]}))
     (tmp_path / "manifest.json").write_text('{"format": 1, "state": "done"}')
     out = in_fresh_process(
         HIDDEN

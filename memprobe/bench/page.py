@@ -11,6 +11,7 @@ from memprobe.errors import InputError, InvalidRunError
 from memprobe.reading import Run, open_run
 from memprobe.report.plain import at_last_step
 from memprobe.report.results import Results
+from memprobe.tables.checked_json import AlteredDocumentError, unsealed
 from memprobe.tables.files import check_out, write_file
 from memprobe.tables.store import RunStore
 
@@ -74,16 +75,11 @@ def _reader(store: RunStore) -> Callable[[str, bool], pl.DataFrame]:
     def read(name: str, last: bool) -> pl.DataFrame:
         if not last or name == "summary":
             return store.read_table(name)
-        file = store.path / "tables" / f"{name}.parquet"
-        try:
-            lazy = pl.scan_parquet(file)
-            if "step" not in lazy.collect_schema():
-                return lazy.collect()
-            ends = lazy.group_by("model").agg(pl.col("step").max())
-            return lazy.join(ends, on=["model", "step"], how="semi", nulls_equal=True).collect()
-        except pl.exceptions.PolarsError:
-            # Says what is wrong with the file, and what to do.
-            return store.read_table(name)
+        lazy = store.scan_table(name)
+        if "step" not in lazy.collect_schema():
+            return lazy.collect()
+        ends = lazy.group_by("model").agg(pl.col("step").max())
+        return lazy.join(ends, on=["model", "step"], how="semi", nulls_equal=True).collect()
 
     return read
 
@@ -124,12 +120,12 @@ def _gate(file: Path) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     try:
-        said = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError:
+        said = unsealed(file.read_bytes())
+    except AlteredDocumentError:
         said = None
     if not isinstance(said, dict) or said.get("format") != 1:
         raise InvalidRunError(
-            "gate.json is not what `memprobe gate` writes",
+            "gate.json is not what `memprobe gate` wrote",
             where=str(file),
             fix="run `memprobe gate` again, or move the file away",
         )

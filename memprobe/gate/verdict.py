@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from memprobe.errors import InvalidRunError, counted
 from memprobe.gate.rules import ABSOLUTE, RELATIVE, Rule
+from memprobe.tables.checked_json import sealed
 from memprobe.tables.store import RunStore
 
 Verdict = Literal["passed", "failed", "could not judge"]
@@ -154,7 +155,7 @@ class GateResult:
 
     def write(self) -> Path:
         """Write gate.json into the run directory and return its path."""
-        RunStore(self.run).write_json(FILE, self.document())
+        RunStore(self.run).write_json(FILE, sealed(self.document()))
         return self.run / FILE
 
 

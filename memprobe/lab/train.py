@@ -31,6 +31,7 @@ from memprobe.lab.truth import (
     write_items,
     write_truth,
 )
+from memprobe.tables.files import write_file
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -287,7 +288,7 @@ def _write_manifest(job: _Job, path: Path, threads: int | None, seconds: float) 
             "transformers": transformers.__version__,
         },
     }
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_file(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
 def _move(partial: Path, out: Path) -> LabResult:

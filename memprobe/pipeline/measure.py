@@ -302,14 +302,19 @@ def _with_entry(schema: TableSchema) -> TableSchema:
     return replace(schema, key=(*schema.key, "entry"), columns={**schema.columns, "entry": _ENTRY})
 
 
-def write_items(plans: Sequence[SequencePlan], store: RunStore, *, include_text: bool) -> None:
-    """Write the items of every sequence, and their windows where there are any, for `measure_again`."""
+def write_items(plans: Sequence[SequencePlan], store: RunStore, *, include_text: bool) -> dict[str, str]:
+    """Write the items of every sequence, and their windows where there are any, for `measure_again`.
+
+    Returns:
+        The SHA-256 of each table, by its name.
+    """
     hidden = () if include_text else CONTENT
     items = [plan.lengths.table.drop(hidden, strict=False) for plan in plans]
-    store.write_table("items", _by_model(plans, items))
+    tables = {"items": _by_model(plans, items)}
     windows = _by_model(plans, [plan.lengths.windows for plan in plans])
     if windows.height:
-        store.write_table("windows", windows)
+        tables["windows"] = windows
+    return {name: store.write_table(name, table) for name, table in tables.items()}
 
 
 def _by_model(plans: Sequence[SequencePlan], tables: Sequence[pl.DataFrame]) -> pl.DataFrame:
@@ -346,9 +351,9 @@ def _of_model(table: pl.DataFrame, model: str) -> pl.DataFrame:
     return table.filter(pl.col("model") == model).drop("model")
 
 
-def write_results(measured: Measured, store: RunStore) -> None:
-    """Write tables and summary of a measured run."""
-    for name, table in measured.tables.items():
-        store.write_table(name, table)
-    store.write_table("summary", measured.summary)
+def write_results(measured: Measured, store: RunStore) -> dict[str, str]:
+    """Write tables and summary of a measured run; returns the SHA-256 of each, by its name."""
+    tables = {**measured.tables, "summary": measured.summary}
+    digests = {name: store.write_table(name, table) for name, table in tables.items()}
     store.write_csv("summary.csv", measured.summary)
+    return digests

@@ -7,6 +7,7 @@ import pytest
 
 from memprobe.stats.intervals import wilson
 from memprobe.tables.catalogue import SUMMARY
+from memprobe.tables.store import RunStore
 
 METRICS = {
     "extraction": [("rate_frac", "fraction", "rate")],
@@ -64,7 +65,7 @@ def made(tmp_path):
             frame = pl.DataFrame([{"model": "m"} | each for each in items], schema=ITEM_TYPES, orient="row")
             frame.write_parquet(folder / "tables" / "items.parquet")
         frame = summary_of(rows)
-        frame.write_parquet(folder / "summary.parquet")
+        RunStore(folder).write_table("summary", frame)
         if steps is None:
             steps = frame["step"].drop_nulls().unique().sort().to_list()
         models = frame["model"].unique(maintain_order=True).to_list() or ["m"]
