@@ -4,6 +4,7 @@ MemprobeError
 ├── InputError            what we were given is wrong, found before any work     (exit 2)
 │   ├── SuiteError            a suite file, a setting, a probe's name
 │   ├── ItemError             an item file or an item
+│   │   └── OutsideVocabularyError   ids that the model does not have
 │   ├── RuleError             a file of gate rules
 │   ├── CheckpointError       a model spec, a directory, a revision
 │   └── RunMismatchError      a run directory that belongs to something else
@@ -23,7 +24,10 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Final
+
+# The name to install; `memprobe` itself is another program on the package index.
+DISTRIBUTION: Final = "memprobe-lm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,21 @@ class SuiteError(InputError):
 
 class ItemError(InputError):
     """An item file or an item is wrong."""
+
+
+class OutsideVocabularyError(ItemError):
+    """Items hold ids that the model does not have.
+
+    Attributes:
+        reasons: What is wrong with each, by its `item_id`; the first where there are several.
+        column: Of each, the column that holds the ids or the text.
+    """
+
+    def __init__(self, found: Sequence[tuple[str, str, Problem]]) -> None:
+        """Take (item_id, column, problem) of each."""
+        super().__init__([problem for _, _, problem in found])
+        self.reasons = {item: problem.what for item, _, problem in reversed(found)}
+        self.column = {item: column for item, column, _ in reversed(found)}
 
 
 class RuleError(InputError):
@@ -156,6 +175,12 @@ def near_miss(word: str, allowed: Iterable[str]) -> str:
     """Return `, did you mean `x`?` for the allowed name nearest to `word`, or an empty string."""
     close = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.6)
     return f", did you mean `{close[0]}`?" if close else ""
+
+
+def install_command(extra: str = "", *, upgrade: bool = False) -> str:
+    """Return the command that installs memprobe, or one of its extras: `pip install 'memprobe-lm[lora]'`."""
+    target = f"'{DISTRIBUTION}[{extra}]'" if extra else DISTRIBUTION
+    return f"pip install {'-U ' if upgrade else ''}{target}"
 
 
 def counted(n: int, noun: str, plural: str = "") -> str:

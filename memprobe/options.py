@@ -4,13 +4,16 @@ A suite says what is measured; these say on what, where and how. Precedence: fla
 variable, the suite's `[run]` table, default.
 """
 
+import math
+import os
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Union, get_args, get_origin, get_type_hints
 
-from memprobe.errors import Problem, near_miss
+from memprobe.errors import InputError, Problem, near_miss
+from memprobe.parsing import INT64
 
 Device = str
 DType = Literal["auto", "float32", "bfloat16", "float16"]
@@ -93,6 +96,43 @@ class GivenOptions(TypedDict, total=False):
     on_bad_item: OnBad | None
 
 
+def most_threads() -> int:
+    """Return how many CPU threads may be asked for: far beyond what helps, far below what ends a process."""
+    return max(64, 4 * (os.cpu_count() or 1))
+
+
+def number_ranges() -> dict[str, tuple[int, int]]:
+    """Return the least and the most that each option that is a number may be."""
+    # What counts items or tokens goes into 32 bits, a seed into 64.
+    most = 2**31 - 1
+    return {
+        "limit": (1, most),
+        "batch_tokens": (1, most),
+        "threads": (1, most_threads()),
+        "seed": (0, 2**63 - 1),
+        "keep_checkpoints": (0, most),
+    }
+
+
+def check_number(name: str, value: int | None) -> None:
+    """Check an option that is a number; None: it was not given.
+
+    Raises:
+        InputError: It is outside its range; the message names the flag.
+    """
+    least, most = number_ranges()[name]
+    if value is None or least <= value <= most:
+        return
+    flag = f"--{name.replace('_', '-')}"
+    if value < least:
+        raise InputError(f"{flag} is {value}, not {least} or more")
+    asked = str(value) if value in INT64 else "a number beyond 64 bits"
+    why = f"this machine has {os.cpu_count() or 1} cores; " if name == "threads" else ""
+    raise InputError(
+        f"{flag} is {asked}, not {most} or less", fix=f"{why}give a number from {least} to {most}"
+    )
+
+
 def convert(value: object, hint: Any) -> Any:  # noqa: ANN401
     """Return a TOML value as the type of a dataclass field.
 
@@ -127,9 +167,13 @@ def _convert_any(value: object, hints: list[Any]) -> Any:  # noqa: ANN401
 def _convert_plain(value: object, hint: type) -> object:
     names = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        value = float(value) if value in INT64 else value
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise ValueError(f"is {_shown(value)}, not {names[hint]}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"is {value}, not a finite number")
+    if isinstance(value, int) and value not in INT64:
+        raise ValueError("is a whole number beyond 64 bits")
     return value
 
 
@@ -157,13 +201,11 @@ def _convert_table(value: object, hint: Any) -> Any:  # noqa: ANN401
 
 
 def _shown(value: object) -> str:
-    return (
-        f'"{value}"'
-        if isinstance(value, str)
-        else str(value).lower()
-        if isinstance(value, bool)
-        else str(value)
-    )
+    if isinstance(value, str):
+        return f'"{value}"'
+    if isinstance(value, int) and value not in INT64:
+        return "a number beyond 64 bits"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def check_table(table: Mapping[str, Any], cls: type, where: str) -> tuple[dict[str, Any], list[Problem]]:

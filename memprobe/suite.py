@@ -9,6 +9,7 @@ from typing import Any
 
 from memprobe.errors import Problem, SuiteError, near_miss
 from memprobe.options import RunOptions, check_table
+from memprobe.parsing import UnreadableError, parse_toml, read_toml
 from memprobe.probes.base import Probe, discover, find
 from memprobe.shipped import shipped_folder
 
@@ -72,8 +73,8 @@ def load_suite(name_or_path: str | Path) -> Suite:
             )
         file = suites[text]
     try:
-        raw = tomllib.loads(file.read_bytes().decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raw = read_toml(file)
+    except UnreadableError as error:
         raise SuiteError(f"the suite is not TOML: {error}", where=str(file)) from error
     return _parse(raw, str(file))
 
@@ -133,7 +134,12 @@ def with_settings(suite: Suite, assignments: Sequence[str]) -> Suite:
             problems.append(Problem(f"this run has no probe `{name}`{near_miss(name, held)}", where))
             continue
         values = []
-        for table in _sweep({key: _toml_value(text)}, find(name), where, problems):
+        try:
+            value = _toml_value(text)
+        except UnreadableError as error:
+            problems.append(Problem(f"`{key}` is {error}", where))
+            continue
+        for table in _sweep({key: value}, find(name), where, problems):
             good, found = check_table(table, find(name).settings, where)
             problems += found
             values.append(good)
@@ -196,10 +202,19 @@ def _sweep(table: dict[str, Any], probe: Probe, where: str, problems: list[Probl
 
 
 def _toml_value(text: str) -> object:
+    """Return a value as TOML, or as the string that it is.
+
+    Raises:
+        UnreadableError: It is a number or a list that nothing can hold.
+    """
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        found = parse_toml(f"value = {text}")
+    except UnreadableError as error:
+        if not isinstance(error.__cause__, tomllib.TOMLDecodeError):
+            raise
         return text
+    # A line end in it would let further keys in.
+    return found["value"] if len(found) == 1 else text
 
 
 def _parse(raw: dict[str, Any], where: str) -> Suite:

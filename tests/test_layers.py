@@ -26,7 +26,7 @@ TORCH = {"torch", "transformers", "peft"}
 # A corridor is a folder in which every module is a room of its own.
 CORRIDORS = {"pipeline", "bench"}
 PIPELINE = {
-    *("options", "shipped", "tables", "stats", "checkpoints", "items", "probes", "suite"),
+    *("options", "parsing", "shipped", "tables", "stats", "checkpoints", "items", "probes", "suite"),
     *("manifest", "planning", "question", "summarise", "prepare", "measure", "forecast", "reading"),
     *("finish", "shard", "status"),
     *("contrast", "control", "dose", "limits", "past", "sweep"),
@@ -49,23 +49,24 @@ EVERYTHING = PIPELINE | {
 EVERYTHING |= {"documents", "datacheck", "datasplit", "datasort"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
-    "options": set(),
+    "parsing": set(),
+    "options": {"parsing"},
     "shipped": set(),
-    "tables": {"shipped"},
+    "tables": {"parsing", "shipped"},
     "stats": set(),
     "checkpoints": {"tables"},
-    "items": {"tables"},
+    "items": {"parsing", "tables"},
     "documents": {"items", "tables"},
     "scoring": {"checkpoints", "items", "tables"},
     "probes": {"stats", "tables"},
-    "suite": {"probes", "options", "tables", "shipped"},
+    "suite": {"probes", "options", "parsing", "tables", "shipped"},
     "report": {"tables", "stats"},
-    "gate": {"compare", "probes", "reading", "report", "stats", "tables", "templates"},
+    "gate": {"compare", "parsing", "probes", "reading", "report", "stats", "tables", "templates"},
     "compare": {
         *("contrast", "measure", "options", "probes", "reading", "stats", "suite", "summarise", "tables"),
     },
     "export": {"items", "reading", "report", "tables"},
-    "lab": {"scoring", "items", "tables"},
+    "lab": {"parsing", "scoring", "items", "tables"},
     # The pipeline's own parts; scoring only where it is needed, see below.
     "manifest": PIPELINE | {"scoring"},
     "planning": PIPELINE | {"scoring"},
@@ -83,7 +84,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sweep": {"suite", "tables"},
     "reading": PIPELINE,
     "status": {"reading", "tables"},
-    "page": {"reading", "report", "tables", "manifest", "measure", "status", "suite"},
+    "page": {"parsing", "reading", "report", "tables", "manifest", "measure", "status", "suite"},
     "shard": {"planning"},
     "finish": PIPELINE | {"scoring"},
     "doctor": PIPELINE | {"scoring"},

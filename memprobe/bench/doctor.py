@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from memprobe.errors import CheckpointError, ItemError, Problem, counted
+from memprobe.errors import DISTRIBUTION, CheckpointError, ItemError, Problem, counted, install_command
 from memprobe.options import RunOptions
 from memprobe.shipped import shipped_folder
 
@@ -133,7 +133,7 @@ def _packages() -> Iterator[Package]:
     from packaging.requirements import Requirement
 
     try:
-        wanted = metadata.requires("memprobe") or []
+        wanted = metadata.requires(DISTRIBUTION) or []
     except metadata.PackageNotFoundError:
         return
     for line in wanted:
@@ -154,15 +154,14 @@ def _package_problem(package: Package) -> Problem | None:
     """Say what is wrong with a package; one that only an extra brings may be missing."""
     from packaging.specifiers import SpecifierSet
 
-    target = f"'memprobe[{package.extra}]'" if package.extra else "memprobe"
     if package.version is None:
-        missing = Problem(f"{package.name} is not installed", fix=f"pip install {target}")
+        missing = Problem(f"{package.name} is not installed", fix=install_command(package.extra))
         return None if package.extra else missing
     if SpecifierSet(package.wanted).contains(package.version, prereleases=True):
         return None
     return Problem(
         f"{package.name} is {package.version}, memprobe needs {package.wanted}",
-        fix=f"pip install -U {target}",
+        fix=install_command(package.extra, upgrade=True),
     )
 
 

@@ -1,6 +1,5 @@
 """The report and the figures of a run: what is read from its directory, and what is written."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import polars as pl
 
 from memprobe.errors import InputError, InvalidRunError
+from memprobe.parsing import UnreadableError, parse_json
 from memprobe.reading import Run, open_run
 from memprobe.report.plain import at_last_step
 from memprobe.report.results import Results
@@ -108,7 +108,12 @@ def _missing(run: Run) -> list[str]:
 def _lines(file: Path) -> list[dict[str, Any]]:
     if not file.is_file():
         return []
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line]
+    try:
+        rows = [parse_json(line) for line in file.read_bytes().split(b"\n") if line.strip()]
+    except UnreadableError as error:
+        fix = "run the same `memprobe run` again, which writes it anew"
+        raise InvalidRunError(f"a line of it is not JSON: {error}", where=str(file), fix=fix) from error
+    return [row for row in rows if isinstance(row, dict)]
 
 
 def _gate(file: Path) -> dict[str, Any] | None:

@@ -13,9 +13,9 @@ from memprobe.checkpoints.hub import find_on_hub
 from memprobe.checkpoints.identity import Candidate, Checkpoint, Options
 from memprobe.checkpoints.local import checkpoint_in, named_path, no_tokenizer
 from memprobe.checkpoints.spec import HubSpec, is_hub_id, step_in_name
-from memprobe.errors import CheckpointError, MemprobeError, Problem, SafetyError
+from memprobe.errors import CheckpointError, MemprobeError, Problem, SafetyError, install_command
 
-_INSTALL = "pip install 'memprobe[lora]', or merge the adapter into its base (PEFT: merge_and_unload)"
+_INSTALL = f"{install_command('lora')}, or merge the adapter into its base (PEFT: merge_and_unload)"
 _KEY = "base_model_name_or_path"
 _MISSING_FIX = (
     f"put the base model there, or write its hub id or its folder (relative to the adapter's or to the "

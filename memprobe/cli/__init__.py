@@ -14,9 +14,10 @@ def main() -> None:
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
     try:
-        from memprobe.cli import console
+        from memprobe.cli import console, surroundings
         from memprobe.cli.app import app
 
+        surroundings.tame()
         if console.plain(sys.stdout) or console.plain(sys.stderr):
             # Typer's help and usage errors draw with bold and dim even where NO_COLOR is set.
             os.environ["_TYPER_FORCE_DISABLE_TERMINAL"] = "1"

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from memprobe.cli.surroundings import is_text, is_width, takes_all
 from memprobe.errors import Problem, counted
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def _console(stream: Any) -> "Console":  # noqa: ANN401
 def _width() -> int | None:
     """Return the width of plain output: COLUMNS, or wide enough that nothing is cut in a log."""
     columns = os.environ.get("COLUMNS", "")
-    return int(columns) if columns.isdigit() and int(columns) else 120
+    return int(columns) if is_width(columns) else 120
 
 
 def say(text: str) -> None:
@@ -115,7 +116,9 @@ def show_json(value: Mapping[str, object]) -> None:
         ValueError: The object holds NaN, which no table of ours has.
     """
     document = {"schema_version": JSON_SCHEMA_VERSION} | {key: finite(each) for key, each in value.items()}
-    print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))  # noqa: T201
+    # What a stream cannot write is escaped as JSON does it: a reader gets every name as it is.
+    text = json.dumps(document, indent=2, ensure_ascii=not takes_all(sys.stdout), allow_nan=False)
+    print(text if is_text(text) else json.dumps(document, indent=2, allow_nan=False))  # noqa: T201
 
 
 def finite(value: object) -> object:

@@ -212,8 +212,6 @@ def split(
 
 
 def _seed(seed: int | None) -> int:
-    if seed is not None and seed < 0:
-        raise InputError(f"--seed is {seed}, not 0 or more")
     return seed or 0
 
 

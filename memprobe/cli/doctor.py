@@ -4,7 +4,7 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Annotated
 
 from memprobe.cli import console, options
-from memprobe.errors import InvalidRunError, counted
+from memprobe.errors import InvalidRunError, counted, install_command
 
 if TYPE_CHECKING:
     from memprobe.bench.doctor import Examination
@@ -97,7 +97,7 @@ def _show_software(found: "Examination") -> None:
         console.show(fill(f"packages: {', '.join(versions)}", _WIDTH))
     for each in found.packages:
         if each.extra:
-            state = each.version or f"not installed (pip install 'memprobe[{each.extra}]')"
+            state = each.version or f"not installed ({install_command(each.extra)})"
             console.show(f"optional: {each.name} {state}")
     for name, value in found.environment.items():
         console.show_line(f"environment: {name}={value}")

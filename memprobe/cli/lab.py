@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from memprobe.cli import console, options
-from memprobe.errors import InputError
+from memprobe.options import check_number
 
 if TYPE_CHECKING:
     from memprobe.lab import LabProgress, LabResult
@@ -48,8 +48,7 @@ def demo(
 ) -> None:
     """Train a small checkpoint sequence with planted memories, audit it, compare with the truth."""
     options.begin(quiet, verbose)
-    if seed < 0:
-        raise InputError(f"--seed is {seed}, not 0 or more")
+    check_number("seed", seed)
     from memprobe.cli.run import show_run
     from memprobe.lab import train_demo
     from memprobe.pipeline.question import ask

@@ -1,12 +1,17 @@
 """The flags that mean the same everywhere, as annotated types; one `MEMPROBE_*` variable per long flag."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from memprobe.cli import console
+from memprobe.cli import console, surroundings
 from memprobe.errors import InputError
+from memprobe.options import check_number, number_ranges
+
+# No number of an option needs more.
+_DIGITS = 20
 
 
 def option(*names: str, help: str, panel: str | None = None, **more: Any) -> Any:  # noqa: ANN401
@@ -14,6 +19,16 @@ def option(*names: str, help: str, panel: str | None = None, **more: Any) -> Any
     long = next(name for name in names if name.startswith("--")).split("/")[0]
     variable = "MEMPROBE_" + long.removeprefix("--").replace("-", "_").upper()
     return typer.Option(*names, help=help, envvar=variable, show_envvar=False, rich_help_panel=panel, **more)
+
+
+def _in_range(name: str) -> Callable[[int | None], int | None]:
+    """Return a check of an option's value, made before any library could take it."""
+
+    def check(value: int | None) -> int | None:
+        check_number(name, value)
+        return value
+
+    return check
 
 
 _WHAT, _HOW, _SAFE, _SHOWN = "What is measured", "Where and how fast", "Safety", "Output"
@@ -79,7 +94,14 @@ Tokenizer = Annotated[
 ]
 Limit = Annotated[
     int | None,
-    option("--limit", "-L", help="The first N items of all files together.", metavar="N", panel=_WHAT),
+    option(
+        "--limit",
+        "-L",
+        help="The first N items of all files together.",
+        metavar="N",
+        panel=_WHAT,
+        callback=_in_range("limit"),
+    ),
 ]
 Bos = Annotated[
     Literal["default", "none", "forced"] | None,
@@ -93,7 +115,10 @@ OnBadItem = Annotated[
     Literal["error", "skip"] | None,
     option("--on-bad-item", help="Stop at a bad item, or leave it out and count it.", panel=_WHAT),
 ]
-Seed = Annotated[int | None, option("--seed", help="Of every random draw.", metavar="N", panel=_WHAT)]
+Seed = Annotated[
+    int | None,
+    option("--seed", help="Of every random draw.", metavar="N", panel=_WHAT, callback=_in_range("seed")),
+]
 Out = Annotated[Path | None, option("--out", "-o", help="The run directory.", metavar="PATH", panel=_SHOWN)]
 Device = Annotated[
     str | None, option("--device", help="auto, cpu, cuda:N or mps.", metavar="DEVICE", panel=_HOW)
@@ -114,7 +139,10 @@ KeepCheckpoints = Annotated[
         panel=_HOW,
     ),
 ]
-Threads = Annotated[int | None, option("--threads", help="CPU threads.", metavar="N", panel=_HOW)]
+Threads = Annotated[
+    int | None,
+    option("--threads", help="CPU threads.", metavar="N", panel=_HOW, callback=_in_range("threads")),
+]
 Resume = Annotated[
     bool | None,
     option("--resume/--fresh", help="Go on where a run stopped, or empty its directory first.", panel=_HOW),
@@ -145,7 +173,7 @@ def batch_tokens(text: str | None) -> int | None:
     Raises:
         InputError: It is neither a number nor `auto`.
     """
-    return None if text == "auto" else _number("batch-tokens", text, 1, "auto")
+    return None if text == "auto" else _number("batch_tokens", text, "auto")
 
 
 def keep_checkpoints(text: str | None) -> int | None:
@@ -154,17 +182,27 @@ def keep_checkpoints(text: str | None) -> int | None:
     Raises:
         InputError: It is neither a number nor `all`.
     """
-    return 0 if text == "all" else _number("keep-checkpoints", text, 0, "all")
+    return 0 if text == "all" else _number("keep_checkpoints", text, "all")
 
 
-def _number(flag: str, text: str | None, least: int, word: str) -> int | None:
+def _number(name: str, text: str | None, word: str) -> int | None:
     if text is None:
         return None
-    if not (text.isascii() and text.isdigit()) or int(text) < least:
-        raise InputError(f"--{flag} is {text}, not {word} or a number of {least} or more")
+    least, most = number_ranges()[name]
+    digits = text.isascii() and text.isdigit()
+    # Python converts no number of thousands of digits.
+    if digits and (len(text) > _DIGITS or int(text) > most):
+        raise InputError(f"--{name.replace('_', '-')} is more than {most}", fix=f"give {word} or a number")
+    if not digits or int(text) < least:
+        raise InputError(f"--{name.replace('_', '-')} is {text}, not {word} or a number of {least} or more")
     return int(text)
 
 
 def begin(quiet: bool, verbose: bool) -> None:
-    """Set up what a command says."""
+    """Set up what a command says, and refuse to start where nothing good could come of it.
+
+    Raises:
+        InputError: Working directory, arguments or variables cannot be worked with.
+    """
     console.set_verbosity(quiet, verbose)
+    surroundings.refuse()

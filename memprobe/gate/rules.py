@@ -1,7 +1,6 @@
 """Gate rules: a TOML file of `[[rule]]` tables, read with all that is wrong in it; contract.md, section 5."""
 
 import math
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any, Literal, TypeGuard
 
 from memprobe.errors import Problem, RuleError, near_miss
 from memprobe.gate.toml_lines import RuleLines, rule_lines
+from memprobe.parsing import UnreadableError, parse_toml
 
 Severity = Literal["error", "warn"]
 Bound = Literal["lo", "hi", "estimate"]
@@ -120,9 +120,9 @@ def read_rules(file: Path) -> RuleSet:
         there = [each.name for each in file.parent.glob("*.toml")] if file.parent.is_dir() else []
         raise RuleError(f"there is no rules file{near_miss(file.name, there)}", where=str(file))
     try:
-        text = file.read_bytes().decode("utf-8-sig")
-        raw = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        content = file.read_bytes()
+        raw = parse_toml(content)
+    except UnreadableError as error:
         raise RuleError(f"the rules are not TOML: {error}", where=str(file)) from error
     problems = [
         Problem(f"unknown table `{name}`{near_miss(name, ('defaults', 'rule'))}", str(file), "write [[rule]]")
@@ -140,7 +140,7 @@ def read_rules(file: Path) -> RuleSet:
     rules = [
         _rule(table, defaults, number, lines, file, problems)
         for number, (table, lines) in enumerate(
-            zip(tables, rule_lines(text, len(tables)), strict=True), start=1
+            zip(tables, rule_lines(content.decode("utf-8-sig"), len(tables)), strict=True), start=1
         )
     ]
     good = tuple(rule for rule in rules if rule is not None)

@@ -1,8 +1,9 @@
 """Where the rules stand in their file: `tomllib` gives no line numbers, and messages and SARIF need them."""
 
 import re
-import tomllib
 from dataclasses import dataclass
+
+from memprobe.parsing import UnreadableError, parse_toml
 
 _HEADER = re.compile(r"""[ \t]*\[\[[ \t]*(?:rule|"rule"|'rule')[ \t]*\]\]""")
 
@@ -51,7 +52,7 @@ def rule_lines(text: str, n_rules: int) -> list[RuleLines]:
 
 def _is_whole(text: str) -> bool:
     try:
-        tomllib.loads(text)
-    except tomllib.TOMLDecodeError:
+        parse_toml(text)
+    except UnreadableError:
         return False
     return True

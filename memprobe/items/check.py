@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from memprobe.errors import Problem, near_miss
+from memprobe.errors import Problem, counted, near_miss
 from memprobe.items.booksort import EXCERPTS_APART, lacks_excerpts
 from memprobe.items.contradictions import contradictions
 from memprobe.items.further import Value, check_value, nan_cells, to_series
@@ -61,12 +61,26 @@ def file_problems(file: RawFile) -> list[Problem]:
         hint = _miss_hint(tuple(name for name in file.columns if name not in GIVEN), _WAYS)
         problems.append(
             Problem(
-                f"no column holds the items; the columns are {', '.join(filter(None, file.columns))}",
+                f"no column holds the items; {_columns_shown(file)}",
                 file.spec,
                 EXCERPTS_APART if lacks_excerpts(file.columns) else f"each item needs {_ONE_OF}{hint}",
             )
         )
     return problems
+
+
+def _columns_shown(file: RawFile) -> str:
+    """Return the names of a file's columns; of a CSV, which may lack its header, only those that are known.
+
+    The first line of such a file holds the text of its first item.
+    """
+    names = [name for name in file.columns if name]
+    if not file.untyped:
+        return f"the columns are {', '.join(names)}"
+    known = [name for name in names if name in GIVEN]
+    n_unknown = len(names) - len(known)
+    unknown = counted(n_unknown, "unknown name") if n_unknown else ""
+    return f"the first line, its header, holds {' and '.join(filter(None, [', '.join(known), unknown]))}"
 
 
 def lacks_content(file: RawFile) -> bool:

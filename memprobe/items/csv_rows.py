@@ -14,6 +14,7 @@ from pathlib import Path
 from memprobe.errors import ItemError, Problem
 from memprobe.items.booksort import is_booksort, lacks_excerpts
 from memprobe.items.raw import Fault, Once, RawFile, RawRow, decode_utf8
+from memprobe.items.schema import GIVEN
 
 WHOLE = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 DECIMAL = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
@@ -93,7 +94,7 @@ def _check_header(header: list[str], spec: str) -> None:
         if not name and not (number == 1 and (is_booksort(header) or lacks_excerpts(header)))
     ]
     problems += [
-        Problem(f"given {count} times", f"{spec}, line 1, column {name}", "keep one of them")
+        Problem(f"given {count} times", f"{spec}, line 1, {_column_shown(name, header)}", "keep one of them")
         for name, count in Counter(header).items()
         if name and count > 1
     ]
@@ -102,6 +103,11 @@ def _check_header(header: list[str], spec: str) -> None:
         problems.append(Problem(f"separated by {shown}, not by commas", f"{spec}, line 1"))
     if problems:
         raise ItemError(problems)
+
+
+def _column_shown(name: str, header: list[str]) -> str:
+    """Return a column by its name where that is one of ours: of a file without a header it would be text."""
+    return f"column {name}" if name in GIVEN else f"column number {header.index(name) + 1}"
 
 
 @contextlib.contextmanager

@@ -15,10 +15,11 @@ import polars as pl
 from memprobe.items.csv_rows import DECIMAL, WHOLE
 from memprobe.items.raw import RefusedError
 from memprobe.items.values import kind
+from memprobe.parsing import INT64, MAX_DEPTH, is_nested_deeper
 
 _TRUTH = re.compile(r"true|false|True|False|TRUE|FALSE")
 _NAN = frozenset({"nan", "NaN", "NAN"})
-_INT64 = range(-(2**63), 2**63)
+_MAX_DIGITS = 20
 
 
 class Value(NamedTuple):
@@ -32,7 +33,7 @@ def check_value(value: object) -> None:
     """Refuse what cannot be carried through.
 
     Raises:
-        RefusedError: NaN, at any depth, or raw bytes.
+        RefusedError: NaN, at any depth, raw bytes, or lists nested too deeply.
     """
     if isinstance(value, float):
         if math.isnan(value):
@@ -40,6 +41,8 @@ def check_value(value: object) -> None:
     elif isinstance(value, bytes):
         raise RefusedError(f"{kind(value)}, which cannot be shown in a table")
     elif isinstance(value, list | dict):
+        if is_nested_deeper(value):
+            raise RefusedError(f"nested more than {MAX_DEPTH} deep")
         try:
             json.dumps(value, allow_nan=False, default=str)
         except ValueError as error:
@@ -80,13 +83,14 @@ def _kind(value: object, untyped: bool) -> str:
     if isinstance(value, bool):
         return "bool"
     if isinstance(value, int):
-        return "int" if value in _INT64 else "text"
+        return "int" if value in INT64 else "text"
     return "float" if isinstance(value, float) else "text"
 
 
 def _cell_kind(cell: str) -> str:
     if WHOLE.fullmatch(cell):
-        return "int" if int(cell) in _INT64 else "text"
+        # Python converts no number of thousands of digits.
+        return "int" if len(cell) <= _MAX_DIGITS and int(cell) in INT64 else "text"
     # A leading zero, as in a postal code, makes a name and no number.
     if DECIMAL.fullmatch(cell) and not re.match(r"[-+]?0[0-9]", cell) and math.isfinite(float(cell)):
         return "float"

@@ -3,8 +3,8 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import polars as pl
@@ -64,6 +64,36 @@ class ItemSet:
             for row in self.table.select(names).iter_rows()
         )
         return hashlib.sha256("\n".join(rows).encode()).hexdigest()
+
+    def without(self, reasons: Mapping[str, str], column: Mapping[str, str]) -> "ItemSet":
+        """Return the items without some of them, which are listed as skipped.
+
+        Args:
+            reasons: Why each is left out, by its `item_id`; names of no item here are passed over.
+            column: Of each, the column at fault.
+
+        Raises:
+            ItemError: No item is left.
+        """
+        out = pl.col("item_id").is_in(list(reasons))
+        left = self.table.filter(~out)
+        if left.is_empty():
+            first = next(iter(reasons.values()))
+            raise ItemError(f"no item is left: of {self.table.height:,}, all are bad; the first: {first}")
+        gone = self.table.filter(out).select(
+            "item_id",
+            file="source_file",
+            line="source_line",
+            column=pl.col("item_id").replace_strict(dict(column), return_dtype=pl.String()),
+            reason=pl.col("item_id").replace_strict(dict(reasons), return_dtype=pl.String()),
+        )
+        n_gone = Counter(gone["file"].to_list())
+        return ItemSet(
+            table=left,
+            files=tuple(replace(file, n_items=file.n_items - n_gone[file.spec]) for file in self.files),
+            skipped=SKIPPED.conform(pl.concat([self.skipped, gone.select(self.skipped.columns)])),
+            given=self.given,
+        )
 
 
 def read_items(

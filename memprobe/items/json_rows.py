@@ -60,8 +60,11 @@ def read_json(path: Path, spec: str, limit: int | None) -> RawFile:
             where=f"{spec}, line {error.lineno}, character {error.colno}",
             fix="a .json file holds one list of objects; one object per line is .jsonl",
         ) from error
-    except RecursionError as error:
-        raise ItemError("nested too deeply", where=f"{spec}, item {len(rows) + 1}") from error
+    except ItemError:
+        raise
+    except (RecursionError, ValueError) as error:
+        what = "nested too deeply, or a number with thousands of digits"
+        raise ItemError(what, where=f"{spec}, item {len(rows) + 1}") from error
     return RawFile(spec, hashlib.sha256(data).hexdigest(), "item", tuple(columns), tuple(rows))
 
 

@@ -8,7 +8,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from memprobe.errors import counted
 from memprobe.items.raw import RefusedError
+from memprobe.parsing import INT64
 
 _INT64_MAX: Final = 2**63 - 1
 _SHOWN_CHARS: Final = 20
@@ -55,7 +57,8 @@ def as_count(value: object) -> int:
         raise RefusedError(f"{shown(value)}, not a whole number", sort="not a whole number")
     if not 0 <= value <= _INT64_MAX:
         raise RefusedError(
-            f"{value}, below 0" if value < 0 else "does not fit 64 bits", sort="below 0" if value < 0 else ""
+            f"{shown(value)}, below 0" if value < 0 else "does not fit 64 bits",
+            sort="below 0" if value < 0 else "",
         )
     return value
 
@@ -200,10 +203,14 @@ def kind(value: object) -> str:
 
 
 def shown(value: object) -> str:
-    """Return a short value as the user wrote it; for columns that hold no text of items."""
+    """Return a number as the user wrote it, and of a string its length.
+
+    Where the columns of a row are shifted, what stands in one of numbers is text of the item.
+    """
     if isinstance(value, str):
-        cut = value if len(value) <= _SHOWN_CHARS else value[:_SHOWN_CHARS] + "..."
-        return f'"{cut}"'
+        return f"a string of {counted(len(value), 'character')}"
+    if isinstance(value, int) and value not in INT64:
+        return "a number beyond 64 bits"
     if isinstance(value, int | float) and not isinstance(value, bool) and value == value:  # noqa: PLR0124
         return repr(value)[:_SHOWN_CHARS]
     return kind(value)

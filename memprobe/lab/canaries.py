@@ -1,13 +1,14 @@
 """The user's canaries: a JSONL file of `prefix`, `suffix` and `exposures`, checked line by line."""
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memprobe import items
 from memprobe.errors import ItemError, Problem, counted, near_miss
+from memprobe.items.values import kind, shown
 from memprobe.lab.corpus import LabItem
+from memprobe.parsing import UnreadableError, parse_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -84,9 +85,9 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 def _parse(line: str, where: str) -> tuple[dict[str, Any] | None, list[Problem]]:
     try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        return None, [Problem(f"not JSON: {error.msg} at column {error.colno}", where)]
+        row = parse_json(line)
+    except UnreadableError as error:
+        return None, [Problem(f"not JSON: {error}", where)]
     if not isinstance(row, dict):
         return None, [Problem("not a JSON object", where, f"give {', '.join(NEEDED)}")]
     return row, []
@@ -98,12 +99,20 @@ def _row_problems(row: Mapping[str, Any], where: str) -> Iterator[Problem]:
             others = [key for key in row if key not in NEEDED]
             yield Problem(f"`{name}` is missing{near_miss(name, others)}", where)
         elif name != "exposures" and not (isinstance(row[name], str) and row[name]):
-            yield Problem(f"`{name}` is {json.dumps(row[name])}", where, "give text that is not empty")
+            yield Problem(
+                f"`{name}` is {'empty' if row[name] == '' else kind(row[name])}",
+                where,
+                "give text that is not empty",
+            )
     exposures = row.get("exposures", 0)
     if not isinstance(exposures, int) or isinstance(exposures, bool) or exposures < 0:
-        yield Problem(f"`exposures` is {json.dumps(exposures)}", where, "give a whole number, 0 or more")
+        yield Problem(f"`exposures` is {shown(exposures)}", where, "give a whole number, 0 or more")
     if "item_id" in row and not (isinstance(row["item_id"], str) and row["item_id"]):
-        yield Problem(f"`item_id` is {json.dumps(row['item_id'])}", where, "give text that is not empty")
+        yield Problem(
+            f"`item_id` is {'empty' if row['item_id'] == '' else kind(row['item_id'])}",
+            where,
+            "give text that is not empty",
+        )
     for name, value in row.items():
         if name in RESERVED - {*NEEDED, "item_id"}:
             yield Problem(f"`{name}` cannot be given for a canary", where, "remove or rename it")

@@ -64,6 +64,10 @@ class LabResult:
         return (self.main,) if self.twin is None else (self.main, self.twin)
 
 
+# What a lab could never use, and memory could not hold.
+_MOST, _MOST_PARAMETERS = 10_000_000, 1_000_000_000
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainSettings:
     """Model and training; checked when it is made.
@@ -117,8 +121,15 @@ class TrainSettings:
                     yield Problem(f"learning_rate is {value}", fix="give a number above 0 and below 1")
             elif value < (lowest := least.get(setting.name, 1)):
                 yield Problem(f"{setting.name} is {value}", fix=f"give {lowest} or more")
+            elif value > (most := 2**63 - 1 if setting.name == "seed" else _MOST):
+                yield Problem(f"{setting.name} is {value:.3g}", fix=f"give {most:,} or less")
 
     def _relation_problems(self) -> Iterator[Problem]:
+        if (n := self.layers * 12 * self.hidden**2 + 2 * self.vocabulary * self.hidden) > _MOST_PARAMETERS:
+            yield Problem(
+                f"the model would have {n:.2g} parameters, and a lab is trained on the spot",
+                fix=f"give fewer layers or a smaller width, for {_MOST_PARAMETERS:.0e} parameters at most",
+            )
         if self.hidden % (2 * self.heads):
             yield Problem(
                 f"hidden {self.hidden} cannot be cut into {self.heads} heads of even width",

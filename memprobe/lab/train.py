@@ -31,6 +31,7 @@ from memprobe.lab.truth import (
     write_items,
     write_truth,
 )
+from memprobe.parsing import UnreadableError, read_json
 from memprobe.tables.files import write_file
 
 if TYPE_CHECKING:
@@ -188,7 +189,13 @@ def open_lab(folder: Path) -> LabResult | None:
     manifest = folder / "lab.json"
     if not manifest.is_file():
         return None
-    stored = json.loads(manifest.read_text(encoding="utf-8"))
+    try:
+        stored = read_json(manifest)
+        known = {name: stored[name] for name in ("seconds", "asked", "counts")}
+    except (UnreadableError, KeyError, TypeError) as error:
+        fix = "train into another folder, or remove this one"
+        what = f"lab.json is not what the lab writes: {type(error).__name__}: {error}"
+        raise InputError(what, where=str(manifest), fix=fix) from error
     twin = folder / "twin"
     return LabResult(
         folder=folder,
@@ -196,9 +203,7 @@ def open_lab(folder: Path) -> LabResult | None:
         twin=twin if twin.is_dir() else None,
         items=folder / "items.jsonl",
         truth=folder / "truth.parquet",
-        seconds=stored["seconds"],
-        asked=stored["asked"],
-        counts=stored["counts"],
+        **known,
     )
 
 

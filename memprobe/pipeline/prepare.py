@@ -15,7 +15,7 @@ from memprobe.checkpoints import (
     resolve,
     weights_digest,
 )
-from memprobe.errors import CheckpointError, ItemError, Problem, at_step
+from memprobe.errors import CheckpointError, ItemError, OutsideVocabularyError, Problem, at_step
 from memprobe.items import ItemSet, doubts, read_items
 from memprobe.options import RunOptions
 from memprobe.pipeline.control import Models, add_control, refuse_other_tokens
@@ -70,8 +70,9 @@ class _Kept:
         self.listener.stage(name)
 
     def note(self, text: str) -> None:
-        self.kept.append(text)
-        self.listener.note(text)
+        if text not in self.kept:
+            self.kept.append(text)
+            self.listener.note(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +112,39 @@ def prepare(question: Question, notes: Notes, *, fresh: bool = False) -> Prepare
         InputError: The items, the checkpoints or the run directory do not fit the question.
         SafetyError: Something unsafe, or the network under `offline`, would be needed.
     """
+    kept, foreign = _Kept(notes), _Foreign()
+    while True:
+        try:
+            return _prepare(question, kept, foreign, fresh=fresh)
+        except OutsideVocabularyError as error:
+            if question.options.on_bad_item != "skip" or not foreign.add(error):
+                raise
+
+
+@dataclass(frozen=True, slots=True)
+class _Foreign:
+    """Items with ids that a model does not have, which tokenising found, to be left out."""
+
+    reasons: dict[str, str] = field(default_factory=dict)
+    column: dict[str, str] = field(default_factory=dict)
+
+    def add(self, error: OutsideVocabularyError) -> bool:
+        """Take those of an error; returns whether there are any that were not known."""
+        new = error.reasons.keys() - self.reasons.keys()
+        self.reasons.update({item: error.reasons[item] for item in new})
+        self.column.update({item: error.column[item] for item in new})
+        return bool(new)
+
+
+def _prepare(question: Question, notes: "_Kept", foreign: _Foreign, *, fresh: bool) -> Prepared:
+    """Prepare a question from items that the models can read, as far as is known."""
     from memprobe.scoring.load import resolve_device
 
     options = question.options
-    notes = _Kept(notes)
     notes.stage("read")
     items = read_items(options.data, limit=options.limit, on_bad=options.on_bad_item, offline=options.offline)
+    if foreign.reasons:
+        items = items.without(foreign.reasons, foreign.column)
     for text in doubts(items.table):
         notes.note(text)
     models = read_models(options, items, notes)
@@ -124,6 +152,10 @@ def prepare(question: Question, notes: Notes, *, fresh: bool = False) -> Prepare
     largest = max(each.n_bytes for sequence in sequences for each in sequence.checkpoints)
     device = resolve_device(options.device, n_bytes=largest)
     limits = read_all_limits(sequences, notes, trust_remote_code=options.trust_remote_code)
+    if options.on_bad_item == "skip":
+        # Ids that a model does not have are found before the run directory is compared: it holds the rest.
+        for sequence, each in zip(sequences, limits, strict=True):
+            _tokenise(sequence, items, options, (), each, lambda _: None)
     store = RunStore(question.out)
     if fresh:
         store.check_emptiable()
@@ -250,10 +282,30 @@ def _resolved(
         trust_remote_code=options.trust_remote_code,
         needs_tokenizer=items is None or items.table["input_ids"].null_count() > 0 or "foil" in items.given,
     )
+    _refuse_unwritable(sequences)
     for sequence in sequences:
         for text in sequence.notes:
             notes.note(text)
     return sequences
+
+
+def _refuse_unwritable(sequences: Sequence[CheckpointSequence]) -> None:
+    """Refuse folders whose names no file of a run could hold.
+
+    Raises:
+        CheckpointError: A name is not UTF-8.
+    """
+    folders = {
+        str(folder)
+        for sequence in sequences
+        for each in sequence.checkpoints
+        for folder in (each.folder, each.tokenizer_folder)
+        if folder is not None
+    }
+    shown = {name: name.encode("utf-8", "backslashreplace").decode() for name in sorted(folders)}
+    what, fix = "the folder's name is not UTF-8, and could be written into no file of a run", "rename it"
+    if problems := [Problem(what, told, fix) for name, told in shown.items() if name != told]:
+        raise CheckpointError(problems)
 
 
 def _dtype(asked: str, device: str, stored: str) -> Any:  # noqa: ANN401

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from memprobe.errors import InputError
-from memprobe.options import RunOptions, check_table
+from memprobe.options import RunOptions, check_number, check_table, number_ranges
 from memprobe.pipeline.manifest import question_digest
 from memprobe.suite import Suite, keep_probes, load_suite, resolved, suite_of, with_settings
 
@@ -85,12 +85,5 @@ def merge(
 
 
 def _check_ranges(options: RunOptions) -> None:
-    for name, value, least in (
-        ("limit", options.limit, 1),
-        ("batch_tokens", options.batch_tokens, 1),
-        ("threads", options.threads, 1),
-        ("seed", options.seed, 0),
-        ("keep_checkpoints", options.keep_checkpoints, 0),
-    ):
-        if value is not None and value < least:
-            raise InputError(f"--{name.replace('_', '-')} is {value}, not {least} or more")
+    for name in number_ranges():
+        check_number(name, getattr(options, name))

@@ -46,7 +46,7 @@ def parse_shard(text: str) -> Shard:
     Raises:
         InputError: It has another form, or i is not from 1 to n.
     """
-    match = re.fullmatch(r"([0-9]+)/([0-9]+)", text)
+    match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
     if not match or not 1 <= int(match[1]) <= int(match[2]):
         raise InputError(
             f"the shard is `{text}`, not i/n with i from 1 to n",

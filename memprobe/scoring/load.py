@@ -22,7 +22,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig
 from memprobe.checkpoints import Checkpoint
 from memprobe.checkpoints.contents import CONFIG, list_folder
 from memprobe.checkpoints.header import Stored
-from memprobe.errors import CheckpointError, InputError, SafetyError, counted
+from memprobe.errors import CheckpointError, InputError, SafetyError, counted, install_command
 from memprobe.scoring.borders import Borders
 from memprobe.scoring.conduct import settle
 from memprobe.scoring.extras import Model, is_mask, named, sort_out
@@ -233,7 +233,7 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> LoadedModel:
         raise InputError(
             "the model is larger than one device, and accelerate, which spreads it, is not installed",
             where=str(checkpoint.folder),
-            fix="pip install 'memprobe[multi-gpu]', or pass --device cpu",
+            fix=f"{install_command('multi-gpu')}, or pass --device cpu",
         )
     fit = _fitting(checkpoint, options)
     # Tensors made in inference mode, in which the engine works, can be in no gradient at all.

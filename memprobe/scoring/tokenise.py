@@ -13,7 +13,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from memprobe.errors import CheckpointError, InputError, ItemError, Problem, counted
+from memprobe.errors import (
+    CheckpointError,
+    InputError,
+    ItemError,
+    OutsideVocabularyError,
+    Problem,
+    counted,
+)
 from memprobe.scoring.literals import Literals, literals_in
 from memprobe.scoring.load import Limits
 from memprobe.scoring.split import tokens_before, unjoined
@@ -312,7 +319,7 @@ def refuse_outside_vocabulary(
     """Refuse ids that the model does not have.
 
     Raises:
-        ItemError: Some are there; the message names each item with its file and line.
+        OutsideVocabularyError: Some are there; the message names each item with its file and line.
     """
     largest: dict[tuple[str, bool], int] = {}
     for (item, part), values in ids.items():
@@ -322,15 +329,13 @@ def refuse_outside_vocabulary(
     if not largest:
         return
     placed = items.select("item_id", "source_file", "source_line", pl.col("input_ids").is_not_null())
-    raise ItemError(
-        [
-            Problem(
-                f"item {item} holds the id {largest[item, is_foil]}, the model's vocabulary has {vocabulary}",
-                f"{file}, line {line}, column {'foil' if is_foil else 'input_ids' if as_ids else 'text'}",
-                "use this model's own tokenizer",
+    told: list[tuple[str, str, Problem]] = []
+    for item, file, line, as_ids in placed.iter_rows():
+        for is_foil in (each for each in (False, True) if (item, each) in largest):
+            column = "foil" if is_foil else "input_ids" if as_ids else "text"
+            what = (
+                f"item {item} holds the id {largest[item, is_foil]}, the model's vocabulary has {vocabulary}"
             )
-            for item, file, line, as_ids in placed.iter_rows()
-            for is_foil in (False, True)
-            if (item, is_foil) in largest
-        ]
-    )
+            place = f"{file}, line {line}, column {column}"
+            told.append((item, column, Problem(what, place, "use this model's own tokenizer")))
+    raise OutsideVocabularyError(told)

@@ -5,7 +5,6 @@ on with a label. What is asked, and how a label is read, after Pink et al. (2024
 https://arxiv.org/abs/2410.08133; the words of the templates that ship are our own.
 """
 
-import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -14,6 +13,7 @@ from string import Formatter
 from typing import Any
 
 from memprobe.errors import Problem, SuiteError, near_miss
+from memprobe.parsing import UnreadableError, read_toml
 from memprobe.shipped import shipped_folder
 
 CONDITIONS = ("in_context", "parametric")
@@ -142,8 +142,8 @@ def read_prompts(path: str | Path | None = None) -> tuple[Prompt, ...]:
             fix="name a TOML file with [[prompt]] tables, or leave it out for the prompts that ship",
         )
     try:
-        raw = tomllib.loads(file.read_bytes().decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raw = read_toml(file)
+    except UnreadableError as error:
         raise SuiteError(f"the prompts are not TOML: {error}", where=str(file)) from error
     return _prompts(raw, str(file))
 

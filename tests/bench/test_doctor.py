@@ -103,11 +103,11 @@ def test_a_place_that_cannot_be_written_to_is_said(monkeypatch):
 @pytest.mark.parametrize(
     ("versions", "what"),
     [
-        ({"torch": "1.13.0"}, "torch is 1.13.0, memprobe needs <3,>=2.8 | pip install -U memprobe"),
-        ({"polars": None}, "polars is not installed | pip install memprobe"),
+        ({"torch": "1.13.0"}, "torch is 1.13.0, memprobe needs <3,>=2.8 | pip install -U memprobe-lm"),
+        ({"polars": None}, "polars is not installed | pip install memprobe-lm"),
         (
             {"accelerate": "0.1"},
-            "accelerate is 0.1, memprobe needs >=1.10 | pip install -U 'memprobe[multi-gpu]'",
+            "accelerate is 0.1, memprobe needs >=1.10 | pip install -U 'memprobe-lm[multi-gpu]'",
         ),
         ({"accelerate": None}, None),
     ],

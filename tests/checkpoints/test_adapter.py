@@ -171,7 +171,7 @@ def test_without_peft_one_sentence_names_the_extra(make, make_adapter, monkeypat
     assert problem.what == (
         "this is a LoRA adapter, and peft, which merges it into its base model, is not installed"
     )
-    assert problem.fix.startswith("pip install 'memprobe[lora]'")
+    assert problem.fix.startswith("pip install 'memprobe-lm[lora]'")
 
 
 # Digests

@@ -36,7 +36,7 @@ def steps(written):
     assert set(workflow[True]) == {"pull_request", "workflow_dispatch"}
     assert workflow["permissions"] == {"contents": "read", "security-events": "write"}
     (job,) = workflow["jobs"].values()
-    assert set(job["env"]) == {"MODEL"}
+    assert set(job["env"]) == {"MODEL", "INSTALL_FROM"}
     return job["steps"]
 
 

@@ -43,7 +43,10 @@ BAD = [
     pytest.param({"text": "a", "item_id": ""}, "empty", "column item_id", id="empty-id"),
     pytest.param({"text": "a", "group": True}, "true or false, not a string", "column group", id="group"),
     pytest.param(
-        {"text": "a", "exposures": "3x"}, '"3x", not a whole number', "column exposures", id="exposures"
+        {"text": "a", "exposures": "3x"},
+        "a string of 2 characters, not a whole number",
+        "column exposures",
+        id="exposures",
     ),
     pytest.param({"text": "a", "exposures": -2}, "-2, below 0", "column exposures", id="negative-exposures"),
     pytest.param(
@@ -172,7 +175,8 @@ def test_a_column_that_merely_looks_misspelt_is_the_users_own(write) -> None:
 def test_a_file_whose_columns_hold_no_items_is_told_once(write, message) -> None:
     told = message(write("a.csv", "item_id,txet\na,b\nc,d\n"))
     assert told == (
-        "no column holds the items; the columns are item_id, txet\n  where: a.csv\n"
+        "no column holds the items; the first line, its header, holds item_id and 1 unknown name\n"
+        "  where: a.csv\n"
         "  fix:   each item needs text, prefix + suffix, or input_ids; column `txet`, did you mean `text`?"
     )
 

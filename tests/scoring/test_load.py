@@ -316,7 +316,7 @@ def test_spreading_without_accelerate_says_what_to_install(saved, at, monkeypatc
     )
     with pytest.raises(InputError, match=r"larger than one device") as caught:
         load(at(saved("gpt_neox")), LoadOptions(device="auto"))
-    assert "memprobe[multi-gpu]" in caught.value.problems[0].fix
+    assert "memprobe-lm[multi-gpu]" in caught.value.problems[0].fix
 
 
 @pytest.mark.parametrize("context", [1, 2, 5, 8, 12])
