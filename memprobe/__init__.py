@@ -1,14 +1,16 @@
 """memprobe: what a language model remembers of its training data, and for how long.
 
-The public names are resolved on first use, so `import memprobe` costs nothing that is not asked for.
+The public names are resolved on first use, so `import memprobe` costs nothing that is not asked for. It
+imports almost nothing, because until the command line has begun Ctrl-C shows a traceback.
 """
 
 import sys
-from importlib import import_module
 from types import ModuleType
-from typing import TYPE_CHECKING
 
 __version__ = "0.1.0.dev0"
+
+# As in typing, which takes longer to import than all of this: type checkers know the name.
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from memprobe.compare.runs import compare
@@ -55,6 +57,8 @@ if not TYPE_CHECKING:
         """Import a public name when it is first asked for."""
         if name not in _PUBLIC:
             raise AttributeError(f"module 'memprobe' has no attribute {name!r}")
+        from importlib import import_module
+
         module, attribute = _PUBLIC[name]
         value = getattr(import_module(module), attribute)
         globals()[name] = value

@@ -11,8 +11,9 @@ MemprobeError
 ├── InvalidRunError       the measurement cannot be trusted or does not exist    (exit 3)
 │   ├── TableError            a table breaks its schema
 │   ├── RunsDifferError       two runs whose numbers mean different things
-│   └── BrokenUnitError       units are there and cannot be read
+│   └── BrokenUnitError       units are there and cannot be used
 ├── IncompleteRunError    some units or checkpoints failed, the rest is kept     (exit 4)
+│   └── LostClaimError        another process took over what this one was about to write
 └── SafetyError           pickle, remote code, or the network was refused        (exit 5)
 
 A gate that measures fine and finds too much memorization raises nothing: that is a result
@@ -125,24 +126,43 @@ class RunsDifferError(InvalidRunError):
 
 
 class BrokenUnitError(InvalidRunError):
-    """Units are there and cannot be read.
+    """Units are there and cannot be used.
 
     Attributes:
-        files: Them.
+        reasons: Each of them, and why.
     """
 
     def __init__(self, reasons: Mapping[Path, str]) -> None:
-        self.files = tuple(reasons)
+        self.reasons = dict(reasons)
         fix = "run the same `memprobe run` again: it sets the unit aside and scores it anew"
         super().__init__(
-            [Problem(f"a unit cannot be read: {reason}", str(file), fix) for file, reason in reasons.items()]
+            [Problem(f"a unit cannot be used: {reason}", str(file), fix) for file, reason in reasons.items()]
         )
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The units' files."""
+        return tuple(self.reasons)
 
 
 class IncompleteRunError(MemprobeError):
     """Some units or checkpoints failed; the others are kept."""
 
     exit_code = 4
+
+
+class LostClaimError(IncompleteRunError):
+    """Another process took over what this one held, because it was stopped or could not be heard.
+
+    A run catches it and goes on: what this process was about to write, the other one writes.
+    """
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(
+            "another process took over what this one held while it was stopped; nothing was written",
+            where=str(file),
+            fix="run the same command again: it goes on from here",
+        )
 
 
 class SafetyError(MemprobeError):
@@ -166,6 +186,16 @@ def install_command(extra: str = "", *, upgrade: bool = False) -> str:
 def counted(n: int, noun: str, plural: str = "") -> str:
     """Return a number with its noun: `1 item`, `24 items`, `1,200 units`."""
     return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
+
+
+def at_step(step: int | None) -> str:
+    """Return a checkpoint's place in training: `step 1,000`, or `no step` where it is not known."""
+    return "no step" if step is None else f"step {step:,}"
+
+
+def step_cell(step: int | None) -> str:
+    """Return the same under the heading `step`: `1,000` or `none`."""
+    return "none" if step is None else f"{step:,}"
 
 
 def sized(n_bytes: float) -> str:

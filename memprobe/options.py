@@ -30,6 +30,7 @@ class RunOptions:
         data: Item files.
         control: Spec of a model that did not train on the items; of a sequence, its last checkpoint.
         steps: Which checkpoints, like `0,1000..143000:1000`; the control has its own.
+        stages: The order of stages whose names differ, like `stage1,stage2`; the control's too.
         tokenizer: A tokenizer to use instead of the checkpoints' own.
         limit: The first so many items of all files together.
         device: auto, cpu, cuda:N or mps.
@@ -50,6 +51,7 @@ class RunOptions:
     data: tuple[str, ...] = ()
     control: str | None = None
     steps: str | None = None
+    stages: str | None = None
     tokenizer: str | None = None
     limit: int | None = None
     device: Device = "auto"
@@ -77,6 +79,7 @@ class GivenOptions(TypedDict, total=False):
     data: str | Path | Sequence[str | Path]
     control: str | None
     steps: str | None
+    stages: str | None
     tokenizer: str | None
     limit: int | None
     device: Device | None

@@ -93,6 +93,11 @@ class Run:
         """Checkpoints that could not be scored, with their errors."""
         return list(self.manifest.get("failures", []))
 
+    @property
+    def table_names(self) -> list[str]:
+        """Names of the tables that are there, the summary first."""
+        return RunStore(self.path).table_names()
+
     def table(self, name: str) -> pl.DataFrame:
         """Return a table by its name, like `recall`, `extraction`, `items` or `summary`.
 

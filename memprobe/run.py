@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Unpack
 
 from memprobe.checkpoints import Shelf, config_digest, run_name
-from memprobe.errors import BrokenUnitError, sized
+from memprobe.errors import BrokenUnitError, LostClaimError, sized
 from memprobe.options import GivenOptions
 from memprobe.pipeline.finish import CARRIED, finish
 from memprobe.pipeline.manifest import merge_stages
@@ -119,17 +119,27 @@ def _begin(question: Question, store: RunStore, listener: Listener, *, fresh: bo
         store.empty()
     store.create()
     while True:
-        with store.lock(waiting=listener.note):
-            before = store.read_manifest()
-            if before is None or merge_stages(before, prepared.manifest) == prepared.manifest["stages"]:
-                store.write_text("suite.toml", write_suite(prepared.suite, question.options))
-                store.write_lines("skipped.jsonl", _skipped(prepared))
-                write_items(prepared.plans, store, include_text=prepared.options.include_text)
-                # Workers wait for the manifest, so it comes last.
-                store.write_json("manifest.json", _asked(prepared, before or {}))
-                return prepared
+        try:
+            with store.lock(waiting=listener.note):
+                if _write_down(prepared, question, store):
+                    return prepared
+        except LostClaimError:
+            continue
         # Another process added a probe between our look at the directory and now.
         prepared = prepare(question, listener)
+
+
+def _write_down(prepared: Prepared, question: Question, store: RunStore) -> bool:
+    """Write down what is asked; False where the run was asked something else meanwhile."""
+    before = store.read_manifest()
+    if before is not None and merge_stages(before, prepared.manifest) != prepared.manifest["stages"]:
+        return False
+    store.write_text("suite.toml", write_suite(prepared.suite, question.options))
+    store.write_lines("skipped.jsonl", _skipped(prepared))
+    tables = write_items(prepared.plans, store, include_text=prepared.options.include_text)
+    # Workers wait for the manifest, so it comes last.
+    store.write_manifest(_asked(prepared, before or {}) | {"tables": tables})
+    return True
 
 
 def _asked(prepared: Prepared, before: Mapping[str, Any]) -> dict[str, Any]:
@@ -156,7 +166,7 @@ def complete(
         shard: Which units are this process's.
 
     Raises:
-        BrokenUnitError: A unit cannot be read, not even after it was scored again.
+        BrokenUnitError: A unit cannot be used, not even after it was scored again.
     """
     mine = shard.units(prepared.plans)
     set_aside: set[Path] = set()
@@ -174,9 +184,14 @@ def complete(
             except BrokenUnitError as error:
                 if set_aside & set(error.files):
                     raise
-                for file in error.files:
+                for file, reason in error.reasons.items():
                     set_aside.add(file)
-                    listener.note(f"{file.name} cannot be read; it is now {store.set_aside(file).name}")
+                    aside = store.set_aside(file).name
+                    told = f"cannot be used: {reason}; it is now {aside} and is scored again"
+                    listener.note(f"{file.name} {told}")
+                continue
+            except LostClaimError:
+                listener.note("this process was stopped, and another took over the tables: looking again")
                 continue
         # Another process may have set aside a unit of this share.
         if not left & mine:
@@ -225,7 +240,8 @@ def _score(
                 )
                 for one, target in zip(sequence.checkpoints, plan.targets, strict=True)
             ]
-            total.add(score(jobs, tokenised, engine, store, listener.scoring, shelf=shelf))
+            waiting = listener.note
+            total.add(score(jobs, tokenised, engine, store, listener.scoring, shelf=shelf, on_wait=waiting))
     finally:
         shelf.close()
     return total

@@ -1,12 +1,13 @@
 """One more process on a run directory: it takes the question from there, scores, and may end the run."""
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from memprobe.bench.status import status
-from memprobe.errors import InputError, InvalidRunError, Problem, RunMismatchError, counted
+from memprobe.errors import InputError, InvalidRunError, LostClaimError, Problem, RunMismatchError, counted
 from memprobe.pipeline.finish import missing_units
 from memprobe.pipeline.prepare import Prepared, check_supplies, prepare
 from memprobe.pipeline.question import Question, ask
@@ -20,7 +21,7 @@ from memprobe.tables.store import RunStore
 WAIT_S = 600.0
 _POLL_S = 0.5
 # What a run directory may hold before its manifest is written.
-_BEGUN = {"units", "tables", "tables.lock", "tables.lock.taken-over", "suite.toml", "skipped.jsonl"}
+_BEGUN = {"units", "tables", "tables.lock", "suite.toml", "skipped.jsonl"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,9 +158,15 @@ def _join(question: Question, store: RunStore, listener: Listener) -> Prepared:
         raise RunMismatchError([*error.problems[:-1], Problem(what, str(store.path), fix)]) from error
     check_supplies(prepared, store)
     store.create()
-    with store.lock(waiting=listener.note):
-        now, left = store.read_manifest(), missing_units(prepared.plans, store)
-        if now is not None and now["state"] != "scoring" and left:
-            listener.note(f"{counted(len(left), 'unit')} to be scored: the run goes on")
-            store.write_json("manifest.json", {**now, "state": "scoring"})
-    return prepared
+    while True:
+        with suppress(LostClaimError), store.lock(waiting=listener.note):
+            _go_on(prepared, store, listener)
+            return prepared
+
+
+def _go_on(prepared: Prepared, store: RunStore, listener: Listener) -> None:
+    """Say in the manifest that the run goes on, where units are missing."""
+    now, left = store.read_manifest(), missing_units(prepared.plans, store)
+    if now is not None and now["state"] != "scoring" and left:
+        listener.note(f"{counted(len(left), 'unit')} to be scored: the run goes on")
+        store.write_manifest({**now, "state": "scoring"})

@@ -16,6 +16,7 @@ import pytest
 
 import memprobe
 from memprobe.tables.catalogue import SUMMARY
+from memprobe.tables.store import RunStore
 
 PACKAGE = Path(memprobe.__file__).parent
 TORCH_ROOMS = {"scoring", "lab"}
@@ -28,7 +29,7 @@ PIPELINE = {
     *("options", "parsing", "shipped", "tables", "stats", "checkpoints", "items", "probes", "suite"),
     *("manifest", "planning", "question", "summarise", "prepare", "measure", "forecast", "reading"),
     *("finish", "shard", "status"),
-    *("contrast", "control", "dose", "past", "sweep"),
+    *("contrast", "control", "dose", "limits", "past", "sweep"),
 }
 EVERYTHING = PIPELINE | {
     "scoring",
@@ -53,14 +54,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "shipped": set(),
     "tables": {"parsing", "shipped"},
     "stats": set(),
-    "checkpoints": set(),
+    "checkpoints": {"tables"},
     "items": {"parsing", "tables"},
     "documents": {"items", "tables"},
     "scoring": {"checkpoints", "items", "tables"},
     "probes": {"stats", "tables"},
     "suite": {"probes", "options", "parsing", "tables", "shipped"},
     "report": {"tables", "stats"},
-    "gate": {"compare", "parsing", "probes", "reading", "report", "stats", "tables"},
+    "gate": {"compare", "parsing", "probes", "reading", "report", "stats", "tables", "templates"},
     "compare": {
         *("contrast", "measure", "options", "probes", "reading", "stats", "suite", "summarise", "tables"),
     },
@@ -72,10 +73,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "question": PIPELINE | {"scoring"},
     "summarise": PIPELINE | {"scoring"},
     "prepare": PIPELINE | {"scoring"},
+    "limits": {"checkpoints", "scoring"},
     "forecast": PIPELINE | {"scoring"},
     "fetching": PIPELINE,
     "measure": PIPELINE,
-    "contrast": {"probes", "stats"},
+    "contrast": {"probes", "stats", "tables"},
     "control": {"checkpoints", "scoring"},
     "past": {"items", "planning", "probes", "suite", "summarise", "tables"},
     "dose": {"contrast", "planning", "probes", "stats", "suite", "summarise", "sweep", "tables"},
@@ -89,7 +91,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "datacheck": PIPELINE | {"scoring"},
     "datasplit": PIPELINE | {"scoring", "documents", "datacheck"},
     "datasort": {"documents", "stats"},
-    "templates": {"shipped"},
+    "templates": {"shipped", "tables"},
     "run": EVERYTHING,
     "worker": EVERYTHING,
     "cli": EVERYTHING,
@@ -104,6 +106,7 @@ LAZY = {
     "contrast",
     "control",
     "dose",
+    "limits",
     "past",
     "sweep",
     "manifest",
@@ -322,9 +325,8 @@ def test_a_finished_run_is_read_where_torch_is_not_installed(tmp_path) -> None:
         },
     }
     summary = SUMMARY.conform(pl.DataFrame([row], schema=SUMMARY.empty().schema))
-    (tmp_path / "tables").mkdir()
-    summary.write_parquet(tmp_path / "summary.parquet")
-    pl.DataFrame({"item_id": ["a"], "exact": [True]}).write_parquet(tmp_path / "tables" / "recall.parquet")
+    RunStore(tmp_path).write_table("summary", summary)
+    RunStore(tmp_path).write_table("recall", pl.DataFrame({"item_id": ["a"], "exact": [True]}))
     (tmp_path / "manifest.json").write_text('{"format": 1, "state": "done"}')
     out = in_fresh_process(
         HIDDEN

@@ -192,7 +192,7 @@ def test_what_changes_speed_alone_is_no_other_question(change, run):
 def test_a_damaged_manifest_is_no_bug_and_fresh_mends_it(run, tmp_path):
     run(probes=["recall"])
     (tmp_path / "run" / "manifest.json").write_text('{"format": 1, "sta')
-    with pytest.raises(InvalidRunError, match="the manifest is not JSON"):
+    with pytest.raises(InvalidRunError, match="the manifest cannot be used: it is not JSON"):
         run(probes=["recall"])
     assert run(probes=["recall"], fresh=True).manifest["state"] == "done"
 
@@ -426,12 +426,13 @@ def test_a_probe_that_another_process_adds_meanwhile_is_not_lost(
 
 
 def test_what_a_killed_process_left_half_written_goes_with_the_next(run, tmp_path):
-    import socket
+    from memprobe.tables.processes import host, namespace_number
 
     run(probes=["recall"])
-    dead = tmp_path / "run" / "units" / f".x.parquet.{socket.gethostname()}.99999999.tmp"
-    alive = tmp_path / "run" / "units" / f".y.parquet.{socket.gethostname()}.1.tmp"
-    elsewhere = tmp_path / "run" / "units" / ".z.parquet.another-host.99999999.tmp"
+    units, here = tmp_path / "run" / "units", f"{host()}.{namespace_number()}"
+    dead = units / f".x.parquet.{here}.99999999.0123456789ab.tmp"
+    alive = units / f".y.parquet.{here}.1.0123456789ab.tmp"
+    elsewhere = units / ".z.parquet.another-host.1.99999999.0123456789ab.tmp"
     for file in (dead, alive, elsewhere):
         file.write_bytes(b"half")
     run(probes=["recall"])

@@ -59,6 +59,78 @@ def test_a_checkpoint_that_fails_is_recorded_and_the_others_are_as_ever(
         assert done.table(name).equals(whole.table(name).filter(pl.col("step") != 10)), name
 
 
+def _configured(**changes):
+    def change(file):
+        config = file.with_name("config.json")
+        config.write_text(json.dumps(json.loads(config.read_text()) | changes))
+
+    return change
+
+
+def _extra(file):
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    save_file(load_file(file) | {"gpt_neox.layers.0.attention.dense.lora_A.weight": torch.ones(2, 16)}, file)
+
+
+def _pointer(file):
+    file.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+
+
+@pytest.mark.parametrize("step", [0, 10])
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (_configured(quantization_config={"quant_method": "nope"}), "quantised (nope)"),
+        (_configured(layer_norm_eps="small"), "layer_norm_eps"),
+        (_configured(num_attention_heads=0), "num_attention_heads"),
+        (_configured(hidden_act="nope"), "hidden_act"),
+        (_extra, "lora_A.weight (2 x 16)"),
+        (_pointer, "Git LFS pointer"),
+    ],
+)
+def test_whatever_is_wrong_with_one_checkpoint_the_others_are_scored(
+    step, damage, told, run, finished, tiny, tmp_path
+):
+    folder = shutil.copytree(tiny.model, tmp_path / "broken" / "main")
+    damage(folder / f"step{step}" / "model.safetensors")
+    done = run("quickstart", model=str(folder), steps=None)
+    assert [each["revision"] for each in done.failures] == [f"step{step}"]
+    assert told in done.failures[0]["error"]
+    whole = memprobe.open_run(finished)
+    assert done.table("recall").equals(whole.table("recall").filter(pl.col("step") != step))
+
+
+def test_what_is_noted_at_loading_is_kept_with_its_checkpoint(run, tiny, tmp_path):
+    folder = shutil.copytree(tiny.model, tmp_path / "noted" / "main")
+    code = {"AutoModelForCausalLM": "stale.Model"}
+    for step in (0, 10, 20):
+        _configured(auto_map=code)(folder / f"step{step}" / "model.safetensors")
+    done = run("quickstart", model=str(folder), steps=None)
+    (noted,) = done.manifest["load_notes"]
+    assert "auto_map" in noted["text"]
+    assert [revision for _, revision in noted["checkpoints"]] == ["step0", "step10", "step20"]
+
+
+def test_a_dry_run_says_what_a_run_would_lose(broken, tiny, make):
+    from memprobe.pipeline.forecast import forecast
+    from memprobe.pipeline.question import ask
+    from memprobe.run import Silence
+
+    folder = broken(_extra)
+    heard = []
+
+    class Listener(Silence):
+        def note(self, text):
+            heard.append(text)
+
+    options = {"model": (str(folder),), "data": (tiny.items,), "threads": 1}
+    found = forecast(ask(None, probes=("recall",), options=options, out=folder / "run"), Listener())
+    assert found.totals["checkpoints_unloadable"] == 1
+    assert any("step10 cannot be loaded" in text and "lora_A.weight" in text for text in heard)
+
+
 def test_a_mended_checkpoint_completes_the_run_without_scoring_the_others_again(
     broken, run, tiny, finished, tables_of, units_of
 ):

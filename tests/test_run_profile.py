@@ -116,3 +116,36 @@ def test_a_control_model_of_one_checkpoint_is_asked_nothing_over_time(run, timed
     assert set(answered.table("profile")["model"]) == {"main"}
     assert answered.summary.filter(metric="exact_excess_frac").height
     assert not any("at least two checkpoints" in text for text in answered.manifest["warnings"])
+
+
+def test_items_that_leave_the_probe_are_counted_in_the_head_of_the_summary(run, tiny, tmp_path, cli) -> None:
+    # At 0 there is no base, 25 is after the last checkpoint; a count without a step is no control.
+    items = rewritten(tiny, tmp_path, lambda number: (5, 0, 25, None)[number % 4])
+    rows = [json.loads(line) for line in Path(items).read_text().splitlines()]
+    rows[3]["exposures"] = 8
+    Path(items).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    answered = run("lesci2024", data=items, steps=None)
+    said = {each["reason"]: each["n_items"] for each in answered.manifest["left_out"]}
+    assert said == {
+        "trained on, and no first_step says when": 1,
+        "trained on at or before the first checkpoint": 6,
+        "not trained on by the last checkpoint": 6,
+    }
+    assert answered.table("profile")["n_control"].unique().to_list() == [5]
+    head = " ".join(cli("summary", answered.path).out.split())
+    assert "profile: 13 items left out (1 trained on, and no first_step says when, 6 trained on at or" in head
+    assert "note: 6 items of first_step 0 (i01, i05, i09, ...)" in head
+
+
+def test_a_column_of_nulls_says_never_to_the_summary_and_to_forgetting_alike(run, tiny, tmp_path) -> None:
+    items = rewritten(tiny, tmp_path, lambda number: None)
+    rows = [json.loads(line) for line in Path(items).read_text().splitlines()]
+    for row in rows[:4]:
+        row["exposures"] = 3
+    Path(items).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = run(probes=["recall", "forgetting"], data=items, steps=None).summary.filter(
+        pl.col("condition").str.contains("trained="), pl.col("group").is_null()
+    )
+    for metric in ("exact_frac", "never_learned_frac"):
+        n_items = found.filter(pl.col("metric") == metric).unique("condition").sort("condition")["n_items"]
+        assert n_items.to_list() == [20, 4], metric

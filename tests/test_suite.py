@@ -445,6 +445,7 @@ FULL = RunOptions(
     data=('weird "name".jsonl',),
     control="twin",
     steps="0,5",
+    stages="a,b",
     tokenizer="tok",
     limit=3,
     device="cpu",

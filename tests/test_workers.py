@@ -271,3 +271,50 @@ def test_a_run_that_has_not_begun_is_waited_for_and_said_once(made, tmp_path, mo
     with pytest.raises(InvalidRunError, match=r"still no run here after 0\.1 s"):
         work(folder, listener=heard, wait_s=0.1)
     assert heard.notes == [f"waiting up to 0.1 s for a run to begin in {folder}"]
+
+
+# Stopped processes
+
+# Minutes of waiting in a second.
+_IMPATIENT = """
+import memprobe.tables.claims as claims
+claims.HEARTBEAT_S, claims.SILENT_S, claims._TELL_AFTER_S = 0.2, 1.5, 0.3
+"""
+
+
+@pytest.mark.parametrize("holds", ["a unit", "the lock"])
+def test_a_stopped_process_is_named_taken_over_and_writes_nothing_when_it_goes_on(
+    holds, tiny, forked, tmp_path, in_one_go, tables_of, units_of
+):
+    run, ask = tmp_path / "run", ("run", "quickstart", *tiny.ask, "-o", "run")
+    slow_tables = """
+import memprobe.pipeline.finish as finish, time
+write = finish.write_results
+def slowly(*args):
+    time.sleep(0.5)
+    return write(*args)
+finish.write_results = slowly
+"""
+    victim = forked(*ask, pause_s=0.1, prelude=_IMPATIENT + (slow_tables if holds == "the lock" else ""))
+    deadline = time.monotonic() + 60
+    n_units = in_one_go[1] if holds == "the lock" else 2
+    held = "tables.lock" if holds == "the lock" else "units/*.claim"
+    while time.monotonic() < deadline:
+        if len(units_of(run)) >= n_units and list(run.glob(held)):
+            break
+        time.sleep(0.005)
+    time.sleep(0.2 if holds == "the lock" else 0.0)
+    victim.send(signal.SIGSTOP)
+    other = forked(*ask, pause_s=0, prelude=_IMPATIENT)
+    answer = other.answer()
+    assert answer.code == 0, answer.err
+    assert f"process {victim.process.pid} on " in answer.err
+    assert "(stopped)" in answer.err
+    assert tables_of(run) == in_one_go[0]
+    before = {file: file.stat().st_mtime_ns for file in run.rglob("*.parquet")}
+    victim.send(signal.SIGCONT)
+    answer = victim.answer()
+    assert answer.code == 0, answer.err
+    assert {file: file.stat().st_mtime_ns for file in run.rglob("*.parquet")} == before
+    assert tables_of(run) == in_one_go[0]
+    assert leftovers(run) == []

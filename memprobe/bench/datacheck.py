@@ -40,12 +40,14 @@ class TokenSource:
         tokenizer: A transformers tokenizer; None where the model has none.
         limits: Context and vocabulary; without a model, neither is limited.
         has_model: The limits are a model's.
+        notes: What the user should know of the tokenizer.
     """
 
     name: str
     tokenizer: Any
     limits: "Limits"
     has_model: bool
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,9 @@ class TokenPreview:
         n_boundary_shifts: Of these, prefix and suffix give other ids apart than together.
         context_tokens: Longest input of the model; None: no limit is known.
         n_beyond_context: Items that do not fit into it as wholes.
+        n_begin_with_bos: Items that begin with the token that is put in front of them as well.
+        n_special_tokens: Items whose text or foil spells a special token.
+        notes: What the user should know of the tokenizer and of these items under it.
         probes: What each probe could measure.
     """
 
@@ -88,6 +93,9 @@ class TokenPreview:
     n_boundary_shifts: int
     context_tokens: int | None
     n_beyond_context: int
+    n_begin_with_bos: int
+    n_special_tokens: int
+    notes: tuple[str, ...]
     probes: tuple[ProbeFit, ...]
 
 
@@ -159,7 +167,9 @@ def check_data(options: RunOptions, *, probes: Sequence[str] = (), settings: Seq
     rows: list[dict[str, Any]] = []
     tokens: list[TokenPreview] = []
     if inspected.table.height:
-        for source in token_sources(options, needs_tokenizer=_needs_tokenizer(inspected)):
+        for source in token_sources(
+            options, needs_tokenizer=_needs_tokenizer(inspected), items=inspected.table
+        ):
             tokens += _under(source, inspected, entries, options, rows, named=named)
     return DataCheck(
         files=tuple(asdict(file) for file in inspected.files),
@@ -171,8 +181,15 @@ def check_data(options: RunOptions, *, probes: Sequence[str] = (), settings: Seq
     )
 
 
-def token_sources(options: RunOptions, *, needs_tokenizer: bool) -> Iterator[TokenSource]:
+def token_sources(
+    options: RunOptions, *, needs_tokenizer: bool, items: pl.DataFrame | None = None
+) -> Iterator[TokenSource]:
     """Yield the tokenizer and the limits of each model that is named, or of `--tokenizer` alone.
+
+    Args:
+        options: Of these count `model, steps, tokenizer, offline, trust_remote_code, allow_pickle`.
+        needs_tokenizer: A model without one is an error.
+        items: What will be tokenised, for comparing the tokenizer with its files.
 
     Raises:
         InputError: A spec names nothing that can be read.
@@ -181,18 +198,22 @@ def token_sources(options: RunOptions, *, needs_tokenizer: bool) -> Iterator[Tok
     if not options.model and options.tokenizer is None:
         return
     from memprobe.scoring.load import Limits, read_limits
-    from memprobe.scoring.tokenise import load_tokenizer
+    from memprobe.scoring.tokenise import texts_of
+    from memprobe.scoring.tokenizer import load_tokenizer
 
+    texts = [] if items is None else texts_of(items)
     trust = options.trust_remote_code
     if not options.model and options.tokenizer is not None:
         folder = find_tokenizer(options.tokenizer, offline=options.offline)
         limits = Limits(None, _NO_VOCABULARY, None, "float32")
-        tokenizer = load_tokenizer(folder, trust_remote_code=trust)
-        yield TokenSource(options.tokenizer, tokenizer, limits, has_model=False)
+        told: list[str] = []
+        tokenizer = load_tokenizer(folder, trust_remote_code=trust, note=told.append, texts=texts)
+        yield TokenSource(options.tokenizer, tokenizer, limits, has_model=False, notes=tuple(told))
         return
     for sequence in resolve(
         options.model,
         steps=options.steps,
+        stages=options.stages,
         tokenizer=options.tokenizer,
         offline=options.offline,
         allow_pickle=options.allow_pickle,
@@ -202,8 +223,11 @@ def token_sources(options: RunOptions, *, needs_tokenizer: bool) -> Iterator[Tok
         first = fetch(sequence.checkpoints[0], offline=options.offline)
         limits = read_limits(first, trust_remote_code=trust)
         place = first.tokenizer_folder
-        tokenizer = load_tokenizer(place, trust_remote_code=trust) if place else None
-        yield TokenSource(sequence.model, tokenizer, limits, has_model=True)
+        told = []
+        tokenizer = (
+            load_tokenizer(place, trust_remote_code=trust, note=told.append, texts=texts) if place else None
+        )
+        yield TokenSource(sequence.model, tokenizer, limits, has_model=True, notes=tuple(told))
 
 
 def _entries(probes: Sequence[str], settings: Sequence[str]) -> tuple[Entry, ...]:
@@ -254,14 +278,20 @@ def _under(
     beyond = _beyond(lengths)
     if not named:
         rows += _placed(beyond.select("item_id", what="reason"), lengths.table, "longer than the context")
-    yield _token_preview(source.name, lengths, beyond.height, fits)
+    yield _token_preview(source, lengths, beyond.height, fits, tokenised)
 
 
-def _token_preview(name: str, lengths: Lengths, n_beyond: int, fits: Sequence[ProbeFit]) -> TokenPreview:
+def _token_preview(
+    source: TokenSource,
+    lengths: Lengths,
+    n_beyond: int,
+    fits: Sequence[ProbeFit],
+    tokenised: "TokenisedItems",
+) -> TokenPreview:
     table = lengths.table
     borders = table["boundary_shift"].drop_nulls()
     return TokenPreview(
-        model=name,
+        model=source.name,
         n_tokens=quantiles(table["n_tokens"]),
         n_prefix_tokens=quantiles(table["n_prefix_tokens"]),
         n_suffix_tokens=quantiles(table.select(pl.col("n_tokens") - pl.col("n_prefix_tokens")).to_series()),
@@ -270,6 +300,9 @@ def _token_preview(name: str, lengths: Lengths, n_beyond: int, fits: Sequence[Pr
         n_boundary_shifts=int(borders.sum()),
         context_tokens=lengths.context_tokens,
         n_beyond_context=n_beyond,
+        n_begin_with_bos=tokenised.literals.n_begin,
+        n_special_tokens=tokenised.literals.n_spell,
+        notes=(*source.notes, *tokenised.notes),
         probes=tuple(fits),
     )
 

@@ -265,7 +265,8 @@ def check_invariance(options: RunOptions) -> "Invariance":
     from memprobe.items import read_items
     from memprobe.scoring.invariance import choose_items, measure_invariance
     from memprobe.scoring.load import read_limits
-    from memprobe.scoring.tokenise import load_tokenizer, tokenise
+    from memprobe.scoring.tokenise import tokenise
+    from memprobe.scoring.tokenizer import load_tokenizer
 
     data = options.data or (str(shipped_folder("data") / "invariance.jsonl"),)
     items = read_items(data, limit=options.limit, on_bad=options.on_bad_item, offline=options.offline)
@@ -278,7 +279,8 @@ def check_invariance(options: RunOptions) -> "Invariance":
     chosen = choose_items(tokenise(table, tokenizer, bos=options.bos, limits=limits), limits.context_tokens)
     if not chosen:
         raise ItemError("no item has a token to score", where=", ".join(data), fix="give longer items")
-    loaded = _load(checkpoint, options, limits.stored_dtype)
+    longest = max(len(each.ids) for each in chosen.values())
+    loaded = _load(checkpoint, options, limits.stored_dtype, longest)
     return measure_invariance(loaded, chosen, label=checkpoint.label)
 
 
@@ -290,6 +292,7 @@ def _last_checkpoint(options: RunOptions, *, needs_tokenizer: bool) -> "Checkpoi
     sequences = resolve(
         options.model[:1],
         steps=options.steps,
+        stages=options.stages,
         tokenizer=options.tokenizer,
         offline=options.offline,
         allow_pickle=options.allow_pickle,
@@ -299,7 +302,9 @@ def _last_checkpoint(options: RunOptions, *, needs_tokenizer: bool) -> "Checkpoi
     return fetch(sequences[0].checkpoints[-1], offline=options.offline)
 
 
-def _load(checkpoint: "Checkpoint", options: RunOptions, stored_dtype: str) -> "LoadedModel":
+def _load(
+    checkpoint: "Checkpoint", options: RunOptions, stored_dtype: str, longest_tokens: int
+) -> "LoadedModel":
     from memprobe.scoring.devices import set_cpu_threads
     from memprobe.scoring.load import LoadOptions, load, quiet_libraries, resolve_device
 
@@ -309,4 +314,5 @@ def _load(checkpoint: "Checkpoint", options: RunOptions, stored_dtype: str) -> "
     device = resolve_device(options.device, n_bytes=checkpoint.n_bytes)
     usual = "float32" if device == "cpu" else stored_dtype
     dtype = usual if options.dtype == "auto" else options.dtype
-    return load(checkpoint, LoadOptions(device, dtype, options.trust_remote_code, options.allow_pickle))
+    wanted = LoadOptions(device, dtype, options.trust_remote_code, options.allow_pickle, longest_tokens)
+    return load(checkpoint, wanted)

@@ -15,7 +15,7 @@ from memprobe.pipeline.question import merge
 
 SUITE, FILE = "SUITE", "FILE"
 # What of the options decides which files are needed, in the order of the command line.
-_FLAGS = ("model", "control", "steps", "tokenizer", "data", "limit", "on_bad_item")
+_FLAGS = ("model", "control", "steps", "stages", "tokenizer", "data", "limit", "on_bad_item")
 _SWITCHES = ("trust_remote_code", "allow_pickle")
 
 

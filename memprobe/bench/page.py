@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import polars as pl
 
 from memprobe.errors import InputError, InvalidRunError
-from memprobe.parsing import UnreadableError, parse_json, read_json
+from memprobe.parsing import UnreadableError, parse_json
 from memprobe.reading import Run, open_run
+from memprobe.report.plain import at_last_step
 from memprobe.report.results import Results
+from memprobe.tables.checked_json import AlteredDocumentError, unsealed
 from memprobe.tables.files import check_out, write_file
 from memprobe.tables.store import RunStore
 
@@ -73,16 +75,11 @@ def _reader(store: RunStore) -> Callable[[str, bool], pl.DataFrame]:
     def read(name: str, last: bool) -> pl.DataFrame:
         if not last or name == "summary":
             return store.read_table(name)
-        file = store.path / "tables" / f"{name}.parquet"
-        try:
-            lazy = pl.scan_parquet(file)
-            if "step" not in lazy.collect_schema():
-                return lazy.collect()
-            ends = lazy.group_by("model").agg(pl.col("step").max())
-            return lazy.join(ends, on=["model", "step"], how="semi").collect()
-        except pl.exceptions.PolarsError:
-            # Says what is wrong with the file, and what to do.
-            return store.read_table(name)
+        lazy = store.scan_table(name)
+        if "step" not in lazy.collect_schema():
+            return lazy.collect()
+        ends = lazy.group_by("model").agg(pl.col("step").max())
+        return lazy.join(ends, on=["model", "step"], how="semi", nulls_equal=True).collect()
 
     return read
 
@@ -92,7 +89,7 @@ def _from_memory(tables: dict[str, pl.DataFrame]) -> Callable[[str, bool], pl.Da
         rows = tables[name]
         if not last or "step" not in rows.columns:
             return rows
-        return rows.filter(pl.col("step") == pl.col("step").max().over("model"))
+        return rows.filter(at_last_step())
 
     return read
 
@@ -128,12 +125,12 @@ def _gate(file: Path) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     try:
-        said = read_json(file)
-    except UnreadableError:
+        said = unsealed(file.read_bytes())
+    except AlteredDocumentError:
         said = None
     if not isinstance(said, dict) or said.get("format") != 1:
         raise InvalidRunError(
-            "gate.json is not what `memprobe gate` writes",
+            "gate.json is not what `memprobe gate` wrote",
             where=str(file),
             fix="run `memprobe gate` again, or move the file away",
         )

@@ -24,7 +24,7 @@ class CheckpointStatus:
     Attributes:
         model: Hub id or name of the sequence.
         revision: Git revision or name of the checkpoint's folder.
-        step: Training step.
+        step: Training step; None where it has none.
         n_done: Units that are there.
         n_units: Units in all; None where an older memprobe did not write it down.
         error: Why it could not be scored, None where it did not fail.
@@ -32,7 +32,7 @@ class CheckpointStatus:
 
     model: str
     revision: str
-    step: int
+    step: int | None
     n_done: int
     n_units: int | None
     error: str | None

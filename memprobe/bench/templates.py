@@ -1,5 +1,6 @@
 """Suites to start from: what `memprobe init` writes; the files ship under data/templates."""
 
+import functools
 import json
 import re
 import shlex
@@ -33,6 +34,26 @@ class Started:
 def template_names() -> list[str]:
     """Return the names of the templates that ship."""
     return sorted(each.name for each in (shipped_folder("data") / "templates").iterdir() if each.is_dir())
+
+
+@functools.cache
+def placeholder_hashes() -> frozenset[str]:
+    """Return the content hashes of the items of all templates: with their foil, without, and as one text.
+
+    Item by item, so that further items beside them hide nothing.
+    """
+    from memprobe.tables.content import content_hash
+
+    hashes = set()
+    for name in template_names():
+        file = shipped_folder("data") / "templates" / name / "items.jsonl"
+        for line in file.read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            content = {key: row[key] for key in ("text", "prefix", "suffix") if row.get(key)}
+            whole = {"text": content.get("text") or content["prefix"] + content["suffix"]}
+            foils: list[dict[str, str]] = [{}, *([{"foil": row["foil"]}] if row.get("foil") else [])]
+            hashes |= {content_hash(way | foil) for way in (content, whole) for foil in foils}
+    return frozenset(hashes)
 
 
 def write_template(name: str, folder: Path) -> Started:

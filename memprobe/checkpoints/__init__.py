@@ -1,9 +1,9 @@
 """Model specs: what `-m` means, which files it names, and who they are; no torch.
 
-Reading order: spec.py (the grammar), identity.py (the records), contents.py (what one folder
-holds), local.py and hub.py (where checkpoints are found), adapter.py (LoRA and its base), sequence.py
-(`resolve`), digest.py, shelf.py (what a run fetches and removes); for `memprobe checkpoints`: survey.py,
-schedule.py, verify.py.
+Reading order: spec.py (the grammar) and names.py (steps in names), identity.py (the records), contents.py
+(what one folder holds), local.py and hub.py (where checkpoints are found), adapter.py (LoRA and its base),
+order.py (steps and stages), sequence.py (`resolve`), digest.py, shelf.py (what a run fetches and removes);
+for `memprobe checkpoints`: survey.py, schedule.py, verify.py.
 """
 
 from memprobe.checkpoints.digest import config_digest, tokenizer_digest, weights_digest

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from memprobe.checkpoints.contents import ADAPTER, list_folder
+from memprobe.checkpoints.contents import ADAPTER, CONFIG, list_folder
 from memprobe.checkpoints.hub import find_on_hub
 from memprobe.checkpoints.identity import Candidate, Checkpoint, Options
 from memprobe.checkpoints.local import checkpoint_in, named_path, no_tokenizer
@@ -46,6 +46,7 @@ def with_base(checkpoint: Checkpoint, options: Options) -> Checkpoint:
         what = f"the base model of the adapter, {base.label}, is itself an adapter"
         fix = "merge that one into its base first (PEFT: merge_and_unload, save_pretrained)"
         raise CheckpointError(what, where=str(checkpoint.folder), fix=fix)
+    _refuse_quantised(base, checkpoint.folder)
     tokenizer_folder = checkpoint.tokenizer_folder or base.tokenizer_folder
     if tokenizer_folder is None and options.needs_tokenizer:
         raise no_tokenizer(str(checkpoint.folder))
@@ -77,6 +78,21 @@ def _base(settings: dict[str, Any], folder: Path, options: Options) -> Checkpoin
         return source.describe(source.candidates[0], options)
     except (CheckpointError, SafetyError) as error:
         raise _unusable(name, folder, error) from error
+
+
+def _refuse_quantised(base: Checkpoint, folder: Path) -> None:
+    """Refuse a base whose weights are quantised: what is added to them would be rounded away or misread."""
+    settings = list_folder(base.small_files).json(CONFIG).get("quantization_config")
+    if not settings:
+        return
+    method = settings.get("quant_method") if isinstance(settings, dict) else None
+    raise CheckpointError(
+        f"the base model of the adapter, {base.label}, is quantised ({method or 'by an unknown method'}), "
+        "and an adapter is merged into whole weights alone",
+        where=str(folder),
+        fix=f"write the model that it was quantised from into {_KEY} of {ADAPTER}; scores are then near "
+        "those on the quantised base, and not equal",
+    )
 
 
 def _in_folder(folder: Path, options: Options) -> Checkpoint:

@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from memprobe.checkpoints.identity import Options, WeightsFormat, listed
+from memprobe.checkpoints.lfs import is_pointer, refuse_pointer
+from memprobe.checkpoints.lora import refusal
+from memprobe.checkpoints.native import has_native_class
 from memprobe.errors import CheckpointError, Problem, SafetyError
 
 CONFIG = "config.json"
@@ -33,9 +36,6 @@ VOCABULARIES = (
 _ENCODER_DECODERS = ("t5", "mt5", "umt5", "longt5", "bart", "mbart", "pegasus", "marian", "whisper")
 _OTHER_HEADS = ("ForMaskedLM", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
 GGUF_FIX = "pass the folder of the checkpoint that it was converted from, with safetensors weights"
-MERGE_FIX = (
-    "merge the adapter into its base model (PEFT: merge_and_unload, save_pretrained) and pass that folder"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,10 @@ class Listing:
             CheckpointError: It cannot be read, or holds something else.
         """
         try:
-            value = json.loads(self.read(name))
+            content = self.read(name)
+            if is_pointer(content):
+                raise refuse_pointer(name, self.where)
+            value = json.loads(content)
         except OSError as error:
             raise CheckpointError(f"{name} cannot be read: {error}", where=self.where) from error
         except (ValueError, RecursionError) as error:
@@ -179,14 +182,11 @@ def _no_weights(listing: Listing) -> CheckpointError:
 
 
 def _check_adapter(settings: dict[str, Any], where: str) -> None:
-    """Refuse what is no LoRA, which merging would leave out or get wrong."""
-    kind, task = settings.get("peft_type"), settings.get("task_type")
-    if kind != "LORA":
-        what = f"the adapter is of type {kind or 'unknown'}, and only LoRA is merged"
-        raise CheckpointError(what, where=where, fix=MERGE_FIX)
-    if task not in (None, "CAUSAL_LM"):
-        what = f"the adapter is for {task}, and only causal language models are measured"
-        raise CheckpointError(what, where=where, fix="pass the adapter of a causal language model")
+    """Refuse what is no LoRA, and settings under which it cannot be measured as it was trained."""
+    refused = refusal(settings)
+    if refused is not None:
+        what, fix = refused
+        raise CheckpointError(what, where=where, fix=fix)
 
 
 def _check_architecture(config: dict[str, Any], where: str) -> None:
@@ -206,7 +206,8 @@ def _check_architecture(config: dict[str, Any], where: str) -> None:
 
 
 def _remote_code(config: dict[str, Any], listing: Listing, options: Options) -> list[Problem]:
-    if options.trust_remote_code or "auto_map" not in config:
+    # Where transformers has the model itself, none of the checkpoint's own code is run.
+    if options.trust_remote_code or "auto_map" not in config or has_native_class(config):
         return []
     return [
         Problem(

@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import re
-import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,8 @@ from typing import Any
 
 from memprobe.checkpoints.contents import ADAPTER, CONFIG, TOKENIZER_CONFIG, VOCABULARIES, list_folder
 from memprobe.checkpoints.identity import Checkpoint
-from memprobe.errors import CheckpointError
+from memprobe.errors import CheckpointError, MemprobeError
+from memprobe.tables.files import write_file
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _READ_BYTES = 4 * 2**20
@@ -67,9 +67,10 @@ def weights_digest(checkpoint: Checkpoint) -> str:
     named = dict(zip(checkpoint.weight_files, _weight_digests(checkpoint), strict=True))
     if checkpoint.base is not None:
         settings = list_folder(checkpoint.small_files).json(ADAPTER)
-        if isinstance(modules := settings.get("target_modules"), list):
-            # Written from a set, so its order differs from save to save.
-            settings["target_modules"] = sorted(map(str, modules))
+        for name in ("target_modules", "exclude_modules"):
+            if isinstance(modules := settings.get(name), list):
+                # Written from a set, so its order differs from save to save.
+                settings[name] = sorted(map(str, modules))
         named[ADAPTER] = hashlib.sha256(_canonical(settings, _ADAPTER_VOLATILE)).hexdigest()
         named["base"] = weights_digest(checkpoint.base)
     return _combined(named)
@@ -224,14 +225,6 @@ def _parsed(entry: object) -> tuple[_Stamp, str] | None:
 
 def _write_cache(entries: Mapping[str, tuple[_Stamp, str]]) -> None:
     text = json.dumps({name: [*stamp, digest] for name, (stamp, digest) in sorted(entries.items())}, indent=0)
-    with contextlib.suppress(OSError, RuntimeError):
-        path = _cache_file()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".digests-")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            Path(temporary).replace(path)
-        except OSError:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+    # A disk that is full costs the memory of digests, not the command.
+    with contextlib.suppress(OSError, RuntimeError, MemprobeError):
+        write_file(_cache_file(), text.encode(), private=True)

@@ -7,9 +7,10 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from memprobe.checkpoints.lfs import is_pointer, refuse_pointer
 from memprobe.errors import CheckpointError
 
 # The format's own limit, which keeps a corrupt length from filling the memory.
@@ -33,6 +34,26 @@ _DTYPES = {
 
 
 @dataclass(frozen=True, slots=True)
+class Stored:
+    """One tensor as its file describes it.
+
+    Attributes:
+        dtype: Such as `bfloat16`; as the format writes it where it is none of the usual.
+        shape: Its dimensions.
+        file: Name of the file that holds it.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    file: str = ""
+
+    @property
+    def n_numbers(self) -> int:
+        """Numbers that it holds."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
 class SafetensorsHeader:
     """What the header of one file says.
 
@@ -40,11 +61,13 @@ class SafetensorsHeader:
         n_tensors: Tensors in the file.
         numbers: Numbers in the file by dtype; masks of booleans, which are no parameters, left out.
         n_data_bytes: Bytes that the tensors take.
+        tensors: Them, by name.
     """
 
     n_tensors: int
     numbers: Mapping[str, int]
     n_data_bytes: int
+    tensors: Mapping[str, Stored] = field(default_factory=dict)
 
     @property
     def n_parameters(self) -> int:
@@ -61,7 +84,11 @@ def header(path: Path) -> SafetensorsHeader:
     try:
         n_file_bytes = path.stat().st_size
         with path.open("rb") as file:
-            n_header_bytes = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+            beginning = file.read(_LENGTH_BYTES)
+            if is_pointer(beginning + file.read(len(beginning) * 4)):
+                raise refuse_pointer(path.name, str(path))
+            file.seek(_LENGTH_BYTES)
+            n_header_bytes = int.from_bytes(beginning, "little")
             n_data_bytes = n_file_bytes - _LENGTH_BYTES - n_header_bytes
             if n_file_bytes < _LENGTH_BYTES or n_data_bytes < 0 or n_header_bytes > _MAX_HEADER_BYTES:
                 what = f"its header should take {n_header_bytes:,} bytes and the file has {n_file_bytes:,}"
@@ -75,10 +102,15 @@ def header(path: Path) -> SafetensorsHeader:
 def _checked(path: Path, raw: bytes, n_data_bytes: int) -> SafetensorsHeader:
     try:
         entries = json.loads(raw)
-        tensors = [entry for name, entry in entries.items() if name != _METADATA]
+        named = {name: entry for name, entry in entries.items() if name != _METADATA}
+        tensors = list(named.values())
         spans = sorted((int(entry["data_offsets"][0]), int(entry["data_offsets"][1])) for entry in tensors)
         shapes = [(str(entry["dtype"]), math.prod(map(int, entry["shape"]))) for entry in tensors]
         lengths = [int(entry["data_offsets"][1]) - int(entry["data_offsets"][0]) for entry in tensors]
+        stored = {
+            name: Stored(dtype_name(str(entry["dtype"])), tuple(map(int, entry["shape"])), path.name)
+            for name, entry in named.items()
+        }
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError) as error:
         raise _corrupt(path, "its header is no safetensors header") from error
     end = max((stop for _, stop in spans), default=0)
@@ -90,7 +122,12 @@ def _checked(path: Path, raw: bytes, n_data_bytes: int) -> SafetensorsHeader:
     for (dtype, n_numbers), n_bytes in zip(shapes, lengths, strict=True):
         if dtype in _DTYPES and n_numbers * _DTYPES[dtype][1] != n_bytes:
             raise _corrupt(path, f"a tensor of {n_numbers:,} {dtype} numbers takes {n_bytes:,} bytes")
-    return SafetensorsHeader(len(tensors), numbers_by_dtype(shapes), n_data_bytes)
+    return SafetensorsHeader(len(tensors), numbers_by_dtype(shapes), n_data_bytes, stored)
+
+
+def dtype_name(written: str) -> str:
+    """Return `bfloat16` for the format's `BF16`; one that is none of the usual in lower case."""
+    return _DTYPES.get(written, (written.lower(), 0))[0]
 
 
 def numbers_by_dtype(shapes: Iterable[tuple[str, int]]) -> dict[str, int]:
@@ -102,7 +139,7 @@ def numbers_by_dtype(shapes: Iterable[tuple[str, int]]) -> dict[str, int]:
     counts: Counter[str] = Counter()
     for dtype, n_numbers in shapes:
         if dtype != "BOOL":
-            counts[_DTYPES.get(dtype, (dtype.lower(), 0))[0]] += n_numbers
+            counts[dtype_name(dtype)] += n_numbers
     return dict(counts)
 
 

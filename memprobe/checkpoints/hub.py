@@ -37,8 +37,9 @@ from memprobe.checkpoints.digest import file_digest
 from memprobe.checkpoints.header import numbers_by_dtype
 from memprobe.checkpoints.identity import Candidate, Checkpoint, Options, Source, Troubles, listed
 from memprobe.checkpoints.local import checkpoint_in, count_numbers, no_tokenizer, tokenizer_in
+from memprobe.checkpoints.names import read_last_number, read_name, read_order
 from memprobe.checkpoints.snapshots import Snapshot
-from memprobe.checkpoints.spec import HubSpec, is_glob, step_in_name
+from memprobe.checkpoints.spec import HubSpec, is_glob
 from memprobe.errors import CheckpointError, SafetyError, near_miss
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -93,11 +94,17 @@ def find_on_hub(spec: str, hub_spec: HubSpec, *, offline: bool) -> Source:
     """
     repo = _repo(spec, hub_spec.repo, offline=offline)
     revisions = list(dict.fromkeys(name for asked in hub_spec.revisions for name in _matches(asked, repo)))
+    # Revisions that are named one by one stand in the order that the user gave them.
+    globs = all(is_glob(asked) for asked in hub_spec.revisions)
     candidates = []
-    for position, revision in enumerate(revisions):
-        step = step_in_name(revision)
+    for revision in revisions:
+        named = read_name(revision)
+        if named is None and globs:
+            named = read_order(revision) or read_last_number(revision)
         commit = repo.commits.get(revision) or (revision if _COMMIT.fullmatch(revision) else None)
-        candidates.append(Candidate(revision, position if step is None else step, None, commit))
+        candidates.append(Candidate(revision, None, None, commit, named))
+    if globs and len(candidates) > 1 and not all(each.named for each in candidates):
+        raise _without_order(repo, hub_spec, candidates)
     describe = partial(_describe, repo)
     return Source(repo.name, spec, None, tuple(candidates), describe, notes=_notes(repo, hub_spec, revisions))
 
@@ -248,9 +255,6 @@ def _notes(repo: Repo, hub_spec: HubSpec, revisions: list[str]) -> tuple[str, ..
     ]
     if left_out:
         notes.append(f"left out, as their names have no step: {listed(sorted(set(left_out)))}")
-    unnamed = [name for name in revisions if step_in_name(name) is None]
-    if unnamed and len(revisions) > 1:
-        notes.append(f"no step in the name, so the position from 0 is the step: {listed(unnamed)}")
     return tuple(notes)
 
 
@@ -258,13 +262,22 @@ def _matches(asked: str, repo: Repo) -> list[str]:
     if not is_glob(asked):
         return [asked]
     names = sorted(fnmatch.filter(repo.commits, asked))
-    stepped = [name for name in names if step_in_name(name) is not None]
     if names:
-        return sorted(stepped, key=lambda name: step_in_name(name) or 0) or names
+        return [name for name in names if read_name(name) is not None] or names
     if not repo.answers:
         raise repo.missing(asked)
     has = f"it has {listed(sorted(repo.commits))}" if repo.commits else "it has none"
     raise CheckpointError(f"no revision of {repo.name} matches `{asked}`; {has}", where=repo.spec)
+
+
+def _without_order(repo: Repo, hub_spec: HubSpec, candidates: Sequence[Candidate]) -> CheckpointError:
+    unnamed = listed([each.revision for each in candidates if each.named is None])
+    return CheckpointError(
+        f"there is no number in the names that `{', '.join(hub_spec.revisions)}` matches, so their order in "
+        f"training is not known: {unnamed}",
+        where=repo.spec,
+        fix=f"name them in that order, as in '{repo.name}@{{first,second}}'",
+    )
 
 
 def _describe(repo: Repo, candidate: Candidate, options: Options) -> Checkpoint:

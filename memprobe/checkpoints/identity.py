@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from memprobe.checkpoints.names import Named
 from memprobe.errors import CheckpointError, Problem, SafetyError
 
 WeightsFormat = Literal["safetensors", "pickle", "lora"]
@@ -19,7 +20,8 @@ class Checkpoint:
     Attributes:
         model: Hub id, or the name of the sequence's folder.
         revision: Git revision, or the name of the checkpoint's folder.
-        step: Optimizer updates done; the position from 0 where the name has no number.
+        step: Optimizer updates done; the position from 0 in a sequence whose names have no step; None for a
+            single checkpoint whose name has none.
         folder: Where the files lie; None for a hub checkpoint that is not in the cache yet.
         repo: Hub id; None for a folder.
         tokenizer_folder: The folder that holds the tokenizer: `--tokenizer`'s, its own, or its
@@ -37,7 +39,7 @@ class Checkpoint:
 
     model: str
     revision: str
-    step: int
+    step: int | None
     folder: Path | None
     repo: str | None
     tokenizer_folder: Path | None
@@ -114,15 +116,21 @@ class Candidate:
 
     Attributes:
         revision: Git revision, or the name of the folder.
-        step: Its step.
+        step: Its step; None where it has none, and until the sequence is put in order.
         folder: Where it lies; None where the hub has to be asked.
         commit: Commit of the revision; None for a folder.
+        named: What its name says of it; None: neither a step nor an order.
+        stage: Label of its stage; empty where the sequence has one stage.
+        offset: The last step of the stages before, which is part of `step`.
     """
 
     revision: str
-    step: int
+    step: int | None
     folder: Path | None
     commit: str | None = None
+    named: Named | None = None
+    stage: str = ""
+    offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)

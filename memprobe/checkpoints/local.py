@@ -3,12 +3,15 @@
 A checkpoint's folder has a config.json, or an adapter_config.json where it is a LoRA adapter.
 """
 
+from fractions import Fraction
 from pathlib import Path
 
 from memprobe.checkpoints.contents import (
     ADAPTER,
     CONFIG,
     GGUF_FIX,
+    TOKENIZER_CONFIG,
+    VOCABULARIES,
     Listing,
     has_tokenizer,
     inspect,
@@ -16,12 +19,14 @@ from memprobe.checkpoints.contents import (
 )
 from memprobe.checkpoints.header import header
 from memprobe.checkpoints.identity import Candidate, Checkpoint, Options, Source, listed
-from memprobe.checkpoints.spec import is_hub_id, step_in_name
+from memprobe.checkpoints.lfs import refuse_pointers
+from memprobe.checkpoints.names import read_name, read_order
+from memprobe.checkpoints.spec import is_hub_id
 from memprobe.errors import CheckpointError, near_miss
 
 _DIR_FIX = (
     "pass a folder with config.json and weights, or one whose subfolders are such folders, "
-    "named like step1000, checkpoint-1000, global_step1000, iter_0001000 or epoch_3"
+    "named like step1000, checkpoint-1000, global_step1000, iter_0001000, epoch_3 or ckpt_003"
 )
 
 
@@ -66,8 +71,11 @@ def find_folder(spec: str, *, with_steps: bool) -> Source:
         raise _not_a_folder(path)
     listing = list_folder(path)
     children = _children(path)
-    stepped = [child for child in children if step_in_name(child.name) is not None]
+    stepped = [child for child in children if read_name(child.name) is not None]
     found = [child for child in stepped if _is_checkpoint(child)]
+    if not found:
+        # Names that say an order and no step: positions will be the steps.
+        found = [child for child in children if read_order(child.name) and _is_checkpoint(child)]
     if _is_checkpoint(path) and not (with_steps and found):
         return _single(spec, path, found)
     if found:
@@ -76,26 +84,27 @@ def find_folder(spec: str, *, with_steps: bool) -> Source:
 
 
 def _single(spec: str, path: Path, found: list[Path]) -> Source:
-    step = step_in_name(path.name)
+    named = read_name(path.name)
     notes: tuple[str, ...] = ()
     if found:
         what = f"{path} is a checkpoint and also holds {len(found)} in its subfolders ({_names(found)})"
         notes = (f"{what}; it was taken itself, and --steps takes the subfolders",)
-    root = path if step is None else path.parent
-    candidate = Candidate(path.name, step or 0, path)
-    return Source(root.name, spec, root, (candidate,), describe_folder, step is not None, notes)
+    root = path if named is None else path.parent
+    candidate = Candidate(path.name, None, path, named=named)
+    return Source(root.name, spec, root, (candidate,), describe_folder, named is not None, notes)
 
 
 def _sequence(spec: str, path: Path, found: list[Path], children: list[Path]) -> Source:
     notes = []
+    read = read_name if read_name(found[0].name) else read_order
     others = [child for child in children if child not in found]
-    empty = [child for child in others if step_in_name(child.name) is not None]
+    empty = [child for child in others if read(child.name) and not _is_checkpoint(child)]
     unnamed = [child for child in others if child not in empty and _is_checkpoint(child)]
     if empty:
         notes.append(f"left out of {path.name}, as they hold no config.json: {_names(empty)}")
     if unnamed:
         notes.append(f"left out of {path.name}, as their names have no step: {_names(unnamed)}")
-    candidates = tuple(Candidate(child.name, step_in_name(child.name) or 0, child) for child in found)
+    candidates = tuple(Candidate(child.name, None, child, named=read(child.name)) for child in found)
     return Source(path.name, spec, path, candidates, describe_folder, notes=tuple(notes))
 
 
@@ -157,6 +166,7 @@ def tokenizer_in(folder: Path, parent: Path | None) -> Path | None:
     """Return the folder that holds the tokenizer: its own, else its parent's, else None."""
     for place in (folder, parent):
         if place is not None and has_tokenizer(list_folder(place)):
+            refuse_pointers(place, (*VOCABULARIES, TOKENIZER_CONFIG))
             return place
     return None
 
@@ -222,9 +232,14 @@ def _is_checkpoint(path: Path) -> bool:
 
 
 def _children(path: Path) -> list[Path]:
-    """Return the subfolders in the order of their steps and names, those that are hidden left out."""
+    """Return the subfolders in the order of their numbers and names, those that are hidden left out."""
     folders = [entry for entry in _entries(path) if not entry.name.startswith(".") and entry.is_dir()]
-    return sorted(folders, key=lambda child: (step_in_name(child.name) or 0, child.name))
+    return sorted(folders, key=lambda child: (_number(child.name), child.name))
+
+
+def _number(name: str) -> Fraction:
+    named = read_name(name) or read_order(name)
+    return named.value if named else Fraction(0)
 
 
 def _entries(path: Path) -> list[Path]:

@@ -18,7 +18,8 @@ from memprobe.checkpoints.identity import (
     listed,
 )
 from memprobe.checkpoints.local import find_folder, is_there, named_path, path_problem, sibling_near
-from memprobe.checkpoints.spec import StepSelection, parse_hub_spec, parse_steps
+from memprobe.checkpoints.order import Choice, in_order, refuse_mixed, twins_of, unknown_stages
+from memprobe.checkpoints.spec import StepSelection, parse_hub_spec, parse_stages, parse_steps
 from memprobe.errors import CheckpointError, SafetyError
 
 # The hub answers in tenths of a second; a sequence may have hundreds of revisions.
@@ -33,12 +34,16 @@ class Group:
         sources: What the specs name.
         chosen: The candidates that `--steps` left, by step.
         notes: How the specs were read.
+        stages: Which values of `--stages` were of use.
+        labels: What they might have been.
         name: What all its checkpoints have as `model`; see `find`.
     """
 
     sources: tuple[Source, ...]
     chosen: tuple[tuple[Source, Candidate], ...]
     notes: tuple[str, ...]
+    stages: frozenset[str] = frozenset()
+    labels: tuple[str, ...] = ()
     name: str = ""
 
     @property
@@ -52,10 +57,12 @@ class Group:
         return self.sources[0].root
 
 
-def resolve(
+def resolve(  # noqa: PLR0913 - the flags that say which checkpoints, and how they may be read
     specs: Sequence[str],
     *,
     steps: str | None = None,
+    stages: str | None = None,
+    any_stages: bool = False,
     tokenizer: str | None = None,
     offline: bool = False,
     allow_pickle: bool = False,
@@ -70,6 +77,8 @@ def resolve(
     Args:
         specs: As after `-m`: folders or hub specs; a path that exists wins over a hub id.
         steps: As after `--steps`: which checkpoints.
+        stages: As after `--stages`: labels of names, in the order of training.
+        any_stages: Some of the stages may be of other specs.
         tokenizer: As after `--tokenizer`: a folder or a hub id; it wins over all others.
         offline: The network may not be used.
         allow_pickle: Pickle weights are accepted.
@@ -81,7 +90,8 @@ def resolve(
         SafetyError: Nothing is wrong but that pickle, remote code or the network is not allowed.
     """
     options = Options(offline, allow_pickle, trust_remote_code, needs_tokenizer)
-    options, groups = find(specs, options, steps=steps, tokenizer=tokenizer)
+    choice = replace(chosen(steps, stages), is_strict=not any_stages)
+    options, groups = find(specs, options, choice=choice, tokenizer=tokenizer)
     troubles = Troubles()
     for group in groups:
         with troubles.noted():
@@ -91,8 +101,19 @@ def resolve(
     return sequences
 
 
+def chosen(steps: str | None = None, stages: str | None = None) -> Choice:
+    """Return what `--steps` and `--stages` say.
+
+    Raises:
+        CheckpointError: One of them is badly formed.
+    """
+    return Choice(
+        None if steps is None else parse_steps(steps), () if stages is None else parse_stages(stages)
+    )
+
+
 def find(
-    specs: Sequence[str], options: Options, *, steps: str | None = None, tokenizer: str | None = None
+    specs: Sequence[str], options: Options, *, choice: Choice | None = None, tokenizer: str | None = None
 ) -> tuple[Options, tuple[Group, ...]]:
     """Return the candidates that the specs name, not looked into yet, and the options with the tokenizer.
 
@@ -102,16 +123,18 @@ def find(
     """
     if not specs:
         raise CheckpointError("no model was given", fix="pass -m DIR or -m org/name")
-    selection = None if steps is None else parse_steps(steps)
+    choice = choice or Choice()
     troubles = Troubles()
     with troubles.noted():
         folder = None if tokenizer is None else find_tokenizer(tokenizer, offline=options.offline)
         options = replace(options, tokenizer_folder=folder)
     groups = []
-    for sources in _merged(_sources(specs, selection, troubles, offline=options.offline)):
+    for sources in _merged(_sources(specs, choice.steps, troubles, offline=options.offline)):
         with troubles.noted():
-            groups.append(_chosen(sources, selection))
+            groups.append(_chosen(sources, choice))
     troubles.raise_any()
+    used = [value for group in groups for value in group.stages]
+    unknown_stages(choice, used, [label for group in groups for label in group.labels])
     named = zip(groups, _names(groups), strict=True)
     return options, tuple(replace(group, name=name) for group, name in named)
 
@@ -176,33 +199,48 @@ def _merged(sources: list[Source]) -> list[list[Source]]:
     return list(groups.values())
 
 
-def _chosen(sources: list[Source], selection: StepSelection | None) -> Group:
-    """Choose by step and order by step."""
-    found = {
-        (candidate.revision, candidate.step): (source, candidate)
-        for source in sources
-        for candidate in source.candidates
-    }
-    chosen = sorted(
-        (pair for (_, step), pair in found.items() if selection is None or step in selection),
-        key=lambda pair: pair[1].step,
+def _chosen(sources: list[Source], choice: Choice) -> Group:
+    """Put the checkpoints in order and choose by step."""
+    found = {candidate.revision: (source, candidate) for source in sources for candidate in source.candidates}
+    model, where = sources[0].model, ", ".join(source.spec for source in sources)
+    candidates = [candidate for _, candidate in found.values()]
+    if len(sources) > 1 and len(found) > 1:
+        _refuse_unnamed(model, candidates, where)
+    ordered = in_order(model, candidates, choice, where)
+    notes = [*(note for source in sources for note in source.notes), *ordered.notes]
+    selection, steps = choice.steps, [each.step for each in ordered.candidates if each.step is not None]
+    kept = [each for each in ordered.candidates if selection is None or each.step in selection]
+    if selection is not None and not kept:
+        raise _none_left(model, selection, steps, where)
+    if not ordered.stages:
+        refuse_mixed(model, kept, where)
+    absent = [str(step) for step in selection.singles() if step not in steps] if selection else []
+    if absent:
+        notes.append(f"--steps names steps that {model} has not: {listed(absent)}")
+    pairs = tuple((found[each.revision][0], each) for each in kept)
+    return Group(tuple(sources), pairs, tuple(notes), ordered.stages, ordered.labels)
+
+
+def _refuse_unnamed(model: str, candidates: Sequence[Candidate], where: str) -> None:
+    """Refuse revisions of several specs whose names have no step: no spec says in which order they are."""
+    if any(each.named is not None for each in candidates):
+        return
+    names = [each.revision for each in candidates]
+    raise CheckpointError(
+        f"the names of {listed(names)} have no step, so their order in training is not known",
+        where=where,
+        fix=f"name them in that order in one spec, as in '{model}@{{{','.join(names)}}}'",
     )
-    steps = [candidate.step for _, candidate in found.values()]
-    where = ", ".join(source.spec for source in sources)
-    notes = [note for source in sources for note in source.notes]
-    if selection is not None and not chosen:
-        raise _none_left(sources[0].model, selection, sorted(steps), where)
-    if selection is not None:
-        absent = [str(step) for step in selection.singles() if step not in steps]
-        if absent:
-            notes.append(f"--steps names steps that {sources[0].model} has not: {listed(absent)}")
-    return Group(tuple(sources), tuple(chosen), tuple(notes))
 
 
 def _none_left(model: str, selection: StepSelection, steps: list[int], where: str) -> CheckpointError:
     what = f"no checkpoint of {model} is left by --steps {selection.text}"
-    has = f"{len(steps)} checkpoints, at steps {steps[0]} to {steps[-1]}"
-    fix = f"it has {has}" if len(steps) > 1 else f"it has one checkpoint, at step {steps[0]}"
+    if len(steps) > 1:
+        fix = f"it has {len(steps)} checkpoints, at steps {min(steps)} to {max(steps)}"
+    else:
+        fix = (
+            f"it has one checkpoint, at step {steps[0]}" if steps else "it has one checkpoint, without a step"
+        )
     if "/" in model:
         fix += f"; '{model}@step*' names all its steps"
     return CheckpointError(what, where=where, fix=fix)
@@ -210,10 +248,7 @@ def _none_left(model: str, selection: StepSelection, steps: list[int], where: st
 
 def twins(group: Group) -> dict[int, list[str]]:
     """Return the steps that occur more than once, with their revisions."""
-    by_step: dict[int, list[str]] = {}
-    for _, candidate in group.chosen:
-        by_step.setdefault(candidate.step, []).append(candidate.revision)
-    return {step: names for step, names in by_step.items() if len(names) > 1}
+    return twins_of(candidate for _, candidate in group.chosen)
 
 
 def _refuse_twins(group: Group) -> None:

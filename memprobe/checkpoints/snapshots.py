@@ -6,7 +6,6 @@ so nothing is ever left to be taken over; weights that a run brought for itself 
 
 import fcntl
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from memprobe.checkpoints.client import HubFile, cache_of, cache_root
+from memprobe.tables.files import write_file
 
 _NOTES = ".memprobe"
 # A download that was killed leaves a file that nobody writes to any more.
@@ -173,10 +173,4 @@ def _locked(file: Path, how: int) -> IO[bytes]:
 
 
 def _write(file: Path, value: object) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(json.dumps(value), encoding="utf-8")
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_file(file, json.dumps(value).encode())

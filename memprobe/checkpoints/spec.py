@@ -1,15 +1,13 @@
-"""The grammar of `-m` and `--steps`: steps in names, braces, ranges, hub ids; no file is touched."""
+"""The grammar of `-m`, `--steps` and `--stages`: braces, ranges, hub ids; no file is touched."""
 
 import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from memprobe.checkpoints.names import read_name
 from memprobe.errors import CheckpointError
 
-# A word for time, perhaps a separator, a number; `global_step1000`, `iter_0001000`, `stage2-step8`.
-_STEP_WORDS = ("step", "checkpoint", "iter", "epoch")
-_STEP_PATTERNS = tuple(re.compile(rf"(?<![a-z]){word}[-_=]?(\d+)", re.IGNORECASE) for word in _STEP_WORDS)
 _RANGE = re.compile(r"(\d+)\.\.(\d+)(?:\.\.(\d+))?")
 _STEPS_ITEM = re.compile(r"(\d+)(?:\.\.(\d+)(?::(\d+))?)?")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -18,19 +16,14 @@ _SPEC_FORMS = (
     "write 'org/name', 'org/name@REVISION', 'org/name@step{0,1,2,4}', "
     "'org/name@step{1000..143000..1000}' or 'org/name@step*'"
 )
+_STAGES_FORM = "write the labels of the names in the order of training, as in --stages stage1,stage2"
 _STEPS_FORM = "write steps and rising ranges with commas between, as in --steps 0,1000..143000:1000"
 
 
 def step_in_name(name: str) -> int | None:
-    """Return the number after `step`, `checkpoint`, `iter` or `epoch` in `name`, or None.
-
-    Where several of these words have a number (`epoch=3-step=1000`), the first of that list wins.
-    """
-    for pattern in _STEP_PATTERNS:
-        match = pattern.search(name)
-        if match:
-            return int(match[1])
-    return None
+    """Return the step that `name` gives, or None: where it gives none, or a fraction such as `epoch1.5`."""
+    named = read_name(name)
+    return int(named.value) if named is not None and named.value.denominator == 1 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +53,21 @@ def parse_steps(text: str) -> StepSelection:
         CheckpointError: A part is no step and no rising range.
     """
     return StepSelection(tuple(_steps_range(part.strip(), text) for part in text.split(",")), text)
+
+
+def parse_stages(text: str) -> tuple[str, ...]:
+    """Parse `stage1,stage2`: labels of names, in the order of training.
+
+    Raises:
+        CheckpointError: A label is empty, or there twice.
+    """
+    labels = [part.strip() for part in text.split(",")]
+    where = f"--stages {text}"
+    if "" in labels:
+        raise CheckpointError("a label is empty", where=where, fix=_STAGES_FORM)
+    if twice := [label for label in dict.fromkeys(labels) if labels.count(label) > 1]:
+        raise CheckpointError(f"{', '.join(twice)} stands there twice", where=where, fix=_STAGES_FORM)
+    return tuple(labels)
 
 
 def _steps_range(part: str, text: str) -> range:

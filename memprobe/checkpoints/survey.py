@@ -14,7 +14,9 @@ from memprobe.checkpoints.adapter import with_base
 from memprobe.checkpoints.client import hub_errors, is_offline
 from memprobe.checkpoints.header import header, numbers_by_dtype
 from memprobe.checkpoints.identity import Candidate, Checkpoint, Options, Source, listed
-from memprobe.checkpoints.sequence import Group, find, look, twins
+from memprobe.checkpoints.lfs import refuse_pointers
+from memprobe.checkpoints.sequence import Group, chosen, find, look, twins
+from memprobe.checkpoints.tokenizer_files import tokenizer_problems
 from memprobe.errors import CheckpointError, Problem, SafetyError
 
 _N_THREADS = 8
@@ -28,18 +30,22 @@ class Row:
     Attributes:
         model: Hub id or the sequence folder's name.
         revision: Git revision or the name of the folder.
-        step: Its step.
+        step: Its step; None where it has none.
         checkpoint: What could be found out of it; None where that is nothing.
         problems: Why a run would refuse or lose it; empty where it can be loaded.
         is_safety: Nothing but a permission is lacking.
+        stage: Label of its stage; empty where the sequence has one stage.
+        offset: The last step of the stages before, which is part of `step`.
     """
 
     model: str
     revision: str
-    step: int
+    step: int | None
     checkpoint: Checkpoint | None
     problems: tuple[Problem, ...] = ()
     is_safety: bool = False
+    stage: str = ""
+    offset: int = 0
 
     @property
     def lacks_tokenizer(self) -> bool:
@@ -92,25 +98,27 @@ def survey(
     specs: Sequence[str],
     *,
     steps: str | None = None,
+    stages: str | None = None,
     tokenizer: str | None = None,
     offline: bool = False,
     allow_pickle: bool = False,
     trust_remote_code: bool = False,
 ) -> tuple[Survey, ...]:
-    """Look into all checkpoints that the specs name; the arguments are those of `resolve`.
+    """Look into all checkpoints that the specs name; the arguments are those of a run.
 
     Raises:
         CheckpointError: A spec names nothing.
         SafetyError: The network would be needed to know what it names, and is not allowed.
     """
     options = Options(offline, allow_pickle, trust_remote_code)
-    options, groups = find(specs, options, steps=steps, tokenizer=tokenizer)
+    options, groups = find(specs, options, choice=chosen(steps, stages), tokenizer=tokenizer)
     return tuple(_survey(group, options) for group in groups)
 
 
 def _survey(group: Group, options: Options) -> Survey:
     def row(pair: tuple[Source, Candidate], seen: Checkpoint | CheckpointError | SafetyError) -> Row:
-        return _row(group.name, pair, seen, options)
+        row = _row(group.name, pair, seen, options)
+        return replace(row, stage=pair[1].stage, offset=pair[1].offset)
 
     with ThreadPoolExecutor(_N_THREADS) as pool:
         rows = tuple(pool.map(row, group.chosen, look(group, options)))
@@ -139,7 +147,8 @@ def _row(
     except (CheckpointError, SafetyError) as error:
         is_safety = isinstance(error, SafetyError)
         return Row(model, candidate.revision, candidate.step, seen, error.problems, is_safety)
-    return Row(model, candidate.revision, candidate.step, seen, tuple(damage(seen)))
+    of_tokenizer = tokenizer_problems(seen.tokenizer_folder) if seen.tokenizer_folder else ()
+    return Row(model, candidate.revision, candidate.step, seen, (*damage(seen), *of_tokenizer))
 
 
 def _without_tokenizer(source: Source, candidate: Candidate, options: Options) -> Checkpoint | None:
@@ -166,6 +175,7 @@ def damage(checkpoint: Checkpoint) -> list[Problem]:
     for name in checkpoint.weight_files if checkpoint.folder else ():
         path = checkpoint.small_files / name
         try:
+            refuse_pointers(checkpoint.small_files, (name,))
             if name.endswith(".safetensors"):
                 header(path)
             elif _is_cut_pickle(path):

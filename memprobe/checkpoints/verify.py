@@ -59,7 +59,7 @@ class Finding:
     kind: Kind
     model: str
     revisions: tuple[str, ...]
-    steps: tuple[int, ...]
+    steps: tuple[int | None, ...]
     what: str
     fix: str = ""
     stops: bool = False
@@ -152,14 +152,21 @@ def _same_step(survey: Survey) -> list[Finding]:
 
 
 def _gaps(survey: Survey) -> list[Finding]:
-    """Return one finding for each run of missing steps that nothing lies between."""
-    present = sorted({row.step for row in survey.rows})
-    holes: dict[int, list[int]] = {}
-    for step in missing_steps(present):
-        holes.setdefault(max(each for each in present if each < step), []).append(step)
-    return [
-        Finding("gap", survey.model, (), tuple(steps), _gap(before, steps)) for before, steps in holes.items()
-    ]
+    """Return one finding for each run of missing steps that nothing lies between, within each stage."""
+    found = []
+    for stage in dict.fromkeys(row.stage for row in survey.rows):
+        rows = [row for row in survey.rows if row.stage == stage and row.step is not None]
+        offset = rows[0].offset if rows else 0
+        # A schedule counts from the beginning of its stage.
+        present = sorted({(row.step or 0) - offset for row in rows})
+        holes: dict[int, list[int]] = {}
+        for step in missing_steps(present):
+            holes.setdefault(max(each for each in present if each < step), []).append(step + offset)
+        found += [
+            Finding("gap", survey.model, (), tuple(steps), _gap(before + offset, steps))
+            for before, steps in holes.items()
+        ]
+    return found
 
 
 def _gap(before: int, steps: Sequence[int]) -> str:

@@ -1,11 +1,14 @@
 """The command line: parse, call, print, exit code. Nothing here computes."""
 
+# The built-in part of `signal`: the rest takes milliseconds to import, in which Ctrl-C shows a traceback.
+import _signal  # type: ignore[import-not-found]
 import os
 import sys
 
 
 def main() -> None:
     """Run the command line; the entry point of `memprobe` and of `python -m memprobe`."""
+    _end_quietly()
     for name in ("stdout", "stderr"):
         # Started with one closed, as `>&-` does, Python has none.
         if getattr(sys, name) is None:
@@ -21,3 +24,13 @@ def main() -> None:
         app(prog_name="memprobe")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _end_quietly() -> None:
+    """Let Ctrl-C end the process with code 130 and without a word, as long as no command has begun.
+
+    While libraries are imported KeyboardInterrupt would come up anywhere, also where it is only printed.
+    """
+    # A shell starts background jobs with SIGINT ignored, and so it stays.
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+        _signal.signal(_signal.SIGINT, lambda *_: os._exit(128 + _signal.SIGINT))

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import sys
 import traceback
 from typing import Annotated, Any
@@ -30,7 +31,7 @@ from memprobe.cli import (
 from memprobe.cli.signals import Terminated, ending
 from memprobe.errors import IncompleteRunError, InputError, MemprobeError, Problem
 
-INTERNAL, INTERRUPTED, TERMINATED = 70, 130, 143
+INTERNAL, INTERRUPTED = 70, 130
 
 # What the machine refuses, with the exit code: it is no bug of ours.
 _REFUSED = {
@@ -81,8 +82,9 @@ class Commands(TyperGroup):
             console.say("interrupted: finished work is kept, the same command goes on from here")
             raise typer.Exit(INTERRUPTED) from error
         except Terminated as error:
-            console.say("terminated: finished work is kept, the same command goes on from here")
-            raise typer.Exit(TERMINATED) from error
+            by = "" if error.number == signal.SIGTERM else f" by {error}"
+            console.say(f"terminated{by}: finished work is kept, the same command goes on from here")
+            raise typer.Exit(128 + error.number) from error
         except (typer.Exit, typer.Abort, typer.TyperException, BrokenPipeError, SystemExit):
             raise
         except BaseException as error:

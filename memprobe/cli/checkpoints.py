@@ -3,14 +3,14 @@
 import time
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from textwrap import fill
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from memprobe.cli import console, options
-from memprobe.errors import counted
+from memprobe.errors import counted, step_cell
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -39,6 +39,7 @@ def ls(
     spec: Specs = None,
     model: options.Model = None,
     steps: options.Steps = None,
+    stages: options.Stages = None,
     tokenizer: options.Tokenizer = None,
     offline: options.Offline = None,
     trust_remote_code: options.RemoteCode = None,
@@ -49,7 +50,8 @@ def ls(
 ) -> None:
     """List the checkpoints: parameters, dtype, size, format, and whether a run could load them.
 
-    Read from the headers of the weight files: no weights are loaded or downloaded.
+    Read from the headers of the weight files, and compared with the architecture of config.json: no
+    weights are loaded or downloaded.
 
     Exit codes:
     0: also where a checkpoint is bad, which its row says
@@ -61,11 +63,13 @@ def ls(
     surveys = survey(
         [*(spec or ()), *(model or ())],
         steps=steps,
+        stages=stages,
         tokenizer=tokenizer,
         offline=bool(offline),
         allow_pickle=bool(allow_pickle),
         trust_remote_code=bool(trust_remote_code),
     )
+    surveys = _looked_into(surveys, trust_remote_code=bool(trust_remote_code))
     if json:
         rows = [row.as_json() for each in surveys for row in each.rows]
         console.show_json({"checkpoints": rows, "notes": [note for each in surveys for note in each.notes]})
@@ -87,6 +91,7 @@ def verify(
     spec: Specs = None,
     model: options.Model = None,
     steps: options.Steps = None,
+    stages: options.Stages = None,
     tokenizer: options.Tokenizer = None,
     offline: options.Offline = None,
     trust_remote_code: options.RemoteCode = None,
@@ -112,11 +117,13 @@ def verify(
     surveys = survey(
         [*(spec or ()), *(model or ())],
         steps=steps,
+        stages=stages,
         tokenizer=tokenizer,
         offline=bool(offline),
         allow_pickle=bool(allow_pickle),
         trust_remote_code=bool(trust_remote_code),
     )
+    surveys = _looked_into(surveys, trust_remote_code=bool(trust_remote_code))
     if not json:
         _tell_notes(surveys)
     found: list[tuple[Survey, tuple[Finding, ...]]] = []
@@ -129,6 +136,34 @@ def verify(
         for each, findings in found:
             _show_findings(each, findings)
     refuse(finding for _, findings in found for finding in findings)
+
+
+def _looked_into(surveys: "tuple[Survey, ...]", *, trust_remote_code: bool) -> "tuple[Survey, ...]":
+    """Add why a run would refuse checkpoints that look sound from outside; see `memprobe.scoring.fit`.
+
+    torch is loaded for it, so only where there is a checkpoint to look into.
+    """
+    if not any(each.loadable for each in surveys):
+        return surveys
+    from memprobe.scoring.load import quiet_libraries
+
+    quiet_libraries()
+    return tuple(
+        replace(each, rows=tuple(_row(row, trust_remote_code=trust_remote_code) for row in each.rows))
+        for each in surveys
+    )
+
+
+def _row(row: "Row", *, trust_remote_code: bool) -> "Row":
+    from memprobe.scoring.fit import problems_of, tokenizer_problems
+
+    if row.checkpoint is None or row.problems:
+        return row
+    found = [
+        *problems_of(row.checkpoint, trust_remote_code=trust_remote_code),
+        *tokenizer_problems(row.checkpoint, trust_remote_code=trust_remote_code),
+    ]
+    return replace(row, problems=tuple(found))
 
 
 def _tell_notes(surveys: "Iterable[Survey]") -> None:
@@ -153,7 +188,9 @@ def _table(survey: "Survey") -> "Table":
     table.add_column("format", no_wrap=True)
     table.add_column("loadable", no_wrap=True)
     for row in survey.rows:
-        table.add_row(row.revision, f"{row.step:,}", *_cells(row.checkpoint), "no" if row.problems else "yes")
+        table.add_row(
+            row.revision, step_cell(row.step), *_cells(row.checkpoint), "no" if row.problems else "yes"
+        )
     return table
 
 
@@ -237,7 +274,7 @@ def _show_findings(survey: "Survey", findings: "tuple[Finding, ...]") -> None:
     table.add_column("where", overflow="fold", max_width=16)
     table.add_column("what it is, and what it means", overflow="fold")
     for finding in findings:
-        where = finding.revisions or [f"{step:,}" for step in finding.steps]
+        where = finding.revisions or [step_cell(step) for step in finding.steps]
         text = ". ".join(_sentence(part) for part in (finding.what, finding.means, finding.fix) if part) + "."
         table.add_row("error" if finding.stops else "warning", finding.kind, listed([*where]), text)
     console.show(headed(table))

@@ -8,7 +8,7 @@ import typer
 
 from memprobe.cli import console, options
 from memprobe.cli.export import Metrics, OutFile, To, write_stdout
-from memprobe.errors import InputError, counted
+from memprobe.errors import InputError, at_step, counted
 
 if TYPE_CHECKING:
     from memprobe.compare.runs import Comparison
@@ -37,7 +37,8 @@ def compare(
 ) -> None:
     """Compare two runs item by item: new minus base, with intervals.
 
-    Items are matched by id and content, checkpoints by model and step.
+    Items are matched by id and content, checkpoints by model and step. A model without a step is compared
+    with a sequence only under --steps last.
     """
     options.begin(quiet, verbose)
     _refuse_unclear(to, out, json=json)
@@ -130,14 +131,23 @@ def _write(
 
 def head_lines(found: "Comparison") -> list[str]:
     """Return which runs were compared, over what, and what has no partner."""
-    steps = sorted({each.step for each in found.checkpoints})
-    reach = (
-        f"step {steps[0]:,}" if len(steps) == 1 else f"{len(steps):,} steps, {steps[0]:,} to {steps[-1]:,}"
-    )
+    steps = sorted({each.step for each in found.checkpoints if each.step is not None})
+    reach = at_step(steps[0] if steps else None)
+    if len(steps) > 1:
+        reach = f"{len(steps):,} steps, {steps[0]:,} to {steps[-1]:,}"
+    unplaced = [
+        ("new", each.step) if each.step_base is None else ("base", each.step_base)
+        for each in found.checkpoints
+        if (each.step is None) != (each.step_base is None)
+    ]
     return [
         f"base: {found.base}",
         f"new:  {found.new}",
         f"{counted(len(found.items.both), 'item')} in both, {reach}",
+        *(
+            f"step {step:,} of the {run} run is compared with a model without a step"
+            for run, step in unplaced
+        ),
         *(f"left out: {note}" for note in found.notes),
     ]
 

@@ -27,6 +27,7 @@ def doctor(
     model: options.Model = None,
     data: options.Data = None,
     steps: options.Steps = None,
+    stages: options.Stages = None,
     tokenizer: options.Tokenizer = None,
     limit: options.Limit = None,
     bos: options.Bos = None,
@@ -57,6 +58,7 @@ def doctor(
         "model": tuple(model or ()),
         "data": tuple(data or ()),
         "steps": steps,
+        "stages": stages,
         "tokenizer": tokenizer,
         "limit": limit,
         "bos": bos,
@@ -127,7 +129,7 @@ def _gb(n_bytes: int) -> str:
 
 def _invariance(asked: "RunOptions", *, json: bool) -> None:
     from memprobe.bench.doctor import check_invariance
-    from memprobe.scoring.invariance import TOLERANCE_NATS
+    from memprobe.scoring.conduct import TOLERANCE_NATS
 
     console.note("scoring items alone and inside a batch ...")
     found = check_invariance(asked)

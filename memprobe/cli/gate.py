@@ -37,7 +37,10 @@ def gate(
         bool, options.option("--allow-incomplete", help="Judge what a run with failed checkpoints holds.")
     ] = False,
     dry_run: Annotated[
-        bool, options.option("--dry-run", help="Only tell how many items each rule needs and has.")
+        bool,
+        options.option(
+            "--dry-run", help="Only tell how many items each rule needs and has, and what stops it."
+        ),
     ] = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,

@@ -79,6 +79,15 @@ Steps = Annotated[
     str | None,
     option("--steps", help="Which checkpoints, like 0,1000..143000:1000.", metavar="STEPS", panel=_WHAT),
 ]
+Stages = Annotated[
+    str | None,
+    option(
+        "--stages",
+        help="Order of training of stages whose names differ, like stage1,stage2: steps are counted on.",
+        metavar="LABELS",
+        panel=_WHAT,
+    ),
+]
 Tokenizer = Annotated[
     str | None,
     option("--tokenizer", help="Use this tokenizer for all checkpoints.", metavar="SPEC", panel=_WHAT),

@@ -1,4 +1,8 @@
-"""Ctrl-C and SIGTERM: the first lets what runs tidy up, the second ends at once."""
+"""Signals that end a process: the first lets what runs tidy up, a second Ctrl-C or SIGTERM ends at once.
+
+SIGHUP comes when a terminal or a login session goes, SIGUSR1 from a batch system ahead of its time limit,
+SIGXCPU when the CPU time that a shell or batch system allows is used up.
+"""
 
 import os
 import signal
@@ -10,31 +14,43 @@ from types import FrameType
 
 from memprobe.tables.claims import release
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGXCPU)
+# The system sends the others again and again, or several of them at once, and nobody means to hurry.
+_HURRYING = (signal.SIGINT, signal.SIGTERM)
 
 
 class Terminated(BaseException):
-    """SIGTERM arrived; like KeyboardInterrupt, it must pass every handler of ordinary errors."""
+    """A signal other than Ctrl-C arrived; like KeyboardInterrupt, it passes every handler of ordinary errors.
+
+    Attributes:
+        number: Of the signal.
+    """
+
+    def __init__(self, number: int = signal.SIGTERM) -> None:
+        self.number = number
+        super().__init__(signal.Signals(number).name)
 
 
 @contextmanager
 def ending() -> Iterator[None]:
-    """Turn the first signal into KeyboardInterrupt or Terminated; a second ends the process at once."""
+    """Turn the first signal into KeyboardInterrupt or Terminated; a second may end the process at once."""
     received = 0
 
     def end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
         nonlocal received
         received += 1
+        if received > 1 and number not in _HURRYING:
+            return
         if received > 1:
             # Others could take over what this process holds, but would have to wait for it to be silent.
             release()
             os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, b"ended at once\n")
             os._exit(128 + number)
-        raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+        raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
 
     before = {}
     if threading.current_thread() is threading.main_thread():
-        # A shell starts background jobs with SIGINT ignored, and so it stays.
+        # Shells start background jobs with SIGINT ignored, `nohup` ignores SIGHUP, and so it stays.
         heard = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
         before = {number: signal.signal(number, end) for number in heard}
     try:

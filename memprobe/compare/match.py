@@ -13,6 +13,8 @@ from memprobe.probes.base import discover
 from memprobe.reading import Run
 from memprobe.suite import Entry
 
+_Checkpoint = Mapping[str, Any]
+_Checkpoints = Sequence[_Checkpoint]
 _FIRST = 5
 # Changes how many results are confirmed by generation, never a number.
 _NO_MATTER = frozenset({"verify_items"})
@@ -42,19 +44,19 @@ class Checkpoints:
     Attributes:
         model_base: Sequence in the base run.
         revision_base: Checkpoint in it.
-        step_base: Its step.
+        step_base: Its step; None: it has none.
         model_new: Sequence in the new run.
         revision_new: Checkpoint in it.
-        step: Its step.
+        step: Its step; None: it has none.
         scoring: What numbers of both depend on besides the probe.
     """
 
     model_base: str
     revision_base: str
-    step_base: int
+    step_base: int | None
     model_new: str
     revision_new: str
-    step: int
+    step: int | None
     scoring: str
 
 
@@ -90,13 +92,15 @@ class Matched:
     notes: tuple[str, ...]
 
 
-def match(base: Run, new: Run, probes: Collection[str] = ()) -> Matched:
+def match(base: Run, new: Run, probes: Collection[str] = (), *, last: bool = False) -> Matched:
     """Match two runs.
 
     Args:
         base: One run.
         new: The run that is compared with it.
         probes: Only these; none: all that both hold.
+        last: Only the last checkpoint of each sequence of the new run; where one side has no step, it is
+            matched with the last of the other.
 
     Raises:
         RunsDifferError: They have nothing in common, or their numbers depend on different things; the
@@ -113,7 +117,7 @@ def match(base: Run, new: Run, probes: Collection[str] = ()) -> Matched:
         )
         if was != now
     ]
-    pairs, of_pairs, alone = _checkpoints(*manifests)
+    pairs, of_pairs, alone = _checkpoints(*manifests, last=last)
     problems += of_pairs
     items = _items(base, new, pairs)
     if not items.both and not problems:
@@ -219,14 +223,15 @@ def _sequences(manifest: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]
     failed = {(each["model"], each["revision"]) for each in manifest.get("failures", ())}
     failed.add((control.get("model"), control.get("revision")))
     found: dict[str, list[Mapping[str, Any]]] = {}
-    for each in sorted(manifest["checkpoints"], key=lambda one: int(one["step"])):
+    # A checkpoint without a step is alone in its sequence.
+    for each in sorted(manifest["checkpoints"], key=lambda one: one["step"] or 0):
         if (each["model"], each["revision"]) not in failed:
             found.setdefault(each["model"], []).append(each)
     return found
 
 
 def _checkpoints(
-    base: Mapping[str, Any], new: Mapping[str, Any]
+    base: Mapping[str, Any], new: Mapping[str, Any], *, last: bool
 ) -> tuple[tuple[Checkpoints, ...], list[str], list[str]]:
     """Return the pairs of checkpoints, what keeps them from being compared, and which have no partner."""
     sides = _sequences(base), _sequences(new)
@@ -245,25 +250,84 @@ def _checkpoints(
     problems: list[str] = []
     for name_new, name_base in names.items():
         was, now = sides[0][name_base], sides[1][name_new]
-        if len(was) == len(now) == 1:
-            together = [(was[0], now[0])]
-        else:
-            by_step = {each["step"]: each for each in was}
-            together = [(by_step[each["step"]], each) for each in now if each["step"] in by_step]
-            notes += _step_notes(name_new, [each["step"] for each in was], [each["step"] for each in now])
+        ends = _last_of(base, name_base), _last_of(new, name_new)
+        together, of_steps = _together((was, now), ends, last=last)
+        notes += [f"{name_new}: {note}" for note in of_steps]
         problems += _tokenizers_differ(together)
         pairs += [_pair(one, other, new) for one, other in together]
     if not pairs:
-        steps = [
-            ", ".join(
-                f"{name} step {_listed([each['step'] for each in found])}" for name, found in side.items()
-            )
-            for side in sides
-        ]
+        steps = [", ".join(_steps_of(name, found) for name, found in side.items()) for side in sides]
+        unplaced = [side for side in sides if any(_is_unplaced(found) for found in side.values())]
+        why = "; a model without a step is compared with a step only as the last one: --steps last, or "
+        why += 'step = "last" in a rule'
         problems.append(
             f"no checkpoint of the one run is in the other, by model and step: {steps[0]}; {steps[1]}"
+            + (why if len(unplaced) == 1 and not last else "")
         )
     return tuple(pairs), problems, notes
+
+
+def _together(
+    sides: tuple[_Checkpoints, _Checkpoints], ends: tuple[_Checkpoint, _Checkpoint], *, last: bool
+) -> tuple[list[tuple[_Checkpoint, _Checkpoint]], list[str]]:
+    """Return the pairs of checkpoints of one sequence, and what a reader should know of them.
+
+    Args:
+        sides: The checkpoints of both runs that have numbers.
+        ends: The last ones of both, with numbers or without.
+        last: Only the last ones.
+    """
+    was, now = sides
+    if _is_unplaced(was) != _is_unplaced(now):
+        return _beside_unplaced(sides, ends, last=last)
+    if len(was) == len(now) == 1:
+        return [(was[0], now[0])], []
+    wanted = [each for each in now if each is ends[1]] if last else now
+    by_step = {each["step"]: each for each in was}
+    together = [(by_step[each["step"]], each) for each in wanted if each["step"] in by_step]
+    if last:
+        lacking = _listed([each["step"] for each in wanted if each["step"] not in by_step])
+        return together, [f"step {lacking} is not in the base run"] if lacking else []
+    return together, _step_notes([each["step"] for each in was], [each["step"] for each in now])
+
+
+def _beside_unplaced(
+    sides: tuple[_Checkpoints, _Checkpoints], ends: tuple[_Checkpoint, _Checkpoint], *, last: bool
+) -> tuple[list[tuple[_Checkpoint, _Checkpoint]], list[str]]:
+    """Pair a checkpoint without a step with the last one of the other run, where that is asked for.
+
+    Its place in training is not known, so no step by itself is its partner.
+    """
+    placed, which = (sides[1], "new") if _is_unplaced(sides[0]) else (sides[0], "base")
+    steps = _listed([each["step"] for each in placed])
+    if not last:
+        return [], [f"one run has no step, so which one of the {which} run is meant is not known: {steps}"]
+    if not all(side[-1] is end for side, end in zip(sides, ends, strict=True)):
+        return [], [f"the last checkpoint of the {which} run has no numbers"]
+    return [(sides[0][-1], sides[1][-1])], []
+
+
+def _is_unplaced(checkpoints: _Checkpoints) -> bool:
+    """Whether it is a single checkpoint without a step."""
+    return checkpoints[0]["step"] is None
+
+
+def _last_of(manifest: Mapping[str, Any], model: str) -> _Checkpoint:
+    """Return the last checkpoint of a sequence, whether it has numbers or not; the control is none."""
+    control = manifest.get("control") or {}
+    is_control = (control.get("model"), control.get("revision"))
+    asked = [
+        each
+        for each in manifest["checkpoints"]
+        if each["model"] == model and (model, each["revision"]) != is_control
+    ]
+    return max(asked, key=lambda each: each["step"] or 0)
+
+
+def _steps_of(name: str, checkpoints: _Checkpoints) -> str:
+    if _is_unplaced(checkpoints):
+        return f"{name} without a step"
+    return f"{name} step {_listed([each['step'] for each in checkpoints])}"
 
 
 def _pair(was: Mapping[str, Any], now: Mapping[str, Any], manifest: Mapping[str, Any]) -> Checkpoints:
@@ -284,12 +348,12 @@ def _tokenizers_differ(together: Sequence[tuple[Mapping[str, Any], Mapping[str, 
     ]
 
 
-def _step_notes(model: str, was: Sequence[int], now: Sequence[int]) -> list[str]:
+def _step_notes(was: Sequence[int], now: Sequence[int]) -> list[str]:
     sides = (
         ([each for each in was if each not in now], "base"),
         ([each for each in now if each not in was], "new"),
     )
-    return [f"{model}: step {_listed(steps)} in the {which} run alone" for steps, which in sides if steps]
+    return [f"step {_listed(steps)} in the {which} run alone" for steps, which in sides if steps]
 
 
 def _listed(values: Sequence[object]) -> str:

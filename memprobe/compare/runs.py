@@ -20,6 +20,7 @@ from memprobe.tables.differences import DIFFERENCES
 from memprobe.tables.store import RunStore
 
 Values = Mapping[str, pl.DataFrame]
+LAST = "last"
 Listener = Callable[[int, int], object]
 _TOLD = "it is told of the whole sequence and has no item values"
 _NOT_MEASURED = "it was not measured at this checkpoint in both runs"
@@ -73,7 +74,8 @@ def compare(
     """Compare two runs item by item: new minus base, with intervals.
 
     Items are matched by id and content, checkpoints by model and step. Two runs that hold one sequence each
-    are compared whatever their models are called, and two of one checkpoint each whatever the step.
+    are compared whatever their models are called, and two of one checkpoint each whatever the step. A model
+    without a step is compared with a step only as the last one, where `last` is asked for.
 
     Example:
         memprobe.compare("reports/base", "reports/new", probes=["recall"]).differences
@@ -83,7 +85,7 @@ def compare(
         new: What is judged.
         probes: Only these; none: all that both runs hold.
         metrics: Only these; none: all.
-        steps: Only these steps of the new run, as `--steps` takes them or one by one; none: all.
+        steps: Only these steps of the new run, as `--steps` takes them or one by one, or `last`; none: all.
         listener: Called before each checkpoint of each probe, with how many are done and how many there are.
 
     Raises:
@@ -94,10 +96,12 @@ def compare(
     """
     runs = [each if isinstance(each, Run) else open_run(each) for each in (base, new)]
     _check_names(runs, probes, metrics)
-    matched = match(runs[0], runs[1], probes)
+    matched = match(runs[0], runs[1], probes, last=steps == LAST)
     _check_metrics(matched, metrics)
-    chosen = choose_steps(steps, (each.step for each in matched.checkpoints))
-    matched = replace(matched, checkpoints=tuple(each for each in matched.checkpoints if each.step in chosen))
+    if steps and steps != LAST:
+        chosen = choose_steps(steps, (each.step for each in matched.checkpoints if each.step is not None))
+        kept = tuple(each for each in matched.checkpoints if each.step in chosen)
+        matched = replace(matched, checkpoints=kept)
     sides = (
         _Side(runs[0], {each.step_base for each in matched.checkpoints}),
         _Side(runs[1], {each.step for each in matched.checkpoints}),
@@ -160,7 +164,7 @@ def _check_metrics(matched: Matched, metrics: Collection[str]) -> None:
 class _Side:
     """One run, its tables read once: the rows of some steps, and of each sequence's first."""
 
-    def __init__(self, run: Run, steps: Collection[int]) -> None:
+    def __init__(self, run: Run, steps: Collection[int | None]) -> None:
         self.run, self.manifest, self.summary = run, run.manifest, run.summary
         self._tables: dict[str, pl.DataFrame | None] = {}
         self._about: dict[str, pl.DataFrame] = {}
@@ -200,7 +204,7 @@ class _Side:
     def _first(self, model: str) -> Mapping[str, Any]:
         of_model: list[Mapping[str, Any]]
         of_model = [each for each in self.manifest["checkpoints"] if each["model"] == model]
-        return min(of_model, key=lambda each: int(each["step"]))
+        return min(of_model, key=lambda each: each["step"] or 0)
 
     def about(self, model: str, items: MatchedItems) -> pl.DataFrame:
         """Return what summaries know of the items that both runs hold."""
@@ -240,7 +244,7 @@ def _of_entry(
     for model_base, model_new in dict.fromkeys(
         (each.model_base, each.model_new) for each in matched.checkpoints
     ):
-        rows = sides[1].summary.filter(probe=probe.name, model=model_new).filter(pl.col("step").is_null())
+        rows = sides[1].summary.filter(probe=probe.name, model=model_new).filter(pl.col("revision").is_null())
         scoring = matched.checkpoints[0].scoring
         signed = rows.filter(pl.col("signature") == signature(entry.entry, scoring))
         keys = {"model_base": model_base, "model_new": model_new, "step_base": None, "step": None}
@@ -272,7 +276,7 @@ def _of_pair(
     of_step = sides[1].summary.filter(
         pl.col("probe") == entry.entry.probe.name,
         pl.col("model") == pair.model_new,
-        pl.col("step") == pair.step,
+        pl.col("revision") == pair.revision_new,
     )
     seed = (str(sides[1].manifest["seed"]), "compare", entry.entry.probe.name)
     for metric in wanted:

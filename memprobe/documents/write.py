@@ -1,13 +1,12 @@
 """Items to a file, whole or not at all."""
 
-import os
-import socket
 from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
 
 from memprobe.errors import InputError
+from memprobe.tables.files import appearing
 
 _SUFFIXES = (".jsonl", ".parquet")
 # Long texts stand in many rows: a group of this size is written out before the next is laid out.
@@ -36,17 +35,11 @@ def write_items(out: Path, items: pl.DataFrame) -> None:
     """Write items as JSON lines or Parquet, by the suffix; the file appears when it is complete.
 
     Raises:
-        OSError: The disk is full or the folder cannot be written to; nothing is left behind.
+        IncompleteRunError: The disk is full; nothing is left behind.
+        OSError: The folder cannot be written to; likewise.
     """
-    temporary = out.with_name(f".{out.name}.{socket.gethostname()}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as handle:
-            if out.suffix.lower() == ".parquet":
-                items.write_parquet(handle, row_group_size=_GROUP_ROWS)
-            else:
-                items.write_ndjson(handle)
-            handle.flush()
-            os.fsync(handle.fileno())
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with appearing(out) as handle:
+        if out.suffix.lower() == ".parquet":
+            items.write_parquet(handle, row_group_size=_GROUP_ROWS)
+        else:
+            items.write_ndjson(handle)

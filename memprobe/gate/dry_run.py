@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from memprobe.errors import counted
-from memprobe.gate.baseline import against
-from memprobe.gate.judge import checked, rows_of
-from memprobe.gate.known import Declared
+from memprobe.gate.baseline import Baseline, against
+from memprobe.gate.behind import RunItems, items_of
+from memprobe.gate.judge import checked, judge_rule, rows_of
+from memprobe.gate.known import Declared, Known
 from memprobe.gate.need import needs_items
 from memprobe.gate.rules import Rule
 from memprobe.reading import Run, open_run
@@ -37,13 +38,20 @@ class RuleNeeds:
 
     Attributes:
         rule: The rule.
-        reason: Why it selects no row; empty where it selects some.
+        reason: Why nothing can be judged, or not all of it; empty where that is not so.
         rows: The rows.
+        notes: What a reader must know of the rows.
     """
 
     rule: Rule
     reason: str
     rows: tuple[RowNeeds, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether all that it selects has enough items and can be judged."""
+        return bool(self.rows) and not self.short and not self.reason
 
     @property
     def short(self) -> tuple[RowNeeds, ...]:
@@ -83,8 +91,10 @@ class DryRun:
     def line(self) -> str:
         """How many rules could be judged, in one line."""
         n_short = sum(1 for each in self.rules if each.short or not each.rows)
+        n_stuck = sum(1 for each in self.rules if not each.is_ready) - n_short
         rules = counted(len(self.rules), "rule")
-        return f"dry run: {rules}, {n_short:,} with too few items or none; nothing was judged"
+        stuck = f", {n_stuck:,} that could not be judged otherwise" if n_stuck else ""
+        return f"dry run: {rules}, {n_short:,} with too few items or none{stuck}; nothing was judged"
 
     def document(self) -> dict[str, Any]:
         """Return the same for a machine."""
@@ -98,6 +108,7 @@ class DryRun:
                     "probe": each.rule.probe,
                     "metric": each.rule.metric,
                     "reason": each.reason or None,
+                    "notes": list(each.notes),
                     "rows": [
                         {"row": row.name, "n_items": row.n_items, "n_needed": row.n_needed, "of": row.noun}
                         for row in each.rows
@@ -119,15 +130,21 @@ def dry_run(run: str | Path | Run, rules: str | Path, *, baseline: str | Path | 
     compared = baseline if isinstance(baseline, Run) or baseline is None else open_run(baseline)
     ruleset, known = checked(opened, Path(rules), unfinished=True)
     base = against(compared, opened, ruleset.rules, known, allow_incomplete=True)
-    told = []
-    for rule in ruleset.rules:
-        selected = rows_of(rule, known, base)
-        metric = known.metrics[rule.probe][rule.metric]
-        rows = list(selected.rows.iter_rows(named=True))
-        needs = tuple(_needs(rule, row, metric) for row in rows if not row.get("reason"))
-        reason = selected.reason or (f"not compared: {rows[0]['reason']}" if not needs else "")
-        told.append(RuleNeeds(rule, reason, needs))
-    return DryRun(ruleset.file, tuple(told))
+    items = items_of(opened, known.steps)
+    return DryRun(ruleset.file, tuple(_of_rule(rule, known, base, items) for rule in ruleset.rules))
+
+
+def _of_rule(rule: Rule, known: Known, base: Baseline, items: RunItems) -> RuleNeeds:
+    selected = rows_of(rule, known, base)
+    metric = known.metrics[rule.probe][rule.metric]
+    rows = list(selected.rows.iter_rows(named=True))
+    needs = tuple(_needs(rule, row, metric) for row in rows if not row.get("reason"))
+    judged = judge_rule(rule, known, base, items)
+    # Too few items are told of by themselves, and what would pass or fail is for the gate to say.
+    stuck = next((row.reason for row in judged.rows if row.verdict == "could not judge"), "")
+    few = any(row.n_items < row.n_needed for row in needs)
+    reason = judged.reason or selected.reason or ("" if few and needs else stuck)
+    return RuleNeeds(rule, reason, needs, judged.notes)
 
 
 def _needs(rule: Rule, row: Mapping[str, Any], metric: Declared) -> RowNeeds:

@@ -43,7 +43,16 @@ def annotations(result: GateResult, root: Path) -> list[str]:
         if len(shown) < len(bad):
             more = f"{counted(len(bad) - len(shown), 'rule')} more did not pass: see gate.json"
             lines.append(f"::{command} file={_property(path.as_posix())}::{_data(more)}")
-    return lines
+    return lines + _notices(result)
+
+
+def _notices(result: GateResult) -> list[str]:
+    """Return the notes of the run and of its rules, at most ten."""
+    texts = [*result.notes, *(f"{each.rule.id}: {text}" for each in result.rules for text in each.notes)]
+    shown = texts if len(texts) <= ANNOTATIONS_MAX else texts[: ANNOTATIONS_MAX - 1]
+    if len(shown) < len(texts):
+        shown = [*shown, f"{counted(len(texts) - len(shown), 'note')} more: see gate.json"]
+    return [f"::notice::{_data(visible(text)[:_MESSAGE_CHARS])}" for text in shown]
 
 
 def _annotation(command: str, told: RuleVerdict, path: Path) -> str:

@@ -5,14 +5,17 @@ what lies beyond the limit with its whole interval is a failure. See contract.md
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from memprobe.errors import RuleError, counted
-from memprobe.gate.baseline import Baseline, against
+from memprobe.gate.baseline import PAIRED_MIN, Baseline, against
+from memprobe.gate.behind import Behind, RunItems, items_of
 from memprobe.gate.known import Declared, Known, know, problems_of
 from memprobe.gate.need import needs_items
+from memprobe.gate.notes import MISSING_MAX, missing_share, notes_of_rule, notes_of_run
 from memprobe.gate.rules import Limit, Rule, RuleSet, read_rules
 from memprobe.gate.select import Selected, select
 from memprobe.gate.verdict import GateResult, RowVerdict, RuleVerdict, Verdict
@@ -53,9 +56,15 @@ def gate(
     digest = opened.summary_digest
     ruleset, known = checked(opened, Path(rules), unfinished=allow_incomplete)
     base = against(compared, opened, ruleset.rules, known, allow_incomplete=allow_incomplete)
-    incomplete = "" if allow_incomplete else known.incomplete
-    told = tuple(_judge(rule, known, base, incomplete) for rule in ruleset.rules)
-    return GateResult(opened.path, ruleset.file, told, digest)
+    items = items_of(opened, known.steps)
+    incomplete = items.reason or ("" if allow_incomplete else known.incomplete)
+    told = tuple(
+        judge_rule(rule, known, base, items, incomplete=incomplete, allow_incomplete=allow_incomplete)
+        for rule in ruleset.rules
+    )
+    strict = any(rule.severity == "error" for rule in ruleset.rules)
+    notes = notes_of_run(opened, known, allow_incomplete=allow_incomplete, strict=strict)
+    return GateResult(opened.path, ruleset.file, told, digest, notes)
 
 
 def checked(run: Run, rules: Path, *, unfinished: bool) -> tuple[RuleSet, Known]:
@@ -72,40 +81,143 @@ def checked(run: Run, rules: Path, *, unfinished: bool) -> tuple[RuleSet, Known]
 
 
 def rows_of(rule: Rule, known: Known, base: Baseline) -> Selected:
-    """Return the rows that a rule selects, of the summary or of the comparison."""
+    """Return the rows that a rule selects: of the summary, or of the comparison.
+
+    Rows of the summary that have no partner in the baseline are rows with a `reason`.
+    """
+    own = select(rule, known.of(rule), known)
     if not rule.is_relative:
-        return select(rule, known.of(rule), known)
+        return own
     if reason := base.missing(rule):
         return Selected(known.rows.clear(), reason)
-    return select(rule, base.of(rule), known)
+    found = select(rule, base.of(rule), known)
+    rows = base.with_own(found.rows, own.rows, rule)
+    return Selected(rows, found.reason if rows.is_empty() else "")
 
 
-def _judge(rule: Rule, known: Known, base: Baseline, incomplete: str) -> RuleVerdict:
+def judge_rule(
+    rule: Rule,
+    known: Known,
+    base: Baseline,
+    items: RunItems,
+    *,
+    incomplete: str = "",
+    allow_incomplete: bool = False,
+) -> RuleVerdict:
+    """Judge what one rule selects, row by row.
+
+    Args:
+        rule: The rule.
+        known: What the run holds.
+        base: What it is compared with.
+        items: The items behind its rows.
+        incomplete: Why the run cannot be judged as a whole; empty where it can be.
+        allow_incomplete: Rows need no partner in a baseline whose checkpoint failed.
+    """
     selected = rows_of(rule, known, base)
+    notes = notes_of_rule(rule, selected.rows, known, items)
+    notes += [text] if (text := base.note(rule)) else []
+    found = list(selected.rows.iter_rows(named=True))
+    if allow_incomplete and rule.is_relative:
+        found, left_out = _without_partner(found, base)
+        notes += left_out
     metric = known.metrics[rule.probe][rule.metric]
-    judged = tuple(_judge_row(rule, row, metric) for row in selected.rows.iter_rows(named=True))
+    counts = [items.of(row) for row in found]
+    judged = [_judge_row(rule, row, metric, behind) for row, behind in zip(found, counts, strict=True)]
+    judged = _vacuous(rule, metric, judged, counts)
+    reason = incomplete or selected.reason or _model_left_out(rule, judged, known)
+    if not judged and not reason:
+        reason = "no row is left to judge"
     told = {each.verdict for each in judged}
+    verdict: Verdict = "could not judge" if reason or "could not judge" in told else "passed"
     if "failed" in told:
-        return RuleVerdict(rule, "failed", "", judged)
-    if reason := incomplete or selected.reason:
-        return RuleVerdict(rule, "could not judge", reason, judged)
-    return RuleVerdict(rule, "could not judge" if "could not judge" in told else "passed", "", judged)
+        # What is beyond a limit is so whatever else could not be judged.
+        verdict, reason = "failed", ""
+    return RuleVerdict(rule, verdict, reason, tuple(judged), tuple(notes))
 
 
-def _judge_row(rule: Rule, row: Mapping[str, Any], metric: Declared) -> RowVerdict:
+def _without_partner(rows: list[dict[str, Any]], base: Baseline) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the rows but those whose partner failed in the baseline, and a note that says so."""
+    left_out = [row for row in rows if row["reason"] and base.may_be_alone(row)]
+    if not left_out:
+        return rows, []
+    steps = ", ".join(dict.fromkeys(f"{row['model']} step {row['step']}" for row in left_out))
+    kept = [row for row in rows if row not in left_out]
+    return kept, [f"not judged, as the checkpoint failed in the baseline: {steps}"]
+
+
+def _model_left_out(rule: Rule, judged: Sequence[RowVerdict], known: Known) -> str:
+    """Return which models have numbers of the metric but none that is judged, where the rule names none."""
+    if {"model", "revision"} & set(rule.where) or isinstance(rule.where.get("step"), int) or not judged:
+        return ""
+    there = known.of(rule)["model"].unique(maintain_order=True).to_list()
+    seen = {row.model for row in judged}
+    lacking = [model for model in there if model not in seen]
+    if not lacking:
+        return ""
+    return f"no row of {', '.join(lacking)} is selected: name `model` in `where` if that is meant"
+
+
+def _vacuous(
+    rule: Rule, metric: Declared, judged: list[RowVerdict], counts: Sequence[Behind]
+) -> list[RowVerdict]:
+    """Return the rows with what passed only because nothing could have been learned as not judged.
+
+    Early checkpoints of a sequence, and base models, may stand beside one that trained on the items.
+    """
+    learnable = {
+        (row.group, row.condition)
+        for row, behind in zip(judged, counts, strict=True)
+        if not behind.is_unlearned
+    }
+    capped = any(metric.caps_memory(limit) for limit in rule.limits)
+    found = []
+    for row, behind in zip(judged, counts, strict=True):
+        reason = ""
+        if row.verdict == "passed" and capped:
+            if rule.untrained and behind.n > 0 and not behind.is_unlearned:
+                n = behind.n - behind.n_unlearned
+                of = counted(behind.n, "item")
+                reason = f"the rule says untrained, and {n:,} of {of} may have been trained on"
+            elif (row.group, row.condition) not in learnable and not rule.asks_for_untrained:
+                reason = _unlearned(behind)
+        found.append(replace(row, verdict="could not judge", reason=reason) if reason else row)
+    return found
+
+
+def _unlearned(behind: Behind) -> str:
+    items = "its only item was" if behind.n == 1 else f"none of its {behind.n:,} items was"
+    not_yet = "its only item was not" if behind.n == 1 else items
+    when = "trained on by then" if behind.n_later else "ever trained on"
+    return (
+        f"{not_yet} {when}, so there is nothing to remember and a pass says nothing; "
+        "`untrained = true` in the rule says that this is meant"
+    )
+
+
+def _judge_row(rule: Rule, row: Mapping[str, Any], metric: Declared, behind: Behind) -> RowVerdict:
     keys = ("model", "revision", "step", "group", "condition", "estimate", "ci_low", "ci_high", "n_items")
-    doubt = _doubt(rule, row)
+    doubt = _doubt(rule, row, behind)
     found = [] if doubt else [_judge_limit(rule, limit, row, metric) for limit in rule.limits]
     # Both ends of a range: one that is left decides, whatever the other says.
     bad = sorted((each for each in found if each[0] != "passed"), key=lambda each: each[0] != "failed")
     verdict, reason = ("could not judge", doubt) if doubt else bad[0] if bad else ("passed", "")
+    if verdict == "passed" and (share := missing_share(row, metric)) > MISSING_MAX:
+        verdict = "could not judge"
+        reason = f"{share:.0%} of its items have no value; up to {MISSING_MAX:.0%} is judged"
+    if verdict == "passed" and row["n_items"] < PAIRED_MIN * (row.get("n_own") or 0):
+        verdict = "could not judge"
+        reason = f"only {row['n_items']:,} of its {counted(row['n_own'], 'item')} are in the baseline"
     return RowVerdict(**{key: row[key] for key in keys}, verdict=verdict, reason=reason)  # type: ignore[arg-type]
 
 
-def _doubt(rule: Rule, row: Mapping[str, Any]) -> str:
+def _doubt(rule: Rule, row: Mapping[str, Any], behind: Behind) -> str:
     """Return why a row cannot be judged whatever the limit is; empty where it can be."""
     if row.get("reason"):
         return f"not compared: {row['reason']}"
+    if behind.n_placeholders:
+        of = f"{behind.n_placeholders:,} of its {counted(behind.n, 'item')}"
+        return f"{of} are the template's placeholder items, learned by no model: put your own canaries in"
     n_items = row["n_items"]
     if n_items is None or n_items < rule.min_n:
         return f"{counted(n_items or 0, 'item')}, and min_n asks for {rule.min_n:,}"

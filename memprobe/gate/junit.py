@@ -28,6 +28,8 @@ def to_junit(result: GateResult) -> str:
     attributes = {name: str(count) for name, count in counts.items()} | {"time": "0"}
     suite = ET.Element("testsuite", {"name": "memprobe gate", **attributes})
     suite.extend(cases)
+    if result.notes:
+        ET.SubElement(suite, "system-out").text = _xml("\n".join(f"note: {text}" for text in result.notes))
     root = ET.Element("testsuites", attributes)
     root.append(suite)
     ET.indent(root)
@@ -52,8 +54,9 @@ def _case(told: RuleVerdict, result: GateResult) -> ET.Element:
         child = ET.SubElement(case, "skipped" if rule.severity == "warn" else tag)
         child.attrib.update(message=_xml(f"{kind}: {told.summary}"), type=_xml(kind))
         child.text = _xml(f"{rule.demand}\n{rule.why}".strip())
-    if told.rows:
-        lines = [
+    if told.rows or told.notes:
+        lines = [f"note: {text}" for text in told.notes]
+        lines += [
             f"{row.verdict}: {row.name}: {figures(row)}" + (f"; {row.reason}" if row.reason else "")
             for row in told.worst[:_ROWS_SHOWN]
         ]

@@ -1,6 +1,7 @@
 """What a run holds for rules to ask of: its rows, its checkpoints, and the metrics that probes declare."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,10 +25,22 @@ class Declared:
     Attributes:
         unit: Of the estimate.
         summary: How item values become an estimate, as in `memprobe.probes.base`.
+        more_is_memorized: Whether more means more memorized; None: neither more nor less does.
     """
 
     unit: str
     summary: str
+    more_is_memorized: bool | None = True
+
+    @property
+    def is_rate(self) -> bool:
+        """Whether it lies between 0 and 1 whatever the items are."""
+        return self.unit == "fraction" and self.summary in ("rate", "auc")
+
+    def caps_memory(self, limit: Limit) -> bool:
+        """Whether a limit is met by what is not memorized."""
+        above = limit in ("max", "max_increase")
+        return self.more_is_memorized is not None and above == self.more_is_memorized
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +49,16 @@ class Known:
 
     Attributes:
         rows: The summary; no row where the run is not finished.
-        steps: Of each model the steps of all checkpoints that were asked for, ascending.
+        steps: Of each model the steps of all checkpoints that were asked for, ascending; None alone for a
+            checkpoint without one.
         revisions: From model and step to the checkpoint's revision.
         metrics: By probe and name; of probes that no rule asks for, those of the run.
         incomplete: Why the run does not hold all that was asked; empty where it does.
     """
 
     rows: pl.DataFrame
-    steps: Mapping[str, tuple[int, ...]]
-    revisions: Mapping[tuple[str, int], str]
+    steps: Mapping[str, tuple[int | None, ...]]
+    revisions: Mapping[tuple[str, int | None], str]
     metrics: Mapping[str, Mapping[str, Declared]]
     incomplete: str
 
@@ -65,16 +79,21 @@ def know(run: Run, rules: RuleSet, *, unfinished: bool) -> Known:
     rows = run.summary if run.finished or unfinished else SUMMARY.empty()
     # A checkpoint that failed has no rows, and is the last one all the same.
     checkpoints = manifest["checkpoints"]
-    steps: dict[str, set[int]] = {}
+    steps: dict[str, set[int | None]] = {}
     for each in checkpoints:
         steps.setdefault(each["model"], set()).add(each["step"])
     return Known(
         rows=rows,
-        steps={model: tuple(sorted(found)) for model, found in steps.items()},
+        steps={model: _ascending(found) for model, found in steps.items()},
         revisions={(each["model"], each["step"]): each["revision"] for each in checkpoints},
         metrics=_metrics(manifest, rules),
         incomplete=_incomplete(run),
     )
+
+
+def _ascending(steps: Set[int | None]) -> tuple[int | None, ...]:
+    """Return steps in order; a checkpoint without one is alone."""
+    return tuple(sorted(step for step in steps if step is not None)) or (None,)
 
 
 def _incomplete(run: Run) -> str:
@@ -92,7 +111,10 @@ def _incomplete(run: Run) -> str:
 def _metrics(manifest: Mapping[str, Any], rules: RuleSet) -> dict[str, dict[str, Declared]]:
     """Return the metrics of the run and, where rules name others, of all probes there are."""
     metrics = {
-        probe: {each["name"]: Declared(each["unit"], each["summary"]) for each in about["metrics"]}
+        probe: {
+            each["name"]: Declared(each["unit"], each["summary"], each.get("more_is_memorized", True))
+            for each in about["metrics"]
+        }
         for probe, about in manifest.get("probes", {}).items()
     }
     if all(rule.metric in metrics.get(rule.probe, {}) for rule in rules.rules):
@@ -102,7 +124,7 @@ def _metrics(manifest: Mapping[str, Any], rules: RuleSet) -> dict[str, dict[str,
 
     for name, probe in discover().items():
         metrics[name] = {
-            each.name: Declared(each.unit, each.summary) for each in probe.all_metrics
+            each.name: Declared(each.unit, each.summary, each.more_is_memorized) for each in probe.all_metrics
         } | metrics.get(name, {})
     return metrics
 
@@ -123,24 +145,45 @@ def _problems_of_rule(rule: Rule, rules: RuleSet, known: Known) -> list[Problem]
         what = f"{rule.probe} has no metric `{rule.metric}`{near_miss(rule.metric, metrics)}"
         where = place(rules.file, rule.lines, rule.id, "metric")
         problems.append(Problem(what, where, f"its metrics are {', '.join(metrics)}"))
-    elif metrics[rule.metric].summary == "rate":
+    else:
         problems += [
             Problem(f"`{limit}` is {value:g}: {wrong}", place(rules.file, rule.lines, rule.id, limit), fix)
             for limit, value in rule.limits.items()
-            if (found := _pointless(rule, limit, value))
+            if (found := _pointless(rule, limit, value, metrics[rule.metric]))
             for wrong, fix in [found]
         ]
     return problems + _problems_of_where(rule, rules, known)
 
 
-def _pointless(rule: Rule, limit: Limit, value: float) -> tuple[str, str] | None:
-    """Return why a limit of a rate decides nothing, and the fix; None where it decides something."""
-    if (limit == "max" and value >= 1) or (limit == "min" and value <= 0):
-        return "a rate lies between 0 and 1, so nothing fails this", ""
-    outside = (limit == "max" and value < 0) or (limit == "min" and value > 1)
-    if outside:
-        return "a rate lies between 0 and 1, so nothing passes this", ""
-    if (limit, value, rule.judged(limit)) in (("max", 0, "hi"), ("min", 1, "lo")):
+# Whatever is counted in these is 0 or more.
+_COUNTED = ("tokens", "steps", "events", "characters", "chars")
+
+
+def _range_of(metric: Declared, *, relative: bool) -> tuple[float, float, str]:
+    """Return between what a metric, or its difference from a baseline, lies whatever was measured."""
+    if metric.unit == "fraction":
+        low, what = (0, "a rate") if metric.is_rate else (-1, "a share or a difference of shares")
+        if not relative:
+            return low, 1, f"{what} lies between {low} and 1"
+        # The difference of what lies between low and 1.
+        widest = 1 - low
+        return -widest, widest, f"a difference of this lies between {-widest} and {widest}"
+    if metric.unit in _COUNTED and not relative and metric.summary != "difference":
+        return 0, math.inf, f"a number of {metric.unit} is 0 or more"
+    return -math.inf, math.inf, ""
+
+
+def _pointless(rule: Rule, limit: Limit, value: float, metric: Declared) -> tuple[str, str] | None:
+    """Return why a limit decides nothing, and the fix; None where it decides something."""
+    low, high, why = _range_of(metric, relative=rule.is_relative)
+    above = limit in ("max", "max_increase")
+    most = -value if limit == "max_decrease" else value
+    if (above and most >= high) or (not above and most <= low):
+        return f"{why}, so nothing fails this", ""
+    if (above and most < low) or (not above and most > high):
+        return f"{why}, so nothing passes this", ""
+    strict = (limit, value, rule.judged(limit)) in (("max", 0, "hi"), ("min", 1, "lo"))
+    if strict and metric.summary == "rate":
         what = f"with bound = {rule.judged(limit)!r} no number of items passes this"
         return what, 'give bound = "estimate", or leave room'
     return None

@@ -17,23 +17,30 @@ _STYLES = {"passed": "green", "failed": "bold red", "could not judge": "yellow"}
 
 def listing(result: GateResult) -> Group:
     """Return the verdicts of all rules and the last line."""
-    lines = [line for told in result.rules for line in _rule_lines(told)]
+    lines = _lines(result)
     return Group(*lines, Text(result.line, style=_STYLES[result.verdict]))
 
 
 def plain_lines(result: GateResult) -> list[str]:
     """Return the same as lines of text without a control character."""
-    return [line.plain for told in result.rules for line in _rule_lines(told)] + [result.line]
+    return [line.plain for line in _lines(result)] + [result.line]
+
+
+def _lines(result: GateResult) -> list[Text]:
+    lines = [line for told in result.rules for line in _rule_lines(told)]
+    return lines + [Text(f"note: {visible(text)}") for text in result.notes]
 
 
 def dry_listing(dry: DryRun) -> Group:
     """Return what each rule needs and has, and the last line."""
     lines = []
     for each in dry.rules:
-        ready = bool(each.rows) and not each.short
-        head = Text("ready      " if ready else "too few    " if each.rows else "no numbers ")
-        head.stylize("green" if ready else "yellow")
+        kind = "ready" if each.is_ready else "too few" if each.short else "no verdict" if each.rows else ""
+        head = Text(f"{kind or 'no numbers':11}", style="green" if each.is_ready else "yellow")
         lines.append(head.append(visible(each.rule.id, MAX_CHARS), style="bold").append(f": {each.summary}"))
+        if each.rows and each.reason:
+            lines.append(Text(f"  could not judge: {visible(each.reason)}", style="yellow"))
+        lines += [Text(f"  note: {visible(text)}") for text in each.notes]
         for row in each.short[:ROWS_SHOWN]:
             have = f"{row.n_items:,} of {counted(row.n_needed, row.noun)}"
             lines.append(Text(f"  {visible(row.name, MAX_CHARS)}: {have}"))
@@ -51,6 +58,8 @@ def _rule_lines(told: RuleVerdict) -> Iterator[Text]:
         yield Text(f"  why: {visible(told.rule.why, MAX_CHARS)}")
     if told.reason:
         yield Text(f"  {visible(told.reason)}")
+    for text in told.notes:
+        yield Text(f"  note: {visible(text)}")
     for row in told.worst[:ROWS_SHOWN]:
         yield Text(f"  {visible(row.name, MAX_CHARS)}: {figures(row)}")
         if row.reason:

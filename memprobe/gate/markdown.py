@@ -13,6 +13,7 @@ COMMENT_BYTES = 65_536
 Source: https://docs.github.com/en/rest/issues/comments, "Body is too long (maximum is 65536 characters)".
 """
 _ROWS_SHOWN = 20
+_NOTES_SHOWN = 10
 _REASON_CHARS = 400
 
 
@@ -23,7 +24,8 @@ def to_markdown(result: GateResult, *, at_most: int = COMMENT_BYTES) -> str:
         result: What to tell.
         at_most: Bytes of UTF-8; what does not fit is left out and counted.
     """
-    last = f"\n**{markdown(result.line)}**\n"
+    last = "".join(f"\n> {markdown(text, _REASON_CHARS)}\n" for text in result.notes[:_NOTES_SHOWN])
+    last += f"\n**{markdown(result.line)}**\n"
     head = (
         f"### memprobe gate: {result.verdict}\n\n| verdict | rule | demand | why not |\n|---|---|---|---|\n"
     )
@@ -32,7 +34,7 @@ def to_markdown(result: GateResult, *, at_most: int = COMMENT_BYTES) -> str:
     left_out = 0
     ordered = [each for verdict in ("failed", "could not judge", "passed") for each in _of(result, verdict)]
     blocks = [_row(each) for each in ordered]
-    blocks += [text for each in ordered if each.verdict != "passed" for text in _details(each)]
+    blocks += [text for each in ordered if each.verdict != "passed" or each.notes for text in _details(each)]
     for text in blocks:
         room -= len(text.encode())
         if room >= 0 and not left_out:
@@ -59,12 +61,14 @@ def _row(told: RuleVerdict) -> str:
 
 
 def _details(told: RuleVerdict) -> Iterator[str]:
-    """Yield the paragraph of a rule that did not pass, and its rows one by one."""
+    """Yield the paragraph of a rule that did not pass or has a note, and its bad rows one by one."""
     why = f": {markdown(told.rule.why, _REASON_CHARS)}" if told.rule.why else ""
     bad = [row for row in told.worst if row.verdict != "passed"]
-    if not bad and not why:
+    if not bad and not why and not told.notes:
         return
     yield f"\n**{markdown(told.rule.id, MAX_CHARS)}**{why}\n"
+    for text in told.notes[:_NOTES_SHOWN]:
+        yield f"\n> {markdown(text, _REASON_CHARS)}\n"
     for number, row in enumerate(bad[:_ROWS_SHOWN]):
         yield (
             ("\n" if number == 0 else "")

@@ -22,7 +22,7 @@ RELATIVE: tuple[Limit, ...] = ("max_increase", "max_decrease")
 _STRICT: dict[Limit, Bound] = {"max": "hi", "min": "lo", "max_increase": "hi", "max_decrease": "lo"}
 MIN_N = 20
 _DEFAULTS = ("severity", "min_n")
-_KEYS = ("id", "why", "probe", "metric", "where", "bound", *ABSOLUTE, *RELATIVE, *_DEFAULTS)
+_KEYS = ("id", "why", "probe", "metric", "where", "bound", *ABSOLUTE, *RELATIVE, "untrained", *_DEFAULTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,8 @@ class Rule:
         severity: `warn` never changes the exit code.
         min_n: With fewer items nothing is judged.
         lines: Where it stands.
+        untrained: It is about items that the model was not trained on, such as controls; else a limit that
+            only such items meet is no pass.
     """
 
     id: str
@@ -53,11 +55,17 @@ class Rule:
     severity: Severity
     min_n: int
     lines: RuleLines
+    untrained: bool = False
 
     @property
     def is_relative(self) -> bool:
         """Whether it is about the difference from a baseline."""
         return any(limit in RELATIVE for limit in self.limits)
+
+    @property
+    def asks_for_untrained(self) -> bool:
+        """Whether items that were not trained on are meant: it says so, or its `where` does."""
+        return self.untrained or str(self.where.get("trained", "")).lower() == "false"
 
     def judged(self, limit: Limit) -> Bound:
         """Return which number decides on a limit."""
@@ -194,6 +202,7 @@ def _rule(
         severity=given.get("severity", "error"),
         min_n=given.get("min_n", MIN_N),
         lines=lines,
+        untrained=given.get("untrained", False),
     )
 
 
@@ -229,6 +238,8 @@ def _wrong(key: str, value: object) -> str:
         return "" if isinstance(value, dict) else f"is {value!r}, not a table like {{ group = 'canary' }}"
     if key in (*ABSOLUTE, *RELATIVE):
         return "" if _is_number(value) else f"is {value!r}, not a finite number"
+    if key == "untrained":
+        return "" if isinstance(value, bool) else f"is {value!r}, not true or false"
     if key == "min_n":
         good = isinstance(value, int) and not isinstance(value, bool) and value >= 1
         return "" if good else f"is {value!r}, not a whole number of 1 or more"

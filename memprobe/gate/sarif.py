@@ -33,7 +33,9 @@ def to_sarif(result: GateResult, root: Path) -> str:
     """
     artifact = _artifact(result.rules_file, root)
     bad = [_result(*each, artifact) for each in _findings(result)]
-    properties = {"line": result.line}
+    properties: dict[str, Any] = {"line": result.line}
+    if result.notes:
+        properties["notes"] = [visible(text) for text in result.notes]
     if len(bad) > RESULTS_MAX:
         properties["leftOut"] = f"{len(bad) - RESULTS_MAX:,} results, see gate.json"
     run = {
@@ -70,7 +72,10 @@ def _rule(told: RuleVerdict) -> dict[str, Any]:
         "shortDescription": {"text": _message(rule.demand)},
         "fullDescription": {"text": _message(rule.why or rule.demand)},
         "defaultConfiguration": {"level": "error" if rule.severity == "error" else "warning"},
-        "properties": {"verdict": told.verdict},
+        "properties": {
+            "verdict": told.verdict,
+            **({"notes": [visible(text) for text in told.notes]} if told.notes else {}),
+        },
     }
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from memprobe.errors import near_miss
+from memprobe.errors import near_miss, step_cell
 from memprobe.gate.known import KEYS, POOLED, Known, parsed
 from memprobe.gate.rules import Rule, Scalar
 
@@ -30,8 +30,8 @@ class Selected:
 def select(rule: Rule, rows: pl.DataFrame, known: Known) -> Selected:
     """Return the rows of a rule's metric that its `where` selects.
 
-    A key left out selects every value; `group` and `exposures` left out select the pooled row, and so do
-    `trained`, `control` and `target` where the metric has a pooled one.
+    A key left out selects every value; `group`, `exposures` and `trained` left out select the pooled row, and
+    so do `control` and `target` where the metric has a pooled one.
 
     Args:
         rule: The rule.
@@ -67,8 +67,10 @@ def _fits(
     if not all(key in pairs and _same(pairs[key], value) for key, value in asked.items()):
         return False
     parts = [key for key in POOLED if key in pairs and key not in asked] if pooled else []
-    # An excess is always over a control: no row is without, so every control is meant.
-    return all(key != "exposures" and all(key in each for each in conditions.values()) for key in parts)
+    # An excess is always over a control: no row is without, so every control is meant. Counts of exposures,
+    # and trained and never-trained items, are never meant together where nothing stands for all of them.
+    apart = ("exposures", "trained")
+    return all(key not in apart and all(key in each for each in conditions.values()) for key in parts)
 
 
 def _same(text: str, value: Scalar) -> bool:
@@ -84,14 +86,23 @@ def _same(text: str, value: Scalar) -> bool:
 
 
 def _at(step: Scalar, known: Known) -> pl.Expr:
-    """Return which rows lie at a step, or at the first or last one of their model's checkpoints."""
+    """Return which rows lie at a step, or at the first or last one of their model's checkpoints.
+
+    A checkpoint without a step is its model's first and last.
+    """
     if step not in ("first", "last"):
         return pl.col("step") == step
     ends = {model: steps[0 if step == "first" else -1] for model, steps in known.steps.items()}
     return pl.any_horizontal(
         pl.lit(False),
-        *((pl.col("model") == model) & (pl.col("step") == end) for model, end in ends.items()),
+        *((pl.col("model") == model) & _ends(end) for model, end in ends.items()),
     )
+
+
+def _ends(step: int | None) -> pl.Expr:
+    # Rows about a whole sequence have no step either, and no revision.
+    at_end = pl.col("step").eq_missing(pl.lit(step, dtype=pl.Int64))
+    return at_end & pl.col("revision").is_not_null()
 
 
 def _nothing_of(rule: Rule, known: Known) -> str:
@@ -130,11 +141,14 @@ def _why_none(rule: Rule, rows: pl.DataFrame, conditions: Conditions, known: Kno
 
 def _no_step(step: Scalar, rows: pl.DataFrame, known: Known) -> str:
     there = rows["step"].drop_nulls().unique().sort().to_list()
+    unplaced = rows.filter(pl.col("step").is_null(), pl.col("revision").is_not_null())["revision"].unique()
+    if not there and len(unplaced) and step not in ("first", "last"):
+        return f"no row has step {step}: {', '.join(unplaced.sort())} has no step, which `last` names"
     if not there:
         return "these numbers are about all checkpoints together: leave `step` out"
     if step in ("first", "last"):
         end = 0 if step == "first" else -1
-        wanted = ", ".join(f"{model} {steps[end]}" for model, steps in known.steps.items())
+        wanted = ", ".join(f"{model} {step_cell(steps[end])}" for model, steps in known.steps.items())
         return f"there are no numbers of the {step} checkpoint ({wanted or 'none is listed'})"
     shown = [str(each) for each in there]
     listed = ", ".join(shown if len(shown) <= _SHOWN else [*shown[: _SHOWN - 1], "...", shown[-1]])

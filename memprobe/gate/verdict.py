@@ -7,11 +7,13 @@ from typing import Any, Literal
 
 from memprobe.errors import InvalidRunError, counted
 from memprobe.gate.rules import ABSOLUTE, RELATIVE, Rule
+from memprobe.tables.checked_json import sealed
 from memprobe.tables.store import RunStore
 
 Verdict = Literal["passed", "failed", "could not judge"]
 FORMAT = 1
 FILE = "gate.json"
+_NOTHING_STRICT = "no rule of severity error"
 PASSED, FAILED, COULD_NOT_JUDGE = 0, 1, InvalidRunError.exit_code
 
 
@@ -62,12 +64,14 @@ class RuleVerdict:
         verdict: `failed` where any row fails; else `could not judge` where any cannot be judged.
         reason: Why, where it is about no single row; else empty.
         rows: All that it selects.
+        notes: What a reader must know of the rows, whatever the verdict is.
     """
 
     rule: Rule
     verdict: Verdict
     reason: str
     rows: tuple[RowVerdict, ...]
+    notes: tuple[str, ...] = ()
 
     def rows_of(self, verdict: Verdict) -> tuple[RowVerdict, ...]:
         """Return the rows with that verdict."""
@@ -102,12 +106,14 @@ class GateResult:
         rules_file: The rules.
         rules: What each rule says, in their order.
         summary_sha256: Of the bytes of summary.parquet that were judged; None: the run had none.
+        notes: What a reader must know of the run, whatever the verdict is.
     """
 
     run: Path
     rules_file: Path
     rules: tuple[RuleVerdict, ...]
     summary_sha256: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
@@ -124,7 +130,7 @@ class GateResult:
     def line(self) -> str:
         """The verdict in one line, with the exit code."""
         strict = [each for each in self.rules if each.rule.severity == "error"]
-        words = [f"{counted(len(strict), 'rule')}"] if strict else ["no rule of severity error"]
+        words = [f"{counted(len(strict), 'rule')}"] if strict else [_NOTHING_STRICT]
         words += _tally(strict)
         warned = [each for each in self.rules if each.rule.severity == "warn"]
         told = f"; {counted(len(warned), 'warning rule')}: {', '.join(_tally(warned))}" if warned else ""
@@ -143,12 +149,13 @@ class GateResult:
             "exit_code": self.exit_code,
             "line": self.line,
             "summary_sha256": self.summary_sha256,
+            "notes": list(self.notes),
             "rules": [_rule_document(each) for each in self.rules],
         }
 
     def write(self) -> Path:
         """Write gate.json into the run directory and return its path."""
-        RunStore(self.run).write_json(FILE, self.document())
+        RunStore(self.run).write_json(FILE, sealed(self.document()))
         return self.run / FILE
 
 
@@ -172,7 +179,9 @@ def _rule_document(told: RuleVerdict) -> dict[str, Any]:
         "bound": rule.judged(next(iter(rule.limits))),
         **limits,
         "min_n": rule.min_n,
+        "untrained": rule.untrained,
         "line": rule.lines.first,
+        "notes": list(told.notes),
         "rows": [_row_document(row) for row in told.rows],
     }
 

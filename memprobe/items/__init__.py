@@ -5,9 +5,11 @@ them, `itemset` puts the two together; contract.md, section 1, "Item files", is 
 """
 
 from memprobe.items.booksort import paper_edges
+from memprobe.items.contradictions import doubts
 from memprobe.items.findings import FINDINGS, Inspected, findings_of, inspect_items, problem_row
 from memprobe.items.itemset import ItemFile, ItemSet, read_items
-from memprobe.items.schema import CONTENT, ITEMS, RESERVED, SKIPPED, TRIAL, own_columns
+from memprobe.items.schema import ITEMS, RESERVED, SKIPPED, TRIAL, own_columns
+from memprobe.tables.content import CONTENT
 
 __all__ = [
     "CONTENT",
@@ -19,6 +21,7 @@ __all__ = [
     "Inspected",
     "ItemFile",
     "ItemSet",
+    "doubts",
     "findings_of",
     "inspect_items",
     "own_columns",

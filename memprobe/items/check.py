@@ -1,7 +1,6 @@
 """Raw rows -> checked items -> the item table; every fault is kept, with its column."""
 
 import functools
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,11 +10,13 @@ import polars as pl
 
 from memprobe.errors import Problem, counted, near_miss
 from memprobe.items.booksort import EXCERPTS_APART, lacks_excerpts
+from memprobe.items.contradictions import contradictions
 from memprobe.items.further import Value, check_value, nan_cells, to_series
 from memprobe.items.raw import Fault, RawFile, RawRow, RefusedError
-from memprobe.items.schema import CONTENT, GIVEN, ITEMS, RESERVED, RESERVED_PREFIXES, known_columns
+from memprobe.items.schema import GIVEN, ITEMS, RESERVED, RESERVED_PREFIXES, known_columns
 from memprobe.items.trials import complete, trial_faults
 from memprobe.items.values import PARSERS
+from memprobe.tables.content import content_hash
 
 _WAYS = ("text", "prefix", "suffix", "input_ids")
 _ONE_OF = "text, prefix + suffix, or input_ids"
@@ -152,7 +153,7 @@ def _check_row(file: RawFile, row: RawRow, known: frozenset[str]) -> Item:
     if row.faults:
         return item
     item.faults += _content_faults(item) or trial_faults(item.known)
-    item.faults += [*_step_faults(item), *_exposure_faults(item)]
+    item.faults += contradictions(item.known, {fault.column for fault in item.faults})
     if not item.faults:
         complete(item.known)
         item.known["content_hash"] = made = content_hash(item.known)
@@ -161,30 +162,6 @@ def _check_row(file: RawFile, row: RawRow, known: frozenset[str]) -> Item:
             last = item.known.get("exposure_steps", [item.known["first_step"]])[-1]
             item.known.setdefault("last_step", last)
     return item
-
-
-def content_hash(known: dict[str, Any]) -> str:
-    """Return the SHA-256 of an item's content, hex: each field with its name and its length in bytes."""
-    # Trials of one excerpt come one after the other and share its text, the first of their contents.
-    text = known.get(CONTENT[0])
-    digest = hashlib.sha256() if text is None else _begun(text).copy()
-    for name in CONTENT[1:]:
-        if (value := known.get(name)) is not None:
-            _add(digest, name, value)
-    return digest.hexdigest()
-
-
-@functools.lru_cache(maxsize=1)
-def _begun(text: str) -> "hashlib._Hash":
-    digest = hashlib.sha256()
-    _add(digest, CONTENT[0], text)
-    return digest
-
-
-def _add(digest: "hashlib._Hash", name: str, value: Any) -> None:  # noqa: ANN401
-    data = value.astype("<i8").tobytes() if isinstance(value, np.ndarray) else value.encode()
-    digest.update(f"{name}:{len(data)}:".encode())
-    digest.update(data)
 
 
 def _content_faults(item: Item) -> list[Fault]:
@@ -205,47 +182,6 @@ def _content_faults(item: Item) -> list[Fault]:
     hint = _miss_hint(tuple(item.further), _WAYS)
     what = f"no content: {empty} null or empty" if empty else "no content"
     return [Fault("", what, f"an item has exactly one of {_ONE_OF}{hint}")]
-
-
-def _step_faults(item: Item) -> list[Fault]:
-    first, last = item.known.get("first_step"), item.known.get("last_step")
-    if last is None or any(fault.column == "first_step" for fault in item.faults):
-        return []
-    if first is None:
-        fix = "null first_step says that the item was never trained on"
-        what = f"last_step {last} without first_step"
-        return [Fault("last_step", what, fix, sort="last_step without first_step")]
-    if first > last:
-        what = f"last_step {last} comes before first_step {first}"
-        return [Fault("last_step", what, "first_step <= last_step", sort="last_step before first_step")]
-    return []
-
-
-def _exposure_faults(item: Item) -> list[Fault]:
-    """Return how exposure_steps part from the columns that say the same more briefly."""
-    steps: list[int] | None = item.known.get("exposure_steps")
-    if steps is None:
-        return []
-    if "first_step" not in item.known:
-        if any(fault.column == "first_step" for fault in item.faults):
-            return []
-        what, fix = "exposure_steps without first_step", "first_step is the first of exposure_steps"
-        return [Fault("exposure_steps", what, fix)]
-    told = (
-        ("first_step", steps[0], f"begins at {steps[0]}"),
-        ("last_step", steps[-1], f"ends at {steps[-1]}"),
-        ("exposures", len(steps), f"holds {len(steps)}"),
-    )
-    return [
-        Fault(
-            "exposure_steps",
-            f"{says}, but {name} is {item.known[name]}",
-            "first_step is its first, last_step its last, exposures its length",
-            sort=f"exposure_steps and {name} differ",
-        )
-        for name, value, says in told
-        if item.known.get(name, value) != value
-    ]
 
 
 @functools.lru_cache(maxsize=1024)

@@ -21,7 +21,8 @@ DECIMAL = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 _NUMBERS = frozenset({"exposures", "first_step", "last_step", "task_end_step"}) | {
     *("excerpt_words", "segment_words", "distance_words", "distance_bin", "excerpt_start_frac")
 }
-_TRUTHS = {"earlier_first": {"true": True, "false": False}}
+_TRUTH = {"true": True, "false": False}
+_TRUTHS = {"earlier_first": _TRUTH, "trained": _TRUTH}
 _LISTS = frozenset({"input_ids", "exposure_steps"})
 _MAX_DIGITS = 20
 

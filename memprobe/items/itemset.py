@@ -12,7 +12,8 @@ import polars as pl
 from memprobe.errors import ItemError, Problem
 from memprobe.items.check import Item, check_items, file_problems, to_table
 from memprobe.items.read import read_files
-from memprobe.items.schema import CONTENT, SKIPPED
+from memprobe.items.schema import SKIPPED
+from memprobe.tables.content import CONTENT
 
 _MAX_SHOWN: Final = 10
 

@@ -9,7 +9,10 @@ from typing import Any, Final
 
 import polars as pl
 
-from memprobe.items.schema import CONTENT, SEGMENTS, own_columns
+from memprobe.items.contradictions import doubts
+from memprobe.items.schema import SEGMENTS, own_columns
+from memprobe.tables.content import CONTENT
+from memprobe.tables.facts import TRAINED, is_control, is_untimed, with_trained
 
 SHAPES: Final = ("text", "prefix + suffix", "input_ids")
 _QUANTILES: Final[Mapping[str, float]] = {"min": 0.0, "p5": 0.05, "median": 0.5, "p95": 0.95, "max": 1.0}
@@ -119,9 +122,11 @@ def steps(table: pl.DataFrame, given: frozenset[str]) -> dict[str, Any] | None:
     if "first_step" not in given:
         return None
     first, last = table["first_step"].drop_nulls(), table["last_step"].drop_nulls()
+    facts = with_trained(table, given)
     return {
-        "n_trained_on": len(first),
-        "n_never": table.height - len(first),
+        "n_trained_on": int(facts[TRAINED].sum()),
+        "n_never": facts.filter(is_control()).height,
+        "n_untimed": facts.filter(is_untimed()).height,
         "first_step_min": first.min(),
         "first_step_max": first.max(),
         "last_step_max": last.max(),
@@ -175,6 +180,7 @@ def preview(table: pl.DataFrame, given: frozenset[str]) -> dict[str, Any]:
         "foil_kinds": counts(table, "foil_kind"),
         "trials": trials(table),
         "steps": steps(table, given),
+        "doubts": doubts(table),
         "length_chars": quantiles(table.select(chars).to_series()),
         "length_ids": quantiles(table["input_ids"].list.len()),
         "same_content": [list(names) for names in twice.same],

@@ -7,9 +7,6 @@ import polars as pl
 
 from memprobe.tables.schema import Column, TableSchema
 
-CONTENT: Final = ("text", "prefix", "suffix", "input_ids", "foil", "segment_1", "segment_2")
-"""Columns that hold text or token ids; they leave the item table only under `--include-text`."""
-
 _NO_TRIAL: Final = "no SORT trial"
 
 TRIAL: Final = {
@@ -60,6 +57,12 @@ ITEMS: Final = TableSchema(
             "updates",
             "updates done after each time the item was trained on, ascending",
             "not known, or never trained on",
+        ),
+        "trained": Column(
+            pl.Boolean(),
+            "-",
+            "whether the training data hold the item, where neither count nor step says so",
+            "not said: exposures and first_step decide",
         ),
         "task_end_step": Column(
             pl.Int64(),

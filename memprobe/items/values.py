@@ -173,6 +173,7 @@ PARSERS: Final[Mapping[str, Callable[[object], object]]] = {
     "first_step": as_count,
     "last_step": as_count,
     "exposure_steps": as_steps,
+    "trained": as_truth,
     "task_end_step": as_count,
     "batch_id": as_name,
     "doc_id": as_name,

@@ -32,6 +32,7 @@ from memprobe.lab.truth import (
     write_truth,
 )
 from memprobe.parsing import UnreadableError, read_json
+from memprobe.tables.files import write_file
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -292,7 +293,7 @@ def _write_manifest(job: _Job, path: Path, threads: int | None, seconds: float) 
             "transformers": transformers.__version__,
         },
     }
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_file(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
 def _move(partial: Path, out: Path) -> LabResult:

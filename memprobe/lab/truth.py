@@ -14,6 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from memprobe.lab.corpus import LabItem
+from memprobe.tables.files import appearing
 from memprobe.tables.schema import Column, TableSchema
 
 _ORDER_STREAM = 2
@@ -135,7 +136,8 @@ def truth_table(
 
 def write_truth(truth: pl.DataFrame, path: Path) -> None:
     """Write the truth table as Parquet."""
-    truth.write_parquet(path)
+    with appearing(path) as file:
+        truth.write_parquet(file)
 
 
 def write_items(items: Sequence[LabItem], truth: pl.DataFrame, path: Path) -> None:
@@ -146,13 +148,12 @@ def write_items(items: Sequence[LabItem], truth: pl.DataFrame, path: Path) -> No
     """
     steps = dict(truth.group_by("item_id").agg(pl.col("step").drop_nulls().sort()).iter_rows())
     left_out = set(truth.filter("left_out")["item_id"])
-    path.touch(mode=0o600)
-    with path.open("w", encoding="utf-8") as file:
+    with appearing(path, private=True) as file:
         for item in items:
             row = dict(_columns(item, steps[item.item_id]))
             if left_out and item.n_exposures:
                 row["left_out"] = item.item_id in left_out
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            file.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
 
 
 def _columns(item: LabItem, steps: Sequence[int]) -> Iterator[tuple[str, object]]:

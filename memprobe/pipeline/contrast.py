@@ -13,6 +13,7 @@ import polars as pl
 from memprobe.probes.base import Metric
 from memprobe.stats.differences import independent_difference
 from memprobe.stats.intervals import Interval
+from memprobe.tables.facts import TRAINED, with_trained
 
 NEVER = "never-trained"
 
@@ -32,20 +33,6 @@ class Control:
     values: Mapping[str, pl.DataFrame]
 
 
-def is_trained(given: Collection[str]) -> pl.Expr:
-    """Return whether an item belongs to the training data; null where the item file does not say.
-
-    `exposures` decides where the item has it: 0 is never trained on. Else, where a file gave the column
-    `first_step`, null in it is never trained on. Whether training had come to the item by the time of a
-    checkpoint does not matter, so that every checkpoint compares the same items.
-
-    Args:
-        given: Columns that an item file gave.
-    """
-    by_step = pl.col("first_step").is_not_null() if "first_step" in given else pl.lit(None, pl.Boolean)
-    return pl.when(pl.col("exposures").is_not_null()).then(pl.col("exposures") > 0).otherwise(by_step)
-
-
 def about_items(items: pl.DataFrame, given: Collection[str]) -> pl.DataFrame:
     """Return what summaries know of the items: `item_id, item, group, exposures, cluster, trained`.
 
@@ -57,13 +44,13 @@ def about_items(items: pl.DataFrame, given: Collection[str]) -> pl.DataFrame:
         .then(pl.format("doc {}", "doc_id"))
         .otherwise(pl.format("item {}", "item_id"))
     )
-    return items.select(
+    return with_trained(items, given).select(
         "item_id",
         "group",
         "exposures",
         item=pl.col("item_id").rank("dense"),
         cluster=cluster.rank("dense"),
-        trained=is_trained(given),
+        trained=TRAINED,
     )
 
 

@@ -39,7 +39,8 @@ def finish(
         The units, (context, unit), that are neither there nor failed: others score them.
 
     Raises:
-        BrokenUnitError: Units cannot be read, so that they have to be scored again.
+        BrokenUnitError: Units cannot be used, so that they have to be scored again.
+        LostClaimError: Another process took over the lock while this one was stopped.
     """
     now = store.read_manifest()
     if now is None or now["stages"] != prepared.manifest["stages"]:
@@ -61,15 +62,17 @@ def finish(
     if not left and (now["state"] == "scoring" or now.get("failures") != failures):
         measuring()
         measured = measure(prepared.plans, now, store)
-        write_results(measured, store)
+        digests = write_results(measured, store)
         manifest |= {
             "state": "incomplete" if failures else "done",
             "checks": measured.checks,
             "warnings": measured.warnings,
+            "left_out": measured.left_out,
             "probes": describe_probes(prepared.suite),
+            "tables": {**now.get("tables", {}), **digests},
         }
     store.write_lines("errors.jsonl", failures)
-    store.write_json("manifest.json", manifest)
+    store.write_manifest(manifest)
     return left
 
 

@@ -53,6 +53,7 @@ def forecast(question: Question, notes: Notes, *, fresh: bool = False) -> Foreca
     except (InputError, SafetyError) as error:
         # Whoever asks what a run would take may be about to make room for it, or to run it elsewhere.
         notes.note(f"here it could not run now: {error.problems[0].what}")
+    n_unloadable = _tell_unloadable(prepared, notes)
     rows = [
         row
         for sequence, plan, tokenised in zip(
@@ -74,6 +75,7 @@ def forecast(question: Question, notes: Notes, *, fresh: bool = False) -> Foreca
         "items": prepared.items.table.height,
         "items_skipped": prepared.items.skipped.height + prepared.unfit["item_id"].n_unique(),
         "checkpoints": len(rows),
+        **({"checkpoints_unloadable": n_unloadable} if n_unloadable else {}),
         "units": int(frame["units"].sum()),
         "units_left": int(frame["units_left"].sum()),
         "tokens_left": int(frame["tokens_left"].sum()),
@@ -83,6 +85,24 @@ def forecast(question: Question, notes: Notes, *, fresh: bool = False) -> Foreca
         "estimated_s": None if unknown else round(flops / (EFFICIENCY * _flops_per_s(prepared)) + read_s, 1),
     }
     return Forecast(frame, totals)
+
+
+def _tell_unloadable(prepared: Prepared, notes: Notes) -> int:
+    """Say which checkpoints a run would lose, and why; returns how many."""
+    from memprobe.scoring.fit import problems_of
+    from memprobe.scoring.load import quiet_libraries
+
+    quiet_libraries()
+    n_unloadable = 0
+    for each in (each for sequence in prepared.sequences for each in sequence.checkpoints):
+        problems = problems_of(each, trust_remote_code=prepared.options.trust_remote_code)
+        n_unloadable += bool(problems)
+        for problem in problems:
+            fix = f" ({problem.fix})" if problem.fix else ""
+            notes.note(
+                f"{each.label} cannot be loaded, so a run would end with exit code 4: {problem.what}{fix}"
+            )
+    return n_unloadable
 
 
 def _rows(

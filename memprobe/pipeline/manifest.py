@@ -34,8 +34,8 @@ def question_digest(suite: Suite, options: RunOptions) -> str:
             name: value
             for name, value in asdict(options).items()
             if name not in ("device", "threads", "offline", "batch_tokens", "keep_checkpoints")
-            # A question without a control keeps the digest that it had before there were controls.
-            and (name, value) != ("control", None)
+            # A question without a control or stages keeps the digest that it had before there were any.
+            and (name, value) not in (("control", None), ("stages", None))
         },
     }
     return hashlib.sha256(json.dumps(asked, sort_keys=True, default=list).encode()).hexdigest()[:8]
@@ -185,7 +185,8 @@ def identity(manifest: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _checkpoint_name(each: Mapping[str, Any]) -> str:
-    return f"checkpoint {each['model']}@{each['revision']} (step {each['step']})"
+    step = "no step" if each["step"] is None else f"step {each['step']}"
+    return f"checkpoint {each['model']}@{each['revision']} ({step})"
 
 
 def refuse_other_question(old: Mapping[str, Any], new: Mapping[str, Any], where: str) -> None:

@@ -14,11 +14,11 @@ from memprobe.items import CONTENT, own_columns
 from memprobe.pipeline import dose
 from memprobe.pipeline.contrast import Control, about_items
 from memprobe.pipeline.manifest import entries_of
-from memprobe.pipeline.past import Past, is_control_alone, parameters_of
+from memprobe.pipeline.past import Past, ToldOf, is_control_alone, parameters_of
 from memprobe.pipeline.planning import EntryPlan, SequencePlan, Target
 from memprobe.pipeline.prepare import plans_of
 from memprobe.pipeline.summarise import Context, condition_prefixes, item_values, rng_of, summarise
-from memprobe.probes.base import Scores, Told
+from memprobe.probes.base import Scores
 from memprobe.suite import Entry
 from memprobe.tables.catalogue import DOSE_RESPONSE, SUMMARY
 from memprobe.tables.keys import ITEM_KEYS
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 LENGTHS = ("n_tokens", "n_prefix_tokens", "n_foil_tokens", "boundary_shift")
+UNFIT, NO_VALUE = "that cannot be measured", "without a value at some checkpoint"
 _ENTRY = Column(pl.String(), "-", "which entry of the suite, by the settings in which they differ")
 
 
@@ -44,6 +45,7 @@ class Measured:
         checks: Counts for the manifest.
         warnings: What makes numbers doubtful.
         unmeasured: Checkpoints, `model@revision`, of which units are missing.
+        left_out: Items that are in no estimate of a probe: `model, probe, entry, reason, n_items`.
     """
 
     tables: dict[str, pl.DataFrame] = field(default_factory=dict)
@@ -51,6 +53,7 @@ class Measured:
     checks: dict[str, int] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     unmeasured: list[str] = field(default_factory=list)
+    left_out: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, table: pl.DataFrame, name: str) -> None:
         """Add the rows of a checkpoint to a table."""
@@ -58,13 +61,22 @@ class Measured:
             pl.concat([self.tables[name], table], how="diagonal") if name in self.tables else table
         )
 
-    def add_told(self, said: Iterable[Told]) -> None:
+    def add_told(self, said: Iterable[ToldOf]) -> None:
         """Add what probes say of whole sequences."""
-        for told in said:
+        for each in said:
+            told = each.told
             for name, rows in told.tables.items():
                 self.add(rows, name)
             self.summary = pl.concat([self.summary, told.estimates])
             self.warnings += told.warnings
+            for reason, n_items in told.left_out.items():
+                self.add_left_out(each.model, each.probe, each.entry, reason, n_items)
+
+    def add_left_out(self, model: str, probe: str, entry: str | None, reason: str, n_items: int) -> None:
+        """Count items that are in no estimate of a probe; no items are no entry."""
+        if n_items:
+            found = {"model": model, "probe": probe, "entry": entry, "reason": reason, "n_items": n_items}
+            self.left_out.append(found)
 
     def add_doses(self, rows: pl.DataFrame) -> None:
         """Add rows of `DOSE_RESPONSE`; a run without a dose has no such table."""
@@ -94,6 +106,7 @@ def measure(plans: Sequence[SequencePlan], manifest: Mapping[str, Any], store: R
                 last.append(found)
         if not is_control_alone(plan, manifest):
             measured.warnings += dict.fromkeys(_doubts(plan, measured.summary))
+            _count_left_out(plan, measured)
         measured.add_told(past.tell())
         pasts.append(past)
     for past in pasts:
@@ -262,19 +275,46 @@ def _doubts(plan: SequencePlan, summary: pl.DataFrame) -> list[str]:
     ]
 
 
+def _count_left_out(plan: SequencePlan, measured: Measured) -> None:
+    """Count the items of one sequence that an entry cannot measure, or has no value of somewhere."""
+    model = plan.targets[0].model
+    entries = tuple(each.entry for each in plan.entries)
+    for each, prefix in zip(plan.entries, condition_prefixes(entries), strict=True):
+        probe = each.entry.probe
+        n_unfit = 0 if each.plan.unfit is None else each.plan.unfit["item_id"].n_unique()
+        measured.add_left_out(model, probe.name, prefix, UNFIT, n_unfit)
+        if metrics := probe.metrics_for(each.entry.settings):
+            rows = measured.summary.filter(
+                pl.col("model") == model,
+                pl.col("probe") == probe.name,
+                pl.col("metric") == metrics[0].name,
+                pl.col("group").is_null(),
+            )
+            if prefix is not None:
+                condition = pl.col("condition").fill_null("")
+                rows = rows.filter((condition == prefix) | condition.str.starts_with(f"{prefix};"))
+            n_missing: int = rows["n_missing"].max() or 0  # type: ignore[assignment]  # whole numbers
+            measured.add_left_out(model, probe.name, prefix, NO_VALUE, n_missing)
+
+
 def _with_entry(schema: TableSchema) -> TableSchema:
     """Return the schema of a table in which several entries of one probe stand."""
     return replace(schema, key=(*schema.key, "entry"), columns={**schema.columns, "entry": _ENTRY})
 
 
-def write_items(plans: Sequence[SequencePlan], store: RunStore, *, include_text: bool) -> None:
-    """Write the items of every sequence, and their windows where there are any, for `measure_again`."""
+def write_items(plans: Sequence[SequencePlan], store: RunStore, *, include_text: bool) -> dict[str, str]:
+    """Write the items of every sequence, and their windows where there are any, for `measure_again`.
+
+    Returns:
+        The SHA-256 of each table, by its name.
+    """
     hidden = () if include_text else CONTENT
     items = [plan.lengths.table.drop(hidden, strict=False) for plan in plans]
-    store.write_table("items", _by_model(plans, items))
+    tables = {"items": _by_model(plans, items)}
     windows = _by_model(plans, [plan.lengths.windows for plan in plans])
     if windows.height:
-        store.write_table("windows", windows)
+        tables["windows"] = windows
+    return {name: store.write_table(name, table) for name, table in tables.items()}
 
 
 def _by_model(plans: Sequence[SequencePlan], tables: Sequence[pl.DataFrame]) -> pl.DataFrame:
@@ -311,9 +351,9 @@ def _of_model(table: pl.DataFrame, model: str) -> pl.DataFrame:
     return table.filter(pl.col("model") == model).drop("model")
 
 
-def write_results(measured: Measured, store: RunStore) -> None:
-    """Write tables and summary of a measured run."""
-    for name, table in measured.tables.items():
-        store.write_table(name, table)
-    store.write_table("summary", measured.summary)
+def write_results(measured: Measured, store: RunStore) -> dict[str, str]:
+    """Write tables and summary of a measured run; returns the SHA-256 of each, by its name."""
+    tables = {**measured.tables, "summary": measured.summary}
+    digests = {name: store.write_table(name, table) for name, table in tables.items()}
     store.write_csv("summary.csv", measured.summary)
+    return digests

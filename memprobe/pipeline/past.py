@@ -1,7 +1,7 @@
 """A sequence as probes over time see it: item rows of all its checkpoints, and what is told of them."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,15 @@ from memprobe.pipeline.summarise import LEVEL, condition_prefixes, rng_of, signa
 from memprobe.probes.base import History, Other, OverTime, Told
 from memprobe.suite import Entry
 from memprobe.tables.catalogue import SUMMARY
+from memprobe.tables.facts import with_trained
 from memprobe.tables.keys import ITEM_KEYS
+
+_NO_STEP = "needs at least two checkpoints in the order of their training, and this one has no step"
 
 
 def about_time(plan: SequencePlan) -> pl.DataFrame:
-    """Return what probes over time know of the items: every column but their texts."""
-    return plan.lengths.table.drop(CONTENT, strict=False)
+    """Return what probes over time know of the items: every column but their texts, and `trained`."""
+    return with_trained(plan.lengths.table.drop(CONTENT, strict=False), plan.lengths.given)
 
 
 def is_control_alone(plan: SequencePlan, manifest: Mapping[str, Any]) -> bool:
@@ -64,12 +67,19 @@ def _problems(
     over_time: OverTime,
     manifest: Mapping[str, Any],
 ) -> list[Problem]:
-    steps = tuple(sorted(target.step for target in plan.targets))
-    texts = over_time.problems(steps, about_time(plan), entry.settings)
+    steps = _steps(plan.targets)
+    # A checkpoint without a step is alone in its sequence.
+    can_ask = steps or over_time.beside is not None
+    texts = over_time.problems(steps, about_time(plan), entry.settings) if can_ask else [_NO_STEP]
     if over_time.beside is not None:
         others = (_as_other(each, plan, manifest) for each in plans if each is not plan)
         texts += over_time.beside(_as_other(plan, plan, manifest), tuple(others))
     return [Problem(f"{entry.probe.name}: {text}", plan.targets[0].model) for text in texts]
+
+
+def _steps(targets: Sequence[Target]) -> tuple[int, ...]:
+    """Return the steps, ascending; empty for a checkpoint without one."""
+    return tuple(sorted(target.step for target in targets if target.step is not None))
 
 
 def _as_other(plan: SequencePlan, seen_from: SequencePlan, manifest: Mapping[str, Any]) -> Other:
@@ -78,7 +88,7 @@ def _as_other(plan: SequencePlan, seen_from: SequencePlan, manifest: Mapping[str
     as_ids = not {"text", "prefix"} & set(manifest["items"]["given"])
     return Other(
         model=plan.targets[0].model,
-        steps=tuple(sorted(target.step for target in plan.targets)),
+        steps=_steps(plan.targets),
         n_parameters=_n_parameters(plan, manifest),
         same_tokens=as_ids or plan.targets[0].tokenizer == seen_from.targets[0].tokenizer,
     )
@@ -87,6 +97,23 @@ def _as_other(plan: SequencePlan, seen_from: SequencePlan, manifest: Mapping[str
 def _n_parameters(plan: SequencePlan, manifest: Mapping[str, Any]) -> int | None:
     known = (parameters_of(target, manifest) for target in plan.targets)
     return next((each for each in known if each is not None), None)
+
+
+@dataclass(frozen=True, slots=True)
+class ToldOf:
+    """What an entry says of a sequence.
+
+    Attributes:
+        model: The sequence.
+        probe: The entry's.
+        entry: What tells it from others of its probe; None: there are none.
+        told: Complete rows.
+    """
+
+    model: str
+    probe: str
+    entry: str | None
+    told: Told
 
 
 class Past:
@@ -116,7 +143,7 @@ class Past:
             if target not in self._seen:
                 self._seen.append(target)
 
-    def tell(self) -> Iterator[Told]:
+    def tell(self) -> Iterator[ToldOf]:
         """Yield what each entry says of the sequence alone; tables and estimates are complete rows.
 
         The rows of these entries are let go.
@@ -126,7 +153,7 @@ class Past:
                 yield from self._tell(place, ())
                 del self._rows[place]
 
-    def tell_beside(self, pasts: "Sequence[Past]") -> Iterator[Told]:
+    def tell_beside(self, pasts: "Sequence[Past]") -> Iterator[ToldOf]:
         """Yield what each entry says that looks at the run's other sequences too.
 
         Args:
@@ -147,7 +174,7 @@ class Past:
         return parts[0]
 
     def _steps(self) -> tuple[int, ...]:
-        return tuple(sorted(target.step for target in self._seen))
+        return _steps(self._seen)
 
     def _missing(self) -> tuple[str, ...]:
         return tuple(each.label for each in self.plan.targets if each not in self._seen)
@@ -159,7 +186,7 @@ class Past:
         about = _as_other(self.plan, seen_from, self.manifest)
         return replace(about, steps=self._steps(), rows=self._rows_of(place), missing=self._missing())
 
-    def _tell(self, place: int, others: tuple[Other, ...]) -> Iterator[Told]:
+    def _tell(self, place: int, others: tuple[Other, ...]) -> Iterator[ToldOf]:
         """Yield what one entry says; nothing where no checkpoint is scored."""
         entry = self.plan.entries[place].entry
         over_time = entry.probe.over_time
@@ -176,14 +203,17 @@ class Past:
             n_parameters=_n_parameters(self.plan, self.manifest),
             others=others,
         )
-        yield self._told(entry, prefix, over_time.tell(history, entry.settings))
+        told = self._told(entry, prefix, over_time.tell(history, entry.settings))
+        yield ToldOf(history.model, entry.probe.name, prefix, told)
 
     def _told(self, entry: Entry, prefix: str | None, told: Told) -> Told:
         model = self.plan.targets[0].model
         named = [pl.lit(model).alias("model"), *([pl.lit(prefix).alias("entry")] if prefix else [])]
         tables = {name: table.select(*named, pl.all()) for name, table in told.tables.items()}
         warnings = tuple(f"{model}, {entry.probe.name}: {text}" for text in told.warnings)
-        return Told(tables, self._summary(entry, prefix, told.estimates), warnings)
+        return replace(
+            told, tables=tables, estimates=self._summary(entry, prefix, told.estimates), warnings=warnings
+        )
 
     def _rng(self, entry: Entry, prefix: str | None, what: str) -> np.random.Generator:
         return rng_of((str(self.manifest["seed"]), entry.probe.name, what, str(prefix)))

@@ -70,14 +70,14 @@ class Target:
     Attributes:
         model: Hub id or name of the sequence.
         revision: Git revision or name of the checkpoint's folder.
-        step: Training step.
+        step: Training step; None where the checkpoint has none.
         context: Key of its scores: weights, tokenizer and scoring options.
         tokenizer: Digest of its tokenizer, None where there is none.
     """
 
     model: str
     revision: str
-    step: int
+    step: int | None
     context: str
     tokenizer: str | None
 
@@ -295,12 +295,12 @@ def _unit_key(unit: Unit, hashes: dict[str, str]) -> str:
     return digest.hexdigest()[:24]
 
 
-def befores(plans: Sequence[SequencePlan]) -> dict[str, tuple[str, int] | None]:
+def befores(plans: Sequence[SequencePlan]) -> dict[str, tuple[str, int | None] | None]:
     """Return context and step of the checkpoint before each, by context; None for the first of a sequence.
 
     Checkpoints with the same weights have one context: what comes before the first of them counts.
     """
-    found: dict[str, tuple[str, int] | None] = {}
+    found: dict[str, tuple[str, int | None] | None] = {}
     for plan in plans:
         for before, target in zip((None, *plan.targets), plan.targets, strict=False):
             found.setdefault(target.context, None if before is None else (before.context, before.step))

@@ -1,6 +1,6 @@
 """Read, check and plan a question: everything that is known before a model is loaded."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,10 +15,11 @@ from memprobe.checkpoints import (
     resolve,
     weights_digest,
 )
-from memprobe.errors import CheckpointError, ItemError, OutsideVocabularyError, Problem
-from memprobe.items import ItemSet, read_items
+from memprobe.errors import CheckpointError, ItemError, OutsideVocabularyError, Problem, at_step
+from memprobe.items import ItemSet, doubts, read_items
 from memprobe.options import RunOptions
 from memprobe.pipeline.control import Models, add_control, refuse_other_tokens
+from memprobe.pipeline.limits import read_all_limits
 from memprobe.pipeline.manifest import (
     describe_checkpoints,
     describe_items,
@@ -42,6 +43,7 @@ from memprobe.tables.store import RunStore
 from memprobe.tables.views import View
 
 if TYPE_CHECKING:
+    from memprobe.scoring.load import Limits
     from memprobe.scoring.tokenise import TokenisedItems
 
 BATCH_TOKENS = {"cpu": 4_096, "other": 32_768}
@@ -136,23 +138,24 @@ class _Foreign:
 
 def _prepare(question: Question, notes: "_Kept", foreign: _Foreign, *, fresh: bool) -> Prepared:
     """Prepare a question from items that the models can read, as far as is known."""
-    from memprobe.scoring.load import read_limits, resolve_device
+    from memprobe.scoring.load import resolve_device
 
     options = question.options
     notes.stage("read")
     items = read_items(options.data, limit=options.limit, on_bad=options.on_bad_item, offline=options.offline)
     if foreign.reasons:
         items = items.without(foreign.reasons, foreign.column)
+    for text in doubts(items.table):
+        notes.note(text)
     models = read_models(options, items, notes)
     sequences = models.sequences
-    if options.on_bad_item == "skip":
-        # Ids that a model does not have are found before the run directory is compared: it holds the rest.
-        for sequence in sequences:
-            _tokenise(sequence, items, options, ())
-    first = sequences[0].checkpoints[0]
     largest = max(each.n_bytes for sequence in sequences for each in sequence.checkpoints)
     device = resolve_device(options.device, n_bytes=largest)
-    stored = read_limits(first, trust_remote_code=options.trust_remote_code).stored_dtype
+    limits = read_all_limits(sequences, notes, trust_remote_code=options.trust_remote_code)
+    if options.on_bad_item == "skip":
+        # Ids that a model does not have are found before the run directory is compared: it holds the rest.
+        for sequence, each in zip(sequences, limits, strict=True):
+            _tokenise(sequence, items, options, (), each, lambda _: None)
     store = RunStore(question.out)
     if fresh:
         store.check_emptiable()
@@ -160,7 +163,7 @@ def _prepare(question: Question, notes: "_Kept", foreign: _Foreign, *, fresh: bo
     options = replace(
         options,
         device=device,
-        dtype=_dtype(options.dtype, device, stored),
+        dtype=_dtype(options.dtype, device, limits[0].stored_dtype),
         batch_tokens=options.batch_tokens or _batch_tokens(old, device),
     )
     contexts = _contexts(sequences, options, question.suite, notes)
@@ -172,7 +175,10 @@ def _prepare(question: Question, notes: "_Kept", foreign: _Foreign, *, fresh: bo
     notes.stage("plan")
     stages = [entries_of(stage) for stage in manifest["stages"]]
     views = {view for stage in stages for each in stage if (view := each.probe.view(each.settings))}
-    read = [_tokenise(sequence, items, options, views) for sequence in sequences]
+    read = [
+        _tokenise(sequence, items, options, views, each, notes.note)
+        for sequence, each in zip(sequences, limits, strict=True)
+    ]
     tokenised = tuple(each for each, _, _ in read)
     refuse_other_tokens(models, tokenised)
     manifest["sequences"] = [lengths for _, _, lengths in read]
@@ -220,9 +226,10 @@ def read_models(options: RunOptions, items: ItemSet | None, notes: Notes) -> Mod
         CheckpointError: A spec, a folder or a revision cannot be used.
         SafetyError: Pickle, remote code or the network would be needed.
     """
-    models = Models(_resolved(options.model, options.steps, options, items, notes))
+    models = Models(_resolved(options.model, options, items, notes))
     if options.control is not None:
-        (found,) = _resolved((options.control,), None, options, items, notes)
+        alone = replace(options, steps=None)
+        (found,) = _resolved((options.control,), alone, items, notes, is_control=True)
         models = add_control(models.sequences, found, notes.note)
     return replace(models, sequences=tuple(_described(each, options) for each in models.sequences))
 
@@ -257,11 +264,18 @@ def check_supplies(prepared: Prepared, store: RunStore | None) -> None:
 
 
 def _resolved(
-    specs: Sequence[str], steps: str | None, options: RunOptions, items: ItemSet | None, notes: Notes
+    specs: Sequence[str],
+    options: RunOptions,
+    items: ItemSet | None,
+    notes: Notes,
+    *,
+    is_control: bool = False,
 ) -> tuple[CheckpointSequence, ...]:
     sequences = resolve(
         specs,
-        steps=steps,
+        steps=options.steps,
+        stages=options.stages,
+        any_stages=is_control,
         tokenizer=options.tokenizer,
         offline=options.offline,
         allow_pickle=options.allow_pickle,
@@ -331,7 +345,7 @@ def _same_weights(
     for sequence in sequences:
         steps: dict[str, list[str]] = {}
         for each in sequence.checkpoints:
-            steps.setdefault(digests[each.label], []).append(f"{each.revision} (step {each.step})")
+            steps.setdefault(digests[each.label], []).append(f"{each.revision} ({at_step(each.step)})")
         problems += [
             Problem(
                 f"{' and '.join(same)} hold the same weights", sequence.model, "leave one out with --steps"
@@ -369,21 +383,36 @@ def _manifest(
 
 
 def _tokenise(
-    sequence: CheckpointSequence, items: ItemSet, options: RunOptions, views: Collection[View]
+    sequence: CheckpointSequence,
+    items: ItemSet,
+    options: RunOptions,
+    views: Collection[View],
+    limits: "Limits",
+    note: Callable[[str], None],
 ) -> "tuple[TokenisedItems, pl.DataFrame, dict[str, Any]]":
     """Tokenise the items for one sequence; returns them, their windows, and what the manifest keeps."""
-    from memprobe.scoring.load import read_limits
-    from memprobe.scoring.tokenise import load_tokenizer, tokenise
+    from memprobe.scoring.tokenise import texts_of, tokenise
+    from memprobe.scoring.tokenizer import load_tokenizer
     from memprobe.scoring.windows import with_views
 
     first = sequence.checkpoints[0]
-    limits = read_limits(first, trust_remote_code=options.trust_remote_code)
     folder = first.tokenizer_folder
-    tokenizer = load_tokenizer(folder, trust_remote_code=options.trust_remote_code) if folder else None
+    trust, texts = options.trust_remote_code, texts_of(items.table)
+    try:
+        tokenizer = (
+            load_tokenizer(folder, trust_remote_code=trust, note=note, texts=texts) if folder else None
+        )
+    except CheckpointError as error:
+        if texts:
+            raise
+        note(f"no tokenizer was used, and items of input_ids need none: {error.problems[0].what}")
+        tokenizer = None
     tokenised = tokenise(items.table, tokenizer, bos=options.bos, limits=limits)
     tokenised, windows = with_views(
         tokenised, tokenizer, views, limits.vocabulary, context_tokens=limits.context_tokens
     )
+    for text in tokenised.notes:
+        note(text)
     about = {
         "model": sequence.model,
         "n_front": tokenised.n_front,

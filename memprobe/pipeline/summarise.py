@@ -43,14 +43,14 @@ class Context:
     Attributes:
         model: Of the keys.
         revision: Of the keys.
-        step: Of the keys.
+        step: Of the keys; None where the checkpoint has none.
         seed: The run's seed.
         scoring: The part of the signature that all probes share: BOS mode, dtype, tokenizer.
     """
 
     model: str
     revision: str
-    step: int
+    step: int | None
     seed: int
     scoring: str
 

@@ -14,6 +14,7 @@ from memprobe.probes.tracks import Stratum, Tracks, nullable, strata
 from memprobe.stats.acquisition import Decay, Ends, log_decay, mean_curve, null_rises, ratio_ends
 from memprobe.stats.events import rate
 from memprobe.tables.events import ACQUISITION, ACQUISITION_CURVE, ACQUISITION_FIT
+from memprobe.tables.facts import NO_TIME, NOT_SAID, TRAINED, is_control, is_timed, is_untimed
 from memprobe.tables.schema import TableSchema
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 # Below this share of a window's steps with a checkpoint, its highest point is probably missed.
 DENSE_FRAC = 0.5
 _BOOTSTRAP = "cluster-bootstrap"
+_BROKEN = "without a finite level at some checkpoint"
+_UNCLEAR = "of more than one exposure without exposure_steps"
 
 
 def tell_acquisition(history: History, settings: "Settings") -> Told:
@@ -57,7 +60,19 @@ def tell_acquisition(history: History, settings: "Settings") -> Told:
         ACQUISITION_FIT.name: pl.DataFrame(fits, schema=fit_types, orient="row"),
     }
     estimates = pl.DataFrame(rows, schema=no_estimates().schema, orient="row")
-    return Told(tables, estimates, _warnings(history, found, estimates))
+    return Told(tables, estimates, _warnings(history, found, estimates), _left_out(found))
+
+
+def _left_out(found: Reached) -> dict[str, int]:
+    """Return how many items are in no estimate, by the reason."""
+    items = found.tracks.items
+    counts = {
+        _BROKEN: found.tracks.broken.height,
+        _UNCLEAR: found.injections.n_unclear,
+        NO_TIME: items.filter(is_untimed()).height,
+        NOT_SAID: items[TRAINED].null_count(),
+    }
+    return {reason: n for reason, n in counts.items() if n}
 
 
 def _shape(schema: TableSchema) -> pl.DataFrame:
@@ -142,8 +157,8 @@ def _fit(kept: Kept, fit: Decay, of: Stratum, min_gain: float) -> dict[str, Any]
 def _estimates(found: Reached, kept: Kept, fit: Decay, of: Stratum, history: History) -> list[dict[str, Any]]:
     """Return the summary rows of some items: effectivity, share acquired, decay."""
     clusters = found.tracks.items["cluster"].to_numpy()
-    trained = found.tracks.items["first_step"].is_not_null().to_numpy()
-    n_trained = int((of.rows & trained).sum()) + of.broken["first_step"].count()
+    timed = found.tracks.items.select(is_timed()).to_series().to_numpy()
+    n_trained = int((of.rows & timed).sum()) + of.broken.filter(is_timed()).height
     used = of.rows[found.item] & ~np.isnan(found.effectivity)
     rise, cluster = found.effectivity[used], clusters[found.item[used]]
     sums = _by_cluster(cluster, rise, np.ones(len(rise)))
@@ -190,7 +205,7 @@ def _null_row(found: Reached, history: History) -> dict[str, Any]:
     item's first injection.
     """
     tracks = found.tracks
-    never = (tracks.items["trained"] == False).fill_null(value=False).to_numpy()  # noqa: E712
+    never = tracks.items.select(is_control()).to_series().to_numpy()
     first = tracks.items["first_step"].fill_null(int(tracks.steps[0])).to_numpy()
     last_unseen = np.searchsorted(tracks.steps, first, side="left") - 1
     unseen_to = np.where(never, len(tracks.steps) - 1, -1) if never.any() else last_unseen
@@ -201,7 +216,7 @@ def _null_row(found: Reached, history: History) -> dict[str, Any]:
     mean = float(total.sum() / count.sum()) if used.any() else None
     of_all = Stratum(None, None, np.ones(len(used), dtype=np.bool_), tracks.broken)
     row = _row(of_all, "effectivity_null_nats", mean, ends, int(used.sum()), len(sums), _BOOTSTRAP)
-    n_broken = tracks.broken.filter(~pl.col("trained")).height if never.any() else 0
+    n_broken = tracks.broken.filter(is_control()).height if never.any() else 0
     return row | {"n_missing": int(never.sum() - used[never].sum()) + n_broken}
 
 
@@ -230,7 +245,7 @@ def _warnings(history: History, found: Reached, estimates: pl.DataFrame) -> tupl
         texts.append(f"left out, as they are not scored: {', '.join(history.missing)}")
     if found.tracks.broken.height:
         n = counted(found.tracks.broken.height, "item")
-        texts.append(f"{n} left out, without a finite level at some checkpoint")
+        texts.append(f"{n} left out, {_BROKEN}")
     if found.injections.n_unclear:
         n = counted(found.injections.n_unclear, "item")
         texts.append(f"{n} of more than one exposure left out, without exposure_steps")

@@ -85,7 +85,7 @@ class Other:
 
     Attributes:
         model: Its name.
-        steps: The steps of its checkpoints, ascending.
+        steps: The steps of its checkpoints, ascending; empty for a single one without a step.
         n_parameters: Of the model; None: not known.
         same_tokens: A span of tokens is the same text: it has the same tokenizer, or items are given as ids.
         rows: As in a history; without rows before anything is scored.
@@ -106,9 +106,10 @@ class History:
 
     Attributes:
         rows: What `measure` returned for every checkpoint, with its `step` (Int64), steps ascending.
-        steps: The steps of these checkpoints, ascending.
+        steps: The steps of these checkpoints, ascending; empty for a single one without a step.
         missing: Names of the checkpoints of the sequence that are not scored.
-        items: The items' table, keyed by `item_id`, with lengths; no text, no ids.
+        items: The items' table, keyed by `item_id`, with lengths, and `trained` (whether it belongs to the
+            training data; null: not said) as `memprobe.tables.facts` says; no text, no ids.
         draws: From a few words that name what is drawn to its source of draws.
         model: The sequence's name.
         n_parameters: Of the model; None: not known.
@@ -134,11 +135,13 @@ class Told:
         estimates: Rows for the summary: `metric, group, condition, estimate, ci_low, ci_high, ci_method,
             n_items, n_clusters, n_missing, unit`.
         warnings: What makes the numbers doubtful, with the number that says so.
+        left_out: How many items of the sequence are in no estimate, by the reason.
     """
 
     tables: Mapping[str, pl.DataFrame]
     estimates: pl.DataFrame
     warnings: tuple[str, ...] = ()
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

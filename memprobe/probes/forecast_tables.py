@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from memprobe.errors import counted
 from memprobe.probes.base import History, Other, Told
-from memprobe.probes.panel import cluster_numbers, told_frame, wide
+from memprobe.probes.panel import cluster_numbers, step_name, told_frame, wide
 from memprobe.probes.profile_tables import no_estimates
 from memprobe.stats.forecast import Forecast, Ratio, forecast, mcnemar
 from memprobe.tables.tasks import FORECAST
@@ -48,14 +48,14 @@ class _Predictor:
 
     Attributes:
         model: Its sequence.
-        step: Its step.
+        step: Its step; None: it has none.
         compute_ratio: Its training compute over that of the target; None: not known.
         memorized: 1 or 0 for each item, NaN where it has no answer, shape (n_items,).
         shown: The summary has it.
     """
 
     model: str
-    step: int
+    step: int | None
     compute_ratio: float | None
     memorized: NDArray[np.float64]
     shown: bool = False
@@ -67,14 +67,14 @@ class _Target:
 
     Attributes:
         model: Its sequence.
-        step: The last step.
+        step: The last step; None: its one checkpoint has none.
         items: `item_id, group, first_step`, in the order of the ids.
         memorized: 1 or 0, NaN where it has no answer, shape (n_items,).
         clusters: Cluster number of each item; None: every item is its own.
     """
 
     model: str
-    step: int
+    step: int | None
     items: pl.DataFrame
     memorized: NDArray[np.float64]
     clusters: NDArray[np.int64] | None
@@ -105,7 +105,8 @@ def tell(history: History, settings: "Settings") -> Told:
     known = ~np.isnan(target.memorized)
     if known.any() and not target.memorized[known].any():
         n = counted(int(known.sum()), "item")
-        texts.append(f"the checkpoint at step {target.step:,} memorizes none of {n}, so recall is undefined")
+        what = "the last checkpoint" if target.step is None else f"the checkpoint at step {target.step:,}"
+        texts.append(f"{what} memorizes none of {n}, so recall is undefined")
     names = list(_METRICS)
     estimates.sort(key=lambda row: names.index(row["metric"]))
     told = pl.DataFrame(estimates, schema=no_estimates().schema, orient="row")
@@ -133,15 +134,16 @@ def _answers(
     history: History, smaller: list[Other], settings: "Settings"
 ) -> tuple[_Target, list[_Predictor]]:
     """Return the target and its predictors, on one row of items: smaller models first, then own steps."""
-    chosen = {each.model: each.steps if settings.of_others == "all" else each.steps[-1:] for each in smaller}
-    frames = [wide(history.rows, history.steps, "exact")]
+    all_of = {each.model: _steps_of(each) for each in smaller}
+    chosen = all_of if settings.of_others == "all" else {name: each[-1:] for name, each in all_of.items()}
+    frames = [wide(history.rows, _steps_of(history), "exact")]
     frames += [wide(each.rows, chosen[each.model], "exact") for each in smaller]
     ids = pl.concat([frame.select("item_id") for frame in frames]).unique().sort("item_id")
     mine, *theirs = [ids.join(frame, on="item_id", how="left", maintain_order="left") for frame in frames]
     about = ids.join(history.items, on="item_id", how="left", maintain_order="left")
     clusters = cluster_numbers(about)
     own_cluster = len(np.unique(clusters)) == len(clusters)
-    last = history.steps[-1]
+    last = _steps_of(history)[-1]
     target = _Target(
         model=history.model,
         step=last,
@@ -155,7 +157,7 @@ def _answers(
             step,
             _compute(each.n_parameters, step, history),
             _column(frame, step),
-            step == each.steps[-1],
+            step == all_of[each.model][-1],
         )
         for each, frame in zip(smaller, theirs, strict=True)
         for step in chosen[each.model]
@@ -168,13 +170,18 @@ def _answers(
     return target, predictors
 
 
-def _column(frame: pl.DataFrame, step: int) -> NDArray[np.float64]:
-    return frame[str(step)].cast(pl.Float64).fill_null(float("nan")).to_numpy()
+def _steps_of(sequence: Other | History) -> tuple[int | None, ...]:
+    """Return the steps; None alone for a single checkpoint without one."""
+    return sequence.steps or (None,)
 
 
-def _compute(n_parameters: int | None, step: int, history: History) -> float | None:
-    last = history.steps[-1]
-    if not n_parameters or not history.n_parameters or not last:
+def _column(frame: pl.DataFrame, step: int | None) -> NDArray[np.float64]:
+    return frame[step_name(step)].cast(pl.Float64).fill_null(float("nan")).to_numpy()
+
+
+def _compute(n_parameters: int | None, step: int | None, history: History) -> float | None:
+    last = _steps_of(history)[-1]
+    if not n_parameters or not history.n_parameters or not last or step is None:
         return None
     return n_parameters * step / (history.n_parameters * last)
 
@@ -197,7 +204,8 @@ def _judged(
         for name in groups.drop_nulls().unique().sort()
     ]
     first = target.items["first_step"]
-    if first.null_count() < len(first):
+    # Which items a checkpoint without a step had come to is not known.
+    if first.null_count() < len(first) and predictor.step is not None:
         come = first <= predictor.step
         parts += [(None, told, (come == told).fill_null(value=False).to_numpy()) for told in (True, False)]
     for group, seen, chosen in parts:

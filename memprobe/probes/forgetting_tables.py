@@ -16,10 +16,13 @@ from memprobe.stats.bootstrap import bootstrap_mean
 from memprobe.stats.events import Events, Rate, events, learned_states, rate
 from memprobe.stats.survival import Survival, at_times, kaplan_meier
 from memprobe.tables.events import FORGETTING, FORGETTING_HAZARD, FORGETTING_SURVIVAL
+from memprobe.tables.facts import TOO_LATE
 from memprobe.tables.schema import TableSchema
 
 _NO_STATE = "has no state at some checkpoint"
 _NOT_TRAINED = "is not trained on by the last checkpoint"
+_BROKEN = "without a state at some checkpoint"
+_BEFORE = "learned at a checkpoint before they were trained on"
 _KNOWN_BEFORE = "was learned before it was trained on"
 # Above this share of items forgotten by the very next checkpoint, the spacing of the checkpoints is what
 # is measured, not the forgetting.
@@ -105,7 +108,18 @@ def tell_events(history: History, thresholds: Thresholds) -> Told:
     rows = [row for each in of_all for row in _estimates(past, each, history.draws)]
     rows.sort(key=lambda row: _METRICS.index(row["metric"]))
     estimates = pl.DataFrame(rows, schema=no_estimates().schema, orient="row")
-    return Told(tables, estimates, _warnings(history, past))
+    return Told(tables, estimates, _warnings(history, past), _left_out(past))
+
+
+def _left_out(past: _Past) -> dict[str, int]:
+    """Return how many items are in no estimate, by the reason."""
+    found = past.found
+    counts = {
+        _BROKEN: past.tracks.broken.height,
+        TOO_LATE: int((found.counted == 0).sum()),
+        _BEFORE: int(found.known_before.sum()),
+    }
+    return {reason: n for reason, n in counts.items() if n}
 
 
 def _shape(schema: TableSchema) -> pl.DataFrame:
@@ -349,12 +363,7 @@ def _warnings(history: History, past: _Past) -> tuple[str, ...]:
     if history.missing:
         texts.append(f"left out, as they are not scored: {', '.join(history.missing)}")
     found = past.found
-    left_out = (
-        (past.tracks.broken.height, "without a state at some checkpoint"),
-        (int((found.counted == 0).sum()), "not trained on by the last checkpoint"),
-        (int(found.known_before.sum()), "learned at a checkpoint before they were trained on"),
-    )
-    texts += [f"{counted(n, 'item')} left out, {why}" for n, why in left_out if n]
+    texts += [f"{counted(n, 'item')} left out, {why}" for why, n in _left_out(past).items()]
     rows = past.used & found.was_learned
     if rows.any():
         _, early, event = past.lasted(rows)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from memprobe.probes.tracks import Tracks
 from memprobe.stats.acquisition import Windows, highest, windows
+from memprobe.tables.facts import is_timed
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Injections:
         alone = pl.when(once).then(pl.concat_list("first_step"))
         told = "exposure_steps" in items.columns
         known = pl.coalesce("exposure_steps", alone) if told else alone
-        trained = items.filter(pl.col("first_step").is_not_null()).select("item_id", injection_step=known)
+        trained = items.filter(is_timed()).select("item_id", injection_step=known)
         rows = (
             trained.drop_nulls("injection_step")
             .with_columns(pl.col("injection_step").list.unique().list.sort())

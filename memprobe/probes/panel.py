@@ -10,20 +10,25 @@ from numpy.typing import NDArray
 from memprobe.tables.schema import TableSchema
 
 
-def wide(rows: pl.DataFrame, steps: Sequence[int], outcome: str) -> pl.DataFrame:
+def wide(rows: pl.DataFrame, steps: Sequence[int | None], outcome: str) -> pl.DataFrame:
     """Return one row per item, in the order of ids: `item_id`, and the outcome at each step, by its name.
 
     Args:
         rows: `item_id, step`, and the outcome; null where it is not known.
-        steps: The steps to be shown.
+        steps: The steps to be shown; None: of a checkpoint without a step, as `null`.
         outcome: The column.
     """
     return (
         rows.select("item_id", "step", value=pl.col(outcome).cast(pl.Float64))
         .pivot("step", index="item_id", values="value")
-        .select("item_id", *(str(step) for step in steps))
+        .select("item_id", *map(step_name, steps))
         .sort("item_id")
     )
+
+
+def step_name(step: int | None) -> str:
+    """Return how `wide` calls a step."""
+    return "null" if step is None else str(step)
 
 
 def cluster_numbers(items: pl.DataFrame) -> NDArray[np.int64]:

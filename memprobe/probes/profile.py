@@ -121,17 +121,19 @@ def tell(history: History, settings: Settings) -> Told:
         return Told({}, no_estimates(), tuple(stop))
     panel = Panel.of(history.steps, history.items, settings.control, repeated=settings.repeated)
     tables: dict[str, list[pl.DataFrame]] = {schema.name: [] for schema in _SCHEMAS}
-    estimates, warnings = [no_estimates()], []
+    estimates, warnings, left_out = [no_estimates()], [], dict(panel.left_out)
     if history.missing:
         warnings.append(f"left out, as they are not scored: {', '.join(history.missing)}")
     for outcome in settings.outcomes:
         told = tell_outcome(history, panel, outcome, settings)
         estimates.append(told.estimates)
         warnings += told.warnings
+        # Of several outcomes the one that loses most items: they are mostly the same items.
+        left_out |= {reason: max(n, left_out.get(reason, 0)) for reason, n in told.left_out.items()}
         for name, rows in told.tables.items():
             tables[name].append(rows)
     built = {name: pl.concat(frames) for name, frames in tables.items() if frames}
-    return Told(built, pl.concat(estimates), tuple(warnings))
+    return Told(built, pl.concat(estimates), tuple(dict.fromkeys(warnings)), left_out)
 
 
 def _metric(name: str, what: str) -> Metric:

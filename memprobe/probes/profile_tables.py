@@ -11,14 +11,26 @@ from numpy.typing import NDArray
 from memprobe.errors import counted
 from memprobe.probes.base import History, Told
 from memprobe.stats.did import Profile, profile
-from memprobe.stats.did_design import Design
+from memprobe.stats.did_design import NO_BASE, Design
 from memprobe.stats.did_estimates import Estimate
 from memprobe.tables.catalogue import PROFILE, PROFILE_AGG, PROFILE_DROPPED, PROFILE_PRETREND
+from memprobe.tables.facts import (
+    NO_TIME,
+    NOT_SAID,
+    TOO_EARLY,
+    TOO_LATE,
+    TRAINED,
+    is_control,
+    is_timed,
+    is_untimed,
+)
 
 if TYPE_CHECKING:
     from memprobe.probes.profile import Settings
 
 LEVEL = 0.95
+REPEATED = "of more than one exposure"
+UNBALANCED = "without a finite outcome at some checkpoint"
 PRETREND_P = 0.05
 # A difference of means of more than a quarter of a standard deviation leaves linear adjustments to
 # extrapolation: Imbens and Rubin (2015), Causal Inference, section 14.2.
@@ -58,13 +70,13 @@ class Panel:
         treated: `item_id, cohort, cluster, group`: cohort is the position of the first checkpoint at or
             after first_step, len(steps) where that is after the last.
         never: The same of items never trained on, their cohort len(steps).
-        n_repeated: Items left out for having more than one exposure.
+        left_out: How many items are neither, by the reason.
     """
 
     steps: tuple[int, ...]
     treated: pl.DataFrame
     never: pl.DataFrame
-    n_repeated: int
+    left_out: Mapping[str, int]
 
     @classmethod
     def of(cls, steps: tuple[int, ...], items: pl.DataFrame, control: str, *, repeated: bool) -> Self:  # noqa: ARG003
@@ -73,21 +85,27 @@ class Panel:
         if "exposure_steps" in items.columns:
             told.append(pl.col("exposure_steps").list.len().cast(pl.Int64))
         often = pl.coalesce(*told, 1) > 1
-        kept = items if repeated else items.filter(~often | pl.col("first_step").is_null())
-        first = kept["first_step"].fill_null(0).to_numpy()
-        placed = kept.with_columns(
-            cohort=pl.Series(np.searchsorted(steps, first, side="left"), dtype=pl.Int64)
-        )
+        timed = items.filter(is_timed())
+        kept = timed if repeated else timed.filter(~often)
+        cohort = np.searchsorted(steps, kept["first_step"].to_numpy(), side="left")
         columns = ("item_id", "cohort", "batch_id", "group")
-        never = placed.filter(pl.col("first_step").is_null()).with_columns(
-            cohort=pl.lit(len(steps), pl.Int64)
-        )
+        never = items.filter(is_control()).with_columns(cohort=pl.lit(len(steps), pl.Int64))
+        left_out = {
+            REPEATED: timed.height - kept.height,
+            NO_TIME: items.filter(is_untimed()).height,
+            NOT_SAID: items[TRAINED].null_count(),
+        }
         return cls(
             steps,
-            placed.filter(pl.col("first_step").is_not_null()).select(columns),
+            kept.with_columns(cohort=pl.Series(cohort, dtype=pl.Int64)).select(columns),
             never.select(columns),
-            items.height - kept.height,
+            {reason: n for reason, n in left_out.items() if n},
         )
+
+    @property
+    def n_repeated(self) -> int:
+        """Items left out for having more than one exposure."""
+        return self.left_out.get(REPEATED, 0)
 
     def with_base(self, anticipation: int) -> bool:
         """Whether some cohort was scored before it was trained on, and after."""
@@ -168,7 +186,20 @@ def tell_outcome(history: History, panel: Panel, outcome: str, settings: "Settin
     }
     named = {name: rows.select(pl.lit(outcome).alias("outcome"), pl.all()) for name, rows in tables.items()}
     estimates = [_estimates(found, data, outcome, None), *_by_group(data, outcome, settings)]
-    return Told(named, pl.concat(estimates), _warnings(found, data, panel, outcome))
+    warnings, left_out = _warnings(found, data, panel, outcome), _left_out(found, data, panel)
+    return Told(named, pl.concat(estimates), warnings, left_out)
+
+
+def _left_out(found: Profile, data: _Data, panel: Panel) -> dict[str, int]:
+    """Return how many items are in no estimate, by the reason."""
+    counts = dict(panel.left_out)
+    counts[UNBALANCED] = len(data.unbalanced)
+    for each in found.dropped:
+        if each.periods is None:
+            last = each.cohort == len(panel.steps)
+            reason = TOO_LATE if last else TOO_EARLY if each.reason == NO_BASE else each.reason
+            counts[reason] = counts.get(reason, 0) + each.n_items
+    return {reason: n for reason, n in counts.items() if n}
 
 
 def _profile(data: _Data, settings: "Settings", n_draws: int, rng: np.random.Generator) -> Profile:
@@ -377,10 +408,7 @@ def _warnings(found: Profile, data: _Data, panel: Panel, outcome: str) -> tuple[
             f"{abs(gap.value) / spread:.2g} standard deviations of the controls: they may be other texts"
         )
     if data.unbalanced:
-        texts.append(
-            f"{outcome}: {counted(len(data.unbalanced), 'item')} left out, without a finite outcome at some "
-            "checkpoint"
-        )
+        texts.append(f"{outcome}: {counted(len(data.unbalanced), 'item')} left out, {UNBALANCED}")
     if panel.n_repeated:
         texts.append(
             f"{counted(panel.n_repeated, 'item')} of more than one exposure left out (repeated = true keeps "

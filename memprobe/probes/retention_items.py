@@ -1,6 +1,6 @@
 """Items of a sequence by when they were last trained on, and one outcome of them beside controls."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -12,6 +12,9 @@ from memprobe.probes.base import History
 from memprobe.probes.panel import cluster_numbers, wide
 from memprobe.stats.lag_curve import Controls, Exposed
 from memprobe.stats.lags import Points, lag_points
+from memprobe.tables.facts import NO_TIME, NOT_SAID, TRAINED, is_control, is_timed, is_untimed
+
+TOO_LATE = "last trained on after the last checkpoint"
 
 Floats = NDArray[np.float64]
 
@@ -27,7 +30,7 @@ class Timeline:
         never: The same, but for cohort, of items never trained on.
         points: Where cohorts can be compared.
         names: Steps since exposure by which each point is called: the mean over all treated items.
-        n_late: Items that were last trained on after the last checkpoint.
+        left_out: How many items are neither, by the reason.
     """
 
     steps: NDArray[np.int64]
@@ -35,7 +38,7 @@ class Timeline:
     never: pl.DataFrame
     points: Points
     names: NDArray[np.int64]
-    n_late: int
+    left_out: Mapping[str, int]
 
     @classmethod
     def of(cls, history: History) -> Self:
@@ -45,9 +48,9 @@ class Timeline:
         items = (
             measured.with_columns(cluster=pl.Series(cluster_numbers(measured), dtype=pl.Int64))
             .sort("item_id")
-            .select("item_id", "group", "exposures", "last_step", "cluster")
+            .select("item_id", "group", "exposures", "first_step", "last_step", "cluster", TRAINED)
         )
-        trained = items.filter(pl.col("last_step").is_not_null())
+        trained = items.filter(is_timed())
         cohort = np.searchsorted(steps, trained["last_step"].to_numpy(), side="left")
         placed = trained.with_columns(cohort=pl.Series(cohort, dtype=pl.Int64))
         treated = placed.filter(pl.col("cohort") < len(steps))
@@ -55,8 +58,13 @@ class Timeline:
         points = lag_points(steps, np.bincount(first, minlength=len(steps)))
         offset = float((steps[first] - treated["last_step"].to_numpy()).mean())
         names = np.floor(points.distance + offset + 0.5).astype(np.int64)
-        never = items.filter(pl.col("last_step").is_null())
-        return cls(steps, treated, never, points, names, trained.height - treated.height)
+        never = items.filter(is_control())
+        left_out = {
+            TOO_LATE: trained.height - treated.height,
+            NO_TIME: items.filter(is_untimed()).height,
+            NOT_SAID: items[TRAINED].null_count(),
+        }
+        return cls(steps, treated, never, points, names, {why: n for why, n in left_out.items() if n})
 
 
 @dataclass(frozen=True, slots=True)

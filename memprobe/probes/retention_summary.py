@@ -14,6 +14,7 @@ from memprobe.probes.retention_tables import FLOORS, Found, Named, curve_rows, e
 from memprobe.stats.curves import MIN_LAGS, Law, best_law
 from memprobe.tables.retention import RETENTION_CURVE, RETENTION_FIT
 
+_INFINITE = "infinite at some checkpoint"
 _RATES = {"recall_exact": "recall_frac", "recognition_correct": "recognition_frac"}
 
 
@@ -31,7 +32,14 @@ def tell_retention(history: History, timeline: Timeline, n_draws: int) -> Told:
     halves = [row for strata in outcomes for row in _half_lives(strata)]
     estimates = pl.DataFrame([*rates, *halves], schema=no_estimates().schema, orient="row")
     pooled = [strata[0] for strata in outcomes]
-    return Told(tables, estimates, (*_left_out(history, timeline, pooled), *_blocks(pooled, timeline)))
+    warnings = (*_left_out(history, timeline, pooled), *_blocks(pooled, timeline))
+    return Told(tables, estimates, warnings, _counted_out(history, timeline))
+
+
+def _counted_out(history: History, timeline: Timeline) -> dict[str, int]:
+    """Return how many items are in no curve, by the reason; of infinite outcomes, the one that loses most."""
+    n_infinite = max(infinite(history, name).height for name in FLOORS)
+    return {**timeline.left_out, **({_INFINITE: n_infinite} if n_infinite else {})}
 
 
 def _rates(strata: Sequence[Found]) -> Iterator[dict[str, Any]]:
@@ -117,11 +125,11 @@ def _left_out(history: History, timeline: Timeline, pooled: Sequence[Found]) -> 
     """Say what is left out, and what there is no comparison with."""
     if history.missing:
         yield f"left out, as they are not scored: {', '.join(history.missing)}"
-    if timeline.n_late:
-        yield f"{counted(timeline.n_late, 'item')} left out, last trained on after the last checkpoint"
+    for reason, n in timeline.left_out.items():
+        yield f"{counted(n, 'item')} left out, {reason}"
     for name in FLOORS:
         if n := infinite(history, name).height:
-            yield f"{name}: {counted(n, 'item')} left out, infinite at some checkpoint"
+            yield f"{name}: {counted(n, 'item')} left out, {_INFINITE}"
     if timeline.never.is_empty():
         yield (
             "no item is never trained on (first_step null): recall is set against 0 and recognition against "

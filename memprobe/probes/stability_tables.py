@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from memprobe.probes.stability import Settings
 
 LEVEL = 0.95
+_INCOMPLETE = "without a finite outcome at some checkpoint"
 UNITS = {"exact": "fraction", "hit_frac": "fraction", "logprob_mean_nats": "nats per token"}
 # These are scores of sets, so that between 0 and 1 they have nowhere else to go.
 _SCORES = ("acc", "min_acc", "wc_acc")
@@ -157,7 +158,9 @@ def tell(history: History, settings: "Settings") -> Told:
         STABILITY_MEASURES.name: told_frame(rows, STABILITY_MEASURES),
         STABILITY_GAPS.name: told_frame(list(_gap_rows(found, drawn_gaps, data, design)), STABILITY_GAPS),
     }
-    return Told(tables, _estimates(rows, data, settings), _warnings(history, rows, data, design))
+    left_out = {_INCOMPLETE: n} if (n := sum(data.incomplete)) else {}
+    warnings = _warnings(history, rows, data, design)
+    return Told(tables, _estimates(rows, data, settings), warnings, left_out)
 
 
 def _curve_rows(
@@ -366,8 +369,8 @@ def _warnings(history: History, rows: list[dict[str, Any]], data: _Data, design:
             reasons.setdefault(row["reason"], []).append(_name(row))
     texts += [f"undefined: {', '.join(names)}: {reason}" for reason, names in reasons.items()]
     texts += _doubtful_checkpoints(data, design)
-    if left_out := sum(data.incomplete):
-        texts.append(f"{counted(left_out, 'item')} left out, without a finite outcome at some checkpoint")
+    if n_left_out := sum(data.incomplete):
+        texts.append(f"{counted(n_left_out, 'item')} left out, {_INCOMPLETE}")
     return tuple(texts)
 
 

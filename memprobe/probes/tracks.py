@@ -18,7 +18,7 @@ class Tracks:
 
     Attributes:
         items: All columns of a history's items, and `cluster` (Int64: items of one doc_id belong
-            together), `trained` (whether it belongs to the training data; null: the file does not say).
+            together).
         steps: Of the checkpoints, ascending, shape (n_steps,).
         values: The number, shape (n_items, n_steps), no NaN.
         broken: Items, as in `items`, without a number at some checkpoint, and `n_checkpoints` with one.
@@ -39,7 +39,7 @@ class Tracks:
             finite: An infinite number is none, where differences and means of it are to be taken.
         """
         measured = history.rows.select("item_id").unique()
-        items = with_training(history.items.join(measured, on="item_id")).sort("item_id")
+        items = history.items.join(measured, on="item_id").sort("item_id")
         items = items.with_columns(cluster=pl.Series(cluster_numbers(items), dtype=pl.Int64))
         steps = np.asarray(history.steps, dtype=np.int64)
         placed = history.rows.select("item_id", "step", value=pl.col(column).cast(pl.Float64)).join(
@@ -53,14 +53,6 @@ class Tracks:
         whole = known.all(axis=1)
         broken = items.with_columns(n_checkpoints=pl.Series(known.sum(axis=1))).filter(~whole)
         return cls(items.filter(whole), steps, values[whole], broken)
-
-
-def with_training(items: pl.DataFrame) -> pl.DataFrame:
-    """Return the items with `trained`: by exposures, else by first_step where some item has one."""
-    timed = items["first_step"].null_count() < items.height
-    by_step = pl.col("first_step").is_not_null() if timed else pl.lit(None, pl.Boolean)
-    known = pl.col("exposures").is_not_null()
-    return items.with_columns(trained=pl.when(known).then(pl.col("exposures") > 0).otherwise(by_step))
 
 
 @dataclass(frozen=True, slots=True)

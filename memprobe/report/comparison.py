@@ -8,11 +8,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from memprobe.errors import counted
+from memprobe.errors import at_step, counted
 from memprobe.report.console import telling
 from memprobe.report.escape import visible
 from memprobe.report.estimates import pooled
-from memprobe.report.plain import harmless, headed, number, parts_of, plain_table, short
+from memprobe.report.plain import at_last_step, harmless, headed, number, parts_of, plain_table, short
 
 _WORST = 10
 # Resampling a few items that happen to agree makes an interval far too narrow.
@@ -67,7 +67,7 @@ def closing_lines(differences: pl.DataFrame) -> list[str]:
 
 
 def _last(rows: pl.DataFrame) -> pl.DataFrame:
-    return rows.filter(pl.col("step") == pl.col("step").max().over("model_new"))
+    return rows.filter(at_last_step("model_new"))
 
 
 def _tables(rows: pl.DataFrame, title: str, *, everything: bool) -> list[Table]:
@@ -79,8 +79,8 @@ def _tables(rows: pl.DataFrame, title: str, *, everything: bool) -> list[Table]:
 
 def _step(row: Mapping[str, Any]) -> str:
     if row["step"] == row["step_base"]:
-        return f"step {row['step']:,}"
-    return f"step {row['step']:,} beside step {row['step_base']:,}"
+        return at_step(row["step"])
+    return f"{at_step(row['step'])} beside {at_step(row['step_base'])}"
 
 
 def _empty(title: str, first: str) -> Table:

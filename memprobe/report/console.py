@@ -1,17 +1,28 @@
 """Summaries for a terminal: from the summary table to rich renderables; every number with its interval."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import polars as pl
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from memprobe.errors import counted
+from memprobe.errors import at_step, counted
 from memprobe.report.escape import visible
 from memprobe.report.over_time import told_tables
-from memprobe.report.plain import folded, harmless, headed, number, parts_of, plain_table, sparkline
+from memprobe.report.plain import (
+    at_last_step,
+    at_this_step,
+    folded,
+    harmless,
+    headed,
+    number,
+    of_checkpoints,
+    parts_of,
+    plain_table,
+    sparkline,
+)
 from memprobe.report.sort import cell_tables
 
 _MANY_CONDITIONS = 6
@@ -21,6 +32,7 @@ _MAX_BARS = 16
 # Beside two rates with their intervals, 80 columns have room for so many.
 _FEW_BARS = 8
 _NEVER = "trained=false"
+_Step = TypeVar("_Step")
 # A probe, a metric of it, and the condition of the metric that is shown.
 _Leading = tuple[str, str, str | None]
 # Its row for each part of the items.
@@ -50,8 +62,8 @@ def summary_view(
     parts += [Text(f"in brackets: {level:.0%} intervals") for level in summary["ci_level"].unique().sort()]
     tables: list[Table] = []
     beside = pl.col("condition").fill_null("").str.contains(_BESIDE)
-    plain = summary.filter(~beside, pl.col("step").is_not_null())
-    told = summary.filter(pl.col("step").is_null())
+    plain = summary.filter(~beside, of_checkpoints())
+    told = summary.filter(~of_checkpoints())
     for model in summary["model"].unique(maintain_order=True):
         of_model, contrasts = (
             each.filter(pl.col("model") == model) for each in (plain, summary.filter(beside))
@@ -79,13 +91,13 @@ def summary_view(
 
 def head_lines(manifest: Mapping[str, Any]) -> list[str]:
     """Return the lines above the tables: what was measured, on what, and what was left out."""
-    steps: dict[str, list[int]] = {}
+    steps: dict[str, list[int | None]] = {}
     for each in manifest["checkpoints"]:
         steps.setdefault(each["model"], []).append(each["step"])
     sequences = [
-        f"{model}: {len(found)} checkpoints, step {min(found):,} to {max(found):,}"
+        f"{model}: {len(found)} checkpoints, step {_known(found, min):,} to {_known(found, max):,}"
         if len(found) > 1
-        else f"{model}: step {found[0]:,}"
+        else f"{model}: {at_step(found[0])}"
         for model, found in steps.items()
     ]
     items = manifest["items"]
@@ -96,6 +108,7 @@ def head_lines(manifest: Mapping[str, Any]) -> list[str]:
         + (f", {left_out:,} left out (see skipped.jsonl)" if left_out else "")
         + f"; {manifest['dtype']} on {manifest['device']}, BOS {manifest['bos']}",
     ]
+    lines += left_out_lines(manifest)
     verified, disagree = (
         manifest.get("checks", {}).get(key) for key in ("greedy_verified", "greedy_tf_disagree")
     )
@@ -111,6 +124,25 @@ def head_lines(manifest: Mapping[str, Any]) -> list[str]:
     if failures := manifest.get("failures"):
         n_failed = counted(len(failures), "checkpoint")
         lines.append(f"{n_failed} failed (see errors.jsonl): what follows is incomplete")
+    return lines
+
+
+def _known(steps: Sequence[int | None], end: Callable[[Iterable[int]], int]) -> int:
+    return end(step for step in steps if step is not None)
+
+
+def left_out_lines(manifest: Mapping[str, Any]) -> list[str]:
+    """Return a line for each probe that leaves items out: how many, and why."""
+    of_probe: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    for each in manifest.get("left_out", ()):
+        of_probe.setdefault((each["probe"], each["model"], each["entry"] or ""), []).append(each)
+    several = len({each["model"] for each in manifest["checkpoints"]}) > 1
+    lines = []
+    for (probe, model, entry), found in of_probe.items():
+        name = " ".join(part for part in (probe, entry, f"of {model}" if several else "") if part)
+        total = counted(sum(each["n_items"] for each in found), "item")
+        reasons = ", ".join(f"{each['n_items']:,} {each['reason']}" for each in found)
+        lines.append(f"{name}: {total} left out ({reasons})")
     return lines
 
 
@@ -162,11 +194,11 @@ def _probe_table(pooled: pl.DataFrame, never: pl.DataFrame | None, title: str, *
     table = plain_table(title)
     table.add_column("metric, condition", overflow="fold")
     if never is None or len(steps) == 1:
-        table.add_column(f"step {steps[0]:,}", justify="right", no_wrap=True)
+        table.add_column(at_step(steps[0]), justify="right", no_wrap=True)
     if len(steps) > 1:
-        table.add_column(f"step {steps[-1]:,}", justify="right", no_wrap=True)
+        table.add_column(at_step(steps[-1]), justify="right", no_wrap=True)
     if never is not None:
-        of = _n_items(never.filter(pl.col("step") == steps[-1]), everything=everything)
+        of = _n_items(never.filter(at_this_step(steps[-1])), everything=everything)
         table.add_column(f"never trained\n(n = {of})", justify="right", no_wrap=True)
     if len(steps) > 1:
         table.add_column("trend", no_wrap=True)
@@ -203,7 +235,7 @@ def _condition_cells(
     under: Mapping[str | None, pl.DataFrame],
     never: Mapping[str | None, pl.DataFrame] | None,
     condition: str | None,
-    steps: Sequence[int],
+    steps: Sequence[int | None],
 ) -> list[str]:
     by_step, never_by_step = (
         {row["step"]: row for row in parts[condition].to_dicts()} if parts and condition in parts else {}
@@ -226,13 +258,13 @@ def _excess_table(contrasts: pl.DataFrame, *, everything: bool) -> Table | None:
     rows = contrasts.filter(
         pl.col("group").is_null(), pl.col("condition").str.contains(r"(^|;)control=[^;]*$")
     )
-    rows = rows.filter(pl.col("step") == pl.col("step").max()).with_columns(
+    rows = rows.filter(of_checkpoints(), at_last_step()).with_columns(
         control=pl.col("condition").str.extract(r"control=([^;]*)$"), condition=_without(_BESIDE)
     )
     if rows.is_empty():
         return None
     controls = rows["control"].unique(maintain_order=True).to_list()
-    table = plain_table(f"In excess, step {rows['step'][0]:,}")
+    table = plain_table(f"In excess, {at_step(rows['step'][0])}")
     table.add_column("metric, condition", overflow="fold")
     for control in controls:
         table.add_column(f"over {control}", justify="right", overflow="fold")
@@ -256,11 +288,11 @@ def _dose_tables(doses: pl.DataFrame | None, model: str | None) -> list[Table]:
         return []
     rows = doses.filter(
         pl.col("group").is_null(), pl.col("model").eq_missing(pl.lit(model, dtype=pl.String))
-    ).filter((pl.col("step") == pl.col("step").max()) | pl.col("step").is_null())
+    ).filter(at_last_step() | ~of_checkpoints())
     if rows.is_empty():
         return []
     step = rows["step"][0]
-    table = plain_table("Change per tenfold" + ("" if step is None else f", step {step:,}"))
+    table = plain_table("Change per tenfold" + ("" if model is None else f", {at_step(step)}"))
     for name in ("dose", "rate"):
         table.add_column(name, overflow="fold")
     for name in ("of the rate", "of its log odds", "n"):
@@ -288,7 +320,7 @@ def _slope(fit: Mapping[str, Any] | None) -> str:
     return number({"estimate": fit["slope"], **fit})
 
 
-def spread(steps: Sequence[int], at_most: int = _MAX_BARS) -> list[int]:
+def spread(steps: Sequence[_Step], at_most: int = _MAX_BARS) -> list[_Step]:
     """Return so many steps at most, first and last among them, evenly apart by position."""
     if len(steps) <= at_most:
         return list(steps)
@@ -324,7 +356,7 @@ def _breakdowns(of_model: pl.DataFrame, column: str, title: str) -> list[Table]:
 
     Probes that measure as many items of each part stand in one table, with one n.
     """
-    last = of_model.filter(pl.col("step") == pl.col("step").max())
+    last = of_model.filter(at_last_step())
     if column == "group":
         split = last.filter(pl.col("group").is_not_null()).with_columns(
             part=pl.col("group"), rest="condition"
@@ -348,7 +380,7 @@ def _breakdowns(of_model: pl.DataFrame, column: str, title: str) -> list[Table]:
                 break
         else:
             together.append((counts, {leading: found}))
-    full_title = f"{title}, step {last['step'][0]:,}" if last.height else title
+    full_title = f"{title}, {at_step(last['step'][0])}" if last.height else title
     return [_breakdown(column, full_title, beside) for _, beside in together]
 
 

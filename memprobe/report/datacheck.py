@@ -194,6 +194,7 @@ def _preview_rows(preview: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "exposures", _counted(preview["exposures"], sign=": ")
     if (steps := preview["steps"]) is not None:
         yield "first_step", _steps(steps)
+    yield from (("note", text) for text in preview.get("doubts", ()))
     # The cluster of a trial is its excerpt.
     if (trials := preview["trials"]) is not None:
         yield from _trial_rows(trials)
@@ -223,10 +224,14 @@ def _trial_rows(trials: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _steps(steps: Mapping[str, Any]) -> str:
     if not steps["n_trained_on"]:
         return f"null in all {steps['n_never']:,}: never trained on"
-    n_items = counted(steps["n_trained_on"], "item")
+    n_untimed = steps["n_untimed"]
+    each = f"; {n_untimed:,} trained on, no first_step says when" if n_untimed else ""
+    if steps["first_step_min"] is None:
+        return f"null in all; {steps['n_never']:,} never trained on{each}"
+    n_items = counted(steps["n_trained_on"] - n_untimed, "item")
     span = f"{steps['first_step_min']:,} to {steps['first_step_max']:,} in {n_items}"
     known = steps["n_with_exposure_steps"]
-    each = f"; exposure_steps of {known:,}" if known else ""
+    each += f"; exposure_steps of {known:,}" if known else ""
     return f"{span}; {steps['n_never']:,} never trained on{each}"
 
 
@@ -276,6 +281,8 @@ def _lengths(tokens: Mapping[str, Any]) -> Table:
     if tokens["context_tokens"] is not None:
         n_beyond = counted(tokens["n_beyond_context"], "item")
         table.add_row("context", f"{tokens['context_tokens']:,} tokens; too short for {n_beyond} as a whole")
+    for note in tokens["notes"]:
+        table.add_row("note", note)
     return table
 
 

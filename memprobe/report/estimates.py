@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 
 from memprobe.report.console import broken_down, telling
+from memprobe.report.plain import at_last_step, of_checkpoints
 
 # Conditions that name some of the items, or set them beside others.
 _SOME = r"(^|;)(exposures|trained|control|target|seen)=[^;]*"
@@ -74,7 +75,7 @@ def leading_condition(rows: pl.DataFrame) -> str | None:
     conditions = rows["condition"].unique(maintain_order=True).to_list()
     if None in conditions:
         return None
-    if rows["step"].is_null().all():
+    if rows["revision"].is_null().all():
         return str(conditions[-1])
     shown = broken_down(conditions) or telling(conditions)
     return shown[len(shown) // 4]
@@ -82,7 +83,7 @@ def leading_condition(rows: pl.DataFrame) -> str | None:
 
 def last_step(rows: pl.DataFrame) -> pl.DataFrame:
     """Return each model's rows at its last step, and those about all steps."""
-    return rows.filter(pl.col("step").is_null() | (pl.col("step") == pl.col("step").max().over("model")))
+    return rows.filter(~of_checkpoints() | at_last_step())
 
 
 def part_of(rows: pl.DataFrame, key: str) -> pl.DataFrame:

@@ -7,7 +7,7 @@ import polars as pl
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from memprobe.errors import counted
+from memprobe.errors import counted, step_cell
 from memprobe.report.plain import plain_table
 
 
@@ -20,7 +20,7 @@ def forecast_view(checkpoints: pl.DataFrame, totals: Mapping[str, Any]) -> Rende
         table.add_row(
             row["model"],
             row["revision"],
-            f"{row['step']:,}",
+            step_cell(row["step"]),
             str(row["units"]),
             str(row["units_left"]),
             f"{row['tokens_left']:,}",

@@ -10,7 +10,7 @@ from importlib import resources
 from typing import Any
 
 from memprobe import __version__
-from memprobe.errors import counted
+from memprobe.errors import counted, step_cell
 from memprobe.report.console import head_lines
 from memprobe.report.elements import Html, element, join, raw, table, text, user_text
 from memprobe.report.estimates import Headline, headlines
@@ -122,8 +122,15 @@ def _verdict(gate: Mapping[str, Any], *, is_old: bool) -> Html:
     left = [element("p", f"and {counted(more, 'more rule')} in gate.json")] if more > 0 else []
     line = element("p", user_text(gate.get("line", ""), _LONG))
     old = [element("p", element("b", _OLD_VERDICT))] if is_old else []
+    left += [element("p", "note: ", user_text(each, _LONG)) for each in _gate_notes(gate)[:_MAX_RULES]]
     kind = "unsure" if is_old else _VERDICTS.get(verdict, "unsure")
     return element("div", said, *old, line, shown, *left, class_=f"verdict {kind}")
+
+
+def _gate_notes(gate: Mapping[str, Any]) -> list[str]:
+    """Return what the gate noted of the run, then of its rules."""
+    of_rules = [f"{rule['id']}: {each}" for rule in gate.get("rules", ()) for each in rule.get("notes") or ()]
+    return [*map(str, gate.get("notes") or ()), *of_rules]
 
 
 def _reason(rule: Mapping[str, Any]) -> str:
@@ -148,7 +155,7 @@ def _headlines(found: list[Headline], unmeasured: list[str]) -> Html:
             *([user_text(each.model)] if several else []),
             element("data", text(number(each.row)), value=_exact(each.row["estimate"])),
             join([named(each.metric), _condition(each.row["condition"])]),
-            text("all steps" if each.row["step"] is None else f"{each.row['step']:,}"),
+            text("all steps" if each.row["revision"] is None else step_cell(each.row["step"])),
             text(f"{each.row['n_items']:,}"),
         ]
         for each in found

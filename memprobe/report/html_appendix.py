@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from memprobe.errors import counted, sized
+from memprobe.errors import counted, sized, step_cell
 from memprobe.report.elements import Html, details, element, join, table, text, user_text
 from memprobe.report.results import Results
 
@@ -78,7 +78,7 @@ def _failures(manifest: Mapping[str, Any]) -> list[Html]:
         [
             user_text(each["model"]),
             user_text(each["revision"]),
-            text(each["step"]),
+            text(step_cell(each["step"])),
             user_text(each["error"], 300),
         ]
         for each in failures[:_SHOWN]
@@ -113,7 +113,7 @@ def _checkpoints(manifest: Mapping[str, Any]) -> Html:
         [
             user_text(row["model"]),
             user_text(row["revision"]),
-            text(f"{row['step']:,}"),
+            text(step_cell(row["step"])),
             _digest(row.get("weights_digest")),
             _digest(row.get("tokenizer_digest")),
             text(sized(row["n_bytes"]) if row.get("n_bytes") else ""),

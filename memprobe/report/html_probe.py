@@ -64,7 +64,7 @@ def _figures(results: Results, probe: str, about: Mapping[str, Any]) -> Html:
     figures = figures_of(probe, metrics, results.tables)
     drawn = {each.kind: _panels(results, each) for each in figures}
     own = any(drawn[each.kind] for each in figures if each.table != "summary")
-    if own and results.summary.filter(pl.col("probe") == probe)["step"].is_null().all():
+    if own and results.summary.filter(pl.col("probe") == probe)["revision"].is_null().all():
         # What a probe tells of the whole sequence is drawn better by its own figures.
         drawn.pop(probe, None)
     shown = [figure for figures in drawn.values() for figure in figures]
@@ -119,7 +119,8 @@ def _numbers(rows: pl.DataFrame, about: Mapping[str, Any]) -> Html:
     return join(
         [
             element(
-                "h3", "Numbers over all steps" if rows["step"].is_null().all() else "Numbers at the last step"
+                "h3",
+                "Numbers over all steps" if rows["revision"].is_null().all() else "Numbers at the last step",
             ),
             table([head[i] for i in kept], shown_lines),
         ]

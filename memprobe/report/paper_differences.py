@@ -5,6 +5,7 @@ from typing import Any
 
 import polars as pl
 
+from memprobe.errors import at_step
 from memprobe.report.console import telling
 from memprobe.report.estimates import pooled
 from memprobe.report.papers import Cell, Line, PaperTable, Style, cut_pages, shown_number
@@ -36,9 +37,9 @@ def difference_tables(differences: pl.DataFrame, style: Style) -> list[PaperTabl
 
 
 def _caption(row: Mapping[str, Any]) -> str:
-    at = f"step {row['step']:,}"
+    at = at_step(row["step"])
     if row["step"] != row["step_base"]:
-        at += f" (base: step {row['step_base']:,})"
+        at += f" (base: {at_step(row['step_base'])})"
     return (
         f"{row['model_new']} at {at}: both runs over the same items, and new minus base. In brackets: "
         f"{row['ci_level']:.0%} intervals; n: items. Bold: a difference whose interval does not hold 0."

@@ -10,8 +10,10 @@ from typing import Any, Literal
 
 import polars as pl
 
+from memprobe.errors import at_step
 from memprobe.report.console import spread, telling
 from memprobe.report.estimates import pooled
+from memprobe.report.plain import at_last_step, of_checkpoints
 
 MAX_COLUMNS = 4
 MAX_LINES = 40
@@ -104,12 +106,12 @@ def paper_tables(summary: pl.DataFrame, directions: Directions, style: Style) ->
     """
     rows = pooled(summary)
     tables: list[PaperTable] = []
-    of_steps, over_all = rows.filter(pl.col("step").is_not_null()), rows.filter(pl.col("step").is_null())
+    of_steps, over_all = rows.filter(of_checkpoints()), rows.filter(~of_checkpoints())
     models = rows["model"].unique(maintain_order=True).to_list()
     if len(models) > 1:
-        last = of_steps.filter(pl.col("step") == pl.col("step").max().over("model"))
+        last = of_steps.filter(at_last_step())
         steps = dict(last.select("model", "step").unique(maintain_order=True).iter_rows())
-        names = {model: f"{model}, step {steps[model]:,}" if model in steps else model for model in models}
+        names = {model: f"{model}, {at_step(steps[model])}" if model in steps else model for model in models}
         tables += _cut(last, "model", names, directions, style, "models at their last steps")
     elif models:
         steps_there = sorted(of_steps["step"].unique().to_list())
@@ -117,7 +119,7 @@ def paper_tables(summary: pl.DataFrame, directions: Directions, style: Style) ->
         left_out = (
             f" at {len(shown)} of {len(steps_there)} checkpoints" if len(shown) < len(steps_there) else ""
         )
-        names = {step: f"step {step:,}" for step in shown}
+        names = {step: at_step(step) for step in shown}
         tables += _cut(of_steps, "step", names, directions, style, f"{models[0]}{left_out}")
     named = {model: model for model in models}
     tables += _cut(over_all, "model", named, directions, style, " and ".join(models))
@@ -140,7 +142,8 @@ def _cut(
     title: str,
 ) -> list[PaperTable]:
     """Return the rows as tables, cut where the next probe does not fit, or a probe is too long alone."""
-    shown = rows.filter(pl.col(by).is_in(list(columns)))
+    wanted = pl.Series(list(columns), dtype=rows.schema[by])
+    shown = rows.filter(pl.col(by).is_in(wanted.implode(), nulls_equal=True))
     blocks = [
         _probe_lines(shown.filter(pl.col("probe") == probe), by, columns, directions, style)
         for probe in shown["probe"].unique(maintain_order=True)

@@ -33,6 +33,28 @@ def headed(table: Table) -> RenderableType:
     return Group(Text(str(title), style="table.title"), table)
 
 
+def of_checkpoints() -> pl.Expr:
+    """Return which rows of a summary are about one checkpoint: the others are about a whole sequence.
+
+    A row of either kind may have no step, and only that of a checkpoint has a revision.
+    """
+    return pl.col("revision").is_not_null()
+
+
+def at_last_step(of: str = "model") -> pl.Expr:
+    """Return which rows are those of each model's last step; a checkpoint without a step is its model's last.
+
+    Args:
+        of: The column that names the model.
+    """
+    return pl.col("step").eq_missing(pl.col("step").max().over(of))
+
+
+def at_this_step(step: int | None) -> pl.Expr:
+    """Return which rows are at a step, or, without one, have none."""
+    return pl.col("step").eq_missing(pl.lit(step, dtype=pl.Int64))
+
+
 def number(row: Mapping[str, Any] | None) -> str:
     """Return an estimate with its interval, as short as it can be read: `0.86 [0.78, 0.92]`.
 

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from memprobe.errors import counted
+from memprobe.errors import at_step, counted
 from memprobe.report.plain import plain_table
 
 _MAX_ROWS = 20
@@ -114,7 +114,7 @@ def rows_of(checkpoints: Sequence[Mapping[str, Any]]) -> list[tuple[str, int, in
 
 def _row(group: Sequence[Mapping[str, Any]]) -> tuple[str, int, int | None, str]:
     first, last = group[0], group[-1]
-    label = f"{first['model']} step {first['step']:,}"
+    label = f"{first['model']} {at_step(first['step'])}"
     if len(group) > 1:
         label += f" to {last['step']:,} ({len(group)})"
     states = {_state(each) for each in group}

@@ -6,7 +6,8 @@ from typing import Any
 import polars as pl
 from rich.table import Table
 
-from memprobe.report.plain import number, plain_table, short
+from memprobe.errors import at_step
+from memprobe.report.plain import at_last_step, number, plain_table, short
 
 _TITLES = {"in_context": "in context", "parametric": "from memory"}
 
@@ -20,7 +21,7 @@ def cell_tables(cells: pl.DataFrame, model: str) -> list[Table]:
     """
     of_model = cells.filter(pl.col("model") == model)
     rows = of_model.filter(
-        pl.col("step") == pl.col("step").max(),
+        at_last_step(),
         pl.col("group").is_null(),
         pl.col("excerpt_words").is_not_null(),
         pl.col("segment_words").is_not_null(),
@@ -31,7 +32,7 @@ def cell_tables(cells: pl.DataFrame, model: str) -> list[Table]:
         return []
     conditions = [name for name in _TITLES if name in set(rows["condition"])]
     read = rows["human_accuracy_frac"].is_not_null().any()
-    table = plain_table(f"sort by words of excerpt and segment, step {rows['step'][0]:,}")
+    table = plain_table(f"sort by words of excerpt and segment, {at_step(rows['step'][0])}")
     for name in (
         "excerpt",
         "segment",

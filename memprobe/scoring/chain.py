@@ -23,7 +23,7 @@ class Before:
     """The checkpoint before another one: its context and its step."""
 
     context: str
-    step: int
+    step: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def start_of(store: RunStore, before: Before | None, unit: str, work: Unit, *, g
     if not store.has_unit(before.context, unit):
         return Start() if gone else None
     try:
-        found = store.read_units(before.context, [unit])["found"][0]
+        found = store.read_units(before.context, {unit: work})["found"][0]
     except BrokenUnitError as error:
         for file in error.files:
             # Another process may have done it meanwhile.

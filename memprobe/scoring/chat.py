@@ -1,11 +1,143 @@
-"""A chat template as the texts around what is said in it."""
+"""A chat template as the texts around what is said in it, and messages in it that stay what they are."""
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final
 
-from memprobe.errors import CheckpointError
+from memprobe.errors import CheckpointError, counted
+from memprobe.scoring.render import RENDERER, Rendered, TemplateFailedError
+from memprobe.scoring.render_child import DAY
 
 # Of a private area of Unicode: they stand in no template and no tokenizer splits what is not there.
-_FIRST_MARK = 0xE000
+_FIRST_MARK: Final = 0xE000
+# Capitals, spaces and a line end inside a mark show a template that changes what is said.
+_INSIDE: Final = "Ab  c\nd"
+_FIX: Final = "leave chat out, or name a tokenizer with another template with --tokenizer"
+
+Variables = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One message: who says what."""
+
+    role: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChatTemplate:
+    """A template that holds what is said exactly once.
+
+    Attributes:
+        template: Its text.
+        variables: What else it may name.
+        as_parts: It wants a message as a list of parts.
+        notes: What the user should know of it.
+    """
+
+    template: str
+    variables: Variables
+    as_parts: bool = False
+    notes: tuple[str, ...] = ()
+
+    def render(self, turns: Sequence[Turn]) -> str:
+        """Fill the template, what begins the answer included.
+
+        Raises:
+            CheckpointError: It raises, takes too long or writes too much.
+        """
+        return RENDERER.render(self.template, self.messages(turns), dict(self.variables)).text
+
+    def messages(self, turns: Sequence[Turn]) -> list[dict[str, Any]]:
+        """Return messages as the template wants them."""
+        return [
+            {
+                "role": turn.role,
+                "content": [{"type": "text", "text": turn.text}] if self.as_parts else turn.text,
+            }
+            for turn in turns
+        ]
+
+    def split(self, *, system: str | None = None, n_answered: int = 0) -> tuple[str, ...]:
+        """Split the template at what user and model say; see `split_chat`."""
+        marks = [_mark(number) for number in range(2 * n_answered + 1)]
+        turns = [] if system is None else [Turn("system", system)]
+        turns += [Turn(("user", "assistant")[number % 2], mark) for number, mark in enumerate(marks)]
+        text = self.render(turns)
+        _refuse_other(text, marks)
+        parts = []
+        for mark in marks:
+            before, text = text.split(mark)
+            parts.append(before)
+        return (*parts, text)
+
+
+def chat_of(tokenizer: Any, *, system: str | None = None) -> ChatTemplate:  # noqa: ANN401
+    """Return a tokenizer's chat template, checked: it holds a message exactly once, as it is.
+
+    Where a message that is a text vanishes or fails, it is tried as a list of parts.
+
+    Args:
+        tokenizer: A transformers tokenizer.
+        system: The system message that will be said before; None: none.
+
+    Raises:
+        CheckpointError: There is no template, or it changes, loses or repeats what is said, or writes another
+            text each time.
+    """
+    _refuse_without_template(tokenizer)
+    try:
+        template = tokenizer.get_chat_template()
+    except ValueError as error:
+        names = sorted(tokenizer.chat_template)
+        raise CheckpointError(
+            f"the tokenizer has several chat templates ({', '.join(names)}) and none is its default",
+            fix="name a tokenizer that has one template with --tokenizer, or leave chat out",
+        ) from error
+    named = tokenizer.special_tokens_map
+    variables = tuple((key, str(each)) for key, each in named.items() if isinstance(each, str))
+    several = sorted(tokenizer.chat_template) if isinstance(tokenizer.chat_template, dict) else []
+    return _checked(template, variables, tuple(several), system)
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """Messages in a template.
+
+    Attributes:
+        texts: By item: the text up to where the answer begins.
+        n_trimmed: Messages that the template cut white space off.
+    """
+
+    texts: Mapping[str, str]
+    n_trimmed: int
+
+
+def fill(chat: ChatTemplate, messages: Mapping[str, str]) -> Filled:
+    """Put the message of each item into the template.
+
+    Raises:
+        CheckpointError: The template changes a message; white space at its ends may go.
+    """
+    before, behind = chat.split()
+    texts, n_trimmed, changed = {}, 0, []
+    for item, message in messages.items():
+        texts[item] = text = chat.render([Turn("user", message)])
+        if text == before + message + behind:
+            continue
+        if text == before + message.strip() + behind:
+            n_trimmed += 1
+        else:
+            changed.append(item)
+    if changed:
+        raise CheckpointError(
+            f"the chat template changes what is said in {counted(len(changed), 'item')}, first {changed[0]}: "
+            "the prefix is not in the prompt once, as it is",
+            fix=_FIX,
+        )
+    return Filled(texts, n_trimmed)
 
 
 def split_chat(tokenizer: Any, *, system: str | None = None, n_answered: int = 0) -> tuple[str, ...]:  # noqa: ANN401
@@ -23,34 +155,74 @@ def split_chat(tokenizer: Any, *, system: str | None = None, n_answered: int = 0
     Raises:
         CheckpointError: There is no template, or it cannot be split.
     """
-    from jinja2 import TemplateError
+    return chat_of(tokenizer, system=system).split(system=system, n_answered=n_answered)
 
-    _refuse_without_template(tokenizer)
-    marks = [chr(_FIRST_MARK + i) for i in range(2 * n_answered + 1)]
-    messages = [] if system is None else [{"role": "system", "content": system}]
-    messages += [
-        {"role": ("user", "assistant")[number % 2], "content": mark} for number, mark in enumerate(marks)
-    ]
-    try:
-        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    except TemplateError as error:
-        raise CheckpointError(
-            f"the chat template cannot be filled: {error}", fix="leave system out, or chat"
-        ) from error
-    found = [text.count(mark) for mark in marks]
-    if found != [1] * len(marks) or sorted(marks, key=text.index) != marks:
-        wrong = next((n for n in found if n != 1), 1)
-        raise CheckpointError(
-            f"the chat template has the user's message {wrong} times, not once"
-            if wrong != 1
-            else "the chat template changes the order of what is said",
-            fix="leave chat out, or name a tokenizer with another template with --tokenizer",
+
+@lru_cache(maxsize=64)
+def _checked(
+    template: str, variables: Variables, several: tuple[str, ...], system: str | None
+) -> ChatTemplate:
+    mark = _mark(0)
+    turns = [*([] if system is None else [Turn("system", system)]), Turn("user", mark)]
+    plain = ChatTemplate(template, variables)
+    chosen, rendered = plain, _tried(plain, turns)
+    notes = [f"of the chat templates {', '.join(several)} the default is used"] if len(several) > 1 else []
+    if isinstance(rendered, TemplateFailedError) or mark not in rendered.text:
+        parts = ChatTemplate(template, variables, as_parts=True)
+        in_parts = _tried(parts, turns)
+        if not isinstance(in_parts, TemplateFailedError) and mark in in_parts.text:
+            chosen, rendered = parts, in_parts
+            notes.append("messages are given to the chat template as lists of parts: as texts it loses them")
+    if isinstance(rendered, TemplateFailedError):
+        raise rendered
+    _refuse_other(rendered.text, [mark])
+    notes += _told(chosen, turns, rendered)
+    return ChatTemplate(template, variables, chosen.as_parts, tuple(notes))
+
+
+def _told(chat: ChatTemplate, turns: Sequence[Turn], rendered: Rendered) -> list[str]:
+    """Return what the user should know of a template, and refuse one that draws at random."""
+    messages, variables = chat.messages(turns), dict(chat.variables)
+    if RENDERER.render(chat.template, messages, variables, seed=1).text != rendered.text:
+        raise CheckpointError("the chat template writes another text each time, at random", fix=_FIX)
+    notes = []
+    if rendered.has_date:
+        notes.append(
+            f"the chat template writes the date of the day; {DAY:%Y-%m-%d} was written, so that scores do "
+            "not depend on the day"
         )
-    parts = []
-    for mark in marks:
-        before, text = text.split(mark)
-        parts.append(before)
-    return (*parts, text)
+    without = RENDERER.render(chat.template, messages, variables, generation_prompt=False).text
+    if without == rendered.text and rendered.text.endswith(turns[-1].text):
+        notes.append("the chat template writes nothing behind a message: the answer follows it at once")
+    return notes
+
+
+def _tried(chat: ChatTemplate, turns: Sequence[Turn]) -> Rendered | TemplateFailedError:
+    """Return a template filled, or how it failed."""
+    try:
+        return RENDERER.render(chat.template, chat.messages(turns), dict(chat.variables))
+    except TemplateFailedError as error:
+        return error
+
+
+def _mark(number: int) -> str:
+    edge = chr(_FIRST_MARK + number)
+    return f"{edge}{_INSIDE}{edge}"
+
+
+def _refuse_other(text: str, marks: Sequence[str]) -> None:
+    """Refuse a template that does not hold each mark once, in order."""
+    found = [text.count(mark) for mark in marks]
+    if found == [1] * len(marks) and sorted(marks, key=text.index) == list(marks):
+        return
+    wrong = next((number for number, n in enumerate(found) if n != 1), None)
+    if wrong is None:
+        what = "the chat template changes the order of what is said"
+    elif found[wrong] == 0 and marks[wrong][0] in text:
+        what = "the chat template changes the user's message: it is not in the prompt as it is"
+    else:
+        what = f"the chat template has the user's message {found[wrong]} times, not once"
+    raise CheckpointError(what, fix=_FIX)
 
 
 def _refuse_without_template(tokenizer: Any) -> None:  # noqa: ANN401

@@ -21,7 +21,7 @@ from memprobe.errors import CheckpointError
 from memprobe.scoring.batch import pack
 from memprobe.scoring.forward import CHUNK_BYTES, OWN_PATH_BYTES
 from memprobe.scoring.load import LoadedModel
-from memprobe.scoring.prefix import cache_of, for_rows, n_read, share
+from memprobe.scoring.prefix import Shared, cache_of, can_share, for_rows, n_read, share
 from memprobe.scoring.tokenise import Ids, TokenisedItems
 
 
@@ -113,12 +113,13 @@ def _batches(
     if not prompts:
         return
     read = _body(loaded)
-    one = torch.from_numpy(prompts[0][None, :1]).to(loaded.device)
-    groups = share(prompts) if len(prompts) > 1 and cache_of(read, one) is not None else []
+    groups = _groups(loaded, prompts) if len(prompts) > 1 and can_share(loaded, read) else []
     shared = {i for group in groups if group.n_prefix for i in group.members}
     whole = [_Tail(i, ids, len(ids)) for i, ids in enumerate(prompts) if i not in shared]
-    for tails in pack(sorted(whole, key=lambda tail: tail.n_tokens), batch_tokens):
-        yield tails, None
+    for places in loaded.borders.apart([tail.n_tokens for tail in whole]):
+        some = sorted((whole[place] for place in places), key=lambda tail: tail.n_tokens)
+        for tails in pack(some, batch_tokens):
+            yield tails, None
     for group in groups:
         if group.n_prefix:
             prefix = prompts[group.members[0]][None, : group.n_prefix]
@@ -129,6 +130,17 @@ def _batches(
             ]
             for tails in pack(behind, batch_tokens):
                 yield tails, cache
+
+
+def _groups(loaded: LoadedModel, prompts: Sequence[Ids]) -> list[Shared]:
+    """Return which prompts share a prefix; the prefix and all of them are computed alike."""
+    groups = []
+    for places in loaded.borders.apart([len(ids) for ids in prompts]):
+        for group in share([prompts[place] for place in places]):
+            members = tuple(places[i] for i in group.members)
+            sides = {loaded.borders.side(n) for n in (group.n_prefix, len(prompts[members[0]]))}
+            groups.append(Shared(members, group.n_prefix if len(sides) == 1 else 0))
+    return groups
 
 
 def _body(loaded: LoadedModel) -> Callable[..., Any]:

@@ -1,21 +1,23 @@
 """The pass over checkpoints: claim a unit, score it, check it, write it; the next one is read meanwhile.
 
-A checkpoint that cannot be loaded, gives NaN, or does not fit even one item at a time is recorded
-with its error and the others go on.
+A checkpoint that cannot be loaded, fails inside its model, gives NaN, or does not fit even one item at a
+time is recorded with its error and the others go on.
 """
 
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 
 import polars as pl
 import torch
 from torch import Tensor
 
 from memprobe.checkpoints import Checkpoint, Shelf
-from memprobe.errors import CheckpointError
+from memprobe.errors import CheckpointError, LostClaimError, TableError
 from memprobe.scoring.ahead import Ahead, fits_in_memory
 from memprobe.scoring.chain import Before, Pace, SearchStep, Start, name_of, start_of
+from memprobe.scoring.conduct import settle_again
 from memprobe.scoring.forward import scoring_mode
 from memprobe.scoring.load import (
     LoadedModel,
@@ -26,9 +28,11 @@ from memprobe.scoring.load import (
     read_weights,
     swap_weights,
 )
+from memprobe.scoring.outside import outside
 from memprobe.scoring.tokenise import TokenisedItems
 from memprobe.scoring.unit import score_unit
 from memprobe.scoring.unit_search import search_unit
+from memprobe.tables.claims import Patience
 from memprobe.tables.requests import Unit
 from memprobe.tables.store import RunStore
 
@@ -149,11 +153,13 @@ def score(
     on_progress: Callable[[ScoringProgress], None] = lambda _: None,
     *,
     shelf: Shelf | None = None,
+    on_wait: Callable[[str], None] = lambda _: None,
 ) -> ScoringReport:
     """Score every unit of every job that is not there yet; returns when all are there or failed.
 
-    Units that another process holds are left to it and taken over if it dies. Checkpoints come from
-    the shelf; without one, what has to be fetched stays.
+    Units that another process holds are left to it and taken over if it dies or stays stopped; `on_wait`
+    is told whom this one waits for. Checkpoints come from the shelf; without one, what has to be fetched
+    stays.
     """
     quiet_libraries()
     if options.threads:
@@ -166,8 +172,12 @@ def score(
         try:
             # A killed process may have left what it had brought and needed no more.
             sweep.put_back(jobs)
+            patience = Patience(on_wait)
             while sweep.pending():
-                if not sweep.once():
+                if sweep.once():
+                    patience.end()
+                else:
+                    patience.wait_for(sweep.waiting())
                     time.sleep(WAIT_S)
             sweep.put_back(jobs)
         finally:
@@ -205,13 +215,20 @@ class _Sweep:
         for i, job in enumerate(pending):
             following = pending[i + 1] if i + 1 < len(pending) else None
             try:
-                progressed |= self._job(job, following)
+                with outside("the model failed", job.checkpoint.label, in_model=True):
+                    progressed |= self._job(job, following)
             except (CheckpointError, torch.OutOfMemoryError) as error:
                 self.report.failures.append(Failure(job.checkpoint, str(error)))
                 self.failed.add(job.context)
                 self.loaded, progressed = None, True
                 self.ahead.shelf.leave(job.checkpoint, done=True)
         return progressed
+
+    def waiting(self) -> str:
+        """Return whom this pass waits for; empty where nobody holds a unit that is left."""
+        left = [(job.context, unit) for job in self.pending() for unit in self._units_left(job)]
+        holders = self.store.holders(left)
+        return f"waiting for {', '.join(map(str, holders))}, which scores what is left" if holders else ""
 
     def put_back(self, jobs: Sequence[Job]) -> None:
         """Give back the checkpoints of these jobs; those of which every unit is there may go."""
@@ -241,7 +258,9 @@ class _Sweep:
                     if model is None:
                         return False
                     self._read_ahead(following)
-                self._unit(job, unit, model, start)
+                # Who was stopped so long that another took the unit over leaves it to that one.
+                with suppress(LostClaimError):
+                    self._unit(job, unit, model, start)
         if model is not None:
             self.put_back([job])
         return model is not None
@@ -287,18 +306,25 @@ class _Sweep:
             self.items_done += 1
         else:
             spans = self._score_with_less_memory(job, unit, model)
-        about = {
-            "context": job.context,
-            "unit": unit,
-            "model": job.checkpoint.model,
-            "revision": job.checkpoint.revision,
-            "step": str(job.checkpoint.step),
-        }
-        self.store.write_unit(job.context, unit, spans, about)
+        self._write(job, unit, spans, model)
         self.done.add((job.context, unit))
         self.report.n_units += 1
         self.report.score_s += time.perf_counter() - started
         self._tell(job)
+
+    def _write(self, job: Job, unit: str, spans: pl.DataFrame, model: LoadedModel) -> None:
+        """Write a unit; values that no model can give are the checkpoint's failure."""
+        checkpoint = job.checkpoint
+        step = "null" if checkpoint.step is None else str(checkpoint.step)
+        about = {"model": checkpoint.model, "revision": checkpoint.revision, "step": step}
+        try:
+            self.store.write_unit(job.context, unit, spans, about, vocabulary=model.vocabulary or None)
+        except TableError as error:
+            raise CheckpointError(
+                f"the model gives values that cannot be: {error.problems[0].what}",
+                where=checkpoint.label,
+                fix="the weights may be damaged, or overflow in this dtype; try --dtype float32",
+            ) from error
 
     def _score_with_less_memory(self, job: Job, unit: str, model: LoadedModel) -> pl.DataFrame:
         """Score a unit; out of memory halves the batch for what remains, down to one item."""
@@ -357,7 +383,8 @@ class _Sweep:
             return None
         if not self._swap(job, arrival.weights):
             self.loaded = None
-            self.loaded = load(arrival.checkpoint, self.options.load)
+            wanted = replace(self.options.load, longest_tokens=self._longest_tokens())
+            self.loaded = load(arrival.checkpoint, wanted)
             self.loaded_shape = job.same_shape if self._may_swap(job, arrival.checkpoint) else ""
         waited = time.perf_counter() - started
         self.report.first_load_s = self.report.first_load_s or waited
@@ -373,7 +400,21 @@ class _Sweep:
         """Copy weights that were read ahead into the model of the checkpoint before."""
         if self.loaded is None or weights is None or self.loaded_shape != job.same_shape:
             return False
-        return swap_weights(self.loaded, weights)
+        swapped = swap_weights(self.loaded, weights)
+        if swapped:
+            settle_again(self.loaded, self._longest_tokens(), where=job.checkpoint.label)
+        return swapped
+
+    def _longest_tokens(self) -> int:
+        """Return the longest sequence that any job reads, at most; more than a context may be asked for."""
+        spans = [
+            work.requests["stop"] - work.requests["start"] for job in self.jobs for work in job.units.values()
+        ]
+        longest = max((int(span.max() or 0) for span in spans if len(span)), default=0)  # type: ignore[arg-type]
+        searched = [
+            work.search.longest(longest) for job in self.jobs for work in job.units.values() if work.search
+        ]
+        return self.tokenised.n_front + longest + max(searched, default=0)
 
     def _may_swap(self, job: Job, checkpoint: Checkpoint) -> bool:
         """Whether later checkpoints of this shape may be copied in: checked against this one's files."""

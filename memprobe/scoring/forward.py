@@ -58,9 +58,16 @@ def score_batch(
 ) -> list[TokenStatistics]:
     """Score each sequence's tokens from its `score_from` on, given all tokens before.
 
+    Sequences that a model computes differently by their length are read apart, as when alone.
+
     Returns:
         One `TokenStatistics` per sequence, in order, of `n_scored` tokens each.
     """
+    apart = loaded.borders.apart([len(sequence.ids) for sequence in batch])
+    if len(apart) > 1:
+        parts = [(places, score_batch(loaded, [batch[i] for i in places], schemes)) for places in apart]
+        scored = {place: one for places, part in parts for place, one in zip(places, part, strict=True)}
+        return [scored[place] for place in range(len(batch))]
     flat = _fast(loaded, batch, schemes) if loaded.fast else _own(loaded, batch, schemes)
     ends = np.cumsum([sequence.n_scored for sequence in batch]).tolist()
     return [cut(flat, end - sequence.n_scored, end) for sequence, end in zip(batch, ends, strict=True)]

@@ -2,7 +2,8 @@
 
 Right padding must be invisible: on the fast path because the model is causal, on a model's own path
 because it honours the attention mask. What differs in float32 is a defect; what differs in bfloat16
-or float16 is rounding, reported and never hidden.
+or float16 is rounding, reported and never hidden. Loading the model has refused it already where the checks
+of conduct.py failed; lengths that it computes differently are read apart here as in a run.
 """
 
 from collections.abc import Sequence
@@ -13,13 +14,12 @@ import numpy as np
 import torch
 
 from memprobe.errors import CheckpointError
+from memprobe.scoring.conduct import TOLERANCE_NATS, holds
 from memprobe.scoring.forward import TokenSequence, score_batch, scoring_mode
 from memprobe.scoring.load import LoadedModel
 from memprobe.scoring.statistics import TokenStatistics
 from memprobe.scoring.tokenise import TokenisedItems
 
-# float32 rounds differently in matrices of another shape; a token seen or not seen changes far more.
-TOLERANCE_NATS = 1e-4
 _ITEMS = 8
 
 
@@ -76,7 +76,7 @@ class Invariance:
     @property
     def holds(self) -> bool:
         """Whether the scores can be trusted: in float32 within the tolerance, else always."""
-        return self.dtype != "float32" or self.gap_nats <= TOLERANCE_NATS
+        return holds(self.gap_nats, self.dtype)
 
     def as_json(self) -> dict[str, Any]:
         """Return what was found as JSON can hold it."""

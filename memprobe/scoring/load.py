@@ -6,11 +6,10 @@ nothing but their weights is loaded once: the next weights are read while the cu
 """
 
 import importlib.util
-import json
 import logging
 import os
-import pickle
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,19 @@ import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+from transformers import AutoModelForCausalLM, GenerationConfig
 
 from memprobe.checkpoints import Checkpoint
+from memprobe.checkpoints.contents import CONFIG, list_folder
+from memprobe.checkpoints.header import Stored
 from memprobe.errors import CheckpointError, InputError, SafetyError, counted, install_command
-from memprobe.scoring.merge import merge_adapter
+from memprobe.scoring.borders import Borders
+from memprobe.scoring.conduct import settle
+from memprobe.scoring.extras import Model, is_mask, named, sort_out
+from memprobe.scoring.files import read_files, stored_as
+from memprobe.scoring.fit import FLOATS, Fit, check_fit
+from memprobe.scoring.merge import adapter_vocabulary, apply_adapter
+from memprobe.scoring.outside import outside, read_config, runs_code
 
 # Weights may take this share of a GPU; activations and logits need the rest.
 _MODEL_SHARE = 0.85
@@ -31,16 +38,9 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 # Where PEFT is installed, transformers applies an adapter that lies beside whole weights; a merged
 # model that kept its adapter would get it twice. It looks for one in this folder, which is not there.
 _NO_ADAPTER = {"subfolder": ".no-adapter"}
-_READABLE_ERRORS = (
-    OSError,
-    ValueError,
-    KeyError,
-    RuntimeError,
-    safetensors.SafetensorError,
-    json.JSONDecodeError,
-    pickle.UnpicklingError,
-    EOFError,
-)
+_CANNOT = "the checkpoint cannot be loaded"
+# Frequencies that were stored in half precision are rounded by less than this.
+_ROUNDED = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +52,14 @@ class LoadOptions:
         dtype: float32, bfloat16 or float16.
         trust_remote_code: Run code that lies beside the weights.
         allow_pickle: Read weights that are not safetensors.
+        longest_tokens: Longest sequence that the run will read, up to which behaviour is checked; 0: unknown.
     """
 
     device: str = "cpu"
     dtype: str = "float32"
     trust_remote_code: bool = False
     allow_pickle: bool = False
+    longest_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +86,15 @@ class LoadedModel:
     Attributes:
         model: The causal language model, in evaluation mode.
         device: Where its inputs go.
-        fast: Whether body and head may be called apart; see `choose_path`.
+        fast: Whether body and head may be called apart; see `conduct.choose_path`.
         vocabulary: Width of its logits.
         scratch: Buffers that are used again, by shape.
+        fit: What is known of the files that it was loaded from.
         renamed: Name in the weight files to name in the model, where the loader renames; see `mirrors`.
         notes: What a reader of its numbers should know about how it was loaded, one sentence each.
+        borders: Lengths at which its arithmetic changes.
+        settled: What its scores depend on was checked, with weights that could tell.
+        shares: Whether a cache can be continued by several rows; None: not tried yet, see prefix.py.
     """
 
     model: Any
@@ -96,8 +102,12 @@ class LoadedModel:
     fast: bool = False
     vocabulary: int = 0
     scratch: dict[str, Tensor] = field(default_factory=dict)
+    fit: Fit = field(default_factory=lambda: Fit((), {}))
     renamed: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    borders: Borders = field(default_factory=Borders)
+    settled: bool = False
+    shares: bool | None = None
 
     @property
     def context_tokens(self) -> int | None:
@@ -171,20 +181,21 @@ def read_limits(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> L
     Raises:
         CheckpointError: The configuration cannot be read or names an unknown architecture.
     """
-    try:
-        config = AutoConfig.from_pretrained(
-            checkpoint.whole.small_files, local_files_only=True, trust_remote_code=trust_remote_code
-        )
-    except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(
-            f"transformers cannot read the configuration: {_first_line(error)}", where=str(checkpoint.folder)
-        ) from error
-    text = config.get_text_config()
-    bos = getattr(text, "bos_token_id", None)
+    where = str(checkpoint.folder or checkpoint.label)
+    config = read_config(checkpoint, trust_remote_code=trust_remote_code)
+    with outside(f"{CONFIG} does not say what the model can read", where):
+        text = config.get_text_config()
+        vocabulary = int(text.vocab_size)
+        bos = getattr(text, "bos_token_id", None)
+    context_tokens = _context_tokens(text)
+    for name, value in (("vocab_size", vocabulary), *_contexts(text)[:1]):
+        if value <= 0:
+            fix = f"write the model's number into {name} of {CONFIG}"
+            raise CheckpointError(f"{name} of {CONFIG} is {value:,}", where=where, fix=fix)
     dtype = str(getattr(config, "dtype", None) or "float32").removeprefix("torch.")
     return Limits(
-        context_tokens=_context_tokens(text),
-        vocabulary=int(text.vocab_size),
+        context_tokens=context_tokens,
+        vocabulary=adapter_vocabulary(checkpoint) or vocabulary,
         bos_id=bos if isinstance(bos, int) else None,
         stored_dtype=dtype if dtype in DTYPES else "float32",
     )
@@ -192,14 +203,14 @@ def read_limits(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> L
 
 def _context_tokens(config: Any) -> int | None:  # noqa: ANN401
     """Return the longest input that a text configuration names, or None."""
-    return next(
-        (
-            value
-            for name in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
-            if isinstance(value := getattr(config, name, None), int) and value > 0
-        ),
-        None,
-    )
+    return next((value for _, value in _contexts(config) if value > 0), None)
+
+
+def _contexts(config: Any) -> list[tuple[str, int]]:  # noqa: ANN401
+    """Return the settings that name a longest input, the one that counts first."""
+    names = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
+    found = [(name, getattr(config, name, None)) for name in names]
+    return [(name, value) for name, value in found if isinstance(value, int)]
 
 
 def load(checkpoint: Checkpoint, options: LoadOptions) -> LoadedModel:
@@ -224,84 +235,106 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> LoadedModel:
             where=str(checkpoint.folder),
             fix=f"{install_command('multi-gpu')}, or pass --device cpu",
         )
+    fit = _fitting(checkpoint, options)
     # Tensors made in inference mode, in which the engine works, can be in no gradient at all.
     with torch.inference_mode(mode=False), torch.no_grad():
-        model = _model(checkpoint, options, placement)
+        model, notes = _model(checkpoint, options, placement, fit)
     # A blank one: min_length, penalties or a forbidden eos in the model's own would make greedy
     # decoding something else than the argmax.
     model.generation_config = GenerationConfig()
     model.eval()
     model.requires_grad_(requires_grad=False)
     device = model.device if placement else torch.device(options.device)
-    loaded = LoadedModel(model=model, device=device)
-    choose_path(loaded)
+    loaded = LoadedModel(model=model, device=device, fit=fit, notes=(*fit.notes, *notes))
+    settle(loaded, options.longest_tokens, where=str(checkpoint.folder))
     return loaded
 
 
-def _model(checkpoint: Checkpoint, options: LoadOptions, placement: dict[str, object]) -> Any:  # noqa: ANN401
-    """Return the model of a checkpoint, an adapter merged in, on its device."""
-    whole = checkpoint.whole
+def _fitting(checkpoint: Checkpoint, options: LoadOptions) -> Fit:
     try:
+        return check_fit(checkpoint, trust_remote_code=options.trust_remote_code)
+    except CheckpointError as error:
+        said = [replace(each, what=f"{_CANNOT}: {each.what}") for each in error.problems]
+        raise CheckpointError(said) from error
+
+
+def _model(
+    checkpoint: Checkpoint,
+    options: LoadOptions,
+    placement: dict[str, object],
+    fit: Fit,
+    *,
+    merge: bool = True,
+) -> tuple[Any, tuple[str, ...]]:
+    """Return a checkpoint's model on its device, an adapter merged in or beside it, and notes about it."""
+    whole = checkpoint.whole
+    settings = list_folder(whole.small_files).json(CONFIG)
+    with outside(_CANNOT, str(checkpoint.folder), settings):
         model, info = AutoModelForCausalLM.from_pretrained(
             whole.folder,
             dtype=DTYPES[options.dtype],
             local_files_only=True,
-            trust_remote_code=options.trust_remote_code,
+            trust_remote_code=runs_code(settings, trust=options.trust_remote_code),
             use_safetensors=whole.weights_format == "safetensors",
             output_loading_info=True,
             adapter_kwargs=_NO_ADAPTER,
             **placement,
         )
         _refuse_incomplete(info, whole)
+        notes = (*_judge_left_out(model, info, fit, whole), *_other_positions(model, fit, whole))
         if checkpoint.base is not None and checkpoint.folder is not None:
-            model = merge_adapter(model, checkpoint.folder)
-    except _READABLE_ERRORS as error:
-        raise CheckpointError(
-            f"the checkpoint cannot be loaded: {_first_line(error)}", where=str(checkpoint.folder)
-        ) from error
-    return model if placement else model.to(options.device)
+            adapted = apply_adapter(model, checkpoint.folder, merge=merge)
+            if adapted.model is None:
+                # Merging changed the base, so a fresh one is read.
+                del model, adapted
+                return _model(checkpoint, options, placement, fit, merge=False)
+            model, notes = adapted.model, (*notes, *adapted.notes)
+        return (model if placement else model.to(options.device)), notes
 
 
 def _refuse_incomplete(info: dict[str, Any], checkpoint: Checkpoint) -> None:
-    """Refuse weights that leave a parameter to chance: its score would be a random number."""
+    """Refuse weights that leave a parameter to chance: its score would be a random number.
+
+    `check_fit` finds this beforehand, unless the weights are quantised.
+    """
     missing = sorted(info.get("missing_keys") or ())
     mismatched = sorted(str(key) for key in (info.get("mismatched_keys") or ()))
     if missing or mismatched:
-        named = ", ".join([*missing, *mismatched][:3])
         lacking = counted(len(missing) + len(mismatched), "parameter")
         raise CheckpointError(
-            f"the weights lack {lacking} of the architecture: {named}",
+            f"the weights lack {lacking} of the architecture: {named([*missing, *mismatched], {})}",
             where=str(checkpoint.folder),
             fix="check that config.json and the weights belong together",
         )
 
 
-def choose_path(loaded: LoadedModel) -> None:
-    """Take the fast path if body and head give the model's own logits, to the bit, on a small batch.
+def _judge_left_out(model: Any, info: dict[str, Any], fit: Fit, checkpoint: Checkpoint) -> tuple[str, ...]:  # noqa: ANN401
+    """Judge what a quantised model did not take, which is known only now; of others it was judged before."""
+    if not fit.quantised:
+        return ()
+    left_out = {
+        name: fit.tensors.get(name, Stored("unknown", ())) for name in info.get("unexpected_keys") or ()
+    }
+    n_layers = getattr(model.config.get_text_config(), "num_hidden_layers", None)
+    extras = sort_out(left_out, Model(n_layers, model.config is not model.config.get_text_config()))
+    if problems := extras.problems(str(checkpoint.folder)):
+        raise CheckpointError(problems)
+    return extras.notes()
 
-    Logit scaling, soft-capping or an unusual head show up as a difference; a model that reads its
-    right padding shows up when a sequence changes beside a longer one. Both take the model's own
-    path, with an attention mask.
-    """
-    model = loaded.model
-    config = model.config.get_text_config()
-    length = min(12, _context_tokens(config) or 12)
-    short_length = max(1, min(5, length - 1))
-    rng = torch.Generator().manual_seed(0)
-    ids = torch.randint(int(config.vocab_size), (2, length), generator=rng).to(loaded.device)
-    with torch.inference_mode():
-        own = model(input_ids=ids, use_cache=False).logits
-        loaded.vocabulary = own.shape[-1]
-        head = model.get_output_embeddings()
-        body = model.base_model
-        if body is model or head is None or not isinstance(head, nn.Linear):
-            return
-        hidden = body(input_ids=ids, use_cache=False).last_hidden_state
-        if hidden.shape[-1] != head.in_features or not torch.equal(head(hidden), own):
-            return
-        short = body(input_ids=ids[:1, :short_length], use_cache=False).last_hidden_state
-        tolerance = 64 * torch.finfo(hidden.dtype).eps * max(1.0, float(hidden.abs().max()))
-        loaded.fast = float((hidden[:1, :short_length] - short).abs().max()) <= tolerance
+
+def _other_positions(model: Any, fit: Fit, checkpoint: Checkpoint) -> tuple[str, ...]:  # noqa: ANN401
+    """Return a note where old files hold other rotary frequencies than those that the model computes."""
+    ours = [each for name, each in model.named_buffers() if name.endswith("inv_freq")]
+    stored = [name for name in fit.rotary if name.endswith("inv_freq")][:1]
+    for name in stored if ours else ():
+        theirs = read_files(checkpoint).whole(name).float()
+        same_size = [each.float().cpu() for each in ours if each.shape == theirs.shape]
+        if not any(torch.allclose(each, theirs, rtol=_ROUNDED, atol=_ROUNDED) for each in same_size):
+            return (
+                f"the weight files hold other rotary frequencies ({name}) than {CONFIG} gives, and those of "
+                f"{CONFIG} were used, as transformers does",
+            )
+    return ()
 
 
 def read_weights(checkpoint: Checkpoint) -> dict[str, Tensor] | None:
@@ -377,18 +410,51 @@ def swap_weights(loaded: LoadedModel, weights: dict[str, Tensor]) -> bool:
     What is missing in the files would keep the value of the checkpoint before, so it does not fit.
     """
     state = loaded.model.state_dict()
-    named = _as_named(loaded, weights)
-    fits = _fills(state, named)
+    if not _as_judged(loaded, state, weights):
+        return False
+    given = _as_named(loaded, weights)
+    fits = _fills(state, given)
     if fits:
         with torch.no_grad():
-            for name in named.keys() & state.keys():
-                state[name].copy_(named[name])
+            for name in given.keys() & state.keys():
+                state[name].copy_(given[name])
     return fits
 
 
-def _first_line(error: Exception) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0]
+def _as_judged(loaded: LoadedModel, state: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> bool:
+    """Whether the judgement of the files that the model was loaded from holds for these as well.
+
+    What the model does not take must be the same tensors, and masks as before; what it does take must be
+    plain numbers. Anything else is left to `load`, which judges it anew.
+    """
+    left_out = {name for name in weights if loaded.renamed.get(name, name) not in state}
+    judged = loaded.fit.left_out
+    return (
+        left_out == judged.keys()
+        and all(_alike(judged[name], weights[name]) for name in left_out)
+        and all(_masks(name, weights[name]) for name in loaded.fit.masks)
+        and all(
+            _plain(weights[name], state[loaded.renamed.get(name, name)]) for name in weights.keys() - left_out
+        )
+    )
+
+
+def _plain(theirs: Tensor, ours: Tensor) -> bool:
+    """Whether numbers are stored as they are, where the model computes with them."""
+    return not ours.is_floating_point() or stored_as(theirs).dtype in FLOATS
+
+
+def _alike(judged: Stored, tensor: Tensor) -> bool:
+    """Whether two tensors differ in nothing but values, or in how precisely these are stored."""
+    kind = stored_as(tensor)
+    return judged.shape == kind.shape and (judged.dtype == kind.dtype or {judged.dtype, kind.dtype} <= FLOATS)
+
+
+def _masks(name: str, tensor: Tensor) -> bool:
+    def rows(numbers: Sequence[int]) -> Tensor:
+        return tensor.reshape(-1, tensor.shape[-1])[list(numbers)] if tensor.ndim > 1 else tensor
+
+    return is_mask(name, stored_as(tensor), rows)
 
 
 def quiet_libraries() -> None:

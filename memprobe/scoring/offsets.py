@@ -24,4 +24,22 @@ def token_offsets(tokenizer: Any, text: str) -> NDArray[np.int64]:  # noqa: ANN4
         )
     with untrimmed(tokenizer, wanted=True):
         encoding = tokenizer.backend_tokenizer.encode(text, add_special_tokens=False)
-    return np.asarray(encoding.offsets, dtype=np.int64).reshape(-1, 2)
+    return _with_marks(np.asarray(encoding.offsets, dtype=np.int64).reshape(-1, 2), text)
+
+
+def _with_marks(offsets: NDArray[np.int64], text: str) -> NDArray[np.int64]:
+    """Give characters that no token covers to the token before them; left-out spaces stay out.
+
+    They are combining marks that a normalizer joined with their letter.
+    """
+    if not len(offsets):
+        return offsets
+    ends = np.maximum.accumulate(offsets[:, 1])
+    following = np.append(offsets[1:, 0], len(text))
+    for place in np.flatnonzero(following > ends):
+        gap = text[ends[place] : following[place]]
+        n_marks = next((n for n, character in enumerate(gap) if character.isspace()), len(gap))
+        if n_marks and offsets[place, 1] == ends[place]:
+            # Tokens of the same character all cover it.
+            offsets[(offsets[:, 1] == ends[place]) & (offsets[:, 0] == offsets[place, 0]), 1] += n_marks
+    return offsets

@@ -15,10 +15,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from memprobe.scoring.batch import CALL_TOKENS
+from memprobe.scoring.load import LoadedModel
 from memprobe.scoring.tokenise import Ids
 
 # Caches of which a copy can be continued; those that forget or summarise (sliding windows, states) cannot.
-_CACHED_LAYERS = ("DynamicLayer",)
+# Subclasses of either may hold more than keys and values: MiniMax's shows plain layers beside linear states.
+_CACHE, _CACHED_LAYERS = "DynamicCache", ("DynamicLayer",)
+_TRIED_TOKENS, _TRIED_FRONT = 12, 6
+# Half precision rounds sums of another length elsewhere; a cache that lacks something is off by far more.
+_AGREES_SHARE, _AGREES_SHARE_HALF = 1e-4, 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +124,48 @@ def cache_of(read: Callable[..., Any], prefixes: Tensor, past: Any = None) -> An
     cache = getattr(out, "past_key_values", None)
     layers = getattr(cache, "layers", None)
     plain = layers and all(type(layer).__name__ in _CACHED_LAYERS for layer in layers)
-    return cache if plain else None
+    return cache if plain and type(cache).__name__ == _CACHE else None
+
+
+def can_share(loaded: LoadedModel, read: Callable[..., Any]) -> bool:
+    """Whether one cache can be continued by several rows, and as often as needed; tried once per model.
+
+    Two rows that share their beginning are read whole and behind one cache, twice. A model that keeps
+    part of what it read elsewhere, or cannot read behind a cache, is read whole.
+    """
+    if loaded.shares is None:
+        try:
+            with torch.no_grad():
+                loaded.shares = _continues(loaded, read)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError, AssertionError):
+            # The model's own code refuses what its cache seemed to offer.
+            loaded.shares = False
+    return loaded.shares
+
+
+def _continues(loaded: LoadedModel, read: Callable[..., Any]) -> bool:
+    vocabulary = int(loaded.model.config.get_text_config().vocab_size)
+    n = min(_TRIED_TOKENS, loaded.context_tokens or _TRIED_TOKENS, loaded.borders.first or _TRIED_TOKENS)
+    front = min(_TRIED_FRONT, n - 1)
+    if front < 1:
+        return False
+    rng = torch.Generator().manual_seed(0)
+    ids = torch.randint(vocabulary, (2, n), generator=rng).to(loaded.device)
+    ids[1, :front] = ids[0, :front]
+    whole = loaded.model(input_ids=ids, use_cache=False).logits[:, front:].float()
+    cache = cache_of(read, ids[:1, :front])
+    if cache is None or cache.get_seq_length() != front:
+        return False
+    half = next(loaded.model.parameters()).dtype != torch.float32
+    share = _AGREES_SHARE_HALF if half else _AGREES_SHARE
+    for rows in ([0, 1], [1, 0]):
+        given = {"past_key_values": for_rows(cache, 2), "use_cache": True}
+        behind = loaded.model(input_ids=ids[rows, front:], **given).logits.float()
+        if float((behind - whole[rows]).abs().max()) > share * float(whole.abs().max()):
+            return False
+    return True
 
 
 def for_rows(cache: Any, n: int) -> Any:  # noqa: ANN401

@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from memprobe.scoring.chat import split_chat
+from memprobe.scoring.split import tokens_before, unjoined
 from memprobe.scoring.tokenise import Ids, TokenisedItems, untrimmed
 from memprobe.tables.views import TARGET_KINDS, Targets
 
@@ -159,7 +160,8 @@ class _Chat:
         else:
             answer, ends = _encode(self.tokenizer, self.after + text)
             # A token that crosses the border belongs to the target.
-            n_before = int(np.searchsorted(ends, len(self.after), side="right"))
+            normalizer = self.tokenizer.backend_tokenizer.normalizer
+            n_before = tokens_before(ends, unjoined(normalizer, self.after + text, len(self.after)))
         end = None if view.target_tokens is None else n_before + view.target_tokens
         answer = answer[:end]
         n_head = len(self.head)

@@ -7,13 +7,11 @@ that prefix and suffix tokenised apart give other ids than together.
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from transformers import AutoTokenizer
 
 from memprobe.errors import (
     CheckpointError,
@@ -23,7 +21,9 @@ from memprobe.errors import (
     Problem,
     counted,
 )
+from memprobe.scoring.literals import Literals, literals_in
 from memprobe.scoring.load import Limits
+from memprobe.scoring.split import tokens_before, unjoined
 from memprobe.tables.views import CHAT_PART
 
 BosMode = Literal["default", "none", "forced"]
@@ -47,6 +47,8 @@ class TokenisedItems:
         decode: Ids to text, None where there is no tokenizer.
         tokenizer: What `ids` were made with; None where there is none.
         choices: Of the parts that end where a label is to come, the ids that spell each of its two labels.
+        literals: Items that hold special tokens before anything is put in front.
+        notes: What the user should know of these items under this tokenizer, one sentence each.
     """
 
     table: pl.DataFrame
@@ -57,6 +59,8 @@ class TokenisedItems:
     decode: Callable[[list[int]], str] | None = None
     tokenizer: Any = None
     choices: Mapping[str, tuple[Ids, Ids]] = field(default_factory=dict)
+    literals: Literals = field(default_factory=Literals)
+    notes: tuple[str, ...] = ()
 
     def front_for(self, item_id: str, part: str) -> tuple[int, ...]:
         """Return the ids in front of a string of an item; a chat template has put its own."""
@@ -68,24 +72,6 @@ class TokenisedItems:
     def n_front(self) -> int:
         """Tokens in front of an item, at most."""
         return max(len(self.front), len(self.front_of_ids))
-
-
-def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any:  # noqa: ANN401
-    """Load a tokenizer from its folder.
-
-    Raises:
-        CheckpointError: transformers cannot read it.
-    """
-    try:
-        return AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=trust_remote_code
-        )
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise CheckpointError(
-            f"the tokenizer cannot be loaded: {str(error).strip().splitlines()[0]}",
-            where=str(folder),
-            fix="name a tokenizer with --tokenizer",
-        ) from error
 
 
 def front_ids(tokenizer: Any, bos: BosMode, *, bos_id: int | None) -> tuple[int, ...]:  # noqa: ANN401
@@ -149,14 +135,31 @@ def tokenise(items: pl.DataFrame, tokenizer: Any, *, bos: BosMode, limits: Limit
     refuse_outside_vocabulary(items, ids, limits.vocabulary)
     shifted = _shifted_borders(tokenizer, texts, ids)
     table = items.join(lengths, on="item_id", maintain_order="left")
+    as_ids = frozenset(items.filter(pl.col("input_ids").is_not_null())["item_id"])
+    front_of_ids = front if bos == "forced" else ()
+    literals = literals_in(ids, tokenizer, as_ids=as_ids, front=front, front_of_ids=front_of_ids)
     return TokenisedItems(
         table=table.join(shifted, on="item_id", how="left", maintain_order="left"),
         ids=ids,
         front=front,
-        front_of_ids=front if bos == "forced" else (),
+        front_of_ids=front_of_ids,
         decode=None if tokenizer is None else tokenizer.decode,
         tokenizer=tokenizer,
-        given_as_ids=frozenset(items.filter(pl.col("input_ids").is_not_null())["item_id"]),
+        given_as_ids=as_ids,
+        literals=literals,
+        notes=literals.notes,
+    )
+
+
+def texts_of(items: pl.DataFrame) -> list[str]:
+    """Return the texts and foils of items, each once; those given as `input_ids` have none."""
+    whole = pl.coalesce("text", pl.concat_str("prefix", "suffix"))
+    columns = items.select(whole=whole, foil="foil")
+    return (
+        pl.concat([columns["whole"].alias("text"), columns["foil"].alias("text")])
+        .drop_nulls()
+        .unique(maintain_order=True)
+        .to_list()
     )
 
 
@@ -170,13 +173,15 @@ def _encode_items(texts: pl.DataFrame, tokenizer: Any) -> tuple[dict[tuple[str, 
     encoded = _encode(tokenizer, others, offsets=False, as_split=True)
     cut = _encode(tokenizer, bordered, offsets=True, as_split=True)
     foils = _encode(tokenizer, texts["foil"], offsets=False)
-    rows = texts.select("item_id", "input_ids", "border").iter_rows(named=True)
+    rows = texts.select("item_id", "input_ids", "border", "whole").iter_rows(named=True)
+    is_fast = bool(getattr(tokenizer, "is_fast", False))
+    normalizer = tokenizer.backend_tokenizer.normalizer if is_fast else None
     for row, plain, split, foil in zip(rows, encoded, cut, foils, strict=True):
         item, whole = row["item_id"], plain or split
         ids[item, "text"] = np.asarray(row["input_ids"], dtype=np.int64) if whole is None else whole.ids
         if foil is not None:
             ids[item, "foil"] = foil.ids
-        n_prefix = None if whole is None or row["border"] is None else whole.tokens_before(row["border"])
+        n_prefix = None if whole is None or row["border"] is None else _before(normalizer, row, whole)
         lengths.append((item, len(ids[item, "text"]), n_prefix, None if foil is None else len(foil.ids)))
     names = ("n_tokens", "n_prefix_tokens", "n_foil_tokens")
     schema = {"item_id": pl.String(), **dict.fromkeys(names, pl.Int32())}
@@ -188,15 +193,16 @@ class _Encoded:
     ids: Ids
     ends: list[int] | None
 
-    def tokens_before(self, border: int) -> int:
-        """Count the tokens that end at or before a character.
 
-        Raises:
-            ValueError: The ends of the tokens are unknown.
-        """
-        if self.ends is None:
-            raise ValueError("the tokenizer gave no offsets")
-        return int(np.searchsorted(np.maximum.accumulate(np.asarray(self.ends)), border, side="right"))
+def _before(normalizer: Any, row: Mapping[str, Any], encoded: _Encoded) -> int:  # noqa: ANN401
+    """Count the tokens of an item that belong to its prefix.
+
+    Raises:
+        ValueError: The ends of the tokens are unknown.
+    """
+    if encoded.ends is None:
+        raise ValueError("the tokenizer gave no offsets")
+    return tokens_before(encoded.ends, unjoined(normalizer, row["whole"], row["border"]))
 
 
 def _encode(
@@ -254,19 +260,29 @@ def untrimmed(tokenizer: Any, *, wanted: bool) -> Iterator[None]:  # noqa: ANN40
     """Set the post-processor aside: some cut spaces off the offsets, so that a token seems to end early.
 
     Truncation and padding that a tokenizer's file may ask for go too.
+
+    Raises:
+        CheckpointError: What is encoded meanwhile holds a text for which the tokenizer has no tokens.
     """
-    if not wanted:
-        yield
-        return
-    core = tokenizer.backend_tokenizer
-    aside = core.post_processor
-    core.post_processor = None
-    core.no_truncation()
-    core.no_padding()
+    core = tokenizer.backend_tokenizer if wanted else None
+    aside = core and core.post_processor
+    if core is not None:
+        core.post_processor = None
+        core.no_truncation()
+        core.no_padding()
     try:
         yield
+    except Exception as error:
+        # tokenizers raises bare exceptions, such as for a text it has no token for; all others are others.
+        if type(error) is not Exception:
+            raise
+        raise CheckpointError(
+            f"the tokenizer cannot encode a text: {error}",
+            fix="name another tokenizer with --tokenizer, or give the items as input_ids",
+        ) from error
     finally:
-        core.post_processor = aside
+        if core is not None:
+            core.post_processor = aside
 
 
 def _shifted_borders(tokenizer: Any, texts: pl.DataFrame, ids: dict[tuple[str, str], Ids]) -> pl.DataFrame:  # noqa: ANN401

@@ -1,6 +1,7 @@
 """One unit of work: requests in, rows of `SPANS` out."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ def score_unit(
         CheckpointError: The model gives NaN.
     """
     rows: list[Row] = []
-    for batch in pack(forwards(requests), batch_tokens):
+    for batch in pack(_read_as_alone(forwards(requests), loaded, tokenised), batch_tokens):
         scored = score_batch(loaded, [_sequence(each, tokenised) for each in batch], schemes)
         for each, statistics in zip(batch, scored, strict=True):
             rows.extend(_span_rows(each, statistics))
@@ -57,6 +58,23 @@ def score_unit(
     generated = requests.filter(pl.col("detail").is_in(["generate", "verify"]))
     rows.extend(_generated_rows(loaded, tokenised, generated, _known_lcp(rows), include_text))
     return _frame(rows, tokenised, schemes, include_text)
+
+
+def _read_as_alone(whole: list[Forward], loaded: LoadedModel, tokenised: TokenisedItems) -> list[Forward]:
+    """Cut forwards so that each span is read as when it alone is asked for, still longest last.
+
+    Spans of one beginning share a forward, unless the model computes their lengths differently.
+    """
+    if loaded.borders.first is None:
+        return whole
+    cut: list[Forward] = []
+    for each in whole:
+        n_front = len(tokenised.front_for(each.item_id, each.part))
+        lengths = [n_front + stop - each.start for _, stop, _ in each.spans]
+        for places in loaded.borders.apart(lengths):
+            spans = tuple(each.spans[place] for place in places)
+            cut.append(replace(each, spans=spans, stop=max(stop for _, stop, _ in spans)))
+    return sorted(cut, key=lambda each: each.n_tokens)
 
 
 def _sequence(forward: Forward, tokenised: TokenisedItems) -> TokenSequence:
@@ -137,7 +155,8 @@ def _generated_rows(
         prompt = np.concatenate([front, ids[row["start"] : row["score_from"]]])
         if not len(prompt):
             n_tokens = 0  # nothing to start from: no prefix and no BOS
-        wanted.append(Continuation(prompt, ids[row["score_from"] : row["stop"]], n_tokens))
+        true = ids[row["score_from"] : row["stop"]]
+        wanted.append(Continuation(prompt, true, n_tokens, n_whole=len(prompt) + len(true)))
     results = greedy(loaded, wanted)
     return [
         {**row, **_compared(tokenised, each, generated, full=row["detail"] == "generate", text=include_text)}

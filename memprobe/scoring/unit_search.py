@@ -32,7 +32,7 @@ class Warm:
 
     sealed: bytes
     name: str
-    step: int
+    step: int | None
 
 
 @dataclass(frozen=True, slots=True)

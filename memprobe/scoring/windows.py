@@ -16,8 +16,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from memprobe.errors import CheckpointError, ItemError
+from memprobe.errors import ItemError, counted
+from memprobe.scoring.chat import chat_of, fill
 from memprobe.scoring.offsets import token_offsets
+from memprobe.scoring.split import tokens_before, unjoined
 from memprobe.scoring.targets import targets_of
 from memprobe.scoring.tokenise import Ids, TokenisedItems, refuse_outside_vocabulary, untrimmed
 from memprobe.scoring.trials import trials_of
@@ -33,6 +35,7 @@ class _Cut:
     columns: dict[str, list[Any]] = field(default_factory=lambda: {name: [] for name in WINDOWS.columns})
     ids: dict[tuple[str, str], Ids] = field(default_factory=dict)
     choices: dict[str, tuple[Ids, Ids]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def add(self, n: int, **values: Any) -> None:  # noqa: ANN401
         """Add `n` rows; a value that is no sequence is repeated."""
@@ -68,7 +71,8 @@ def with_views(
             is no single token.
     """
     cut = _Cut()
-    for view in sorted(set(views), key=lambda view: view.name):
+    chosen = sorted(set(views), key=lambda view: view.name)
+    for view in chosen:
         if isinstance(view, Chat):
             _cut_chats(view, tokenised, tokenizer, cut)
             continue
@@ -85,7 +89,8 @@ def with_views(
     refuse_outside_vocabulary(tokenised.table, cut.ids, vocabulary)
     schema = {name: column.dtype for name, column in WINDOWS.columns.items()}
     windows = WINDOWS.conform(pl.DataFrame(cut.columns, schema=schema))
-    return replace(tokenised, ids=tokenised.ids | cut.ids, choices=cut.choices), windows
+    notes = tuple(dict.fromkeys((*tokenised.notes, *cut.notes)))
+    return replace(tokenised, ids=tokenised.ids | cut.ids, choices=cut.choices, notes=notes), windows
 
 
 def _cut_trials(
@@ -113,6 +118,9 @@ def _cut_trials(
             "dropped_tokens": each.dropped_tokens,
         }
         cut.add(1, **row, trial=asked)
+    in_chat = view.chat or (view.chat is None and bool(getattr(tokenizer, "chat_template", None)))
+    for prompt in view.prompts if numbers and in_chat else ():
+        cut.notes += chat_of(tokenizer, system=prompt.system).notes
 
 
 def _cut_targets(
@@ -123,6 +131,8 @@ def _cut_targets(
     vocabulary: int,
 ) -> None:
     """Add each target of each item, and its ids where they are not those of the item itself."""
+    if view.chat:
+        cut.notes += chat_of(tokenizer, system=view.system).notes
     for target in targets_of(view, tokenised, tokenizer, vocabulary):
         row = {"view": view.name, "item_id": target.item_id, "window": target.window, "part": target.part}
         if target.ids is not None:
@@ -254,19 +264,18 @@ def _cut_chats(view: Chat, tokenised: TokenisedItems, tokenizer: Any, cut: _Cut)
     split = tokenised.table.drop_nulls(["prefix", "suffix"]).select("item_id", "prefix", "suffix")
     if split.is_empty():
         return
-    if not getattr(tokenizer, "chat_template", None):
-        raise CheckpointError(
-            "chat = true, and the tokenizer has no chat template",
-            fix="leave chat out, or name a tokenizer that has a template with --tokenizer",
-        )
-    _refuse_unlocatable(tokenised, tokenizer, view)
-    for item, prefix, suffix in split.iter_rows():
-        message = [{"role": "user", "content": prefix}]
-        asked = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+    chat = chat_of(tokenizer)
+    cut.notes += chat.notes
+    filled = fill(chat, dict(split.select("item_id", "prefix").iter_rows()))
+    if filled.n_trimmed:
+        n_trimmed = counted(filled.n_trimmed, "prefix", "prefixes")
+        cut.notes.append(f"the chat template cuts off white space at the ends of {n_trimmed}")
+    normalizer = tokenizer.backend_tokenizer.normalizer
+    for item, suffix in split.select("item_id", "suffix").iter_rows():
+        asked = filled.texts[item]
         with untrimmed(tokenizer, wanted=True):
             encoding = tokenizer.backend_tokenizer.encode(asked + suffix, add_special_tokens=False)
-        ends = np.maximum.accumulate([end for _, end in encoding.offsets])
-        n_prefix = int(np.searchsorted(ends, len(asked), side="right"))
+        border = unjoined(normalizer, asked + suffix, len(asked))
         cut.ids[item, CHAT_PART] = np.asarray(encoding.ids, dtype=np.int64)
         cut.add(
             1,
@@ -275,6 +284,6 @@ def _cut_chats(view: Chat, tokenised: TokenisedItems, tokenizer: Any, cut: _Cut)
             window=0,
             part=CHAT_PART,
             start=0,
-            score_from=n_prefix,
+            score_from=tokens_before([end for _, end in encoding.offsets], border),
             stop=len(encoding.ids),
         )

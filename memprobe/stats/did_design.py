@@ -8,6 +8,8 @@ import numpy as np
 from memprobe.stats.did_cells import Contrasts, reach_of
 from memprobe.stats.did_groups import FOREVER, Bools, Floats, Groups, Whole
 
+NO_BASE = "no period before treatment"
+
 
 @dataclass(frozen=True, slots=True)
 class Design:
@@ -100,7 +102,7 @@ def plan(groups: Groups, design: Design) -> tuple[Plan, list[Dropped]]:
         if first == n_periods:
             reason = "first treated after the last period, and not a control"
         elif first - design.anticipation < 1:
-            reason = "no period before treatment"
+            reason = NO_BASE
         elif groups.n_parts[group] < design.min_clusters:
             reason = f"fewer than {design.min_clusters} clusters"
         if reason is None:

@@ -10,7 +10,7 @@ import polars as pl
 
 from memprobe.tables.compression import COMPRESSION
 from memprobe.tables.events import EVENT_TABLES
-from memprobe.tables.keys import ITEM_KEYS, SEQUENCE, item_table
+from memprobe.tables.keys import ITEM_KEYS, NO_STEP, SEQUENCE, item_table
 from memprobe.tables.retention import RETENTION_CURVE, RETENTION_FIT
 from memprobe.tables.schema import Column, TableSchema
 from memprobe.tables.sort import SORT, SORT_ACCURACY, SORT_PROMPTS
@@ -280,7 +280,10 @@ SUMMARY = TableSchema(
         "model": ITEM_KEYS["model"],
         "revision": Column(pl.String(), "-", "the checkpoint's revision", "the row is about all checkpoints"),
         "step": Column(
-            pl.Int64(), "optimizer updates", "the checkpoint's step", "the row is about all checkpoints"
+            pl.Int64(),
+            "optimizer updates",
+            "the checkpoint's step",
+            "the checkpoint has no step, or, where revision is null too, the row is about all checkpoints",
         ),
         "probe": Column(pl.String(), "-", "the probe"),
         "metric": Column(pl.String(), "-", "the metric"),
@@ -312,7 +315,9 @@ DOSE_RESPONSE = TableSchema(
     columns={
         "model": Column(pl.String(), "-", ITEM_KEYS["model"].meaning, _ALL_MODELS),
         "revision": Column(pl.String(), "-", "the checkpoint's revision", _ALL_MODELS),
-        "step": Column(pl.Int64(), "optimizer updates", "the checkpoint's step", _ALL_MODELS),
+        "step": Column(
+            pl.Int64(), "optimizer updates", "the checkpoint's step", f"{NO_STEP}, or {_ALL_MODELS}"
+        ),
         **{name: SUMMARY.columns[name] for name in ("probe", "metric", "group", "condition")},
         "dose": Column(pl.String(), "-", "exposures, prefix_tokens or parameters"),
         "fit": Column(

@@ -1,26 +1,39 @@
-"""Claims and locks: files created exclusively, which say who holds them and are touched while held.
+"""Claims and locks: files that one process has at a time, which say who it is and are touched while held.
 
-A holder is gone when its process is (on this machine), or when it was silent for a minute (elsewhere).
+A claim appears with all that it says, under its name or not at all. A holder is gone when its process is
+(on this machine), or when its file stays untouched for a minute (elsewhere, or where the process is
+stopped). That time is counted by whoever waits, on its own monotonic clock and only while it looks, so
+clocks of two machines are never compared. A holder that was taken over finds another's mark in the file,
+and what it was about to write is not written: see `check_held`.
 """
 
+import errno
 import json
 import os
-import socket
+import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
+from memprobe.errors import LostClaimError
+from memprobe.tables.files import open_new, temporary_for
+from memprobe.tables.processes import host, is_alive, is_stopped, namespace, started_at
+
 HEARTBEAT_S = 10.0
 SILENT_S = 60.0
+# A living process beats its heart in a thread of its own: what silences it for so long is no work.
+STUCK_S = 600.0
+_TELL_AFTER_S = 5.0
 _MAX_PID = 2**31 - 1
+# What a file system says that knows no hard links.
+_NO_LINKS = {errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
-# Claims and locks of this process, each with the thread that holds it: what a signal may leave behind.
-_HELD: set[tuple[int, Path]] = set()
+# Claims and locks of this process: what a signal may leave behind. The thread that holds each, and its mark.
+_HELD: dict[tuple[int, Path], str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +44,9 @@ class Holder:
         host: Name of the machine; None where the file does not say.
         pid: Number of the process there; None likewise.
         since: When it was taken, in seconds since 1970; None likewise.
-        silent_s: Seconds since the holder touched it last.
-        gone: Whether it may be taken over.
+        silent_s: Seconds since the holder touched it last, by the clocks of the file system and this machine.
+        gone: Whether its process has ended; of another machine: whether it seems so by `silent_s`.
+        stopped: Whether its process is stopped; False where that cannot be known.
     """
 
     host: str | None
@@ -40,63 +54,126 @@ class Holder:
     since: float | None
     silent_s: float
     gone: bool
+    stopped: bool = False
 
     def __str__(self) -> str:
         if self.host is None or self.pid is None:
             return "a process that has not said its name"
-        return f"process {self.pid} on {self.host}"
+        return f"process {self.pid} on {self.host}{' (stopped)' if self.stopped else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What one look at a claim saw."""
+
+    content: bytes
+    modified_ns: int
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """What the claim says; nothing where that cannot be read."""
+        try:
+            said = json.loads(self.content.decode("utf-8", errors="replace") or "{}")
+        except (ValueError, RecursionError):
+            return {}
+        return said if isinstance(said, dict) else {}
+
+    @property
+    def name(self) -> tuple[str, int] | None:
+        """Machine and number of the process; None where the claim does not say."""
+        named, pid = self.said.get("host"), self.said.get("pid")
+        return (
+            (named, pid) if isinstance(named, str) and isinstance(pid, int) and 0 < pid <= _MAX_PID else None
+        )
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the process can be looked at from here."""
+        named = self.name
+        return (
+            named is not None
+            and named[0] == host()
+            and self.said.get("namespace", namespace()) == namespace()
+        )
+
+
+@dataclass(slots=True)
+class _Silence:
+    """How long this process has seen a claim untouched."""
+
+    look: _Look
+    at: float
+    seconds: float = 0.0
+
+    def after(self, look: _Look) -> float:
+        """Return the seconds of silence, counting this look."""
+        now = time.monotonic()
+        # Who looks rarely, or was stopped itself, knows nothing of the time between.
+        self.seconds = self.seconds + min(now - self.at, HEARTBEAT_S) if look == self.look else 0.0
+        self.look, self.at = look, now
+        return self.seconds
+
+
+_SILENCES: dict[Path, _Silence] = {}
 
 
 def holder_of(file: Path) -> Holder | None:
     """Return who holds the file; None where it is not there."""
-    try:
-        silent_s = max(time.time() - file.stat().st_mtime, 0.0)
-        said = _read(file)
-    except FileNotFoundError:
+    if (look := _look(file)) is None:
         return None
-    host, pid, since = said.get("host"), said.get("pid"), said.get("since")
-    if not (isinstance(host, str) and isinstance(pid, int) and 0 < pid <= _MAX_PID):
-        # A claim is empty for an instant between its creation and its first byte.
+    silent_s = max(time.time() - look.modified_ns / 1e9, 0.0)
+    if look.name is None:
         return Holder(None, None, None, silent_s, gone=silent_s > SILENT_S)
-    here = host == socket.gethostname() and said.get("namespace", _namespace()) == _namespace()
-    gone = not is_alive(pid, said.get("started")) if here else silent_s > SILENT_S
-    return Holder(host, pid, float(since) if isinstance(since, int | float) else None, silent_s, gone)
-
-
-def is_alive(pid: int, started: object = None) -> bool:
-    """Whether a process of this machine is there and, if `started` is known, is still the same one."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    found = _stat_of(pid)
-    if found is None:
-        return True
-    # A killed process whose parent never asks for it stays in the list; numbers are given again.
-    return found[0] not in "ZX" and (started is None or started == found[1])
+    named, pid = look.name
+    gone = not is_alive(pid, look.said.get("started")) if look.is_here else silent_s > SILENT_S
+    since = look.said.get("since")
+    return Holder(
+        named,
+        pid,
+        float(since) if isinstance(since, int | float) else None,
+        silent_s,
+        gone,
+        stopped=look.is_here and not gone and is_stopped(pid),
+    )
 
 
 @contextmanager
 def hold(file: Path) -> Iterator[bool]:
-    """Hold an exclusive file while the block runs; yields False where another live process holds it.
+    """Hold an exclusive file while the block runs; yields False where another process holds it.
 
     The file names host and process and is touched every ten seconds. A holder whose process is gone
-    (same machine) or that was silent for a minute (another one) is taken over.
+    (same machine), or that this process has seen silent for a minute (another one, or a stopped one), is
+    taken over.
     """
     held, done = False, threading.Event()
     # A signal may arrive anywhere from here on, also while the thread starts.
     try:
-        held = _create(file) or (_abandoned(file) and _take_over(file))
+        held = _create(file) or _take_over(file)
         if held:
-            threading.Thread(target=_beat, args=(file, done), daemon=True).start()
+            mark = _HELD[threading.get_ident(), file]
+            threading.Thread(target=_beat, args=(file, mark, done), daemon=True).start()
         yield held
     finally:
         done.set()
         if held:
-            _give_back(file)
-            _HELD.discard((threading.get_ident(), file))
+            # Forgotten last: a signal may come in between, and who handles it gives back what is noted.
+            noted = (threading.get_ident(), file)
+            _give_back(file, _HELD.get(noted))
+            _HELD.pop(noted, None)
+
+
+def check_held(file: Path) -> None:
+    """Check that a claim which this thread holds was not taken over; one that it does not hold is no matter.
+
+    Raises:
+        LostClaimError: Another process took it over, while this one was stopped or could not be heard.
+    """
+    mark = _HELD.get((threading.get_ident(), file))
+    if mark is None:
+        return
+    look = _look(file)
+    if look is None or look.said.get("mark") != mark:
+        raise LostClaimError(file)
 
 
 def release(folder: Path | None = None) -> None:
@@ -105,36 +182,95 @@ def release(folder: Path | None = None) -> None:
     A signal may arrive between the creation of a claim and the block that would remove it: whoever
     handles the signal calls this.
     """
-    for held in list(_HELD):
+    for held, mark in list(_HELD.items()):
         thread, file = held
         if folder is None or (thread == threading.get_ident() and file.is_relative_to(folder)):
-            _give_back(file)
-            _HELD.discard(held)
+            _give_back(file, mark)
+            _HELD.pop(held, None)
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Remove claims in the folder whose holders are gone."""
+    """Remove claims in the folder whose holders are gone, as far as one look tells."""
     for file in folder.glob("*.claim*"):
-        with hold(file):
-            # Taking it over and leaving it removes it.
-            pass
+        if (look := _abandoned(file)) is not None:
+            _remove(file, look)
+
+
+class Patience:
+    """Tells whom a process waits for: after a few seconds, and again where that changes."""
+
+    def __init__(self, tell: Callable[[str], None] | None) -> None:
+        self._tell, self._told = tell, ""
+        self._since = time.monotonic()
+
+    def wait_for(self, text: str) -> None:
+        """Go on waiting; an empty text tells nothing."""
+        long = time.monotonic() - self._since > _TELL_AFTER_S
+        if self._tell is not None and long and text and text != self._told:
+            self._tell(text)
+            self._told = text
+
+    def end(self) -> None:
+        """There is something to do again."""
+        self._since = time.monotonic()
 
 
 def _create(file: Path) -> bool:
+    """Make a claim of this thread's, unless there is one."""
+    mark = secrets.token_hex(8)
+    content = json.dumps(_myself() | {"since": time.time(), "mark": mark}).encode()
     # Noted before it exists: a signal may arrive as soon as it does.
     noted = (threading.get_ident(), file)
-    _HELD.add(noted)
+    before = _HELD.get(noted)
+    _HELD[noted] = mark
     try:
-        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-    except OSError as error:
-        _HELD.discard(noted)
-        if isinstance(error, FileExistsError):
-            return False
+        made = _link_new(file, content)
+    except OSError:
+        _restore(noted, before)
         raise
+    if not made:
+        # This thread may hold it already, under its earlier mark.
+        _restore(noted, before)
+    return made
+
+
+def _restore(noted: tuple[int, Path], mark: str | None) -> None:
+    if mark is None:
+        _HELD.pop(noted, None)
+    else:
+        _HELD[noted] = mark
+
+
+def _link_new(file: Path, content: bytes) -> bool:
+    """Create a file with its content in one step; False where there is one."""
+    temporary = temporary_for(file)
+    try:
+        with os.fdopen(open_new(temporary, 0o644), "wb") as claim:
+            claim.write(content)
+        try:
+            file.hardlink_to(temporary)
+        except FileExistsError:
+            # A file server that repeats a request may refuse what it has just done.
+            return temporary.stat().st_nlink == 2
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            return _write_new(file, content)
+        return True
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_new(file: Path, content: bytes) -> bool:
+    """Create a file where no hard links are known: it is empty for an instant."""
+    try:
+        handle = open_new(file, 0o644)
+    except FileExistsError:
+        return False
     written = False
     try:
-        with os.fdopen(handle, "w") as claim:
-            json.dump(_myself() | {"since": time.time()}, claim)
+        with os.fdopen(handle, "wb") as claim:
+            claim.write(content)
         written = True
     finally:
         # A signal may come in between: a claim that names nobody would be waited for.
@@ -145,73 +281,81 @@ def _create(file: Path) -> bool:
 
 def _myself() -> dict[str, Any]:
     pid = os.getpid()
-    found = _stat_of(pid)
-    me = {"host": socket.gethostname(), "pid": pid, "namespace": _namespace()}
-    return me if found is None else me | {"started": found[1]}
+    me = {"host": host(), "pid": pid, "namespace": namespace()}
+    started = started_at(pid)
+    return me if started is None else me | {"started": started}
 
 
-@cache
-def _namespace() -> str:
-    """Return the space in which process numbers count: containers may share a host's name."""
+def _look(file: Path) -> _Look | None:
+    """Look at a claim; None where it is not there."""
     try:
-        return str(Path("/proc/self/ns/pid").readlink())
-    except OSError:
-        return ""
-
-
-def _stat_of(pid: int) -> tuple[str, int] | None:
-    """Return a process's state letter and start, in ticks since boot; None where the system does not say."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
+        # Opening it asks a file server anew: what a client remembers may be a minute old.
+        with file.open("rb") as claim:
+            return _Look(claim.read(), os.fstat(claim.fileno()).st_mtime_ns)
+    except FileNotFoundError:
         return None
-    # proc(5): the name stands in brackets and may hold anything; state is field 3, starttime field 22.
-    fields = text.rpartition(")")[2].split()
-    return (fields[0], int(fields[19])) if len(fields) > 19 else None
 
 
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        said = json.loads(file.read_text(encoding="utf-8", errors="replace") or "{}")
-    except ValueError:
-        return {}
-    return said if isinstance(said, dict) else {}
+def _give_back(file: Path, mark: str | None) -> None:
+    """Remove a claim unless another process has taken it over meanwhile."""
+    look = _look(file)
+    if look is None:
+        return
+    # A forked child knows its parent's marks, and gives back nothing of the parent's.
+    mine = mark is not None and look.said.get("mark") == mark and look.said.get("pid") == os.getpid()
+    # Without hard links it names nobody where a signal came before its first byte.
+    if mine or not look.content:
+        file.unlink(missing_ok=True)
 
 
-def _give_back(file: Path) -> None:
-    """Remove the file unless another process has taken it over meanwhile."""
-    with suppress(FileNotFoundError):
-        said = _read(file)
-        # It names nobody where a signal came before its first byte.
-        if not said or (said.get("pid"), said.get("host")) == (os.getpid(), socket.gethostname()):
-            file.unlink(missing_ok=True)
-
-
-def _beat(file: Path, done: threading.Event) -> None:
+def _beat(file: Path, mark: str, done: threading.Event) -> None:
     while not done.wait(HEARTBEAT_S):
         # A file server that stumbles once must not silence the heart for good.
         with suppress(OSError):
+            look = _look(file)
+            if look is not None and look.said.get("mark") != mark:
+                return
             os.utime(file)
 
 
-def _abandoned(file: Path) -> bool:
-    holder = holder_of(file)
-    return holder is None or holder.gone
+def _abandoned(file: Path) -> _Look | None:
+    """Return what a claim says that may be taken over; None where it may not or is not there."""
+    look = _look(file)
+    if look is None:
+        _SILENCES.pop(file, None)
+        return None
+    patience_s = SILENT_S
+    if look.is_here and look.name is not None:
+        pid = look.name[1]
+        if not is_alive(pid, look.said.get("started")):
+            return look
+        patience_s = SILENT_S if is_stopped(pid) else STUCK_S
+    silence = _SILENCES.setdefault(file, _Silence(look, time.monotonic()))
+    return look if silence.after(look) > patience_s else None
 
 
 def _take_over(file: Path) -> bool:
     """Replace an abandoned claim; of several that try, one wins."""
-    # The guard makes look and removal one step: else a claim made in between would be removed.
-    guard = file.with_name(f"{file.name}.taken-over")
-    if not _create(guard):
-        if _abandoned(guard):
-            guard.unlink(missing_ok=True)
+    look = _abandoned(file)
+    return look is not None and _remove(file, look) and _create(file)
+
+
+def _remove(file: Path, judged: _Look) -> bool:
+    """Remove the claim that was judged, and no other that took its place meanwhile."""
+    aside = temporary_for(file)
+    if _look(file) != judged:
         return False
     try:
-        if not _abandoned(file):
-            return False
-        file.unlink(missing_ok=True)
-        return _create(file)
+        file.rename(aside)
+    except FileNotFoundError:
+        return False
+    try:
+        if _look(aside) == judged:
+            _SILENCES.pop(file, None)
+            return True
+        # Made since our last look. Who holds it would notice its absence and write nothing.
+        with suppress(OSError):
+            file.hardlink_to(aside)
+        return False
     finally:
-        guard.unlink(missing_ok=True)
-        _HELD.discard((threading.get_ident(), guard))
+        aside.unlink(missing_ok=True)

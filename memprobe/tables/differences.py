@@ -6,6 +6,7 @@ from memprobe.tables.schema import Column, TableSchema
 
 _NOT_COMPARED = "not compared, see reason"
 _NO_SIDE = "not compared, or windows of a document, whose differences alone are taken"
+_NO_STEP = "the checkpoint has no step, or the row is about all checkpoints"
 _NO_INTERVAL = "not compared, or resampling shows no spread"
 
 DIFFERENCES = TableSchema(
@@ -15,11 +16,9 @@ DIFFERENCES = TableSchema(
         "model_base": Column(pl.String(), "-", "the sequence in the base run"),
         "model_new": Column(pl.String(), "-", "the sequence in the new run"),
         "step_base": Column(
-            pl.Int64(), "optimizer updates", "the checkpoint's step in the base run", "all checkpoints"
+            pl.Int64(), "optimizer updates", "the checkpoint's step in the base run", _NO_STEP
         ),
-        "step": Column(
-            pl.Int64(), "optimizer updates", "the checkpoint's step in the new run", "all checkpoints"
-        ),
+        "step": Column(pl.Int64(), "optimizer updates", "the checkpoint's step in the new run", _NO_STEP),
         "probe": Column(pl.String(), "-", "the probe"),
         "metric": Column(pl.String(), "-", "the metric"),
         "group": Column(pl.String(), "-", "the group of items", "all items together"),

@@ -1,25 +1,39 @@
-"""Files that appear whole or not at all: written beside their place, put on the disk, then renamed."""
+"""Files that appear whole or not at all: written beside their place, put on the disk, then renamed.
+
+A temporary file has a random name, is created exclusively and follows no link. Its name says which
+process writes it, so that what a killed one left can be told from what is being written.
+"""
 
 import errno
 import os
-import socket
-from contextlib import suppress
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from memprobe.errors import IncompleteRunError, InputError, Problem
+from memprobe.tables.processes import host, is_alive, namespace_number
 
 _FULL = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
     errno.EFBIG: "the file would be larger than is allowed here",
 }
+# `.NAME.HOST.SPACE.PID.RANDOM.tmp`; a host's name may hold dots.
+_TEMPORARY = re.compile(r"^\..*\.(?P<space>\d+)\.(?P<pid>\d+)\.[0-9a-f]{12}\.tmp$", re.DOTALL)
+# Bytes of a name that stay in that of its temporary file: most systems take 255 in all.
+_NAME_BYTES = 100
+# A half-written file of another machine is left alone so long: nobody writes one for an hour.
+_OLD_S = 3_600.0
 
 
-def write_file(file: Path, content: bytes | memoryview, *, private: bool = False) -> None:
-    """Write a file atomically, and its folder where there is none.
+def write_file(file: Path, content: bytes | bytearray | memoryview, *, private: bool = False) -> None:
+    """Write a file that the user named, atomically, and its folder where there is none.
 
-    What is there and is no ordinary file, such as a device or a pipe, is written to as it is; a link
-    keeps pointing where it does.
+    What a killed process left half-written in the same place goes.
 
     Args:
         file: Where; what is there is replaced.
@@ -31,32 +45,108 @@ def write_file(file: Path, content: bytes | memoryview, *, private: bool = False
         InputError: The place takes no files at all.
         OSError: The system refuses, with the file's name.
     """
+    with appearing(file, private=private) as handle:
+        handle.write(content)
+
+
+@contextmanager
+def appearing(
+    file: Path, *, private: bool = False, tidy: bool = True, allowed: Callable[[], None] = lambda: None
+) -> Iterator[IO[bytes]]:
+    """Yield a handle whose file appears when the block ends, and not at all where it fails.
+
+    What is there and is no ordinary file, such as a device or a pipe, is written to as it is; a link
+    keeps pointing where it does.
+
+    Args:
+        file: Where; what is there is replaced, and its folder made where there is none.
+        private: Readable by its owner alone.
+        tidy: Remove what killed processes left half-written in the same place.
+        allowed: Called when all is on the disk, just before the file appears; what it raises keeps it away.
+
+    Raises:
+        IncompleteRunError: The disk is full.
+        InputError: The place takes no files at all.
+        OSError: The system refuses, with the file's name.
+    """
     try:
-        _write(file, content, 0o600 if private else 0o644)
+        if file.exists() and not file.is_file() and not file.is_dir():
+            with file.open("wb") as handle:
+                yield handle
+            return
+        place = file.resolve() if file.is_symlink() else file
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if tidy:
+            _remove_leftovers(place)
+        with _replacing(place, 0o600 if private else 0o644, allowed) as handle:
+            yield handle
     except OSError as error:
         if error.errno is None:
             raise
         raise _refusal(error.errno, file) from error
 
 
-def _write(file: Path, content: bytes | memoryview, mode: int) -> None:
-    if file.exists() and not file.is_file() and not file.is_dir():
-        with file.open("wb") as handle:
-            handle.write(content)
-        return
-    file = file.resolve() if file.is_symlink() else file
-    temporary = file.with_name(f".{file.name}.{socket.gethostname()}.{os.getpid()}.tmp")
+@contextmanager
+def _replacing(file: Path, mode: int, allowed: Callable[[], None]) -> Iterator[IO[bytes]]:
+    temporary = temporary_for(file)
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as handle:
-            handle.write(content)
+        with os.fdopen(open_new(temporary, mode), "wb") as handle:
+            yield handle
             handle.flush()
             os.fsync(handle.fileno())
+        allowed()
         temporary.replace(file)
     finally:
-        # Where the folder could not be made, there is nothing to remove.
+        # Where the folder takes no files, there is nothing to remove.
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def open_new(file: Path, mode: int) -> int:
+    """Create a file and return its descriptor; what is there already, also a link, is an error."""
+    return os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+
+
+def temporary_for(file: Path) -> Path:
+    """Return a new name beside a file for what this process writes before it takes the file's place."""
+    return file.with_name(f"{_beginning(file)}{host()}{_of_process()}{secrets.token_hex(6)}.tmp")
+
+
+def is_mine(temporary: Path) -> bool:
+    """Whether this process writes a temporary file, or did."""
+    return _TEMPORARY.match(temporary.name) is not None and f"{host()}{_of_process()}" in temporary.name
+
+
+def is_left_behind(temporary: Path) -> bool:
+    """Whether the process that was writing a temporary file is gone; of another machine: an hour ago."""
+    found = _TEMPORARY.match(temporary.name)
+    if found and f".{host()}.{namespace_number()}.{found['pid']}." in temporary.name:
+        return not is_alive(int(found["pid"]))
+    try:
+        return time.time() - temporary.lstat().st_mtime > _OLD_S
+    except FileNotFoundError:
+        return False
+
+
+def _beginning(file: Path) -> str:
+    """Return how the names of a file's temporary files begin; of a long name only its first bytes."""
+    return f".{os.fsdecode(os.fsencode(file.name)[:_NAME_BYTES])}."
+
+
+def _of_process() -> str:
+    return f".{namespace_number()}.{os.getpid()}."
+
+
+def _remove_leftovers(file: Path) -> None:
+    """Remove what killed processes left half-written in a file's place."""
+    beginning = _beginning(file)
+    # A folder may be written to and not be listed.
+    with suppress(OSError), os.scandir(file.parent) as entries:
+        for entry in entries:
+            if entry.name.startswith(beginning) and _TEMPORARY.match(entry.name):
+                temporary = Path(entry.path)
+                if is_left_behind(temporary):
+                    temporary.unlink(missing_ok=True)
 
 
 def make_folder(folder: Path) -> None:

@@ -6,10 +6,12 @@ import polars as pl
 
 from memprobe.tables.schema import Column, TableSchema
 
+NO_STEP = "the checkpoint has no step"
+
 ITEM_KEYS: Mapping[str, Column] = {
     "model": Column(pl.String(), "-", "hub id, or name of the sequence's folder"),
     "revision": Column(pl.String(), "-", "git revision, or name of the checkpoint's folder"),
-    "step": Column(pl.Int64(), "optimizer updates", "the checkpoint's training step"),
+    "step": Column(pl.Int64(), "optimizer updates", "the checkpoint's training step", NO_STEP),
     "item_id": Column(pl.String(), "-", "the item"),
     "group": Column(pl.String(), "-", "the item's group", "the item has no group"),
     "exposures": Column(pl.Int64(), "times", "how often the item was trained on", "not given"),

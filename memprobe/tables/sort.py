@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from memprobe.tables.keys import item_table
+from memprobe.tables.keys import ITEM_KEYS, item_table
 from memprobe.tables.schema import Column, TableSchema
 
 _NOT_GIVEN = "not given"
@@ -75,7 +75,7 @@ SORT = item_table(
 _CHECKPOINT = {
     "model": Column(pl.String(), "-", "hub id, or name of the sequence's folder"),
     "revision": Column(pl.String(), "-", "the checkpoint's revision"),
-    "step": Column(pl.Int64(), "optimizer updates", "the checkpoint's step"),
+    "step": ITEM_KEYS["step"],
 }
 _CELL = {
     "excerpt_words": Column(pl.Int64(), "words", "length of the excerpt", _POOLED),

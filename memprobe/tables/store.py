@@ -1,34 +1,43 @@
 """The run directory: manifest, units, tables; atomic writes, one lock.
 
-Whatever is half done stays invisible: a file appears by rename, after its bytes are on disk.
+Whatever is half done stays invisible: a file appears by rename, after its bytes are on disk. Whatever was
+altered since is seen: units and tables carry a SHA-256 of their bytes, the manifest one of what it says,
+and the manifest of a finished run names the digests of its tables.
 """
 
-import io
 import json
 import os
 import shutil
-import socket
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import polars as pl
 
-from memprobe.errors import BrokenUnitError, InputError, InvalidRunError, near_miss
+from memprobe.errors import BrokenUnitError, InputError, InvalidRunError, TableError, near_miss
+from memprobe.tables import checked_parquet
 from memprobe.tables.cells import to_csv
-from memprobe.tables.claims import Holder, hold, holder_of, is_alive, release, remove_abandoned
-from memprobe.tables.files import make_folder, write_file
+from memprobe.tables.checked_json import AlteredDocumentError, sealed, unsealed
+from memprobe.tables.checked_parquet import AlteredFileError, Checked
+from memprobe.tables.claims import (
+    Holder,
+    Patience,
+    check_held,
+    hold,
+    holder_of,
+    release,
+    remove_abandoned,
+)
+from memprobe.tables.files import appearing, is_left_behind, is_mine, make_folder
+from memprobe.tables.possible import impossible, other_columns, other_requests, same_requests
+from memprobe.tables.requests import Unit
 from memprobe.tables.spans import SPANS
 
 FORMAT = 1
-_TELL_AFTER_S = 5.0
-# A half-written file of another machine is left alone so long: nobody writes one for an hour.
-_OLD_S = 3_600.0
-# What polars raises for a file that is no Parquet, or not all of it; its panics are no Exceptions.
-_UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
+_ANEW = "run the same `memprobe run` again: tables are built anew from the units"
 
 
 class Claim(NamedTuple):
@@ -65,9 +74,13 @@ class RunStore:
         for folder in (self.path, self.units_folder, self.path / "tables"):
             make_folder(folder)
         for half_written in self.path.rglob(".*.tmp"):
-            if _is_left_behind(half_written):
+            if is_left_behind(half_written):
                 half_written.unlink(missing_ok=True)
         remove_abandoned(self.units_folder)
+        for claim in self.units_folder.glob("*.claim"):
+            # Of another machine, which died after its last write: nobody will ask for that unit again.
+            if claim.with_suffix(".parquet").is_file():
+                claim.unlink(missing_ok=True)
 
     def check_emptiable(self) -> None:
         """Check that the directory is a run's, empty, or not there.
@@ -108,21 +121,25 @@ class RunStore:
         """Return the manifest, or None where there is none.
 
         Raises:
-            InvalidRunError: The manifest cannot be read or is of another format.
+            InvalidRunError: The manifest cannot be read, was altered, or is of another format.
         """
         try:
-            manifest = json.loads(self.manifest_file.read_text(encoding="utf-8"))
+            manifest = unsealed(self.manifest_file.read_bytes())
         except FileNotFoundError:
             return None
-        except ValueError as error:
+        except AlteredDocumentError as error:
             raise InvalidRunError(
-                f"the manifest is not JSON: {error}",
+                f"the manifest cannot be used: {error}",
                 where=str(self.manifest_file),
                 fix="move it away: the same `memprobe run` writes it anew and keeps the units",
             ) from error
         if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
             raise _other_format(manifest if isinstance(manifest, dict) else {}, self.manifest_file)
         return manifest
+
+    def write_manifest(self, manifest: Mapping[str, Any]) -> None:
+        """Write the manifest with a digest of what it says."""
+        self.write_json(self.manifest_file.name, sealed(manifest))
 
     def write_json(self, name: str, value: object) -> None:
         """Write a JSON file of the run directory atomically."""
@@ -131,59 +148,94 @@ class RunStore:
 
     def write_text(self, name: str, text: str) -> None:
         """Write a text file of the run directory atomically."""
-        self._write(self.path / name, lambda file: file.write(text.encode()))
+        self._write(self.path / name, text.encode())
 
     def write_lines(self, name: str, rows: list[dict[str, Any]]) -> None:
         """Write a JSONL file, or remove it where there is nothing to write."""
         if rows:
             self.write_text(name, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
         else:
+            check_held(self._lock_file)
             (self.path / name).unlink(missing_ok=True)
 
-    def write_table(self, name: str, frame: pl.DataFrame) -> Path:
-        """Write `tables/<name>.parquet`, or a top-level Parquet file for `summary`."""
-        file = self._table_file(name)
-        self._write(file, frame.write_parquet)
-        return file
+    def write_table(self, name: str, frame: pl.DataFrame) -> str:
+        """Write `tables/<name>.parquet`, or a top-level Parquet file for `summary`; returns its SHA-256."""
+        content, digest = checked_parquet.to_bytes(frame, {"table": name})
+        self._write(self.table_file(name), content)
+        return digest
 
-    def _table_file(self, name: str) -> Path:
+    def table_file(self, name: str) -> Path:
+        """Where a table lies."""
         return (
             self.path / "summary.parquet" if name == "summary" else self.path / "tables" / f"{name}.parquet"
         )
 
     def write_csv(self, name: str, frame: pl.DataFrame) -> None:
         """Write a CSV file beside the summary."""
-        self._write(self.path / name, lambda file: file.write(to_csv(frame)))
+        self._write(self.path / name, to_csv(frame))
 
-    def read_table(self, name: str, *, steps: Collection[int] | None = None) -> pl.DataFrame:
+    def read_table(self, name: str, *, steps: Collection[int | None] | None = None) -> pl.DataFrame:
         """Read a table by its name.
 
         Args:
             name: Of the table.
-            steps: Only the rows of these, so that the others take no memory; None: all rows.
+            steps: Only the rows of these, so that the others take no memory; None among them: of checkpoints
+                without a step. None: all rows.
 
         Raises:
             InvalidRunError: The run has no such table, and the message lists those that it has; or the
-                file cannot be read.
+                file is not as it was written, or not of this run.
         """
-        file = self._table_file(name)
-        if not file.is_file():
+        if steps is not None:
+            wanted = pl.Series(list(steps), dtype=pl.Int64)
+            is_wanted = pl.col("step").is_in(wanted.implode(), nulls_equal=True)
+            return self.scan_table(name).filter(is_wanted).collect()
+        with self._refusing(name):
+            found = checked_parquet.read(self.table_file(name))
+            self._check_name(name, found.about, found.digest)
+        return found.frame
+
+    def scan_table(self, name: str) -> pl.LazyFrame:
+        """Return a table to be read in part; it is checked whole, which takes no memory.
+
+        Raises:
+            InvalidRunError: As `read_table`.
+        """
+        file = self.table_file(name)
+        with self._refusing(name):
+            digest = checked_parquet.check(file)
+            self._check_name(name, pl.read_parquet_metadata(file), digest)
+        return pl.scan_parquet(file, glob=False)
+
+    @contextmanager
+    def _refusing(self, name: str) -> Iterator[None]:
+        """Say of a table that is not there, or not as it was written, what to do."""
+        try:
+            yield
+        except FileNotFoundError as error:
             there = self.table_names()
             raise InvalidRunError(
                 f"the run has no table `{name}`{near_miss(name, there)}",
                 where=str(self.path),
                 fix=f"tables are: {', '.join(there) or 'none yet'}",
-            )
-        try:
-            if steps is None:
-                return pl.read_parquet(file)
-            return pl.scan_parquet(file, glob=False).filter(pl.col("step").is_in(list(steps))).collect()
-        except _UNREADABLE as error:
-            raise InvalidRunError(
-                f"the table `{name}` cannot be read: {_first_line(error)}",
-                where=str(file),
-                fix="run the same `memprobe run` again: tables are built anew from the units",
             ) from error
+        except AlteredFileError as error:
+            file = str(self.table_file(name))
+            raise InvalidRunError(
+                f"the table `{name}` cannot be used: {error}", where=file, fix=_ANEW
+            ) from error
+
+    def _check_name(self, name: str, about: Mapping[str, str], digest: str) -> None:
+        """Check that a table is the one of this name, and of this run where its manifest says which.
+
+        Raises:
+            AlteredFileError: It is not.
+        """
+        if (named := about.get("table", name)) != name:
+            raise AlteredFileError(f"it is the table `{named}` under another name")
+        written = (self.read_manifest() or {}).get("tables", {})
+        if written.get(name, digest) != digest:
+            raise AlteredFileError("it is another one than this run wrote")
 
     def table_names(self) -> list[str]:
         """Return the names of the tables that are there, the summary first."""
@@ -200,39 +252,73 @@ class RunStore:
         """Whether the unit is done."""
         return self.unit_file(context, unit).is_file()
 
-    def write_unit(self, context: str, unit: str, spans: pl.DataFrame, about: Mapping[str, str]) -> None:
-        """Write one finished unit; `about` goes into the file's metadata."""
-        frame = SPANS.conform(spans)
-        self._write(
-            self.unit_file(context, unit), lambda file: frame.write_parquet(file, metadata=dict(about))
-        )
+    def write_unit(
+        self,
+        context: str,
+        unit: str,
+        spans: pl.DataFrame,
+        about: Mapping[str, str],
+        *,
+        vocabulary: int | None = None,
+    ) -> None:
+        """Write one finished unit.
 
-    def read_units(self, context: str, units: Iterable[str]) -> pl.DataFrame:
+        Args:
+            context: Of the unit.
+            unit: Its key.
+            spans: Rows of `SPANS`.
+            about: Goes into the file's metadata.
+            vocabulary: Number of tokens that the model scores; None: not known.
+
+        Raises:
+            TableError: The rows are not those of a unit, or hold values that cannot be.
+            LostClaimError: This thread's claim on the unit was taken over.
+        """
+        frame = SPANS.conform(spans)
+        if problems := impossible(frame, vocabulary):
+            raise TableError(f"{SPANS.name}: {'; '.join(problems)}")
+        named = {"context": context, "unit": unit, "vocabulary": str(vocabulary or "")}
+        content, _ = checked_parquet.to_bytes(frame, {**about, **named})
+        file = self.unit_file(context, unit)
+        self._write(file, content, under=file.with_suffix(".claim"))
+
+    def read_units(self, context: str, units: Mapping[str, Unit]) -> pl.DataFrame:
         """Return the spans of these units, in their order.
+
+        Args:
+            context: Of the units.
+            units: Key of each unit to what was asked.
 
         Raises:
             InvalidRunError: A unit is not there.
-            BrokenUnitError: Units are there and cannot be read.
+            BrokenUnitError: Units are there and are not what was written, or not what is asked.
         """
-        files = [self.unit_file(context, unit) for unit in units]
+        files = {self.unit_file(context, key): key for key in units}
         if missing := [file.name for file in files if not file.is_file()]:
             raise InvalidRunError(
                 f"units are missing: {len(missing)} of {len(files)}",
                 where=str(self.units_folder / missing[0]),
                 fix="run the same command again",
             )
-        frames, broken = [SPANS.empty()], {}
-        for file in files:
+        found, broken = {}, {}
+        for file, key in files.items():
             try:
-                frames.append(pl.read_parquet(file))
-            except _UNREADABLE as error:
-                broken[file] = _first_line(error)
+                found[file] = _checked_unit(file, context, key)
+            except AlteredFileError as error:
+                broken[file] = str(error)
+        asked = [units[files[file]] for file in found]
+        # One look at all of them is fast; which of them is wrong is asked only where one is.
+        if not _all_right(list(found.values()), asked):
+            reasons = {
+                file: _wrong(each, unit) for (file, each), unit in zip(found.items(), asked, strict=True)
+            }
+            broken |= {file: reason for file, reason in reasons.items() if reason}
         if broken:
             raise BrokenUnitError(broken)
-        return pl.concat(frames, how="diagonal")
+        return pl.concat([SPANS.empty(), *(each.frame for each in found.values())], how="diagonal")
 
     def set_aside(self, file: Path) -> Path:
-        """Rename a unit that cannot be read, so that it counts as not done; returns its new name."""
+        """Rename a unit that cannot be used, so that it counts as not done; returns its new name."""
         aside = file.with_name(file.name + ".broken")
         file.replace(aside)
         return aside
@@ -279,8 +365,9 @@ class RunStore:
         handles the signal calls this.
         """
         release(self.path)
-        for half_written in self.path.rglob(f".*.{socket.gethostname()}.{os.getpid()}.tmp"):
-            half_written.unlink(missing_ok=True)
+        for half_written in self.path.rglob(".*.tmp"):
+            if is_mine(half_written):
+                half_written.unlink(missing_ok=True)
 
     @property
     def _lock_file(self) -> Path:
@@ -291,24 +378,71 @@ class RunStore:
         """Hold the run's lock, waiting for whoever holds it as long as that process lives.
 
         Args:
-            waiting: Told once, after a few seconds, who is waited for.
+            waiting: Told after a few seconds who is waited for, and again where that changes.
         """
-        tell_at = time.monotonic() + _TELL_AFTER_S
+        patience = Patience(waiting)
         while True:
             with hold(self._lock_file) as held:
                 if held:
                     yield
                     return
-            if waiting is not None and time.monotonic() > tell_at and (holder := self.lock_holder()):
-                waiting(f"{holder} builds the tables; waiting for it")
-                waiting = None
+            holder = self.lock_holder()
+            patience.wait_for(f"{holder} builds the tables; waiting for it" if holder else "")
             time.sleep(0.2)
 
-    def _write(self, file: Path, write: Callable[[IO[bytes]], object]) -> None:
-        # In memory first: polars does not always say why the system refused a file.
-        content = io.BytesIO()
-        write(content)
-        write_file(file, content.getbuffer(), private=self.private)
+    def holders(self, units: Iterable[tuple[str, str]]) -> list[Holder]:
+        """Return who holds these units, (context, unit), and has not ended; each process once."""
+        held = (holder_of(self.unit_file(*each).with_suffix(".claim")) for each in units)
+        return list({str(each): each for each in held if each is not None and not each.gone}.values())
+
+    def _write(self, file: Path, content: bytes | bytearray, *, under: Path | None = None) -> None:
+        """Write a file, unless what this thread holds for it, the run's lock or `under`, was taken over."""
+        with appearing(
+            file,
+            private=self.private,
+            tidy=False,
+            allowed=lambda: check_held(under or self._lock_file),
+        ) as handle:
+            handle.write(content)
+
+
+def _checked_unit(file: Path, context: str, unit: str) -> Checked:
+    """Read a unit whose file is as it was written, and which is the one that its name says.
+
+    Raises:
+        AlteredFileError: It is not.
+    """
+    found = checked_parquet.read(file)
+    named = found.about.get("context"), found.about.get("unit")
+    if named != (context, unit):
+        raise AlteredFileError(f"it is the unit {named[0]}-{named[1]} under another name")
+    if reason := other_columns(found.frame.schema):
+        raise AlteredFileError(reason)
+    return found
+
+
+def _all_right(found: Sequence[Checked], asked: Sequence[Unit]) -> bool:
+    """Whether nothing is wrong with any of these units, seen at once because there may be thousands."""
+    if not same_requests(asked, [each.frame for each in found]):
+        return False
+    alike: dict[tuple[object, ...], list[pl.DataFrame]] = {}
+    for each in found:
+        alike.setdefault((_vocabulary(each), *each.frame.columns), []).append(each.frame)
+    return not any(impossible(pl.concat(frames), key[0]) for key, frames in alike.items())  # type: ignore[arg-type]
+
+
+def _wrong(found: Checked, unit: Unit) -> str | None:
+    """Return what is wrong with a unit that can be read; None: nothing."""
+    if reason := other_requests(unit, found.frame):
+        return reason
+    problems = impossible(found.frame, _vocabulary(found))
+    return "; ".join(problems) if problems else None
+
+
+def _vocabulary(found: Checked) -> int | None:
+    """Return the number of tokens that the model of a unit scores; None where the unit does not say."""
+    said = found.about.get("vocabulary", "")
+    return int(said) if said.isdecimal() else None
 
 
 def _other_format(manifest: Mapping[str, Any], file: Path) -> InvalidRunError:
@@ -320,23 +454,8 @@ def _other_format(manifest: Mapping[str, Any], file: Path) -> InvalidRunError:
     )
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
 def _modified(entry: "os.DirEntry[str]") -> float | None:
     try:
         return entry.stat().st_mtime
     except FileNotFoundError:
         return None
-
-
-def _is_left_behind(temporary: Path) -> bool:
-    """Whether the process that was writing a temporary file is gone: `.NAME.HOST.PID.tmp`."""
-    name, pid = temporary.name, temporary.name.split(".")[-2]
-    if pid.isdigit() and name.endswith(f".{socket.gethostname()}.{pid}.tmp"):
-        return not is_alive(int(pid))
-    try:
-        return time.time() - temporary.stat().st_mtime > _OLD_S
-    except FileNotFoundError:
-        return False

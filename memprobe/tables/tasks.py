@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from memprobe.tables.keys import SEQUENCE, item_table
+from memprobe.tables.keys import NO_STEP, SEQUENCE, item_table
 from memprobe.tables.schema import Column, TableSchema
 
 _NO_CONDITION = "the first suffix token has no condition"
@@ -119,8 +119,10 @@ FORECAST = TableSchema(
     columns={
         "model": SEQUENCE,
         "predictor_model": Column(pl.String(), "-", "the same sequence, or a smaller model of the run"),
-        "predictor_step": Column(pl.Int64(), "optimizer updates", "the checkpoint that predicts"),
-        "target_step": Column(pl.Int64(), "optimizer updates", "the checkpoint that is predicted: the last"),
+        "predictor_step": Column(pl.Int64(), "optimizer updates", "the checkpoint that predicts", NO_STEP),
+        "target_step": Column(
+            pl.Int64(), "optimizer updates", "the checkpoint that is predicted: the last", NO_STEP
+        ),
         "group": Column(pl.String(), "-", "the group of items", "all items together"),
         "seen": Column(
             pl.Boolean(),

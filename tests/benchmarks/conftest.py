@@ -11,7 +11,8 @@ import pytest
 import torch
 from transformers import GenerationConfig, GPTNeoXConfig, GPTNeoXForCausalLM
 
-from memprobe.scoring.load import LoadedModel, choose_path
+from memprobe.scoring.conduct import choose_path
+from memprobe.scoring.load import LoadedModel
 from memprobe.scoring.tokenise import TokenisedItems
 from memprobe.tables.requests import request_frame
 

@@ -25,7 +25,7 @@ from memprobe.checkpoints import resolve
 from memprobe.lab import TrainSettings, train_text
 from memprobe.scoring.load import LoadOptions, load
 from memprobe.scoring.search import allowed_ids, search_prompt
-from memprobe.scoring.tokenise import load_tokenizer
+from memprobe.scoring.tokenizer import load_tokenizer
 from memprobe.tables.requests import Search
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.slow]

@@ -16,7 +16,7 @@ from memprobe.checkpoints import digest as digest_module
 
 CONFIG = {"model_type": "gpt_neox", "architectures": ["GPTNeoXForCausalLM"], "dtype": "float32"}
 TOKENIZER = {
-    "tokenizer.json": '{"model": {"vocab": {"a": 0, "b": 1}}}',
+    "tokenizer.json": '{"model": {"type": "WordLevel", "vocab": {"a": 0, "b": 1}, "unk_token": "a"}}',
     "tokenizer_config.json": '{"tokenizer_class": "PreTrainedTokenizerFast"}',
 }
 

@@ -7,6 +7,7 @@ import pytest
 
 from memprobe.checkpoints.contents import find_weights, has_tokenizer, inspect, list_folder
 from memprobe.checkpoints.identity import Options
+from memprobe.checkpoints.native import has_native_class
 from memprobe.errors import CheckpointError, SafetyError
 
 
@@ -189,7 +190,8 @@ def test_a_model_that_predicts_no_next_token_gets_one_sentence(make, contents) -
 
 
 def test_remote_code_needs_permission(make, contents) -> None:
-    folder = make("m", with_config(contents, auto_map={"AutoModelForCausalLM": "modeling.X"}))
+    code = {"AutoModelForCausalLM": "modeling.X"}
+    folder = make("m", with_config(contents, model_type="chatglm", auto_map=code))
     error = refusal(folder)
     assert isinstance(error, SafetyError)
     assert error.problems[0].what == (
@@ -197,6 +199,19 @@ def test_remote_code_needs_permission(make, contents) -> None:
     )
     assert error.problems[0].fix == "read that code, and pass --trust-remote-code if you trust it"
     assert inspect(list_folder(folder), Options(trust_remote_code=True)).n_bytes > 0
+
+
+def test_code_beside_a_model_that_transformers_has_itself_needs_no_permission(make, contents) -> None:
+    code = {"AutoModelForCausalLM": "modeling.X"}
+    folder = make("m", with_config(contents, model_type="phi3", auto_map=code))
+    assert inspect(list_folder(folder), Options()).n_bytes > 0
+
+
+@pytest.mark.parametrize("kind", [None, 3, ["phi3"], "phi3x", ""])
+def test_a_model_type_that_is_no_word_of_transformers_has_no_class_there(kind) -> None:
+    assert has_native_class({"model_type": "phi3"})
+    assert not has_native_class({"model_type": kind})
+    assert not has_native_class({})
 
 
 def pickle_files(contents) -> dict[str, bytes]:

@@ -51,11 +51,11 @@ def http_error(name: str, status: int) -> Exception:
     return getattr(errors, name)("no", response=response)
 
 
-def test_a_bare_id_is_main_at_step_0(online) -> None:
+def test_a_bare_id_is_main_without_a_step(online) -> None:
     (sequence,) = resolve(["org/name"])
     (checkpoint,) = sequence.checkpoints
     assert sequence.model == checkpoint.model == checkpoint.repo == "org/name"
-    assert (checkpoint.revision, checkpoint.step) == ("main", 0)
+    assert (checkpoint.revision, checkpoint.step) == ("main", None)
     assert checkpoint.commit == online.commit("org/name", "main")
     assert checkpoint.label == "org/name@main"
 
@@ -107,7 +107,6 @@ def test_a_snapshot_without_its_tokenizer_is_completed(online, contents) -> None
         ("org/name@step{1000..3000..2000}", [("step1000", 1000), ("step3000", 3000)]),
         ("org/name@step*", [(step, int(step[4:])) for step in STEPS]),
         ("org/name@step?000", [(step, int(step[4:])) for step in STEPS[1:]]),
-        ("org/name@{main,step1000}", [("main", 0), ("step1000", 1000)]),
     ],
 )
 def test_specs_name_revisions_by_step(online, spec: str, found: list[tuple[str, int]]) -> None:
@@ -126,7 +125,7 @@ def test_steps_choose_before_anything_is_asked_of_the_others(online) -> None:
 def test_a_commit_is_a_revision(online) -> None:
     commit = online.commit("org/name", "step1000")
     (checkpoint,) = resolve([f"org/name@{commit}"])[0].checkpoints
-    assert (checkpoint.revision, checkpoint.commit, checkpoint.step) == (commit, commit, 0)
+    assert (checkpoint.revision, checkpoint.commit, checkpoint.step) == (commit, commit, None)
 
 
 def test_a_pattern_over_all_refs_leaves_out_those_without_a_step_and_says_so(online) -> None:
@@ -253,7 +252,7 @@ def test_an_unreachable_hub_and_a_cache_that_does_not_do_is_an_input_error(cache
 
 def test_offline_uses_the_cache_and_asks_nothing(cached) -> None:
     assert revisions("org/name@step*", offline=True) == [("step0", 0), ("step1000", 1000)]
-    assert revisions("org/name", offline=True) == [("main", 0)]
+    assert revisions("org/name", offline=True) == [("main", None)]
     commit = cached.commit("org/name", "step1000")
     assert resolve([f"org/name@{commit}"], offline=True)[0].checkpoints[0].n_parameters == 6
     assert cached.calls == []

@@ -26,7 +26,7 @@ def test_a_folder_with_a_config_is_one_checkpoint(make, contents) -> None:
     (sequence,) = resolve(["gpt"])
     (checkpoint,) = sequence.checkpoints
     assert (sequence.model, sequence.notes) == ("gpt", ())
-    assert (checkpoint.model, checkpoint.revision, checkpoint.step) == ("gpt", "gpt", 0)
+    assert (checkpoint.model, checkpoint.revision, checkpoint.step) == ("gpt", "gpt", None)
     assert checkpoint.folder == checkpoint.tokenizer_folder == folder
     assert (checkpoint.repo, checkpoint.commit) == (None, None)
     assert (checkpoint.weights_format, checkpoint.weight_files) == ("safetensors", ("model.safetensors",))
@@ -102,7 +102,7 @@ def test_a_link_keeps_the_name_that_the_user_gave(make) -> None:
 
 def test_a_home_folder_is_expanded(make, monkeypatch) -> None:
     monkeypatch.setenv("HOME", str(make("gpt").parent))
-    assert steps_of("~/gpt") == [("gpt", 0)]
+    assert steps_of("~/gpt") == [("gpt", None)]
 
 
 def test_the_home_of_nobody_is_refused() -> None:
@@ -219,7 +219,7 @@ def test_an_empty_folder_says_what_it_has_not(make) -> None:
     make("void", {})
     (problem,) = refused("void")
     assert problem.what == "the folder has neither a config.json nor subfolders that are checkpoints"
-    assert "step1000, checkpoint-1000, global_step1000, iter_0001000 or epoch_3" in problem.fix
+    assert "step1000, checkpoint-1000, global_step1000, iter_0001000, epoch_3 or ckpt_003" in problem.fix
 
 
 def test_step_folders_without_configs_are_counted(make) -> None:

@@ -117,15 +117,15 @@ def test_a_pickle_that_lost_its_end_is_seen_without_reading_it(make, contents) -
 
 def test_two_checkpoints_with_one_step_are_two_rows(make) -> None:
     make("main/step5")
-    make("main/checkpoint-5")
+    make("main/step-5")
     make("main/step6")
     (found,) = survey(["main"])
     assert [(row.revision, row.step) for row in found.rows] == [
-        ("checkpoint-5", 5),
+        ("step-5", 5),
         ("step5", 5),
         ("step6", 6),
     ]
-    assert found.twins == {5: ["checkpoint-5", "step5"]}
+    assert found.twins == {5: ["step-5", "step5"]}
 
 
 def test_a_checkpoint_without_a_tokenizer_can_be_loaded_and_says_so(make, contents) -> None:

@@ -5,6 +5,8 @@ import shutil
 
 import pytest
 
+from memprobe.tables.store import RunStore
+
 
 @pytest.fixture
 def write(tmp_path):
@@ -33,5 +35,5 @@ def unfinished(finished, tmp_path):
         (run / name).unlink()
     for name in ("checks", "failures", "probes", "timings"):
         del manifest[name]
-    (run / "manifest.json").write_text(json.dumps(manifest | {"state": "scoring"}))
+    RunStore(run).write_manifest(manifest | {"state": "scoring"})
     return run

@@ -68,12 +68,12 @@ def test_a_reason_that_many_share_is_said_once(cli, sequence) -> None:
 @pytest.mark.parametrize("command", ["ls", "verify"])
 def test_everything_fits_80_columns(command, cli, sequence) -> None:
     cut(sequence / "step10")
-    long = sequence / "stage1-step30-tokens126000000B-a-very-long-name"
+    long = sequence / "step30-tokens126000000B-samples1000000000000"
     shutil.copytree(sequence / "step20", long)
     (sequence / "step20").rename(sequence / "step40")
     shutil.copytree(sequence / "step0", sequence / "step50")
     answer = cli("checkpoints", command, sequence)
-    assert "stage1-step30-" in answer.out
+    assert "step30-tokens" in answer.out
     shown = [line for line in answer.out.splitlines() if not line.startswith("  where:")]
     assert max(map(len, shown)) <= 80
 
@@ -157,7 +157,12 @@ def test_verify_with_what_stops_a_run_is_exit_2(cli, sequence) -> None:
 
 
 def test_verify_with_nothing_but_a_permission_lacking_is_exit_5(cli, sequence) -> None:
-    (sequence / "step10" / "model.safetensors").rename(sequence / "step10" / "pytorch_model.bin")
+    import torch
+    from safetensors.torch import load_file
+
+    file = sequence / "step10" / "model.safetensors"
+    torch.save(load_file(file), file.with_name("pytorch_model.bin"))
+    file.unlink()
     assert cli("checkpoints", "verify", sequence).code == 5
     assert cli("checkpoints", "verify", sequence, "--allow-pickle").code == 0
 
@@ -183,17 +188,44 @@ def test_hashing_tells_how_far_it_is_where_it_takes_long(cli, tiny, monkeypatch)
 
 
 @pytest.mark.parametrize("command", ["ls", "verify"])
-def test_no_model_is_loaded_and_torch_not_imported(command, tiny, tmp_path) -> None:
-    settings = {"peft_type": "LORA", "base_model_name_or_path": str(Path(tiny.model) / "step0")}
-    for step in (1, 2):
-        folder = tmp_path / "lora" / f"checkpoint-{step}"
-        folder.mkdir(parents=True)
-        (folder / "adapter_config.json").write_text(json.dumps(settings | {"r": step}))
-        shutil.copy(Path(tiny.model) / "step0" / "model.safetensors", folder / "adapter_model.safetensors")
-    code = _ASK.format(args=[command, tiny.model, str(tmp_path / "lora")], heavy=HEAVY)
+def test_torch_is_not_imported_where_there_is_nothing_to_look_into(command, sequence) -> None:
+    for step in (0, 10, 20):
+        cut(sequence / f"step{step}")
+    # The tokenizer's file is read by the library that reads it in a run.
+    heavy = [each for each in HEAVY if each != "tokenizers"]
+    code = _ASK.format(args=[command, str(sequence)], heavy=heavy)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert json.loads(done.stderr.splitlines()[-1]) == [0, []]
-    assert "lora: 2 checkpoints" in done.stdout
+    assert json.loads(done.stderr.splitlines()[-1]) == [{"ls": 0, "verify": 2}[command], []]
+
+
+def edit(folder: Path, change) -> None:
+    from safetensors.torch import load_file, save_file
+
+    file = folder / "model.safetensors"
+    weights = load_file(file)
+    change(weights)
+    save_file(weights, file)
+
+
+def test_ls_and_verify_name_what_a_run_refuses(cli, sequence) -> None:
+    import torch
+
+    edit(sequence / "step0", lambda weights: weights.update({"embed_out.bias": torch.zeros(256)}))
+    edit(sequence / "step10", lambda weights: weights.pop("gpt_neox.final_layer_norm.bias"))
+    config = json.loads((sequence / "step20" / "config.json").read_text())
+    quantised = {"quantization_config": {"quant_method": "hqq"}}
+    (sequence / "step20" / "config.json").write_text(json.dumps(config | quantised))
+    told = json.loads(cli("checkpoints", "ls", sequence, "--json").out)
+    whats = [row["problems"][0]["what"] for row in told["checkpoints"]]
+    assert [row["loadable"] for row in told["checkpoints"]] == [False] * 3
+    assert "embed_out.bias (256)" in whats[0]
+    assert "lack 1 parameter" in whats[1]
+    assert "gpt_neox.final_layer_norm.bias" in whats[1]
+    assert "hqq" in whats[2]
+    assert told["checkpoints"][2]["problems"][0]["fix"] == "pip install hqq"
+    answer = cli("checkpoints", "verify", sequence)
+    assert answer.code == 2
+    assert answer.err.startswith("error: 3 findings")
 
 
 @pytest.mark.parametrize(
@@ -216,3 +248,12 @@ def test_a_count_has_three_digits(number: int, text: str) -> None:
 )
 def test_a_size_is_in_units_of_1000(n_bytes: int, text: str) -> None:
     assert _size(n_bytes) == text
+
+
+def test_a_tokenizer_that_cannot_be_read_is_said_beforehand(cli, sequence) -> None:
+    held = json.loads((sequence / "tokenizer.json").read_text())
+    held["model"]["type"] = "BPE2"
+    (sequence / "tokenizer.json").write_text(json.dumps(held))
+    answer = cli("checkpoints", "verify", sequence)
+    assert answer.code == 2
+    assert "okenizer" in answer.out

@@ -10,6 +10,7 @@ import pytest
 
 import memprobe
 from memprobe.cli import compare as module
+from memprobe.tables.store import RunStore
 
 
 @pytest.fixture
@@ -20,7 +21,10 @@ def worse(finished, tmp_path, monkeypatch):
     run = shutil.copytree(finished, Path("worse"))
     file = run / "tables" / "recall.parquet"
     rows = pl.read_parquet(file)
-    rows.with_columns(exact=pl.when(pl.col("step") == 20).then(True).otherwise("exact")).write_parquet(file)
+    exact = pl.when(pl.col("step") == 20).then(True).otherwise("exact")
+    store = RunStore(run)
+    store.write_manifest(store.read_manifest() | {"tables": {}})
+    store.write_table("recall", rows.with_columns(exact=exact))
     return run
 
 
@@ -58,8 +62,8 @@ def test_nothing_that_could_be_judged_is_3_and_never_a_pass(cli, finished):
 
 
 def test_runs_that_differ_are_3_and_the_differences_named(cli, finished, worse):
-    file = worse / "manifest.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"bos": "none", "dtype": "bfloat16"}))
+    store = RunStore(worse)
+    store.write_manifest(store.read_manifest() | {"bos": "none", "dtype": "bfloat16"})
     answer = cli("compare", finished, worse)
     assert (answer.code, answer.out) == (3, "")
     assert "the BOS mode differs: default in the base run, none in the new one" in answer.err

@@ -12,6 +12,7 @@ import time
 import pytest
 
 import memprobe
+from memprobe.tables.store import RunStore
 
 # After the first signal the process tidies up for so long that only a second one can end it in time.
 _SLOW_TO_TIDY = """
@@ -29,11 +30,11 @@ import resource
 from memprobe.tables.store import RunStore
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 write = RunStore._write
-def refused(self, file, how):
+def refused(self, file, content, **more):
     if file.match({pattern!r}):
         resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))
     try:
-        write(self, file, how)
+        write(self, file, content, **more)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 RunStore._write = refused
@@ -265,8 +266,8 @@ def commands(run, tiny):
             '{"format": 7, "memprobe": "4.2"}',
             "the manifest has format 7, written by memprobe 4.2; this memprobe",
         ),
-        ('{"format": 1, "sta', "the manifest is not JSON"),
-        ("", "the manifest is not JSON"),
+        ('{"format": 1, "sta', "it is not JSON"),
+        ("", "it is not JSON"),
     ],
     ids=["newer", "cut", "empty"],
 )
@@ -305,7 +306,8 @@ def test_a_unit_that_cannot_be_read_is_set_aside_and_scored_again(
         assert cli(*commands(copy, tiny)[reader]).code == 0, reader
     answer = forked(*commands(copy, tiny)[name]).answer()
     assert answer.code == 0, answer.err
-    assert f"note: {first.name} cannot be read; it is now {first.name}.broken" in answer.err
+    assert f"note: {first.name} cannot be used: it " in answer.err
+    assert f"; it is now {first.name}.broken and is scored again" in answer.err
     assert tables_of(copy) == tables
     assert (copy / "units" / f"{first.name}.broken").exists()
     again = units_of(copy)
@@ -314,28 +316,27 @@ def test_a_unit_that_cannot_be_read_is_set_aside_and_scored_again(
 
 def test_a_broken_unit_of_an_unfinished_run_is_named_by_summary(copy, cli, tiny):
     manifest = json.loads((copy / "manifest.json").read_text())
-    (copy / "manifest.json").write_text(json.dumps(manifest | {"state": "scoring"}))
+    RunStore(copy).write_manifest(manifest | {"state": "scoring"})
     broken = sorted(copy.glob("units/*.parquet"))[1]
     broken.write_bytes(b"")
     answer = cli("summary", copy)
     assert answer.code == 3
-    assert "a unit cannot be read" in answer.err
+    assert "a unit cannot be used" in answer.err
     assert f"where: {broken}" in answer.err
     assert cli("status", copy).code == 0
 
 
 def test_a_unit_that_breaks_again_and_again_ends_the_run(run, monkeypatch):
     from memprobe.errors import BrokenUnitError
-    from memprobe.tables.store import RunStore
 
     write = RunStore.write_unit
 
-    def torn(self, context, unit, spans, about):
-        write(self, context, unit, spans, about)
+    def torn(self, context, unit, *args, **more):
+        write(self, context, unit, *args, **more)
         self.unit_file(context, unit).write_bytes(b"PAR1")
 
     monkeypatch.setattr(RunStore, "write_unit", torn)
-    with pytest.raises(BrokenUnitError, match="a unit cannot be read"):
+    with pytest.raises(BrokenUnitError, match="a unit cannot be used"):
         run(probes=["recall"])
 
 
@@ -347,7 +348,7 @@ def test_a_table_that_cannot_be_read_is_3_and_the_same_run_builds_it_anew(
     file.write_bytes(file.read_bytes()[:-40])
     answer = cli("export", copy, "--table", file.stem, "--to", "csv")
     assert answer.code == 3, answer.err
-    assert f"the table `{file.stem}` cannot be read" in answer.err
+    assert f"the table `{file.stem}` cannot be used" in answer.err
     assert f"where: {file}" in answer.err
     assert cli("summary", copy).code == (3 if file.stem == "summary" else 0)
     assert cli("status", copy).code == 0

@@ -13,6 +13,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 import memprobe
+from memprobe.tables.store import RunStore
 
 TABLES = ("summary", "extraction", "items", "recall", "recognition")
 
@@ -274,7 +275,7 @@ def test_an_export_that_fails_leaves_what_was_there(cli, finished, tmp_path, mon
 def test_an_export_of_a_run_with_text_is_its_owners_alone(cli, finished, tmp_path):
     run = shutil.copytree(finished, tmp_path / "run")
     manifest = json.loads((run / "manifest.json").read_text())
-    (run / "manifest.json").write_text(json.dumps(manifest | {"include_text": True}))
+    RunStore(run).write_manifest(manifest | {"include_text": True})
     cli("export", run, "--to", "csv", "-o", tmp_path / "x.csv")
     assert (tmp_path / "x.csv").stat().st_mode & 0o077 == 0
 
@@ -282,11 +283,11 @@ def test_an_export_of_a_run_with_text_is_its_owners_alone(cli, finished, tmp_pat
 def test_hostile_groups_are_harmless_in_every_format(cli, finished, tmp_path):
     run = shutil.copytree(finished, tmp_path / "run")
     hostile = "=cmd()|<script>{{x}}\u202e\x1b[31m\\input{x}"
-    for file in (run / "summary.parquet", run / "tables" / "recall.parquet"):
-        frame = pl.read_parquet(file)
-        frame.with_columns(
-            group=pl.when(pl.col("group") == "canary").then(pl.lit(hostile)).otherwise("group")
-        ).write_parquet(file)
+    store = RunStore(run)
+    store.write_manifest(store.read_manifest() | {"tables": {}})
+    for name in ("summary", "recall"):
+        group = pl.when(pl.col("group") == "canary").then(pl.lit(hostile)).otherwise("group")
+        store.write_table(name, store.read_table(name).with_columns(group=group))
     for to, sign in (("markdown", "&lt;script&gt;"), ("latex", "\\textless{}script")):
         out = cli("export", run, "--table", "recall", "--to", to).out
         assert sign in out

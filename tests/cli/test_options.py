@@ -95,6 +95,7 @@ VALUES = {
     "data": ("y", ("y",)),
     "control": ("z", "z"),
     "steps": ("0,10", "0,10"),
+    "stages": ("a,b", "a,b"),
     "tokenizer": ("tok", "tok"),
     "limit": ("7", 7),
     "device": ("cuda:1", "cuda:1"),

@@ -9,6 +9,7 @@ import pytest
 
 from memprobe.reading import Run, open_run
 from memprobe.tables.catalogue import RECALL, RECOGNITION, SUMMARY
+from memprobe.tables.store import RunStore
 
 RECALL_ENTRY = {"probe": "recall", "version": 1, "settings": {"align": "start", "verify_items": 4}}
 RECOGNITION_ENTRY = {"probe": "recognition", "version": 1, "settings": {}}
@@ -102,13 +103,13 @@ def make_run(tmp_path: Path) -> Callable[..., Run]:
         folder = tmp_path / name
         (folder / "tables").mkdir(parents=True)
         margins = margins or {step: [0.25] * len(ids) for step in exact}
-        items(ids, model, columns or {}).write_parquet(folder / "tables" / "items.parquet")
+        store = RunStore(folder)
+        store.write_table("items", items(ids, model, columns or {}))
         for table, rows in (("recall", recall_rows), ("recognition", recognition_rows)):
             parts = [rows(ids, model, step, exact[step], margins[step]) for step in exact]
-            pl.concat(parts).write_parquet(folder / "tables" / f"{table}.parquet")
-        SUMMARY.conform(
-            pl.DataFrame([dict(row) for row in summary], schema=SUMMARY.empty().schema, orient="row")
-        ).write_parquet(folder / "summary.parquet")
+            store.write_table(table, pl.concat(parts))
+        rows = pl.DataFrame([dict(row) for row in summary], schema=SUMMARY.empty().schema, orient="row")
+        store.write_table("summary", SUMMARY.conform(rows))
         (folder / "manifest.json").write_text(json.dumps(manifest(model, list(exact), changes)))
         return open_run(folder)
 

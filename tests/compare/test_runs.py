@@ -19,6 +19,7 @@ from memprobe.probes.base import Metric, not_of_items
 from memprobe.stats.differences import newcombe_paired
 from memprobe.stats.ranking import auc
 from memprobe.tables.differences import DIFFERENCES
+from memprobe.tables.store import RunStore
 from tests.compare.conftest import RECALL_ENTRY
 
 IDS = tuple(f"i{place:02}" for place in range(12))
@@ -170,7 +171,7 @@ def test_swapping_the_runs_swaps_the_signs(pair) -> None:
 def test_neither_the_order_of_rows_nor_what_else_is_compared_matters(pair, make_run) -> None:
     whole = memprobe.compare(*pair).differences
     table = pair[1].path / "tables" / "recall.parquet"
-    pl.read_parquet(table).reverse().write_parquet(table)
+    RunStore(pair[1].path).write_table("recall", pl.read_parquet(table).reverse())
     assert_frame_equal(memprobe.compare(*pair).differences, whole)
     part = memprobe.compare(*pair, probes=["recall"], metrics=["lcp_tokens"]).differences
     assert_frame_equal(part, whole.filter(metric="lcp_tokens"))
@@ -291,7 +292,8 @@ def test_entries_of_a_sweep_match_by_their_settings_whatever_stands_beside_them(
     table = new.path / "tables" / "recall.parquet"
     rows = pl.read_parquet(table)
     worse = rows.with_columns(exact=pl.lit(value=False), entry=pl.lit("prefix_tokens=4"))
-    pl.concat([worse, rows.with_columns(entry=pl.lit("prefix_tokens=8"))]).write_parquet(table)
+    both = pl.concat([worse, rows.with_columns(entry=pl.lit("prefix_tokens=8"))])
+    RunStore(new.path).write_table("recall", both)
     found = memprobe.compare(base, new)
     row = one(found.differences, metric="exact_frac", condition="prefix_tokens=8")
     assert row["difference"] == pytest.approx(4 / 12, abs=ATOL)
@@ -331,7 +333,7 @@ def test_items_that_only_a_second_model_holds_are_compared(make_run) -> None:
         more = make_run(f"{name} more", IDS[1:], {10: NEW[1:]}, model="a short one")
         for table in ("items", "recall", "recognition"):
             both = [each.path / "tables" / f"{table}.parquet" for each in (run, more)]
-            pl.concat(pl.read_parquet(file) for file in both).write_parquet(both[0])
+            RunStore(run.path).write_table(table, pl.concat(pl.read_parquet(file) for file in both))
         about = run.manifest
         about["checkpoints"] = [*more.manifest["checkpoints"], *about["checkpoints"]]
         (run.path / "manifest.json").write_text(json.dumps(about))

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from memprobe.documents import check_out, write_items
-from memprobe.errors import InputError
+from memprobe.errors import IncompleteRunError, InputError
 from memprobe.items import read_items
 
 TEXTS = [
@@ -54,7 +54,7 @@ def test_a_failure_leaves_what_was_there_and_nothing_else(tmp_path, monkeypatch)
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(IncompleteRunError, match="the disk is full"):
         write_items(out, pl.DataFrame({"text": ["a"]}))
     assert out.read_text() == "before"
     assert [file.name for file in tmp_path.iterdir()] == ["o.jsonl"]

@@ -7,6 +7,7 @@ import pytest
 
 from memprobe.stats.intervals import wilson
 from memprobe.tables.catalogue import SUMMARY
+from memprobe.tables.store import RunStore
 
 METRICS = {
     "extraction": [("rate_frac", "fraction", "rate")],
@@ -16,6 +17,13 @@ METRICS = {
         ("exact_excess_frac", "fraction", "difference"),
     ],
     "forgetting": [("never_learned_frac", "fraction", "told")],
+}
+
+
+ITEM_TYPES = {
+    **dict.fromkeys(("model", "item_id", "group", "content_hash"), pl.String),
+    **dict.fromkeys(("exposures", "first_step"), pl.Int64),
+    "trained": pl.Boolean,
 }
 
 
@@ -48,11 +56,16 @@ def summary_of(rows):
 def made(tmp_path):
     """Return a maker of runs: made([row(...), ...]) is its directory."""
 
-    def make(rows, *, name="run", state="done", failures=(), steps=None, **manifest):
+    def make(rows, *, name="run", state="done", failures=(), steps=None, items=None, **manifest):
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
+        if items is not None:
+            manifest["items"] = {"given": sorted({key for each in items for key in each})}
+            (folder / "tables").mkdir(exist_ok=True)
+            frame = pl.DataFrame([{"model": "m"} | each for each in items], schema=ITEM_TYPES, orient="row")
+            frame.write_parquet(folder / "tables" / "items.parquet")
         frame = summary_of(rows)
-        frame.write_parquet(folder / "summary.parquet")
+        RunStore(folder).write_table("summary", frame)
         if steps is None:
             steps = frame["step"].drop_nulls().unique().sort().to_list()
         models = frame["model"].unique(maintain_order=True).to_list() or ["m"]

@@ -1,11 +1,13 @@
 """Rules against a baseline: the bound of the difference decides, and what is not comparable is no pass."""
 
 import importlib
+import shutil
 from types import SimpleNamespace
 
 import polars as pl
 import pytest
 
+from memprobe.compare.match import MatchedItems
 from memprobe.compare.runs import compare
 from memprobe.errors import InvalidRunError
 from memprobe.gate.dry_run import dry_run
@@ -34,7 +36,7 @@ def difference(both, base_only, new_only, neither, **given):
 def against(made, ruled, monkeypatch):
     """Return what a gate says of differences: against([difference(...)], "max_increase = 0.1")."""
 
-    def ask(rows, *rules, refused=None, asked=None, **base):
+    def ask(rows, *rules, refused=None, asked=None, run=None, items=None, allow_incomplete=False, **base):
         asked = [] if asked is None else asked
 
         def fake(base, new, *, probes, metrics, steps):
@@ -43,11 +45,12 @@ def against(made, ruled, monkeypatch):
                 raise InvalidRunError("the BOS mode differs: none and default")
             frame = pl.DataFrame(rows, schema=DIFFERENCES.empty().schema, orient="row")
             kept = frame.filter(pl.col("probe").is_in(list(probes)), pl.col("metric").is_in(list(metrics)))
-            return SimpleNamespace(differences=kept)
+            return SimpleNamespace(differences=kept, items=items or MatchedItems(("a",)))
 
         monkeypatch.setattr(importlib.import_module("memprobe.compare.runs"), "compare", fake)
-        run = made([row(3), row(3, probe="extraction", metric="rate_frac")])
-        return gate(run, ruled(*rules), baseline=made([row(3)], name="base", **base))
+        new = made(run or [row(3), row(3, probe="extraction", metric="rate_frac")])
+        before = made([row(3)], name="base", **base)
+        return gate(new, ruled(*rules), baseline=before, allow_incomplete=allow_incomplete)
 
     return ask
 
@@ -195,12 +198,24 @@ def test_a_baseline_that_is_no_run_is_an_error(made, ruled, tmp_path):
         gate(made([row(3)]), ruled("max = 0.9"), baseline=tmp_path / "nowhere")
 
 
-def test_a_run_against_itself_has_changed_by_nothing(finished, ruled):
+@pytest.fixture
+def before(finished, tmp_path):
+    """The same run in another folder."""
+    return shutil.copytree(finished, tmp_path / "before")
+
+
+def test_a_run_that_is_its_own_baseline_is_not_judged(finished, ruled):
+    result = gate(finished, ruled("max_increase = 0.3"), baseline=finished)
+    assert result.exit_code == 3
+    assert "the baseline is this run itself" in result.rules[0].reason
+
+
+def test_a_run_against_an_equal_one_has_changed_by_nothing(finished, before, ruled):
     """The real comparison, on a run of real units."""
     rules = ruled(
         "max_increase = 0.3", 'probe = "recognition"\nmetric = "margin_nats"\nmax_increase = 1\nmin_n = 5'
     )
-    result = gate(finished, rules, baseline=finished)
+    result = gate(finished, rules, baseline=before)
     first, second = result.rules
     rows = compare(finished, finished, probes=["recall"], metrics=["exact_frac"]).differences
     pooled = rows.filter(pl.col("group").is_null(), pl.col("condition").is_null())
@@ -212,10 +227,71 @@ def test_a_run_against_itself_has_changed_by_nothing(finished, ruled):
     assert (second.verdict, second.rows[0].estimate, second.rows[0].ci_high) == ("passed", 0.0, None)
 
 
-def test_a_dry_run_tells_what_no_change_needs(made, ruled, finished):
-    (told,) = dry_run(finished, ruled("max_increase = 0.05"), baseline=finished).rules
+def test_a_dry_run_tells_what_no_change_needs(made, ruled, finished, before):
+    (told,) = dry_run(finished, ruled("max_increase = 0.05"), baseline=before).rules
     assert {row.n_items for row in told.rows} == {24}
     # No hit in either run at all three steps: 73 as for a rate itself.
     assert {row.n_needed for row in told.rows} == {73}
     (told,) = dry_run(finished, ruled("max_increase = 0.05")).rules
     assert "--baseline RUN" in told.summary
+
+
+def test_a_row_without_a_partner_is_listed_and_is_no_pass(against, made, ruled, monkeypatch):
+    # The run has steps 10 and 20, the baseline step 10 alone.
+    rows = [row(3), row(3, step=20)]
+    result = against([GAINED], "max_increase = 0.055", run=rows)
+    assert result.exit_code == 3
+    assert [(each.step, each.verdict) for each in result.rules[0].rows] == [
+        (10, "passed"),
+        (20, "could not judge"),
+    ]
+    assert result.rules[0].rows[1].reason == (
+        "not compared: the baseline has no checkpoint that is this one's partner"
+    )
+    # Named, the one that has a partner is judged alone.
+    assert against([GAINED], "max_increase = 0.055\nwhere = { step = 10 }", run=rows).exit_code == 0
+
+
+def test_a_group_that_the_baseline_lacks_is_no_pass(against):
+    rows = [row(3), row(3, group="canary")]
+    body = 'max_increase = 0.055\nwhere = { group = "canary" }'
+    result = against([GAINED], body, run=rows)
+    assert result.exit_code == 3
+    (told,) = result.rules[0].rows
+    assert told.reason == "not compared: the baseline has no such number of the same items"
+
+
+def test_a_rise_beyond_the_limit_fails_though_another_row_has_no_partner(against):
+    assert against([GAINED], "max_increase = 0.05", run=[row(3), row(3, step=20)]).exit_code == 1
+
+
+def test_a_partner_that_failed_is_passed_over_where_that_is_allowed_but_never_all(against):
+    base = {"state": "incomplete", "failures": [{"model": "m", "revision": "step20", "step": 20}]}
+    rows = [row(3), row(3, step=20)]
+    result = against([GAINED], "max_increase = 0.055", run=rows, allow_incomplete=True, **base)
+    assert result.exit_code == 0
+    assert "not judged, as the checkpoint failed in the baseline: m step 20" in result.rules[0].notes
+    body = "max_increase = 0.055\nwhere = { step = 20 }"
+    assert against([GAINED], body, run=rows, allow_incomplete=True, **base).exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("both", "base_only", "new_only", "changed", "code"),
+    [(3, 0, 497, 0, 3), (3, 497, 0, 0, 3), (3, 0, 0, 497, 3), (60, 40, 0, 0, 0), (100, 0, 0, 0, 0)],
+)
+def test_a_difference_of_few_of_the_items_is_no_pass(both, base_only, new_only, changed, code, against):
+    ids = [tuple(map(str, range(n))) for n in (both, base_only, new_only, changed)]
+    result = against([GAINED], "max_increase = 0.055", items=MatchedItems(*ids))
+    assert result.exit_code == code
+    said = result.rules[0].reason or " ".join(result.rules[0].notes)
+    assert (f"{both} items paired of" in said) == (both < 100)
+
+
+@pytest.mark.parametrize(("n_own", "code"), [(2_000, 0), (2_001, 3)])
+def test_a_row_with_few_of_its_items_in_the_baseline_is_no_pass(n_own, code, against):
+    # 1,000 of its items are paired.
+    result = against([GAINED], "max_increase = 0.055", run=[row(3, n_own)])
+    assert result.exit_code == code
+    if code:
+        assert result.rules[0].rows[0].reason == "only 1,000 of its 2,001 items are in the baseline"
+        assert against([GAINED], "max_increase = 0.05", run=[row(3, n_own)]).exit_code == 1

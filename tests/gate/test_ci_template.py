@@ -1,7 +1,9 @@
 """`memprobe init --template ci`: a workflow whose commands exist, and rules that judge a run."""
 
 import importlib.util
+import json
 import shlex
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -79,17 +81,70 @@ def test_what_the_judge_writes_is_what_the_other_steps_take(steps):
     assert uploads["github/codeql-action/upload-sarif"]["sarif_file"] == sarif
 
 
-def test_its_commands_are_those_of_the_command_line(steps, cli, tiny, written, tmp_path, monkeypatch):
-    """They run as they stand on a model that remembers nothing: every rule is met."""
+def with_own_items(folder, change):
+    """Change every item of the template, as a user does who puts in real canaries."""
+    file = folder / "items.jsonl"
+    rows = [change(json.loads(line)) for line in file.read_text().splitlines()]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def own(row):
+    return row | {"suffix": row["suffix"].replace("-", "/")}
+
+
+@pytest.fixture
+def asked(steps, cli, tiny, tmp_path, monkeypatch):
+    """Return a caller of both commands of the workflow, which answers what the gate says."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "reports").mkdir()
-    run, judge = commands(steps)
-    assert cli(*(tiny.model if each == "$MODEL" else each for each in run), "--threads", "1").code == 0
-    answer = cli(*judge)
+
+    def ask():
+        run, judge = commands(steps)
+        assert cli(*(tiny.model if each == "$MODEL" else each for each in run), "--threads", "1").code == 0
+        return cli(*judge)
+
+    return ask
+
+
+def test_its_commands_are_those_of_the_command_line(asked, written, tmp_path):
+    """They run as they stand on a model that remembers nothing: with items of one's own every rule is met."""
+    with_own_items(written, own)
+    answer = asked()
     assert (answer.code, answer.err) == (0, "")
-    assert answer.out.splitlines()[-1].startswith("gate passed (exit code 0): 2 rules: 2 passed")
+    last = answer.out.splitlines()[-1]
+    assert last.startswith("gate passed (exit code 0): 2 rules: 2 passed; 1 warning rule: 1 passed")
     assert (tmp_path / "gate.xml").is_file()
     assert (tmp_path / "gate.sarif").is_file()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda row: row, "40 of its 40 items are the template's placeholder items"),
+        # One item of one's own hides nothing.
+        (
+            lambda row: own(row) if row["item_id"] == "canary-01" else row,
+            "39 of its 40 items are the template's placeholder items",
+        ),
+        # Neither a name nor a lost foil makes a placeholder one's own.
+        (
+            lambda row: (
+                row | {"item_id": f"my-{row['item_id']}"} | ({"foil": None} if row["exposures"] else {})
+            ),
+            "40 of its 40 items are the template's placeholder items",
+        ),
+        (
+            lambda row: own(row) | {"exposures": 0},
+            "none of its 40 items was ever trained on, so there is nothing to remember",
+        ),
+    ],
+)
+def test_canaries_that_no_model_could_have_learned_are_no_pass(change, said, asked, written):
+    with_own_items(written, change)
+    answer = asked()
+    assert answer.code == 3
+    assert said in answer.out
+    assert answer.out.splitlines()[-1].startswith("gate could not judge (exit code 3)")
 
 
 @pytest.mark.parametrize(("canary_hits", "code"), [(0, 0), (21, 1)])
@@ -115,13 +170,14 @@ def test_the_numbers_in_its_texts_are_true():
             assert str(items_needed("max", rate, level=0.95)) in text
 
 
-def test_the_rule_in_its_comments_is_good_too(written, made, finished):
+def test_the_rule_in_its_comments_is_good_too(written, finished, tmp_path):
     """What a user takes the comment signs off is read and judged."""
     file = written / "rules.toml"
     text = file.read_text()
     block = text[text.index("# [[rule]]") :]
     file.write_text("\n".join(line.removeprefix("#").removeprefix(" ") for line in block.splitlines()))
-    (told,) = gate(finished, file, baseline=finished).rules
+    before = shutil.copytree(finished, tmp_path / "before")
+    (told,) = gate(finished, file, baseline=before).rules
     assert told.rule.id == "no-regression"
     assert told.rows
 

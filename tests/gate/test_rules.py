@@ -153,6 +153,12 @@ def test_a_byte_order_mark_is_no_part_of_the_rules(ruled):
         ("min = 1.1", "nothing passes this"),
         ("max = 0", "with bound = 'hi' no number of items passes this"),
         ("min = 1", "with bound = 'lo' no number of items passes this"),
+        ("max_increase = 1", "nothing fails this"),
+        ("max_decrease = 1", "nothing fails this"),
+        ("max_increase = -1.5", "nothing passes this"),
+        ('metric = "exact_excess_frac"\nmax = 1', "between -1 and 1, so nothing fails this"),
+        ('metric = "lcp_tokens"\nmin = 0', "a number of tokens is 0 or more, so nothing fails this"),
+        ('probe = "forgetting"\nmetric = "never_learned_frac"\nmax = 1.5', "nothing fails this"),
     ],
 )
 def test_a_limit_of_a_rate_that_decides_nothing_is_an_error(body, wrong, judge):

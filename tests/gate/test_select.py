@@ -94,6 +94,14 @@ def test_no_pooled_row_is_not_all_of_its_parts(judge):
     assert judge(rows, "max = 0.9").rules[0].reason == "no row is over all items: name group in `where`"
 
 
+def test_trained_and_never_trained_items_are_not_selected_together(judge):
+    rows = [row(3, condition=f"trained={each}") for each in ("true", "false")]
+    assert judge(rows, "max = 0.9").rules[0].reason == "no row is over all items: name trained in `where`"
+    # Beside the pooled row they are no part of what is judged.
+    told = judge([row(3), *rows], "max = 0.9").rules[0]
+    assert [each.condition for each in told.rows] == [None]
+
+
 def test_an_excess_is_over_every_control_unless_one_is_named(judge):
     about = {"metric": "exact_excess_frac", "ci_method": "newcombe"}
     rows = [row(3, **about, condition=f"control={each}") for each in ("never-trained", "twin")]

@@ -9,10 +9,10 @@ import pytest
 import memprobe
 from tests.gate.conftest import row
 
-KEYS = {"format", "rules_file", "verdict", "exit_code", "line", "summary_sha256", "rules"}
+KEYS = {"format", "rules_file", "verdict", "exit_code", "line", "summary_sha256", "notes", "rules"}
 RULE_KEYS = {
     *("id", "why", "severity", "verdict", "probe", "metric", "bound", "min", "max", "max_increase", "rows"),
-    *("max_decrease", "min_n", "reason", "line"),
+    *("max_decrease", "min_n", "reason", "line", "untrained", "notes"),
 }
 ROW_KEYS = {
     *("model", "revision", "step", "group", "condition", "estimate", "ci_low", "ci_high", "n_items"),
@@ -26,7 +26,7 @@ def test_gate_json_holds_the_agreed_keys(judge):
     document = json.loads(file.read_text())
     assert file.name == "gate.json"
     assert file.parent == result.run
-    assert set(document) == KEYS
+    assert set(document) == KEYS | {"sha256"}
     assert (document["format"], document["rules_file"]) == (1, "rules.toml")
     assert (document["verdict"], document["exit_code"], document["line"]) == ("failed", 1, result.line)
     failed, other = document["rules"]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from memprobe.items import read_items
-from memprobe.items.check import content_hash
+from memprobe.tables.content import content_hash
 
 BAD = [
     pytest.param(

@@ -48,6 +48,7 @@ def test_steps_tell_never_trained_on_from_not_said(seen) -> None:
     assert found["steps"] == {
         "n_trained_on": 2,
         "n_never": 1,
+        "n_untimed": 0,
         "first_step_min": 5,
         "first_step_max": 9,
         "last_step_max": 12,

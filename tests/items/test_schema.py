@@ -9,7 +9,7 @@ from memprobe.items.schema import GIVEN
 
 def test_columns_stand_in_the_order_of_writing() -> None:
     order = "item_id content_hash group exposures first_step last_step exposure_steps"
-    order += " task_end_step batch_id doc_id foil_kind text prefix suffix foil input_ids"
+    order += " trained task_end_step batch_id doc_id foil_kind text prefix suffix foil input_ids"
     order += " segment_1 segment_2 source_id excerpt_id excerpt_words segment_words distance_words"
     order += " distance_bin excerpt_start_frac earlier_first split"
     order += " source_file source_line"

@@ -7,10 +7,10 @@ import polars as pl
 import pytest
 
 from memprobe.items import CONTENT, TRIAL, inspect_items, own_columns, read_items
-from memprobe.items.check import content_hash
 from memprobe.items.preview import preview
 from memprobe.items.read import read_files
 from memprobe.items.schema import has_trials
+from memprobe.tables.content import content_hash
 
 EXCERPT = "One two three. Four five six. Seven eight nine ten."
 TRIAL_ROW = {"text": EXCERPT, "segment_1": "One two", "segment_2": "Seven eight"}

@@ -10,13 +10,14 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from memprobe.pipeline.contrast import Control, about_items, is_trained
+from memprobe.pipeline.contrast import Control, about_items
 from memprobe.pipeline.summarise import Context, summarise
 from memprobe.probes.base import Metric, find
 from memprobe.stats.differences import independent_difference, newcombe_paired
 from memprobe.stats.intervals import wilson
 from memprobe.suite import Entry
 from memprobe.tables.catalogue import SUMMARY
+from memprobe.tables.facts import is_trained
 
 CONTEXT = Context("m", "step10", 10, 0, "bos:default|float32|tok:abc")
 ABOUT = {

@@ -185,16 +185,17 @@ def test_a_control_is_in_the_forecast(world, cli, tmp_path) -> None:
     assert models.count("twin") == 1
 
 
-def test_a_question_without_a_control_keeps_its_directory() -> None:
+def test_a_question_without_a_control_or_stages_keeps_its_directory() -> None:
     from memprobe.options import RunOptions
     from memprobe.pipeline.manifest import question_digest
     from memprobe.suite import settings_table, suite_of
 
     suite = suite_of(["recall"])
     plain = RunOptions(model=("m",), data=("d",))
-    assert question_digest(suite, plain) != question_digest(suite, plain.overlaid({"control": "c"}))
+    for given in ({"control": "c"}, {"stages": "a,b"}):
+        assert question_digest(suite, plain) != question_digest(suite, plain.overlaid(given))
     # As it was made before there was such an option.
-    left_out = ("device", "threads", "offline", "batch_tokens", "keep_checkpoints", "control")
+    left_out = ("device", "threads", "offline", "batch_tokens", "keep_checkpoints", "control", "stages")
     settings = settings_table(suite.entries[0].settings)
     asked = {
         "entries": [{"probe": "recall", "version": 1, "settings": settings}],

@@ -40,8 +40,9 @@ def plan(targets, *over_times):
         )
         for place, each in enumerate(over_times)
     ]
-    items = pl.DataFrame({"item_id": ["a"], "text": ["hidden"], "group": ["g"]})
-    return SimpleNamespace(targets=targets, entries=entries, lengths=SimpleNamespace(table=items))
+    items = pl.DataFrame({"item_id": ["a"], "text": ["hidden"], "group": ["g"], "exposures": [1]})
+    lengths = SimpleNamespace(table=items, given=frozenset({"text", "exposures"}))
+    return SimpleNamespace(targets=targets, entries=entries, lengths=lengths)
 
 
 def table(step: int) -> pl.DataFrame:
@@ -79,12 +80,12 @@ def gathered(targets, *over_times, scored=None) -> Past:
 def test_an_entry_over_one_sequence_is_told_at_once_and_its_rows_are_let_go(alone, beside, heard) -> None:
     past = gathered([target("big", 20), target("big", 10)], alone, beside)
     (told,) = past.tell()
-    assert told.warnings == ("big, probe0: said",)
+    assert told.told.warnings == ("big, probe0: said",)
     assert heard[0].steps == (10, 20)
     assert heard[0].rows["step"].to_list() == [10, 20]
     assert heard[0].others == ()
     assert list(past.tell()) == []
-    assert [each.warnings for each in past.tell_beside([past])] == [("big, probe1: said",)]
+    assert [each.told.warnings for each in past.tell_beside([past])] == [("big, probe1: said",)]
 
 
 def test_rows_are_what_was_measured_and_its_step(alone, heard) -> None:
@@ -92,7 +93,7 @@ def test_rows_are_what_was_measured_and_its_step(alone, heard) -> None:
     assert heard[0].rows.columns[:2] == ["item_id", "step"]
     assert "exact" in heard[0].rows.columns
     assert not {"model", "revision", "group", "exposures"} & set(heard[0].rows.columns)
-    assert heard[0].items.columns == ["item_id", "group"]
+    assert heard[0].items.columns == ["item_id", "group", "exposures", "trained"]
 
 
 def test_who_looks_beside_sees_the_rows_of_every_other_sequence(beside, heard) -> None:

@@ -10,6 +10,7 @@ import pytest
 from memprobe.probes.acquisition import PROBE, Settings, problems, tell
 from memprobe.probes.base import History, Scores
 from memprobe.tables.events import ACQUISITION, ACQUISITION_CURVE, ACQUISITION_FIT
+from memprobe.tables.facts import with_trained
 
 EXACT = 1e-9
 STEPS = (0, 10, 20, 30, 40)
@@ -47,7 +48,7 @@ def history(levels, exposures_at, *, steps=STEPS, missing=(), **columns) -> Hist
         rows=pl.DataFrame(rows, schema=types),
         steps=steps,
         missing=missing,
-        items=items,
+        items=with_trained(items, ("first_step",)),
         draws=lambda what: np.random.default_rng(len(what)),
     )
 
@@ -329,6 +330,7 @@ def test_a_panel_of_pythias_size_takes_seconds() -> None:
         }
     ).sort("step", "item_id")
     began = time.perf_counter()
+    items = with_trained(items, ("first_step",))
     told = tell(History(rows, steps, (), items, lambda _: g), Settings())
     # About 5 s on two quiet cores.
     assert time.perf_counter() - began < 30

@@ -10,6 +10,7 @@ import pytest
 from memprobe.probes.base import History, Scores
 from memprobe.probes.forgetting import PROBE, Settings, problems, tell
 from memprobe.tables.events import FORGETTING, FORGETTING_HAZARD, FORGETTING_SURVIVAL
+from memprobe.tables.facts import with_trained
 
 EXACT = 1e-12
 STEPS = (0, 10, 20, 30, 40, 60, 80, 100)
@@ -37,7 +38,7 @@ def history(levels, *, first=None, steps=STEPS, missing=(), **columns) -> Histor
         rows=pl.DataFrame(rows, schema={"item_id": pl.String, "step": pl.Int64, "level": pl.Float64}),
         steps=steps,
         missing=missing,
-        items=items,
+        items=with_trained(items, ("first_step",) if first else ()),
         draws=lambda what: np.random.default_rng(len(what)),
     )
 
@@ -297,6 +298,7 @@ def test_a_panel_of_pythias_size_takes_seconds() -> None:
         {"item_id": np.repeat(ids, 154), "step": np.tile(steps, n), "level": level.ravel()}
     ).sort("step", "item_id")
     began = time.perf_counter()
+    items = with_trained(items, ("first_step",))
     told = tell(History(rows, steps, (), items, lambda _: g), Settings())
     # About 1.5 s on two quiet cores.
     assert time.perf_counter() - began < 15

@@ -14,6 +14,7 @@ from memprobe.probes.base import History, Scores
 from memprobe.probes.profile import PROBE, Settings, problems, tell
 from memprobe.probes.profile_tables import Panel
 from memprobe.tables.catalogue import PROFILE, PROFILE_AGG, PROFILE_DROPPED, PROFILE_PRETREND
+from memprobe.tables.facts import with_trained
 
 # Sums of a few float64 numbers.
 EXACT = 1e-9
@@ -56,7 +57,7 @@ def history(panel=TOY, *, exposures=None, batch=None, group=None, steps=STEPS) -
         rows=pl.DataFrame(rows, schema={"item_id": pl.String, "step": pl.Int64, **numbers}),
         steps=steps,
         missing=(),
-        items=items,
+        items=with_trained(items, ("first_step",)),
         draws=lambda what: np.random.default_rng(len(what)),
     )
 

@@ -13,6 +13,7 @@ import pytest
 from memprobe.probes import recall, recognition
 from memprobe.probes.base import History, Scores
 from memprobe.probes.retention import PROBE, Settings, measure, plan, problems, tell
+from memprobe.tables.facts import with_trained
 from memprobe.tables.requests import merge_requests
 from memprobe.tables.retention import RETENTION_CURVE, RETENTION_FIT
 
@@ -52,7 +53,7 @@ def history(rows, *, steps=STEPS, items=None, missing=()) -> History:
         rows=pl.DataFrame(measured, schema=types | numbers),
         steps=steps,
         missing=missing,
-        items=about,
+        items=with_trained(about, ("first_step",)),
         draws=lambda what: np.random.default_rng(len(what)),
     )
 

@@ -10,6 +10,7 @@ from memprobe.pipeline.manifest import describe_probes
 from memprobe.probes.base import find
 from memprobe.suite import Entry, Suite
 from memprobe.tables.catalogue import EXTRACTION, PROFILE, PROFILE_AGG, RECALL, SUMMARY
+from memprobe.tables.store import RunStore
 
 PROBES = ("recall", "extraction", "profile")
 SCHEMES, SAMPLES, CHANCES = ("top40", "full"), (1, 10, 100, 1000, 10_000), (0.1, 0.5, 0.9, 0.999)
@@ -30,19 +31,19 @@ def write_big_run(folder: Path, *, n_items: int, n_steps: int, n_groups: int = 4
             "n_tokens": 64,
         }
     )
-    items.write_parquet(folder / "tables" / "items.parquet")
+    RunStore(folder).write_table("items", items)
     _write_recall(folder, items, steps, rng)
     _write_extraction(folder, items, steps, rng)
-    _profile(steps).write_parquet(folder / "tables" / "profile.parquet")
-    _events(steps).write_parquet(folder / "tables" / "profile_agg.parquet")
+    RunStore(folder).write_table("profile", _profile(steps))
+    RunStore(folder).write_table("profile_agg", _events(steps))
     summary = _summary(steps, groups, n_items)
-    summary.write_parquet(folder / "summary.parquet")
+    RunStore(folder).write_table("summary", summary)
     (folder / "manifest.json").write_text(json.dumps(manifest(steps, n_items)))
     return folder
 
 
 def _stream(folder: Path, name: str, parts: list[pl.DataFrame]) -> None:
-    pl.concat(parts).write_parquet(folder / "tables" / f"{name}.parquet")
+    RunStore(folder).write_table(name, pl.concat(parts))
 
 
 def _keyed(items: pl.DataFrame, step: int) -> pl.DataFrame:

@@ -76,7 +76,7 @@ def test_the_condition_that_others_break_down_speaks_for_them_wherever_it_says_m
     whole, near = "mode=likelihood;control=twin", "mode=likelihood;distance_bin=0;control=twin"
     assert broken_down([near, whole]) == [whole]
     assert broken_down(["scheme=full;n=1", "scheme=full;n=10"]) == []
-    rows = pl.DataFrame({"condition": [near, whole], "step": [1, 1]})
+    rows = pl.DataFrame({"condition": [near, whole], "step": [1, 1], "revision": ["step1", "step1"]})
     assert leading_condition(rows) == whole
 
 

@@ -337,6 +337,7 @@ def test_order_is_by_distance_with_all_lengths_together() -> None:
     rows = pl.DataFrame(
         {
             "model": "m",
+            "revision": ["step1", "step2", "step2", "step2"],
             "step": [1, 2, 2, 2],
             "mode": "prompt",
             "condition": "parametric",

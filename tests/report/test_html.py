@@ -226,6 +226,13 @@ def test_what_the_gate_said_stands_above_the_numbers(results_of) -> None:
     assert shown.index("gate: 1 of 1 failed") < shown.index("In one number")
     assert "no-canaryfailederrorrecall exact_fracupper bound 0.7 is above 0.05" in shown
     assert 'class="verdict failed"' in html
+    noted = gate | {
+        "notes": ["every rule warns"],
+        "rules": [rule | {"notes": ["2 of 9 items have no value"]}],
+    }
+    html_of_notes = page(results_of(summary_rows({}), gate=noted))
+    assert "every rule warns" in html_of_notes
+    assert "no-canary: 2 of 9 items have no value" in html_of_notes
     unsure = page(results_of(summary_rows({}), gate=gate | {"verdict": "could not judge"}))
     assert 'class="verdict unsure"' in unsure
     old = page(results_of(summary_rows({}), gate=gate, gate_is_old=True))

@@ -56,6 +56,15 @@ CONFIGS: dict[str, tuple[str, dict]] = {
     "gemma2": ("Gemma2Config", _GROUPED | {"final_logit_softcapping": 3.0, "query_pre_attn_scalar": 8}),
     "cohere": ("CohereConfig", _GROUPED | {"logit_scale": 0.25, "pad_token_id": 0}),
     "granite": ("GraniteConfig", _GROUPED | {"logits_scaling": 4.0}),
+    "minimax": (
+        "MiniMaxConfig",
+        _GROUPED
+        | {
+            "layer_types": ["linear_attention", "full_attention"],
+            "num_local_experts": 2,
+            "block_size": 8,
+        },
+    ),
     "mamba": (
         "MambaConfig",
         {

@@ -128,3 +128,13 @@ def test_learned_positions_run_out_where_the_limits_say(saved, at, id_items, ask
     longest = read_limits(checkpoint).context_tokens
     ids = {"a": np.random.default_rng(0).integers(3, 97, longest).tolist()}
     assert score(loaded, id_items(ids), ask("a", 0, 0, longest))["n_scored"][0] == longest - 1
+
+
+def test_a_body_that_keeps_its_sums_in_float32_is_scored_by_the_models_own_path(
+    loaded_from, id_items, ask, score, naive
+) -> None:
+    loaded, ids = loaded_from("mamba", dtype="bfloat16"), texts()
+    assert not loaded.fast
+    got = score(loaded, id_items(ids), ask("item2", 0, 0, len(ids["item2"])))
+    expected = naive.logprobs(loaded.model, ids["item2"])
+    np.testing.assert_allclose(got["logprob_nats"][0], expected, atol=ATOL)

@@ -83,10 +83,10 @@ class Toy:
     def _statistics(self, ids, step, schemes) -> TokenStatistics:
         logprob = -(ids.float() + 100 * step)
         logprob = logprob * float("nan") if step in self.nan_steps else logprob
-        ints = ids.int()
-        return TokenStatistics(
-            logprob, ints, ints, ints > 9, -logprob, logprob, dict.fromkeys(schemes, logprob)
-        )
+        ints, hit = ids.int(), ids > 9
+        rank = torch.where(hit, 0, ints)
+        margin = torch.where(hit, 1.0, -1.0)
+        return TokenStatistics(logprob, rank, rank, hit, -logprob, margin, dict.fromkeys(schemes, logprob))
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def toy(monkeypatch) -> Toy:
 
 
 def scored(store: RunStore, job: Job) -> pl.DataFrame:
-    return store.read_units(job.context, list(job.units))
+    return store.read_units(job.context, job.units)
 
 
 def test_every_unit_of_every_checkpoint_is_scored_with_its_own_model(toy, jobs, tokenised, store) -> None:

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from memprobe.scoring import forward
+from memprobe.scoring.conduct import choose_path
 from memprobe.scoring.forward import TokenSequence, score_batch, scoring_mode
-from memprobe.scoring.load import LoadedModel, choose_path
+from memprobe.scoring.load import LoadedModel
 from memprobe.tables.requests import Scheme
 
 # Two forwards in float32 whose matrix products are summed in another order.

@@ -12,9 +12,10 @@ import torch
 
 from memprobe.errors import CheckpointError
 from memprobe.scoring import invariance as module
+from memprobe.scoring.conduct import choose_path
 from memprobe.scoring.forward import TokenSequence
 from memprobe.scoring.invariance import TOLERANCE_NATS, Gap, Invariance, choose_items, measure_invariance
-from memprobe.scoring.load import LoadedModel, choose_path
+from memprobe.scoring.load import LoadedModel
 
 VOCABULARY = 97
 

@@ -3,7 +3,8 @@
 import pytest
 
 from memprobe.errors import CheckpointError, InputError, ItemError
-from memprobe.scoring.tokenise import front_ids, load_tokenizer, tokenise
+from memprobe.scoring.tokenise import front_ids, tokenise
+from memprobe.scoring.tokenizer import load_tokenizer
 
 PLENTY = 400
 

@@ -18,8 +18,18 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from memprobe.errors import BrokenUnitError, IncompleteRunError, InputError, InvalidRunError
+from memprobe.errors import (
+    BrokenUnitError,
+    IncompleteRunError,
+    InputError,
+    InvalidRunError,
+    LostClaimError,
+    TableError,
+)
+from memprobe.tables import claims
 from memprobe.tables import store as module
+from memprobe.tables.processes import namespace_number
+from memprobe.tables.requests import REQUESTS, Scheme, Unit
 from memprobe.tables.store import RunStore
 
 FRAME = pl.DataFrame({"x": [1, 2, 3]})
@@ -38,6 +48,11 @@ def store(tmp_path: Path) -> RunStore:
 def unit(spans_of) -> pl.DataFrame:
     key = {"item_id": "a", "part": "text", "start": 0, "score_from": 0, "stop": 3, "detail": "sums"}
     return spans_of(key | {"n_scored": 2, "logprob_sum_nats": -1.5, "n_hits": 1})
+
+
+def asked(*frames: pl.DataFrame) -> dict[str, Unit]:
+    """Return units u1, u2 and so on that ask for what these frames answer."""
+    return {f"u{i}": Unit(frame.select(*REQUESTS.columns), ()) for i, frame in enumerate(frames, start=1)}
 
 
 def names(folder: Path) -> list[str]:
@@ -70,7 +85,7 @@ def test_a_first_write_that_breaks_leaves_no_file(store, write, monkeypatch) -> 
     def full(_: int) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(module.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     calls = {
         "table": lambda: store.write_table("recall", FRAME),
         "summary": lambda: store.write_table("summary", FRAME),
@@ -88,7 +103,7 @@ def test_bytes_are_on_disk_before_the_name_appears(store, monkeypatch) -> None:
     def look(handle: int) -> None:
         seen.append((os.fstat(handle).st_size, (store.path / "a.txt").exists()))
 
-    monkeypatch.setattr(module.os, "fsync", look)
+    monkeypatch.setattr(os, "fsync", look)
     store.write_text("a.txt", "hello")
     assert seen == [(5, False)]
     assert (store.path / "a.txt").read_text() == "hello"
@@ -99,7 +114,7 @@ def test_a_breaking_unit_is_no_unit(store, unit, monkeypatch) -> None:
         raise OSError("no space left on device")
 
     with monkeypatch.context() as broken:
-        broken.setattr(module.os, "fsync", full)
+        broken.setattr(os, "fsync", full)
         with pytest.raises(OSError, match="no space left"):
             store.write_unit("c", "u", unit, {})
     assert not store.has_unit("c", "u")
@@ -150,7 +165,8 @@ def test_there_is_no_manifest_before_one_is_written(store) -> None:
         ('{"format": 2}', "the manifest has format 2; this memprobe reads 1"),
         ("{}", "the manifest has format none; this memprobe reads 1"),
         ("[1]", "the manifest has format none; this memprobe reads 1"),
-        ('{"format": 1', "the manifest is not JSON"),
+        ('{"format": 1', "the manifest cannot be used: it is not JSON"),
+        ("[" * 100_000, "the manifest cannot be used: it is not JSON"),
     ],
 )
 def test_a_manifest_of_another_format_is_refused(store, text, message) -> None:
@@ -205,23 +221,25 @@ def test_units_come_in_the_order_asked_and_carry_what_they_are_about(store, unit
     other = unit.with_columns(item_id=pl.lit("b"))
     store.write_unit("c", "u1", unit, {"device": "cpu"})
     store.write_unit("c", "u2", other, {})
-    assert store.read_units("c", ["u2", "u1"])["item_id"].to_list() == ["b", "a"]
-    assert store.read_units("c", []).columns == unit.columns
+    units = asked(unit, other)
+    turned = {"u2": units["u2"], "u1": units["u1"]}
+    assert store.read_units("c", turned)["item_id"].to_list() == ["b", "a"]
+    assert store.read_units("c", {}).columns == unit.columns
     assert pl.read_parquet_metadata(store.unit_file("c", "u1"))["device"] == "cpu"
 
 
 def test_missing_units_are_counted_and_one_is_named(store, unit) -> None:
     store.write_unit("c", "u1", unit, {})
     with pytest.raises(InvalidRunError, match="units are missing: 2 of 3") as caught:
-        store.read_units("c", ["u1", "u2", "u3"])
+        store.read_units("c", asked(unit, unit, unit))
     assert caught.value.problems[0].where.endswith("c-u2.parquet")
 
 
 def test_units_of_another_context_are_not_taken(store, unit) -> None:
-    store.write_unit("c", "u", unit, {})
-    assert not store.has_unit("d", "u")
+    store.write_unit("c", "u1", unit, {})
+    assert not store.has_unit("d", "u1")
     with pytest.raises(InvalidRunError, match="units are missing: 1 of 1"):
-        store.read_units("d", ["u"])
+        store.read_units("d", asked(unit))
 
 
 # Damaged and refused files
@@ -233,21 +251,149 @@ def test_a_unit_that_cannot_be_read_is_named_and_can_be_set_aside(store, unit) -
     whole = store.unit_file("c", "u1").read_bytes()
     store.unit_file("c", "u1").write_bytes(whole[: len(whole) // 2])
     store.unit_file("c", "u3").write_bytes(b"")
-    with pytest.raises(BrokenUnitError, match=r"a unit cannot be read: .*Parquet") as caught:
-        store.read_units("c", ["u1", "u2", "u3"])
+    with pytest.raises(BrokenUnitError, match=r"a unit cannot be used: it ends after .*Parquet") as caught:
+        store.read_units("c", asked(unit, unit, unit))
     assert caught.value.files == (store.unit_file("c", "u1"), store.unit_file("c", "u3"))
     for file in caught.value.files:
         assert store.set_aside(file).name == f"{file.name}.broken"
     assert [store.has_unit("c", name) for name in ("u1", "u2", "u3")] == [False, True, False]
-    assert store.read_units("c", ["u2"]).height == 1
+    assert store.read_units("c", {"u2": asked(unit)["u1"]}).height == 1
 
 
 def test_a_table_that_cannot_be_read_is_named(store) -> None:
-    file = store.write_table("recall", FRAME)
+    store.write_table("recall", FRAME)
+    file = store.table_file("recall")
     file.write_bytes(file.read_bytes()[:-20])
-    with pytest.raises(InvalidRunError, match="the table `recall` cannot be read: ") as caught:
+    with pytest.raises(InvalidRunError, match="the table `recall` cannot be used: ") as caught:
         store.read_table("recall")
     assert caught.value.problems[0].where == str(file)
+    assert "memprobe run" in caught.value.problems[0].fix
+
+
+# Numbers that are not those that were scored
+
+
+def refused(store: RunStore, unit: pl.DataFrame, **changes) -> str:
+    """Return why the unit u1 of the context c is refused."""
+    with pytest.raises(BrokenUnitError) as caught:
+        store.read_units("c", asked(unit) | changes)
+    assert caught.value.files == (store.unit_file("c", "u1"),)
+    return caught.value.problems[0].what
+
+
+def test_a_unit_of_another_checkpoint_under_this_name_is_refused(store, unit) -> None:
+    store.write_unit("d", "u1", unit, {})
+    store.unit_file("c", "u1").write_bytes(store.unit_file("d", "u1").read_bytes())
+    assert refused(store, unit) == "a unit cannot be used: it is the unit d-u1 under another name"
+    store.write_unit("c", "u2", unit, {})
+    store.unit_file("c", "u1").write_bytes(store.unit_file("c", "u2").read_bytes())
+    assert refused(store, unit) == "a unit cannot be used: it is the unit c-u2 under another name"
+
+
+def test_a_unit_with_other_rows_than_were_asked_for_is_refused(store, unit) -> None:
+    other = unit.with_columns(item_id=pl.lit("b"))
+    store.write_unit("c", "u1", pl.concat([unit, other]), {})
+    assert "it holds 2 rows and not 1, one for each span" in refused(store, unit)
+    store.write_unit("c", "u1", unit.clear(), {})
+    assert "it holds 0 rows" in refused(store, unit)
+    store.write_unit("c", "u1", other, {})
+    assert "1 of the 1 span that were asked for are not in it" in refused(store, unit)
+
+
+def test_a_unit_without_a_scheme_that_was_asked_for_is_refused(store, unit) -> None:
+    store.write_unit("c", "u1", unit, {})
+    wanted = Unit(unit.select(*REQUESTS.columns), (Scheme(top_k=40),))
+    assert "it holds nothing under top40" in refused(store, unit, u1=wanted)
+
+
+def test_a_unit_that_another_program_wrote_is_refused(store, unit) -> None:
+    unit.write_parquet(store.unit_file("c", "u1"), metadata={"context": "c", "unit": "u1"})
+    assert "it carries no checksum" in refused(store, unit)
+
+
+def test_of_many_units_only_those_that_are_wrong_are_named(store, unit) -> None:
+    others = [unit.with_columns(item_id=pl.lit(f"i{n}")) for n in range(5)]
+    for n, each in enumerate(others, start=1):
+        store.write_unit("c", f"u{n}", each if n != 3 else unit, {})
+    with pytest.raises(BrokenUnitError) as caught:
+        store.read_units("c", asked(*others))
+    assert caught.value.files == (store.unit_file("c", "u3"),)
+
+
+def test_values_that_cannot_be_are_neither_written_nor_read(store, unit, monkeypatch) -> None:
+    wrong = unit.with_columns(logprob_sum_nats=pl.lit(0.5))
+    with pytest.raises(TableError, match=r"spans: the sum of ln p is above 0 or NaN \(1 span\)"):
+        store.write_unit("c", "u1", wrong, {})
+    assert names(store.path) == []
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "impossible", lambda *_: [])
+        store.write_unit("c", "u1", wrong, {})
+    assert "the sum of ln p is above 0 or NaN" in refused(store, unit)
+
+
+def test_a_table_under_another_name_is_refused(store) -> None:
+    store.write_table("recall", FRAME)
+    store.table_file("recall").rename(store.table_file("extraction"))
+    for read in (store.read_table, store.scan_table):
+        with pytest.raises(InvalidRunError, match="it is the table `recall` under another name"):
+            read("extraction")
+
+
+def test_a_table_of_another_run_is_refused(store) -> None:
+    digest = store.write_table("summary", FRAME)
+    store.write_manifest({"format": 1, "tables": {"summary": digest}})
+    assert store.read_table("summary").height == 3
+    store.write_table("summary", FRAME.head(2))
+    for read in (store.read_table, store.scan_table):
+        with pytest.raises(InvalidRunError, match="it is another one than this run wrote"):
+            read("summary")
+
+
+def test_a_table_that_is_read_in_part_is_checked_whole(store) -> None:
+    store.write_table("recall", pl.DataFrame({"step": [0, 10], "x": [1.0, 2.0]}))
+    file = store.table_file("recall")
+    content = bytearray(file.read_bytes())
+    content[10] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(InvalidRunError, match="its checksum is wrong"):
+        store.read_table("recall", steps={10})
+
+
+def test_a_manifest_that_does_not_say_what_was_written_is_refused(store) -> None:
+    store.write_manifest({"format": 1, "state": "incomplete", "n_items": 24})
+    assert store.read_manifest() == {"format": 1, "state": "incomplete", "n_items": 24}
+    text = store.manifest_file.read_text()
+    store.write_text("manifest.json", text.replace("24", "34"))
+    with pytest.raises(InvalidRunError, match="its checksum is wrong") as caught:
+        store.read_manifest()
+    assert "move it away" in caught.value.problems[0].fix
+
+
+# Who lost the claim or the lock writes nothing
+
+
+def test_a_unit_is_not_written_by_who_lost_its_claim(store, unit) -> None:
+    with store.claim("c", "u"):
+        claim = store.unit_file("c", "u").with_suffix(".claim")
+        claim.write_text(json.dumps({"host": "elsewhere", "pid": 1, "mark": "another"}))
+        with pytest.raises(LostClaimError):
+            store.write_unit("c", "u", unit, {})
+    assert names(store.path) == ["units/c-u.claim"]
+
+
+def test_nothing_is_written_by_who_lost_the_lock(store) -> None:
+    store.write_lines("errors.jsonl", [{"error": "e"}])
+    with store.lock():
+        (store.path / "tables.lock").write_text(json.dumps({"host": "elsewhere", "pid": 1, "mark": "x"}))
+        for write in (
+            lambda: store.write_table("recall", FRAME),
+            lambda: store.write_csv("summary.csv", FRAME),
+            lambda: store.write_manifest({"format": 1}),
+            lambda: store.write_lines("errors.jsonl", []),
+        ):
+            with pytest.raises(LostClaimError):
+                write()
+    assert names(store.path) == ["errors.jsonl", "tables.lock"]
 
 
 @pytest.mark.parametrize("write", ["table", "csv", "text"])
@@ -279,9 +425,12 @@ def test_what_killed_processes_left_half_written_goes(store) -> None:
     process = subprocess.Popen(["true"])
     process.wait()
     here, hour_s = socket.gethostname(), 3_600
+    space, rest = namespace_number(), "0123456789ab.tmp"
     files = {
-        f"units/.u.parquet.{here}.{process.pid}.tmp": (0, True),
-        f"units/.u.parquet.{here}.{os.getpid()}.tmp": (2 * hour_s, False),
+        f"units/.u.parquet.{here}.{space}.{process.pid}.{rest}": (0, True),
+        f"units/.u.parquet.{here}.{space}.{os.getpid()}.{rest}": (2 * hour_s, False),
+        # The same machine's name in another container, where the number may be anybody's.
+        f"units/.v.parquet.{here}.1{space}.{process.pid}.{rest}": (0, False),
         "tables/.t.parquet.else.where.7.tmp": (hour_s + 60, True),
         "tables/.s.parquet.elsewhere.7.tmp": (hour_s - 60, False),
     }
@@ -290,6 +439,10 @@ def test_what_killed_processes_left_half_written_goes(store) -> None:
         os.utime(store.path / name, (time.time() - age_s, time.time() - age_s))
     claim = store.units_folder / "c-u.claim"
     claim.write_text(json.dumps({"host": here, "pid": process.pid, "since": 0.0}))
+    # Its unit is there, so nobody will ask for it, and nobody looks long enough to see it silent.
+    (store.units_folder / "c-v.claim").write_text(json.dumps({"host": "elsewhere", "pid": 1}))
+    (store.units_folder / "c-v.parquet").touch()
+    files["units/c-v.parquet"] = (0, False)
     store.create()
     assert names(store.path) == sorted(name for name, (_, goes) in files.items() if not goes)
 
@@ -404,7 +557,7 @@ def test_the_lock_waits_for_who_holds_it(store) -> None:
 
 
 def test_the_lock_tells_once_who_is_waited_for(store, monkeypatch) -> None:
-    monkeypatch.setattr(module, "_TELL_AFTER_S", 0.0)
+    monkeypatch.setattr(claims, "_TELL_AFTER_S", 0.0)
     taken, told = threading.Event(), []
 
     def first() -> None:

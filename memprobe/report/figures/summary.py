@@ -10,10 +10,12 @@ from memprobe.report.figures.lines import Axes, curves
 from memprobe.report.figures.marks import categories, column
 from memprobe.report.figures.probes import Panel
 from memprobe.report.figures.theme import MAX_SERIES, Look
+from memprobe.report.plain import at_last_step
 
 _MAX_ROWS = 16
 _BESIDE = "never trained"
 _NAME = "all items"
+_UNPLACED = "without a step"
 
 
 def rows_of_metric(summary: pl.DataFrame, metric: str) -> list[Panel]:
@@ -30,11 +32,16 @@ def rows_of_metric(summary: pl.DataFrame, metric: str) -> list[Panel]:
         rows = pooled(of_metric)
     if rows.is_empty():
         return []
-    if rows["step"].is_null().all():
-        told = _told(rows)
-        # One number is a line of text, not a figure.
-        return [Panel("", told)] if told.height > 1 else []
-    return [Panel("", _over_steps(rows, of_metric))]
+    placed, others = rows.filter(pl.col("step").is_not_null()), rows.filter(pl.col("step").is_null())
+    told = _told(others)
+    is_checkpoint = others["revision"].is_not_null().any()
+    if placed.is_empty():
+        # One number of a whole sequence is a line of text, not a figure.
+        return [Panel("", told)] if told.height > 1 or is_checkpoint else []
+    of_steps = of_metric.filter(pl.col("step").is_not_null())
+    # Checkpoints without a step have no place on the axis of the others.
+    beside = [Panel(_UNPLACED, told)] if is_checkpoint else []
+    return [Panel("", _over_steps(placed, of_steps)), *beside]
 
 
 def _over_steps(rows: pl.DataFrame, of_metric: pl.DataFrame) -> pl.DataFrame:
@@ -123,7 +130,7 @@ def rows_of_exposures(summary: pl.DataFrame, metric: str) -> list[Panel]:
         metric: The metric.
     """
     rows = summary.filter(pl.col("group").is_null(), pl.col("metric") == metric)
-    rows = rows.filter(pl.col("step") == pl.col("step").max().over("model"))
+    rows = rows.filter(at_last_step())
     rows = part_of(rows, "exposures").filter(pl.col("estimate").is_finite())
     if rows.is_empty():
         return []

@@ -18,7 +18,7 @@ from torch import Tensor
 from memprobe.errors import CheckpointError
 from memprobe.scoring.generate import Continuation, greedy
 from memprobe.scoring.load import LoadedModel
-from memprobe.scoring.prefix import cache_of, for_rows, picked, shared_in_runs
+from memprobe.scoring.prefix import cache_of, can_share, for_rows, picked, shared_in_runs
 
 Ids = NDArray[np.int64]
 
@@ -91,7 +91,7 @@ class Objective:
         self._embedding = _embedding(loaded)
         self._keeps = "logits_to_keep" in inspect.signature(loaded.model.forward).parameters
         self._prefix: tuple[tuple[int, ...], Any] = ((), None)
-        self._continues = True
+        self._continues = can_share(loaded, self._read)
 
     @property
     def left(self) -> int:
@@ -216,10 +216,14 @@ class Objective:
         )
         # The position before the target must be read, whatever is shared.
         front = rows[:, : rows.shape[1] - len(self.target)]
-        n_shared, past = self._past(front, rows.shape[1]) if self._continues else (0, None)
+        n_shared, past = self._past(front, rows.shape[1]) if self._shared(rows.shape[1]) else (0, None)
         if past is None:
             return self._call(input_ids=rows.to(device), use_cache=False)
         return self._call(input_ids=rows[:, n_shared:].to(device), past_key_values=past, use_cache=True)
+
+    def _shared(self, n_tokens: int) -> bool:
+        """Whether rows may be read behind a cache, which every shorter call must then agree with."""
+        return self._continues and self._loaded.borders.side(n_tokens) == self._loaded.borders.side(1)
 
     def _past(self, front: Tensor, n_tokens: int) -> tuple[int, Any]:
         """Return how many tokens of rows are read apart, and their cache, row by row; 0 and None: none.
@@ -249,10 +253,14 @@ class Objective:
 
     def _cached(self, prefixes: Tensor, past: Any = None) -> Any:  # noqa: ANN401
         """Return the cache of some tokens; None where the model's cannot be continued twice."""
-        read = partial(self._loaded.model, logits_to_keep=1) if self._keeps else self._loaded.model
-        cache = cache_of(read, prefixes, past)
+        cache = cache_of(self._read, prefixes, past)
         self._continues = cache is not None
         return cache
+
+    @property
+    def _read(self) -> Callable[..., Any]:
+        """What reads tokens into a cache, with no more logits than need be."""
+        return partial(self._loaded.model, logits_to_keep=1) if self._keeps else self._loaded.model
 
     def _judge(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss of each row and whether all target tokens lead; logits (n, m, vocabulary)."""

@@ -1,0 +1,41 @@
+"""Git LFS pointers: the small text that stands for a large file until `git lfs pull` brings it.
+
+Format: https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md
+"""
+
+from pathlib import Path
+
+from memprobe.errors import CheckpointError
+
+_BEGINNING = b"version https://git-lfs"
+# The specification keeps a pointer below this.
+_MAX_BYTES = 1024
+
+
+def is_pointer(content: bytes) -> bool:
+    """Whether a file that begins with these bytes is a pointer."""
+    return content.startswith(_BEGINNING)
+
+
+def refuse_pointer(name: str, where: str) -> CheckpointError:
+    """Return the error for a pointer where the file itself is needed."""
+    return CheckpointError(
+        f"{name} is a Git LFS pointer and not the file that it stands for",
+        where=where,
+        fix="git lfs pull (in the folder that was cloned), or download the file",
+    )
+
+
+def refuse_pointers(folder: Path, names: tuple[str, ...]) -> None:
+    """Refuse a folder in which one of these files is a pointer.
+
+    Raises:
+        CheckpointError: One is.
+    """
+    for name in names:
+        file = folder / name
+        try:
+            if file.is_file() and file.stat().st_size <= _MAX_BYTES and is_pointer(file.read_bytes()):
+                raise refuse_pointer(name, str(file))
+        except OSError as error:
+            raise CheckpointError(f"{name} cannot be read: {error.strerror}", where=str(file)) from error

@@ -1,0 +1,135 @@
+"""What a checkpoint's name says: its step, the unit of the number, and the text around it.
+
+`stage2-ingredient1-step1000-tokens5B` has the step 1000 and the text `stage2-ingredient1-step*`. Other
+counters of training (tokens, epochs, ...) belong to no text: they rise with the step.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+# A word for time, perhaps a separator, a number; `global_step1000`, `iter_0001000`, `stage2-step8`.
+_STEP_WORDS = ("step", "checkpoint", "iter", "epoch")
+# Words whose number puts checkpoints in order and is no number of updates, so that positions are the steps.
+_ORDER_WORDS = ("ckpt", "chkpt", "train", "tokens", "token", "iteration", "iterations", "update", "updates")
+_COUNTERS = (*_STEP_WORDS, "tokens", "token", "tok", "samples", "sample", "updates", "update")
+# What is measured of a checkpoint may rise or fall.
+_MEASURED = ("loss", "ppl", "acc")
+_POWERS = {"K": 3, "M": 6, "B": 9, "G": 9, "T": 12}
+# Small letters are units where they mean nothing else: `4k`, `1m`; `step1000b` is no billion of steps.
+_NUMBER = r"([0-9]+(?:\.[0-9]+)?)(?:([KMBGTkm])(?![A-Za-z0-9]))?"
+_SIGNS = "-_=.,+ "
+
+
+def _after_word(words: Iterable[str]) -> re.Pattern[str]:
+    return re.compile(rf"(?<![A-Za-z])((?i:{'|'.join(words)}))[-_=]?{_NUMBER}")
+
+
+_STEP_PATTERNS = tuple(_after_word([word]) for word in _STEP_WORDS)
+_ORDER_PATTERN = _after_word(_ORDER_WORDS)
+_COUNTER = re.compile(
+    rf"[-_=.,]*(?:(?<![A-Za-z])((?i:{'|'.join(_COUNTERS)}))[-_=]?{_NUMBER}"
+    rf"|(?<![A-Za-z0-9.])([0-9]+(?:\.[0-9]+)?)([KMBGTkm]?)[-_]?((?i:tokens?))(?![A-Za-z0-9]))"
+)
+_MEASURE = re.compile(
+    rf"[-_=.,]*(?<![A-Za-z])(?:[A-Za-z]+[-_])?(?:{'|'.join(_MEASURED)})[-_=]?[0-9]+(?:\.[0-9]+)?",
+    re.IGNORECASE,
+)
+_LAST_NUMBER = re.compile(r"([0-9]+)(?:([KMBGTkm])(?![A-Za-z0-9]))?(?!.*[0-9])")
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What a name says of its checkpoint.
+
+    Attributes:
+        value: The number, its unit letter multiplied in: `1M` is 1,000,000 and `1.5` a fraction.
+        text: The name with `*` for the number, the other counters and what was measured left out.
+        label: The text without the word for time, or that word where nothing else is there.
+        counts: The number counts steps; else it says nothing but the order.
+        counters: The other counters, by word.
+    """
+
+    value: Fraction
+    text: str
+    label: str
+    counts: bool
+    counters: tuple[tuple[str, Fraction], ...] = ()
+
+
+def read_name(name: str) -> Named | None:
+    """Return the number after `step`, `checkpoint`, `iter` or `epoch` and the text around it, or None.
+
+    Where several of these words have a number (`epoch=3-step=1000`), the first of that list wins.
+    """
+    for pattern in _STEP_PATTERNS:
+        if match := pattern.search(name):
+            return _around(name, match, counts=True)
+    return None
+
+
+def read_order(name: str) -> Named | None:
+    """Return the number of a name like `ckpt_007` or `train_00220B`, which is no step, or None."""
+    match = _ORDER_PATTERN.search(name)
+    return _around(name, match, counts=False) if match else None
+
+
+def read_last_number(name: str) -> Named | None:
+    """Return the last whole number of a name and the text around it, or None."""
+    match = _LAST_NUMBER.search(name)
+    if match is None:
+        return None
+    text = f"{name[: match.start()]}*{name[match.end() :]}"
+    return Named(_value(match[1], match[2]), text, _label([text.replace("*", "")], text), counts=False)
+
+
+def _around(name: str, match: re.Match[str], *, counts: bool) -> Named:
+    word, number, unit = match.groups()
+    counters: list[tuple[str, Fraction]] = []
+
+    def without(text: str) -> str:
+        for found in _COUNTER.finditer(text):
+            kind, value, letter, before, its_unit, behind = found.groups()
+            counters.append(((kind or behind).lower(), _value(value or before, letter or its_unit)))
+        return _MEASURE.sub("", _COUNTER.sub("", text))
+
+    before = without(name[: match.start()]).lstrip(_SIGNS)
+    after = without(name[match.end() :]).rstrip(_SIGNS)
+    text = f"{before}{word.lower()}*{after}"
+    return Named(_value(number, unit), text, _label([before, after], word), counts, tuple(counters))
+
+
+def _label(parts: Sequence[str], otherwise: str) -> str:
+    kept = [part.strip(_SIGNS) for part in parts]
+    return "-".join(part for part in kept if part) or otherwise
+
+
+def _value(number: str, unit: str | None) -> Fraction:
+    return Fraction(f"{number}e{_POWERS.get((unit or '').upper(), 0)}")
+
+
+def labels_of(names: Iterable[Named]) -> dict[str, str]:
+    """Return the label of each text, in the order of the names.
+
+    Texts that share a label are labels themselves.
+    """
+    by_text = {each.text: each.label for each in names}
+    times = Counter(by_text.values())
+    return {text: label if times[label] == 1 else text for text, label in by_text.items()}
+
+
+def stage_of(value: str, labels: Mapping[str, str]) -> list[str]:
+    """Return the texts that one value of `--stages` names.
+
+    A label or a text is named by itself, and else by all that stands in front of a sign: `stage2` names
+    `stage2-ingredient1`.
+    """
+    if exact := [text for text, label in labels.items() if value in (label, text)]:
+        return exact
+    return [
+        text
+        for text, label in labels.items()
+        if label.startswith(value) and label[len(value) : len(value) + 1] in tuple(_SIGNS)
+    ]

@@ -1,0 +1,126 @@
+"""Columns that say when an item was trained on, and say different things, or what is probably not meant.
+
+`memprobe.tables.facts` reads one answer out of them; here is refused what has none.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+import polars as pl
+
+from memprobe.errors import counted
+from memprobe.items.raw import Fault
+
+_SHOWN = 3
+_TIMES = ("first_step", "last_step", "exposure_steps")
+
+
+def contradictions(known: Mapping[str, Any], refused: Collection[str]) -> list[Fault]:
+    """Return what is wrong with the training facts of one item, each with the column to change.
+
+    Args:
+        known: Values of the columns with a meaning, typed; absent: null.
+        refused: Columns whose value could not be read: where one of these facts is among them, more would
+            only confuse.
+    """
+    if {"exposures", "trained", *_TIMES} & set(refused):
+        return []
+    return [*_never_but_when(known), *_counts(known), *_trained(known), *_order(known), *_steps(known)]
+
+
+def _never_but_when(known: Mapping[str, Any]) -> Iterator[Fault]:
+    if known.get("exposures") != 0:
+        return
+    for name in _TIMES:
+        if name in known:
+            value = known[name] if name != "exposure_steps" else f"holds {len(known[name])}"
+            what = f"{name} {value}, but exposures is 0: never trained on"
+            fix = "leave the step null for a control, or give the number of exposures"
+            yield Fault(name, what, fix, sort=f"{name} given, but exposures is 0")
+            return
+
+
+def _counts(known: Mapping[str, Any]) -> Iterator[Fault]:
+    first, last = known.get("first_step"), known.get("last_step")
+    if known.get("exposures") == 1 and first is not None and last is not None and first < last:
+        what = f"exposures is 1, but first_step {first} and last_step {last} are two times"
+        fix = "an item seen once has one step; give the number of exposures"
+        yield Fault("exposures", what, fix, sort="exposures is 1, but first_step and last_step differ")
+
+
+def _trained(known: Mapping[str, Any]) -> Iterator[Fault]:
+    if "trained" not in known:
+        return
+    exposures = known.get("exposures")
+    if exposures is not None and (exposures > 0) != known["trained"]:
+        said = str(known["trained"]).lower()
+        what = f"trained is {said}, but exposures is {exposures}"
+        fix = "exposures 0 is trained = false, any other count trained = true; leave one of them out"
+        yield Fault("trained", what, fix, sort="trained and exposures differ")
+    if not known["trained"]:
+        for name in _TIMES:
+            if name in known:
+                fix = "leave the step null for a control, or say trained = true"
+                yield Fault(
+                    "trained",
+                    f"trained is false, but {name} is given",
+                    fix,
+                    sort=f"trained and {name} differ",
+                )
+                return
+
+
+def _order(known: Mapping[str, Any]) -> Iterator[Fault]:
+    first, last = known.get("first_step"), known.get("last_step")
+    if last is None:
+        return
+    if first is None:
+        fix = "null first_step says that the item was never trained on"
+        yield Fault(
+            "last_step", f"last_step {last} without first_step", fix, sort="last_step without first_step"
+        )
+    elif first > last:
+        what = f"last_step {last} comes before first_step {first}"
+        yield Fault("last_step", what, "first_step <= last_step", sort="last_step before first_step")
+
+
+def _steps(known: Mapping[str, Any]) -> Iterator[Fault]:
+    """Yield how exposure_steps part from the columns that say the same more briefly."""
+    steps: list[int] | None = known.get("exposure_steps")
+    if steps is None:
+        return
+    if "first_step" not in known:
+        what, fix = "exposure_steps without first_step", "first_step is the first of exposure_steps"
+        yield Fault("exposure_steps", what, fix, sort=what)
+        return
+    told = (
+        ("first_step", steps[0], f"begins at {steps[0]}"),
+        ("last_step", steps[-1], f"ends at {steps[-1]}"),
+        ("exposures", len(steps), f"holds {len(steps)}"),
+    )
+    for name, value, says in told:
+        # That an item was seen 0 times and yet at some step is said once already.
+        if known.get(name, value) != value and not (name == "exposures" and known[name] == 0):
+            yield Fault(
+                "exposure_steps",
+                f"{says}, but {name} is {known[name]}",
+                "first_step is its first, last_step its last, exposures its length",
+                sort=f"exposure_steps and {name} differ",
+            )
+
+
+def doubts(items: pl.DataFrame) -> list[str]:
+    """Return what is allowed and probably not meant, for a note.
+
+    Args:
+        items: Sound items, schema ITEMS.
+    """
+    at_zero = items.filter(pl.col("first_step") == 0)
+    if at_zero.is_empty():
+        return []
+    names = ", ".join(at_zero["item_id"].head(_SHOWN))
+    more = ", ..." if at_zero.height > _SHOWN else ""
+    return [
+        f"{counted(at_zero.height, 'item')} of first_step 0 ({names}{more}) count as trained on before "
+        "the first update, so that no checkpoint is from before: null says never trained on"
+    ]

@@ -1,0 +1,377 @@
+"""How a loaded model behaves: what its scores depend on, checked once before anything is scored.
+
+A score must depend on the tokens before it and on nothing else: not on later tokens, not on what else is
+in the batch, not on earlier calls, not on how long the call is beyond the borders that are known
+(borders.py). Each check compares what the scoring path computes of the same tokens in two calls.
+
+Tolerances. Two calls of one shape do the same operations on the same numbers, so nothing may move but
+what a changed grouping of experts rounds otherwise: 64 units of the last place of the largest value. Calls
+of other shapes sum in another order: 1e-4 of the largest value in float32. In bfloat16 and float16 rounding
+turns routers and grows over layers, and cannot be told from a weak dependence: what is not clearly equal
+is checked again on a copy in float32, where one fits.
+"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from memprobe.errors import CheckpointError
+from memprobe.scoring.borders import borders_of, forget_longer_calls
+from memprobe.scoring.outside import outside
+
+if TYPE_CHECKING:
+    from memprobe.scoring.load import LoadedModel
+
+TOLERANCE_NATS = 1e-4
+"""float32 rounds differently in matrices of another shape; a token seen or not seen changes far more."""
+
+_LENGTH, _SHORT = 64, 16
+_CHANGED_FROM = 31
+"""Of 64 tokens: the last of any block of 2, 4, 8, 16 or 32 tokens, which sees the others of its block."""
+
+_SAME_SHAPE_ULPS = 64
+_OTHER_SHAPE_SHARE = 1e-4
+# In half precision: root mean square of what moved, as a share of all. Below 4 units of the last place it is
+# rounding of one more or less layer; above a quarter no rounding does it.
+_HALF_SURELY_ULPS, _HALF_SURELY_MOVED = 4, 0.25
+_COPY_BYTES_MAX = 8e9
+
+_CANNOT_FIX = "check that it is a language model of text, and that config.json belongs to its weights"
+
+_UNSURE = (
+    "in this precision rounding is too large to tell whether scores depend on later tokens or on the batch; "
+    "the model is too large to be checked in float32"
+)
+
+Judged = Literal["same", "moved", "unsure", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Defect:
+    """What a check found.
+
+    Attributes:
+        what: A sentence about the model.
+        fix: What its user can do.
+    """
+
+    what: str
+    fix: str
+
+
+@dataclass(slots=True)
+class _Found:
+    """What the checks found so far.
+
+    Attributes:
+        defect: The first that is sure; None: none is.
+        unsure: Something moved that may be rounding.
+        unknown: Outputs were not finite, which scoring itself reports.
+        dependent: Outputs depend on earlier tokens at all, which those of untrained weights need not.
+    """
+
+    defect: Defect | None = None
+    unsure: bool = False
+    unknown: bool = False
+    dependent: bool = False
+
+    def note(self, judged: Judged, defect: Defect) -> None:
+        """Take up one comparison; the first defect stays."""
+        self.unsure |= judged == "unsure"
+        self.unknown |= judged == "unknown"
+        if judged == "moved" and self.defect is None:
+            self.defect = defect
+
+
+def holds(gap_nats: float, dtype: str) -> bool:
+    """Whether ln p alone and in a batch agree: in float32 within the tolerance, else by rounding or not."""
+    return dtype != "float32" or gap_nats <= TOLERANCE_NATS
+
+
+# Paths of the configurations that passed, so that a sweep is checked once.
+_passed: dict[tuple[str, ...], bool] = {}
+
+
+def settle(loaded: "LoadedModel", longest_tokens: int = 0, *, where: str = "") -> None:
+    """Choose the model's path, and refuse it where its scores depend on more than the tokens before.
+
+    Args:
+        loaded: The model; `fast`, `borders` and `settled` are set, `notes` may grow.
+        longest_tokens: Longest sequence that will be read; 0: unknown.
+        where: Names the checkpoint in errors.
+
+    Raises:
+        CheckpointError: It sees later tokens, its neighbours, earlier calls or the length of the call, or
+            cannot be run at all.
+    """
+    forget_longer_calls(loaded.model)
+    loaded.borders = borders_of(loaded.model.config.get_text_config())
+    with outside("the model cannot read a text", where, fix=_CANNOT_FIX), torch.inference_mode():
+        choose_path(loaded)
+        _settle(loaded, _that_fit(loaded, longest_tokens), where)
+
+
+def settle_again(loaded: "LoadedModel", longest_tokens: int = 0, *, where: str = "") -> None:
+    """Check a model whose weights were exchanged, where those before could not tell.
+
+    Raises:
+        CheckpointError: As `settle`.
+    """
+    if not loaded.settled:
+        with torch.inference_mode():
+            _settle(loaded, _that_fit(loaded, longest_tokens), where)
+
+
+def _that_fit(loaded: "LoadedModel", n_tokens: int) -> int:
+    return min(n_tokens, loaded.context_tokens or n_tokens)
+
+
+def choose_path(loaded: "LoadedModel") -> None:
+    """Take the fast path if body and head give the model's own logits, to the bit, on a small batch.
+
+    Logit scaling, soft-capping or an unusual head show up as a difference; a model that reads its
+    right padding shows up when a sequence changes beside a longer one. Both take the model's own
+    path, with an attention mask.
+    """
+    model = loaded.model
+    config = model.config.get_text_config()
+    length = min(12, loaded.context_tokens or 12)
+    short_length = max(1, min(5, length - 1))
+    ids = _random_ids(int(config.vocab_size), (2, length), loaded.device)
+    with torch.inference_mode():
+        own = model(input_ids=ids, use_cache=False).logits
+        loaded.vocabulary = own.shape[-1]
+        head = model.get_output_embeddings()
+        body = model.base_model
+        if body is model or head is None or not isinstance(head, nn.Linear):
+            return
+        hidden = body(input_ids=ids, use_cache=False).last_hidden_state
+        # A body that keeps its sums in float32 leaves it to the model to round them for the head.
+        fits = hidden.shape[-1] == head.in_features and hidden.dtype == head.weight.dtype
+        if not fits or not torch.equal(head(hidden), own):
+            return
+        short = body(input_ids=ids[:1, :short_length], use_cache=False).last_hidden_state
+        tolerance = 64 * torch.finfo(hidden.dtype).eps * max(1.0, float(hidden.abs().max()))
+        loaded.fast = float((hidden[:1, :short_length] - short).abs().max()) <= tolerance
+
+
+def _settle(loaded: "LoadedModel", longest_tokens: int, where: str) -> None:
+    key = _key(loaded, longest_tokens)
+    if key in _passed:
+        loaded.fast, loaded.settled = _passed[key], True
+        return
+    fast = loaded.fast
+    found = _examine(loaded, longest_tokens)
+    half = next(loaded.model.parameters()).dtype != torch.float32
+    if half and (found.unsure or found.defect is not None or loaded.fast != fast):
+        found = _examine_in_float32(loaded, longest_tokens, fast=fast) or found
+    if found.defect is not None:
+        raise CheckpointError(found.defect.what, where=where, fix=found.defect.fix)
+    if found.unsure:
+        loaded.notes = (*loaded.notes, _UNSURE)
+    loaded.settled = found.dependent and not found.unknown
+    if loaded.settled and not found.unsure:
+        _passed[key] = loaded.fast
+
+
+def _key(loaded: "LoadedModel", longest_tokens: int) -> tuple[str, ...]:
+    """Return what the outcome depends on, weights left out."""
+    model = loaded.model
+    told = {name: value for name, value in model.config.to_dict().items() if name != "_name_or_path"}
+    kind, dtype = type(model), str(next(model.parameters()).dtype)
+    path = "fast" if loaded.fast else "own"
+    return (
+        kind.__module__,
+        kind.__qualname__,
+        repr(told),
+        dtype,
+        str(loaded.device),
+        path,
+        str(longest_tokens),
+    )
+
+
+def _random_ids(vocabulary: int, shape: tuple[int, ...], device: torch.device) -> Tensor:
+    rng = torch.Generator().manual_seed(0)
+    return torch.randint(vocabulary, shape, generator=rng).to(device)
+
+
+def _examine(loaded: "LoadedModel", longest_tokens: int) -> _Found:
+    """Compare calls; a model that sees its padding on the fast path is examined again on its own."""
+    found = _Found()
+    context = min(each for each in (_LENGTH, loaded.context_tokens, loaded.borders.first) if each is not None)
+    if context < 2:
+        return found
+    ids = _random_ids(int(loaded.model.config.get_text_config().vocab_size), (1, _LENGTH), loaded.device)
+    ids = ids[:, :context]
+    n = min(_SHORT, context - 1)
+    read = _reader(loaded)
+    short = read(ids[:, :n])
+    neighbours = _compare(short, read(*_beside_longer(ids[:, :n], context))[1:, :n], same_shape=False)
+    if loaded.fast and neighbours == "moved":
+        loaded.fast = False
+        return _examine(loaded, longest_tokens)
+    whole, longer = read(ids), _longer(loaded, ids, n, longest_tokens)
+    # In the order in which one explains the next.
+    found.note(_compare(short, read(ids[:, :n]), same_shape=True), _forgetful())
+    found.dependent = _causal(loaded, read, ids, whole, found)
+    other = read(_with_other_last(loaded, ids[:, :n]))
+    found.note(_compare(short[:, :-1], other[:, :-1], same_shape=True), _by_later(loaded))
+    found.note(_compare(short, whole[:, :n], same_shape=False), _by_length(loaded))
+    found.note(longer, _by_length(loaded))
+    found.note(neighbours, _by_neighbours())
+    return found
+
+
+def _reader(loaded: "LoadedModel") -> Callable[..., Tensor]:
+    """Return what scoring computes: hidden states on the fast path, logits on the model's own."""
+    if loaded.fast:
+        body = loaded.model.base_model
+        # The head works on each position alone.
+        return lambda ids, _=None: body(input_ids=ids, use_cache=False).last_hidden_state
+    model = loaded.model
+
+    def read(ids: Tensor, mask: Tensor | None = None) -> Tensor:
+        mask = torch.ones_like(ids) if mask is None else mask
+        logits: Tensor = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        return logits
+
+    return read
+
+
+def _causal(
+    loaded: "LoadedModel", read: Callable[..., Tensor], ids: Tensor, whole: Tensor, found: _Found
+) -> bool:
+    """Change all tokens from the middle to the one before the last; return whether the last output moves."""
+    context = ids.shape[1]
+    begin = min(_CHANGED_FROM, max(1, context - 2))
+    vocabulary = int(loaded.model.config.get_text_config().vocab_size)
+    changed = ids.clone()
+    changed[:, begin : max(begin + 1, context - 1)] += 1
+    changed %= vocabulary
+    after = read(changed)
+    found.note(_compare(whole[:, :begin], after[:, :begin], same_shape=True), _by_later(loaded))
+    return context > begin + 1 and _compare(whole[:, -1:], after[:, -1:], same_shape=True) != "same"
+
+
+def _with_other_last(loaded: "LoadedModel", ids: Tensor) -> Tensor:
+    other = ids.clone()
+    other[:, -1] = (other[:, -1] + 1) % int(loaded.model.config.get_text_config().vocab_size)
+    return other
+
+
+def _beside_longer(short: Tensor, context: int) -> tuple[Tensor, Tensor]:
+    """Return a batch whose second row is the short text, and its mask; the first repeats its tokens.
+
+    Where experts take so many tokens of a call, the first row takes the places that the second wants.
+    """
+    n = short.shape[1]
+    longer = short.repeat(1, 2)[:, : min(2 * n, context)]
+    padded = nn.functional.pad(short, (0, longer.shape[1] - n))
+    mask = torch.ones_like(padded)
+    mask[:, n:] = 0
+    return torch.cat([longer, padded]), torch.cat([torch.ones_like(longer), mask])
+
+
+def _longer(loaded: "LoadedModel", ids: Tensor, n: int, longest_tokens: int) -> Judged:
+    """Compare the first tokens of calls as long as this run's with those of the shortest computed alike."""
+    borders = loaded.borders
+    worst: Judged = "same"
+    lengths = sorted({longest_tokens, *(switch for switch in borders.switches if switch < longest_tokens)})
+    for length in lengths:
+        least = max((switch + 1 for switch in borders.switches if switch < length), default=ids.shape[1])
+        if borders.each_above is not None:
+            length = min(length, borders.each_above)  # noqa: PLW2901 - each longer one is like no other
+        if length > least:
+            one, other = (_first_outputs(loaded, ids, n, each) for each in (least, length))
+            worst = max(worst, _compare(one, other, same_shape=False), key=_SEVERITY.index)
+    return worst
+
+
+_SEVERITY: list[Judged] = ["same", "unknown", "unsure", "moved"]
+
+
+def _first_outputs(loaded: "LoadedModel", ids: Tensor, n: int, length: int) -> Tensor:
+    """Return the outputs of the first tokens of a call of some length; logits only where there is no body."""
+    repeated = ids.repeat(1, -(-length // ids.shape[1]))[:, :length]
+    model, mask = loaded.model, {} if loaded.fast else {"attention_mask": torch.ones_like(repeated)}
+    body = model.base_model
+    if body is model:
+        logits: Tensor = model(input_ids=repeated, use_cache=False, **mask).logits
+        return logits[:, :n]
+    hidden: Tensor = body(input_ids=repeated, use_cache=False, **mask).last_hidden_state
+    return hidden[:, :n]
+
+
+def _compare(one: Tensor, other: Tensor, *, same_shape: bool) -> Judged:
+    """Judge whether outputs are the same but for rounding; see the head of this module."""
+    if torch.equal(one, other):
+        return "same"
+    ulp, half = torch.finfo(one.dtype).eps, one.dtype != torch.float32
+    one, other = one.double(), other.double()
+    if not (torch.isfinite(one).all() and torch.isfinite(other).all()):
+        # Scoring itself says so.
+        return "unknown"
+    moved = one - other
+    if half:
+        share = float((moved.square().mean() / one.square().mean()).sqrt())
+        if not same_shape and share <= _HALF_SURELY_ULPS * ulp:
+            return "same"
+        return "moved" if share > _HALF_SURELY_MOVED else "unsure"
+    tolerance = _SAME_SHAPE_ULPS * ulp if same_shape else _OTHER_SHAPE_SHARE
+    return "moved" if float(moved.abs().max()) > tolerance * float(one.abs().max()) else "same"
+
+
+def _examine_in_float32(loaded: "LoadedModel", longest_tokens: int, *, fast: bool) -> _Found | None:
+    """Examine a copy in float32; None where there is no room for one, or none can be made."""
+    model = loaded.model
+    sizes = [each.numel() for each in model.parameters()]
+    if 4 * sum(sizes) > _COPY_BYTES_MAX or not all(each.is_floating_point() for each in model.parameters()):
+        return None
+    try:
+        with outside("the model cannot be read in float32", ""):
+            exact = copy.deepcopy(model).to(dtype=torch.float32)
+            again = replace(loaded, model=exact, scratch={}, fast=fast)
+            found = _examine(again, longest_tokens)
+    except CheckpointError:
+        # Its code names the precision, or there is no memory.
+        return None
+    loaded.fast = again.fast
+    return found
+
+
+def _by_later(loaded: "LoadedModel") -> Defect:
+    config: Any = loaded.model.config.get_text_config()
+    if getattr(config, "is_decoder", True) is False:
+        cause = "config.json has is_decoder false: set it to true if the model was trained left to right"
+    else:
+        cause = "its attention is not causal: it was not trained to continue text"
+    return Defect("the model sees later tokens: its output changes with tokens behind it", cause)
+
+
+def _by_length(loaded: "LoadedModel") -> Defect:
+    config: Any = loaded.model.config.get_text_config()
+    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None)
+    about = f" (rotary positions: {rope})" if rope else ""
+    return Defect(
+        f"the model's output changes with the length of the text that follows{about}",
+        "no single number is its score; leave the model out, or score shorter spans",
+    )
+
+
+def _by_neighbours() -> Defect:
+    return Defect(
+        "the model scores a text differently in a batch with a longer one, even with an attention mask",
+        "it sees its padding or the other texts, as experts with a capacity do; leave the model out",
+    )
+
+
+def _forgetful() -> Defect:
+    return Defect(
+        "the model gives the same text other scores after other calls",
+        "it keeps state between calls, or draws at random; leave the model out",
+    )

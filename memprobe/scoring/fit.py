@@ -1,0 +1,493 @@
+"""Whether the weights of a checkpoint are those of its configuration, found out before any are loaded.
+
+The model is built without memory (on the meta device) and compared with the names, types and sizes in the
+files, under the very renaming that transformers loads with. `run`, `checkpoints ls`, `verify` and
+`--dry-run` ask the same question here, so that none finds what another overlooks. A sequence of equal
+configurations and equal tensors is judged once; values, where they matter, are looked at in each.
+"""
+
+import hashlib
+import inspect
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import (
+    WeightConverter,
+    WeightRenaming,
+    convert_and_load_state_dict_in_model,
+    rename_source_key,
+)
+from transformers.modeling_utils import LoadStateDictConfig
+from transformers.quantizers import AutoHfQuantizer
+
+from memprobe.checkpoints import Checkpoint, config_digest
+from memprobe.checkpoints.contents import CONFIG, list_folder
+from memprobe.checkpoints.header import Stored
+from memprobe.checkpoints.native import has_native_class
+from memprobe.errors import CheckpointError, Problem, counted
+from memprobe.scoring.extras import N_NAMED, REFUSED, Extras, Model, is_mask, named, sized, sort_out
+from memprobe.scoring.files import WeightFiles, read_files
+from memprobe.scoring.outside import outside, read_config, runs_code
+
+FLOATS = frozenset({"float64", "float32", "float16", "bfloat16"})
+_TOGETHER = "check that config.json and the weights belong together"
+# Models may hold a tensor several times, or what is not stored; nothing honest needs more than this.
+_MODEL_SHARE = 4
+_FREE_NUMBERS = 2**28
+_FREE_PARAMETERS = 10_000
+# Where one package asks for the next, all are named at once.
+_PACKAGES = {
+    "gptq": "optimum gptqmodel",
+    "awq": "gptqmodel accelerate",
+    "bitsandbytes": "bitsandbytes accelerate",
+    "bitsandbytes_4bit": "bitsandbytes accelerate",
+    "bitsandbytes_8bit": "bitsandbytes accelerate",
+    "hqq": "hqq",
+    "compressed-tensors": "compressed-tensors",
+    "torchao": "torchao",
+    "fbgemm_fp8": "fbgemm-gpu accelerate, on a machine with a GPU",
+    "aqlm": "aqlm accelerate",
+    "quanto": "optimum-quanto",
+    "auto-round": "auto-round",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What is known of weights that fit.
+
+    Attributes:
+        notes: What a reader of the numbers should know, one sentence each.
+        tensors: All tensors of the files.
+        left_out: Those that the model does not take.
+        masks: Of these, those that were left out as masks, after a look at their values.
+        rotary: Of these, the rotary buffers.
+        quantised: By which method; then what the model did not take is known only after loading.
+    """
+
+    notes: tuple[str, ...]
+    tensors: Mapping[str, Stored]
+    left_out: Mapping[str, Stored] = field(default_factory=dict)
+    masks: tuple[str, ...] = ()
+    rotary: tuple[str, ...] = ()
+    quantised: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """What configuration, names, types and sizes say; equal for all checkpoints that agree in them."""
+
+    problems: tuple[Problem, ...] = ()
+    extras: Extras = field(default_factory=Extras)
+    tied: tuple[tuple[str, str], ...] = ()
+    quantised: str | None = None
+
+
+_judged: dict[str, _Judged] = {}
+
+
+def check_fit(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> Fit:
+    """Check a checkpoint against its configuration; of an adapter, its base.
+
+    Args:
+        checkpoint: With its weights on this machine.
+        trust_remote_code: Code of the checkpoint may run, where transformers has no such model.
+
+    Raises:
+        CheckpointError: transformers cannot read the configuration, a package is missing, or the weights
+            are not those of the model: all that is wrong at once.
+    """
+    whole = checkpoint.whole
+    files = read_files(whole)
+    settings = list_folder(whole.small_files).json(CONFIG)
+    code = runs_code(settings, trust=trust_remote_code)
+    # What the checkpoint's own code does is known for this folder alone.
+    place = str(whole.folder) if code else ""
+    key = _identity(config_digest(whole), files.tensors, place)
+    if key not in _judged:
+        _judged[key] = _judge(checkpoint, files, settings, trust_remote_code=trust_remote_code)
+    judged = _judged[key]
+    where = str(whole.folder)
+    problems = [*(Problem(each.what, where, each.fix) for each in judged.problems)]
+    problems += _values(files, judged, where)
+    if problems:
+        raise CheckpointError(problems)
+    kinds = judged.extras.tensors
+    return Fit(
+        (*own_code(settings), *judged.extras.notes(), *_told_quantised(judged.quantised)),
+        files.tensors,
+        judged.extras.stored,
+        kinds.get("mask", ()),
+        kinds.get("rotary", ()),
+        judged.quantised,
+    )
+
+
+def check_config(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> None:
+    """Check what can be known of a checkpoint whose weights are not here: its configuration.
+
+    Raises:
+        CheckpointError: transformers cannot read it, or a package for its weights is missing.
+    """
+    config = read_config(checkpoint, trust_remote_code=trust_remote_code)
+    _quantised(config, str(checkpoint.folder or checkpoint.label))
+
+
+def problems_of(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> tuple[Problem, ...]:
+    """Return why a checkpoint could not be loaded, as far as it can be known without loading it."""
+    check = check_config if checkpoint.whole.folder is None else check_fit
+    try:
+        check(checkpoint, trust_remote_code=trust_remote_code)
+    except CheckpointError as error:
+        return error.problems
+    return ()
+
+
+def tokenizer_problems(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> tuple[Problem, ...]:
+    """Return why the tokenizer of a checkpoint could not be read; nothing where it has none."""
+    # At the top it would be a circle: tokenising needs the limits that `load` reads.
+    from memprobe.scoring.tokenizer import load_tokenizer
+
+    folder = checkpoint.tokenizer_folder
+    if folder is None:
+        return ()
+    try:
+        with outside("the tokenizer cannot be read", str(folder)):
+            load_tokenizer(folder, trust_remote_code=trust_remote_code)
+    except CheckpointError as error:
+        return error.problems
+    return ()
+
+
+def own_code(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the note for a checkpoint whose own code is not run, as transformers has the model itself."""
+    if "auto_map" not in settings or not has_native_class(settings):
+        return ()
+    return (
+        f"{CONFIG} names code of its own (auto_map), and transformers has the model type "
+        f"{settings['model_type']} itself: its class was used, and none of that code was run",
+    )
+
+
+def _told_quantised(method: str | None) -> tuple[str, ...]:
+    return (
+        (f"the weights are quantised ({method}), and are scored as transformers unpacks them",)
+        if method
+        else ()
+    )
+
+
+def _identity(config: str, tensors: Mapping[str, Stored], place: str) -> str:
+    rows = [[name, each.dtype, each.shape] for name, each in sorted(tensors.items())]
+    return hashlib.sha256(json.dumps([config, place, rows]).encode()).hexdigest()
+
+
+def _judge(
+    checkpoint: Checkpoint, files: WeightFiles, settings: Mapping[str, Any], *, trust_remote_code: bool
+) -> _Judged:
+    where = str(checkpoint.folder)
+    config = read_config(checkpoint, trust_remote_code=trust_remote_code)
+    _refuse_no_language_model(config, settings, where)
+    if method := _quantised(config, where):
+        return _Judged(quantised=method)
+    with outside("the model cannot be built", where, settings, fix=_TOGETHER):
+        model = _empty(config, files, code=runs_code(settings, trust=trust_remote_code))
+        judged = _compare(model, files.tensors, _place(model, files.tensors), settings)
+    if not judged.problems:
+        # Names and sizes say more where they differ too.
+        refuse_oversized(model, files.n_numbers, where)
+    return judged
+
+
+def _refuse_no_language_model(config: Any, settings: Mapping[str, Any], where: str) -> None:  # noqa: ANN401
+    if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING or "auto_map" in settings:
+        return
+    what = f"transformers has no causal language model of type {settings.get('model_type')}"
+    raise CheckpointError(what, where=where, fix="pass a causal language model")
+
+
+# Quantised weights
+
+
+def _quantised(config: Any, where: str) -> str | None:  # noqa: ANN401
+    """Return the method by which the weights are quantised, or None.
+
+    Raises:
+        CheckpointError: It is unknown, or what it needs is not installed.
+    """
+    given = getattr(config, "quantization_config", None) or getattr(
+        config.get_text_config(), "quantization_config", None
+    )
+    if given is None:
+        return None
+    method = str(
+        given.get("quant_method") if isinstance(given, dict) else getattr(given, "quant_method", given)
+    )
+    doing = f"the weights are quantised ({method})"
+    packages = _PACKAGES.get(method)
+    with outside(doing, where, {"quantization_config": given}):
+        if not AutoHfQuantizer.supports_quant_method(given):
+            what = f"{doing}: transformers knows no such quant_method (quantization_config of {CONFIG})"
+            raise CheckpointError(what, where=where, fix="pass the weights before they were quantised")
+        try:
+            quantiser = AutoHfQuantizer.from_config(given, pre_quantized=True)
+            quantiser.validate_environment(device_map=None, weights_only=True)
+        except ImportError as error:
+            if not packages:
+                raise
+            # The error's own advice may name the first of several packages only.
+            raise CheckpointError(f"{doing}: {error}", where=where, fix=f"pip install {packages}") from error
+    return method
+
+
+# The model without memory
+
+
+def _empty(config: Any, files: WeightFiles, *, code: bool) -> Any:  # noqa: ANN401
+    """Build the model without memory for its parameters; stops where it grows far beyond the weights."""
+    most = _MODEL_SHARE * len(files.tensors) + _FREE_PARAMETERS
+    with torch.device("meta"), _no_initialisation(), _at_most(most, len(files.tensors), str(files.folder)):
+        return AutoModelForCausalLM.from_config(config, trust_remote_code=code, dtype=torch.float32)
+
+
+@contextmanager
+def _no_initialisation() -> Iterator[None]:
+    """Leave out random numbers, which nothing here reads, where this version of transformers can."""
+    try:
+        from transformers.initialization import no_init_weights
+    except ImportError:
+        yield
+    else:
+        with no_init_weights():
+            yield
+
+
+@contextmanager
+def _at_most(n_parameters: int, n_stored: int, where: str) -> Iterator[None]:
+    """Stop building a model that has far more parameters, counted as tensors, than the files hold."""
+    count = 0
+
+    def hear(_module: nn.Module, _name: str, _parameter: object) -> None:
+        nonlocal count
+        count += 1
+        if count > n_parameters:
+            what = (
+                f"the model of {CONFIG} has over {n_parameters:,} tensors, and the weights hold {n_stored:,}"
+            )
+            raise CheckpointError(what, where=where, fix=_TOGETHER)
+
+    handle = register_module_parameter_registration_hook(hear)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def refuse_oversized(model: nn.Module, n_stored: int, where: str) -> None:
+    """Refuse a model that would take far more memory than its weights hold; tied parameters count once.
+
+    Args:
+        model: Built without memory.
+        n_stored: Numbers in the weight files.
+        where: The checkpoint.
+
+    Raises:
+        CheckpointError: It would.
+    """
+    n_numbers = sum(each.numel() for each in (*model.parameters(), *model.buffers()))
+    if n_numbers > _MODEL_SHARE * n_stored + _FREE_NUMBERS:
+        what = f"the model of {CONFIG} takes {n_numbers:,} numbers, and the weights hold {n_stored:,}"
+        raise CheckpointError(what, where=where, fix=_TOGETHER)
+
+
+# Names and sizes
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """Where the tensors of the files go.
+
+    Attributes:
+        names: Name in the files to name in the model, of those that have a place.
+        missing: Names in the model that nothing goes to.
+        mismatched: Name in the model to its size in the files and in the model.
+        unconverted: Name in the model to why it cannot be made from the files.
+        twice: Names in the model that several tensors go to.
+    """
+
+    names: Mapping[str, str]
+    missing: frozenset[str]
+    mismatched: Mapping[str, tuple[Sequence[int], Sequence[int]]]
+    unconverted: Mapping[str, str] = field(default_factory=dict)
+    twice: tuple[str, ...] = ()
+
+
+def _place(model: Any, tensors: Mapping[str, Stored]) -> _Placed:  # noqa: ANN401
+    """Place every tensor as transformers would."""
+    rules = get_model_conversion_mapping(model)
+    renamings = [each for each in rules if isinstance(each, WeightRenaming)]
+    converters = [each for each in rules if isinstance(each, WeightConverter)]
+    state = model.state_dict()
+    names: dict[str, str] = {}
+    converted = False
+    for name in tensors:
+        renamed, source = rename_source_key(name, renamings, converters, model.base_model_prefix, state)
+        if renamed not in state and name in state:
+            renamed, source = rename_source_key(name, [], [], model.base_model_prefix, state)
+        if renamed in state:
+            names[name] = renamed
+            converted |= source is not None
+    if converted:
+        return _converted(model, tensors, names, rules)
+    found = [(renamed, tensors[name].shape, tuple(state[renamed].shape)) for name, renamed in names.items()]
+    return _Placed(
+        names,
+        frozenset(state.keys() - set(names.values())),
+        {renamed: (held, expected) for renamed, held, expected in found if held != expected},
+        twice=tuple(renamed for renamed, n in Counter(names.values()).items() if n > 1),
+    )
+
+
+def _converted(
+    model: Any,  # noqa: ANN401
+    tensors: Mapping[str, Stored],
+    names: Mapping[str, str],
+    rules: Sequence[object],
+) -> _Placed:
+    """Place tensors of which some are split or put together, by loading ones without values."""
+    empty = {name: torch.empty(each.shape, device="meta") for name, each in tensors.items()}
+    config = LoadStateDictConfig(device_map={"": "meta"}, dtype=torch.float32, weight_mapping=rules)
+    known = inspect.signature(convert_and_load_state_dict_in_model).parameters
+    # Until 5.2 or so an argument without default.
+    more = {"tp_plan": None} if "tp_plan" in known else {}
+    info = convert_and_load_state_dict_in_model(model, empty, config, **more)[0]
+    mismatched = {name: (tuple(ours), tuple(theirs)) for name, ours, theirs in info.mismatched_keys}
+    failed = {
+        name: text.strip().splitlines()[-2 if "\nError" in text else -1]
+        for name, text in dict(info.conversion_errors).items()
+        # What cannot be worked out without values says nothing of the weights.
+        if "meta" not in text.rsplit("\n", 4)[-1].lower()
+    }
+    return _Placed(names, frozenset(info.missing_keys), mismatched, failed)
+
+
+def _compare(
+    model: Any,  # noqa: ANN401
+    tensors: Mapping[str, Stored],
+    placed: _Placed,
+    settings: Mapping[str, Any],
+) -> _Judged:
+    tied = dict(getattr(model, "all_tied_weights_keys", None) or {})
+    missing = _missing(model, placed, tied)
+    n_layers = getattr(model.config, "num_hidden_layers", None)
+    ignored = tuple(getattr(model, "_keys_to_ignore_on_load_unexpected", None) or ())
+    about = Model(n_layers, isinstance(settings.get("text_config"), dict), ignored)
+    extras = sort_out({name: each for name, each in tensors.items() if name not in placed.names}, about)
+    problems = [
+        *_lacking(missing),
+        *_of_other_size(placed.mismatched),
+        *_unmade(placed.unconverted),
+        *_odd_types(model, tensors, placed.names),
+        *_twice(placed),
+        *extras.problems(""),
+    ]
+    given = {renamed: name for name, renamed in placed.names.items()}
+    pairs = tuple((given[one], given[two]) for one, two in tied.items() if one in given and two in given)
+    return _Judged(tuple(problems), extras, pairs)
+
+
+def _missing(model: Any, placed: _Placed, tied: Mapping[str, str]) -> list[str]:  # noqa: ANN401
+    """Return the names that nothing goes to, those left out that are tied to one that is given."""
+    groups: dict[str, set[str]] = {}
+    for one, two in tied.items():
+        groups.setdefault(two, {two}).add(one)
+    given = {name for group in groups.values() if not group <= placed.missing for name in group}
+    unneeded = getattr(model, "_keys_to_ignore_on_load_missing", None) or ()
+    return sorted(
+        name for name in placed.missing - given if not any(re.search(pattern, name) for pattern in unneeded)
+    )
+
+
+def _lacking(missing: Sequence[str]) -> list[Problem]:
+    if not missing:
+        return []
+    what = f"the weights lack {counted(len(missing), 'parameter')} of the architecture: {named(missing, {})}"
+    return [Problem(what, fix=_TOGETHER)]
+
+
+def _of_other_size(mismatched: Mapping[str, tuple[Sequence[int], Sequence[int]]]) -> list[Problem]:
+    if not mismatched:
+        return []
+    shown = [
+        f"{name} is {sized(held)} in the files and {sized(expected)} in the model"
+        for name, (held, expected) in sorted(mismatched.items())[:N_NAMED]
+    ]
+    more = len(mismatched) - len(shown)
+    what = f"{counted(len(mismatched), 'tensor')} of another size than the model's: {'; '.join(shown)}"
+    return [Problem(what + (f"; and {more:,} more" if more else ""), fix=_TOGETHER)]
+
+
+def _unmade(unconverted: Mapping[str, str]) -> list[Problem]:
+    return [
+        Problem(f"{name} of the model cannot be made from the files: {why}", fix=_TOGETHER)
+        for name, why in sorted(unconverted.items())[:N_NAMED]
+    ]
+
+
+def _odd_types(model: Any, tensors: Mapping[str, Stored], names: Mapping[str, str]) -> list[Problem]:  # noqa: ANN401
+    """Refuse numbers that are packed or scaled where config.json says nothing of quantisation."""
+    state = model.state_dict()
+    odd = [
+        name
+        for name, renamed in names.items()
+        if tensors[name].dtype not in FLOATS and state[renamed].is_floating_point()
+    ]
+    if not odd:
+        return []
+    kinds = " and ".join(sorted({tensors[name].dtype for name in odd}))
+    what = (
+        f"{counted(len(odd), 'tensor')} of the model are stored as {kinds}, and {CONFIG} has no "
+        f"quantization_config that says what the numbers stand for: {named(sorted(odd), {})}"
+    )
+    return [Problem(what, fix="use the config.json that the weights were quantised with")]
+
+
+def _twice(placed: _Placed) -> list[Problem]:
+    if not placed.twice:
+        return []
+    what = f"several tensors of the files stand for one of the model: {named(sorted(placed.twice), {})}"
+    return [Problem(what, fix="leave one of them in the files")]
+
+
+# Values
+
+
+def _values(files: WeightFiles, judged: _Judged, where: str) -> list[Problem]:
+    """Return what is wrong with the values of tensors that are left out or tied."""
+    stored = files.tensors
+    no_masks = [
+        name
+        for name in judged.extras.tensors.get("mask", ())
+        if not is_mask(name, stored[name], lambda rows, name=name: files.rows(name, rows))  # type: ignore[misc]
+    ]
+    problems = []
+    if no_masks:
+        what, fix = REFUSED["bias"]
+        text = f"the weights hold {counted(len(no_masks), 'tensor')} {what} that the model has no place for"
+        problems.append(Problem(f"{text}: {named(no_masks, stored)}", where, fix))
+    for one, two in judged.tied:
+        if not files.equal(one, two):
+            what = f"{one} and {two} differ in the files, and {CONFIG} ties them (tie_word_embeddings)"
+            fix = f"write tie_word_embeddings: false into {CONFIG}, or leave out the one that was not trained"
+            problems.append(Problem(what, where, fix))
+    return problems

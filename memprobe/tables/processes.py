@@ -1,0 +1,70 @@
+"""Processes as their files name them: machine, space of process numbers, number, start, state.
+
+Source: proc(5), /proc/PID/stat.
+"""
+
+import os
+import socket
+from functools import cache
+from pathlib import Path
+
+# State letters of a process that a signal or a debugger holds, and of one that has ended.
+_STOPPED, _ENDED = "Tt", "ZX"
+
+
+@cache
+def host() -> str:
+    """Return this machine's name."""
+    return socket.gethostname()
+
+
+@cache
+def namespace() -> str:
+    """Return the space in which process numbers count: containers may share a host's name."""
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return ""
+
+
+def namespace_number() -> str:
+    """Return the digits of the space's name, `0` where the system does not say."""
+    return "".join(filter(str.isdigit, namespace())) or "0"
+
+
+def started_at(pid: int) -> int | None:
+    """Return when a process started, in ticks since boot; None where the system does not say."""
+    found = _stat_of(pid)
+    return None if found is None else found[1]
+
+
+def is_alive(pid: int, started: object = None) -> bool:
+    """Whether a process of this machine is there and, if `started` is known, is still the same one."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    found = _stat_of(pid)
+    if found is None:
+        return True
+    # A killed process whose parent never asks for it stays in the list; numbers are given again.
+    return found[0] not in _ENDED and (started is None or started == found[1])
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process of this machine is stopped, as by Ctrl-Z, SIGSTOP or a debugger."""
+    found = _stat_of(pid)
+    return found is not None and found[0] in _STOPPED
+
+
+def _stat_of(pid: int) -> tuple[str, int] | None:
+    """Return a process's state letter and its start."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    # The name stands in brackets and may hold anything; state is field 3, starttime field 22.
+    fields = text.rpartition(")")[2].split()
+    return (fields[0], int(fields[19])) if len(fields) > 19 else None
