@@ -217,7 +217,10 @@ class _Side:
     def _table(self, name: str) -> pl.DataFrame | None:
         if name not in self._tables:
             store = RunStore(self.run.path)
-            there = name in store.table_names() and self.run.finished
+            # A table that was lost is no probe that was not measured: reading it says so.
+            there = self.run.finished and (
+                name in store.table_names() or not self.summary.filter(pl.col("probe") == name).is_empty()
+            )
             self._tables[name] = store.read_table(name, steps=self._steps) if there else None
         return self._tables[name]
 

@@ -138,3 +138,12 @@ def test_a_long_comparison_says_ever_less_often_how_far_it_is(monkeypatch, capsy
     assert lines[1] == "compared 6 of 100 tables of a checkpoint, about 376 s left"
     # Then where a third more has gone by: 36, 48, 64, 88, 120, 160, 216, 288 and 384 s.
     assert len(lines) == 11
+
+
+def test_a_run_that_lost_a_table_is_3_and_not_a_run_that_was_not_measured(cli, finished, tmp_path):
+    lost = shutil.copytree(finished, tmp_path / "lost")
+    (lost / "tables" / "recall.parquet").unlink()
+    for pair in ((finished, lost), (lost, finished)):
+        answer = cli("compare", *pair)
+        assert answer.code == 3, answer.out
+        assert "the run has no table `recall`" in answer.err

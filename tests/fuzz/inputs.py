@@ -142,14 +142,14 @@ def items(seed: int, folder: Path, world: World, naive: dict[str, Naive]) -> Inp
     if form == "txt":
         good = [{"item_id": "i", "text": data.decode()}]
     if how == "line":
-        lines = data.decode().splitlines()
+        lines = data.decode().removesuffix("\n").split("\n")
         bad_line = draw.choice(_BAD_LINES)
         lines.insert(draw.randint(0, len(lines)), bad_line)
         data, says = ("\n".join(lines) + "\n").encode(), f"line {bad_line[:30]}"
     elif how == "bytes":
         data, says = _bytes_changed(draw, data, light=form == "parquet")
     elif how == "shifted":
-        lines = data.decode().splitlines(keepends=True)
+        lines = [each + "\n" for each in data.decode().removesuffix("\n").split("\n")]
         place = draw.randrange(1, len(lines)) if len(lines) > 1 else 0
         data = "".join(f"{MARK},{each}" if at == place else each for at, each in enumerate(lines)).encode()
     file = folder / f"i.{form}"
@@ -168,8 +168,15 @@ def items(seed: int, folder: Path, world: World, naive: dict[str, Naive]) -> Inp
         codes = frozenset({OK}) if skip and good else frozenset({USAGE})
         if says == "row long" and not skip:
             codes = frozenset({USAGE})
-    known = good if how != "bytes" else None
+    # A line that stands inside quotes is shifted inside an item, which is then another one.
+    is_other = how == "bytes" or (how == "shifted" and _folded(rows))
+    known = None if is_other else good
     return Input(args, codes, out, known, whole=how != "shifted", secret=secret, says=f"{form} {says}")
+
+
+def _folded(rows: list[dict[str, Any]]) -> bool:
+    """Return whether a text of an item goes over several lines."""
+    return any("\n" in str(value) for row in rows for value in row.values())
 
 
 def _written(form: str, rows: list[dict[str, Any]], draw: Draw) -> bytes:
