@@ -109,7 +109,8 @@ def _label(parts: Sequence[str], otherwise: str) -> str:
 
 
 def _value(number: str, unit: str | None) -> Fraction:
-    return Fraction(number.replace(",", "")) * 10 ** _POWERS.get((unit or "").upper(), 0)
+    power = Fraction(f"1e{_POWERS.get((unit or '').upper(), 0)}")
+    return Fraction(number.replace(",", "")) * power
 
 
 def labels_of(names: Iterable[Named]) -> dict[str, str]:
