@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, GenerationConfig
 
-from memprobe.checkpoints import Checkpoint
+from memprobe.checkpoints import Checkpoint, weights_digest
 from memprobe.checkpoints.contents import CONFIG, list_folder
 from memprobe.checkpoints.header import Stored
 from memprobe.errors import CheckpointError, InputError, SafetyError, install_command
@@ -248,7 +248,8 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> LoadedModel:
     model.requires_grad_(requires_grad=False)
     device = model.device if placement else torch.device(options.device)
     loaded = LoadedModel(model=model, device=device, fit=fit, notes=(*fit.notes, *notes))
-    settle(loaded, options.longest_tokens, where=str(checkpoint.folder))
+    weights = weights_digest(checkpoint)
+    settle(loaded, options.longest_tokens, where=str(checkpoint.folder), weights=weights)
     return loaded
 
 
