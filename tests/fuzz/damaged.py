@@ -332,6 +332,13 @@ def options(seed: int, folder: Path, world: World, naive: dict[str, Naive]) -> I
             args += [name, value]
     if command == "run":
         args += ["-o", str(folder / "o")]
+    if command == "lab train":
+        args += ["--updates", "1", "--checkpoints", "1", "--hidden", "8", "--layers", "1"]
+    if command == "worker":
+        # Where there is no run yet, a worker waits for one, as long as ten minutes.
+        args = [
+            each if each == "worker" or Path(each).is_file() else str(folder / "copy") for each in args[:2]
+        ]
     return Input(args, DOCUMENTED, environment=environment, says=" ".join(each[:60] for each in args))
 
 
