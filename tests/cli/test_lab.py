@@ -194,7 +194,7 @@ def test_a_lab_of_ones_own_is_trained_and_can_be_audited_as_told(text, canaries,
     [
         ('{"prefix": "a ", "suffix": "b"}', "`exposures` is missing"),
         ('{"prefix": "a ", "sufix": "b", "exposures": 1}', "`suffix` is missing, did you mean `sufix`?"),
-        ('{"prefix": "a ", "suffix": "", "exposures": 1}', '`suffix` is ""'),
+        ('{"prefix": "a ", "suffix": "", "exposures": 1}', "`suffix` is empty"),
         ('{"prefix": "a ", "suffix": "b", "exposures": -1}', "`exposures` is -1"),
         ('{"prefix": "a ", "suffix": "b", "exposures": 1.5}', "`exposures` is 1.5"),
         ("{prefix}", "not JSON"),
