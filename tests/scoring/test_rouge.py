@@ -1,6 +1,7 @@
 """ROUGE against hand counts, a brute-force subsequence search, and its symmetries."""
 
 import itertools
+import unicodedata
 
 import numpy as np
 import pytest
@@ -56,7 +57,29 @@ def test_exchanging_the_texts_changes_nothing() -> None:
 
 
 def test_words_are_runs_of_letters_and_digits_in_any_script() -> None:
-    assert words("Déjà_vu 48192: мост, 橋は!") == ["déjà", "vu", "48192", "мост", "橋は"]
+    assert words("Déjà_vu 48192: мост!") == ["déjà", "vu", "48192", "мост"]
+
+
+def test_marks_stay_with_their_letters() -> None:
+    # Cut at vowel signs and tones, different words would fall into the same letters.
+    assert rouge("किताब", "कातिब") == Rouge(0.0, None, 0.0)
+    acute, grave = (unicodedata.normalize("NFD", word) for word in ("má", "mà"))
+    assert rouge(acute, grave).rouge1_f == 0
+    assert rouge(acute, "má").rouge1_f == 1
+    assert words("می\u200cخواهم") == ["می\u200cخواهم"]
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "n_words"),
+    [("今天天气很好我们去吃", "今天天气很好我们去喝", 10), ("วันนี้อากาศดีมาก", "วันนี้อากาศดีมาข", 12)],
+)
+def test_one_wrong_letter_of_a_script_without_spaces_costs_one_letter(right, wrong, n_words) -> None:
+    assert len(words(right)) == n_words
+    assert rouge(wrong, right).rouge1_f == pytest.approx((n_words - 1) / n_words)
+
+
+def test_scripts_in_one_text_are_cut_apart() -> None:
+    assert words("橋はABC漢字スーパー") == ["橋", "は", "abc", "漢", "字", "スー", "パー"]
 
 
 def subsequences(a: list[str]) -> set[tuple[str, ...]]:
