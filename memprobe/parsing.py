@@ -6,7 +6,6 @@ UTF-8. All of them are `UnreadableError`, so that no caller has to know what Pyt
 """
 
 import json
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -27,6 +26,8 @@ def parse_toml(data: bytes | str) -> dict[str, Any]:
         UnreadableError: It is no TOML or no UTF-8, holds a whole number beyond 64 bits, or is nested
             too deeply.
     """
+    import tomllib
+
     text = _decoded(data)
     try:
         found = tomllib.loads(text)

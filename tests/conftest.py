@@ -120,6 +120,14 @@ def write_rows(file: Path, rows: list[dict[str, Any]]) -> Path:
     return file
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what memprobe remembers from run to run out of the user's cache, and from the tests' models."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def make() -> SimpleNamespace:
     """Return the makers: `make.sequence(folder, steps)`, `make.tokenizer()`, `make.rows(n)`, `make.items`."""

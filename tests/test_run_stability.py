@@ -105,7 +105,7 @@ def test_a_wrong_end_of_a_task_is_named_by_line_and_column(cli, tiny, tmp_path) 
     items = rewritten(tiny, tmp_path, wrong)
     answer = cli("run", "delange2023", "-m", tiny.model, "-d", items, "-o", tmp_path / "run")
     assert answer.code == 2
-    assert 'error: "late", not a whole number' in answer.err
+    assert "error: a string of 4 characters, not a whole number" in answer.err
     assert "line 2, column task_end_step" in answer.err
 
 

@@ -4,10 +4,8 @@ Digests of large files are remembered by path, size, times and inode, here and i
 `~/.cache/memprobe/digests.json`; a cache that cannot be read or written costs time and nothing else.
 """
 
-import contextlib
 import hashlib
 import json
-import os
 import re
 import threading
 import time
@@ -15,11 +13,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from memprobe.checkpoints.cache import read_cache, write_cache
 from memprobe.checkpoints.contents import ADAPTER, CONFIG, TOKENIZER_CONFIG, VOCABULARIES, list_folder
 from memprobe.checkpoints.identity import Checkpoint
-from memprobe.errors import CheckpointError, MemprobeError
-from memprobe.tables.files import write_file
+from memprobe.errors import CheckpointError
 
+_CACHE = "digests.json"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _READ_BYTES = 4 * 2**20
 # Below this a file is hashed faster than the cache is written.
@@ -197,22 +196,9 @@ def _remember(path: Path, stamp: _Stamp, digest: str) -> None:
         _write_cache(merged)
 
 
-def _cache_file() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME", "")
-    # The specification of base directories has relative paths ignored.
-    base = Path(home) if home and Path(home).is_absolute() else Path("~/.cache").expanduser()
-    return base / "memprobe" / "digests.json"
-
-
 def _read_cache() -> dict[str, tuple[_Stamp, str]]:
     """Return what is remembered on disk; entries that are no digests are left out."""
-    try:
-        entries = json.loads(_cache_file().read_bytes())
-    except (OSError, ValueError, RuntimeError, RecursionError):
-        return {}
-    if not isinstance(entries, dict):
-        return {}
-    parsed = ((name, _parsed(entry)) for name, entry in entries.items())
+    parsed = ((name, _parsed(entry)) for name, entry in read_cache(_CACHE).items())
     return {name: entry for name, entry in parsed if entry is not None}
 
 
@@ -224,7 +210,4 @@ def _parsed(entry: object) -> tuple[_Stamp, str] | None:
 
 
 def _write_cache(entries: Mapping[str, tuple[_Stamp, str]]) -> None:
-    text = json.dumps({name: [*stamp, digest] for name, (stamp, digest) in sorted(entries.items())}, indent=0)
-    # A disk that is full costs the memory of digests, not the command.
-    with contextlib.suppress(OSError, RuntimeError, MemprobeError):
-        write_file(_cache_file(), text.encode(), private=True)
+    write_cache(_CACHE, {name: [*stamp, digest] for name, (stamp, digest) in sorted(entries.items())})

@@ -19,7 +19,9 @@ _COUNTERS = (*_STEP_WORDS, "tokens", "token", "tok", "samples", "sample", "updat
 _MEASURED = ("loss", "ppl", "acc")
 _POWERS = {"K": 3, "M": 6, "B": 9, "G": 9, "T": 12}
 # Small letters are units where they mean nothing else: `4k`, `1m`; `step1000b` is no billion of steps.
-_NUMBER = r"([0-9]+(?:\.[0-9]+)?)(?:([KMBGTkm])(?![A-Za-z0-9]))?"
+# `1e4` and `1,000` are one number, and no step 1; `step1000e2` is read as 1000.
+_WRITTEN = r"[0-9](?:\.[0-9]+)?[eE][0-9]{1,2}(?![A-Za-z0-9])|[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])"
+_NUMBER = rf"({_WRITTEN}|[0-9]+(?:\.[0-9]+)?)(?:([KMBGTkm])(?![A-Za-z0-9]))?"
 _SIGNS = "-_=.,+ "
 
 
@@ -107,7 +109,8 @@ def _label(parts: Sequence[str], otherwise: str) -> str:
 
 
 def _value(number: str, unit: str | None) -> Fraction:
-    return Fraction(f"{number}e{_POWERS.get((unit or '').upper(), 0)}")
+    power = Fraction(f"1e{_POWERS.get((unit or '').upper(), 0)}")
+    return Fraction(number.replace(",", "")) * power
 
 
 def labels_of(names: Iterable[Named]) -> dict[str, str]:

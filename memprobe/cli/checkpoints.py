@@ -27,6 +27,7 @@ checkpoints = typer.Typer(
 # Reasons are folded to this many columns even where plain output is wider: they are read by people.
 _WIDTH = 79
 _LINE_EVERY_S = 10.0
+_COMMANDS = frozenset({"git", "memprobe", "pip"})
 
 Specs = Annotated[
     list[str] | None,
@@ -102,7 +103,8 @@ def verify(
 ) -> None:
     """Find gaps, damaged files, steps with the same weights, and what else differs inside a sequence.
 
-    Weights are compared by the hub's hashes, or by reading the files once.
+    Weights are compared by the hub's hashes, or by reading the files once. One checkpoint of each
+    architecture is loaded, if it is not large, to see that its scores depend on earlier tokens alone.
 
     Exit codes:
     0: nothing that stops a run, though there may be warnings
@@ -124,6 +126,7 @@ def verify(
         trust_remote_code=bool(trust_remote_code),
     )
     surveys = _looked_into(surveys, trust_remote_code=bool(trust_remote_code))
+    surveys = _tried_out(surveys, trust_remote_code=bool(trust_remote_code), allow_pickle=bool(allow_pickle))
     if not json:
         _tell_notes(surveys)
     found: list[tuple[Survey, tuple[Finding, ...]]] = []
@@ -164,6 +167,38 @@ def _row(row: "Row", *, trust_remote_code: bool) -> "Row":
         *tokenizer_problems(row.checkpoint, trust_remote_code=trust_remote_code),
     ]
     return replace(row, problems=tuple(found))
+
+
+def _tried_out(
+    surveys: "tuple[Survey, ...]", *, trust_remote_code: bool, allow_pickle: bool
+) -> "tuple[Survey, ...]":
+    """Add what is known of a checkpoint only once it is loaded; of those alike, one that is sound is enough.
+
+    An adapter is like no other: whether it can be merged is its own.
+    """
+    if not any(each.loadable for each in surveys):
+        return surveys
+    from memprobe.checkpoints import config_digest
+    from memprobe.errors import CheckpointError
+    from memprobe.scoring.load import try_out
+
+    sound: set[tuple[str, int | None]] = set()
+
+    def row(row: "Row") -> "Row":
+        seen = row.checkpoint
+        if seen is None or row.problems:
+            return row
+        kind = (config_digest(seen.whole), seen.n_parameters)
+        if seen.base is None and kind in sound:
+            return row
+        try:
+            if try_out(seen, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle):
+                sound.add(kind)
+        except CheckpointError as error:
+            return replace(row, problems=error.problems)
+        return row
+
+    return tuple(replace(each, rows=tuple(row(one) for one in each.rows)) for each in surveys)
 
 
 def _tell_notes(surveys: "Iterable[Survey]") -> None:
@@ -281,7 +316,10 @@ def _show_findings(survey: "Survey", findings: "tuple[Finding, ...]") -> None:
 
 
 def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    """Return a text with a capital, but where it begins with a name or a command."""
+    first = text.partition(" ")[0]
+    is_name = first in _COMMANDS or not first.replace("-", "").isalpha()
+    return text if is_name else text[:1].upper() + text[1:]
 
 
 @dataclass(slots=True)

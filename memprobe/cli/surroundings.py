@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from memprobe.errors import InputError, Problem
-from memprobe.options import most_threads
 
 _PLAIN: Final = "memprobe.plain"
 _LEVELS: Final = "▁▂▃▄▅▆▇█", "_.:-=+*#"
@@ -106,6 +105,8 @@ def _locale_fix(encoding: str) -> str:
 
 
 def _of_threads() -> Iterator[Problem]:
+    from memprobe.options import most_threads
+
     most = most_threads()
     for name in _THREADS:
         value = os.environ.get(name, "").strip()

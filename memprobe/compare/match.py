@@ -237,7 +237,10 @@ def _checkpoints(
     sides = _sequences(base), _sequences(new)
     names = {name: name for name in sides[1] if name in sides[0]}
     rest = [[name for name in side if name not in names] for side in sides]
-    if len(rest[0]) == len(rest[1]) == 1:
+    failed = [
+        name for side, run in ((rest[0], new), (rest[1], base)) for name in side if _asked_of(run, name)
+    ]
+    if len(rest[0]) == len(rest[1]) == 1 and not failed:
         # One of each is left over: they are meant, whatever their folders are called.
         names[rest[1][0]] = rest[0][0]
         rest = [[], []]
@@ -250,8 +253,8 @@ def _checkpoints(
     problems: list[str] = []
     for name_new, name_base in names.items():
         was, now = sides[0][name_base], sides[1][name_new]
-        ends = _last_of(base, name_base), _last_of(new, name_new)
-        together, of_steps = _together((was, now), ends, last=last)
+        asked = _asked_of(base, name_base), _asked_of(new, name_new)
+        together, of_steps = _together((was, now), asked, last=last)
         notes += [f"{name_new}: {note}" for note in of_steps]
         problems += _tokenizers_differ(together)
         pairs += [_pair(one, other, new) for one, other in together]
@@ -268,19 +271,21 @@ def _checkpoints(
 
 
 def _together(
-    sides: tuple[_Checkpoints, _Checkpoints], ends: tuple[_Checkpoint, _Checkpoint], *, last: bool
+    sides: tuple[_Checkpoints, _Checkpoints], asked: tuple[_Checkpoints, _Checkpoints], *, last: bool
 ) -> tuple[list[tuple[_Checkpoint, _Checkpoint]], list[str]]:
     """Return the pairs of checkpoints of one sequence, and what a reader should know of them.
 
     Args:
         sides: The checkpoints of both runs that have numbers.
-        ends: The last ones of both, with numbers or without.
+        asked: Those of both, with numbers or without.
         last: Only the last ones.
     """
     was, now = sides
+    ends = asked[0][-1], asked[1][-1]
     if _is_unplaced(was) != _is_unplaced(now):
         return _beside_unplaced(sides, ends, last=last)
-    if len(was) == len(now) == 1:
+    # What failures left of a sequence is no single checkpoint.
+    if len(asked[0]) == len(asked[1]) == 1:
         return [(was[0], now[0])], []
     wanted = [each for each in now if each is ends[1]] if last else now
     by_step = {each["step"]: each for each in was}
@@ -312,8 +317,8 @@ def _is_unplaced(checkpoints: _Checkpoints) -> bool:
     return checkpoints[0]["step"] is None
 
 
-def _last_of(manifest: Mapping[str, Any], model: str) -> _Checkpoint:
-    """Return the last checkpoint of a sequence, whether it has numbers or not; the control is none."""
+def _asked_of(manifest: Mapping[str, Any], model: str) -> _Checkpoints:
+    """Return the checkpoints of a sequence, with numbers or without, steps ascending; the control is none."""
     control = manifest.get("control") or {}
     is_control = (control.get("model"), control.get("revision"))
     asked = [
@@ -321,7 +326,7 @@ def _last_of(manifest: Mapping[str, Any], model: str) -> _Checkpoint:
         for each in manifest["checkpoints"]
         if each["model"] == model and (model, each["revision"]) != is_control
     ]
-    return max(asked, key=lambda each: each["step"] or 0)
+    return sorted(asked, key=lambda each: each["step"] or 0)
 
 
 def _steps_of(name: str, checkpoints: _Checkpoints) -> str:

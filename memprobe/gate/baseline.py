@@ -34,7 +34,8 @@ class Baseline:
         reasons: By question, why there are none.
         reason: Why there are none of any question; empty where that is not so.
         notes: By question, which items have no partner, where most have one.
-        failed: Steps by model of the baseline's checkpoints that failed and need no partner.
+        failed: Model and step of the baseline's checkpoints that failed and need no partner.
+        models: The baseline's models.
         unplaced: A run has a model without a step, which is compared with the last step of another alone.
     """
 
@@ -43,6 +44,7 @@ class Baseline:
     reason: str = _NONE_GIVEN
     notes: Mapping[_Asked, str] = field(default_factory=dict)
     failed: frozenset[tuple[str, int | None]] = frozenset()
+    models: frozenset[str] = frozenset()
     unplaced: bool = False
 
     def missing(self, rule: Rule) -> str:
@@ -85,7 +87,13 @@ class Baseline:
 
     def may_be_alone(self, row: Mapping[str, Any]) -> bool:
         """Whether a row lacks its partner because the baseline's checkpoint failed, which is allowed."""
-        return any(step == row["step"] for _, step in self.failed)
+        if row["reason"] != _NO_CHECKPOINT or row["revision"] is None:
+            return False
+        # The partner of a model that the baseline lacks has another name.
+        named = row["model"] in self.models
+        return any(
+            step == row["step"] and (model == row["model"] or not named) for model, step in self.failed
+        )
 
 
 def against(
@@ -135,7 +143,8 @@ def against(
         elif text:
             notes[question] = f"baseline: {text}"
     failed = frozenset((each["model"], each.get("step")) for each in base.failures)
-    return Baseline(rows, reasons, "", notes, failed, unplaced)
+    models = frozenset(each["model"] for each in base.manifest["checkpoints"])
+    return Baseline(rows, reasons, "", notes, failed, models, unplaced)
 
 
 def _paired(items: "MatchedItems") -> tuple[float, str]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from memprobe.errors import RuleError, counted
+from memprobe.errors import RuleError, at_step, counted
 from memprobe.gate.baseline import PAIRED_MIN, Baseline, against
 from memprobe.gate.behind import Behind, RunItems, items_of
 from memprobe.gate.known import Declared, Known, know, problems_of
@@ -23,6 +23,7 @@ from memprobe.reading import Run, open_run
 
 _ENDS = {"lo": "ci_low", "hi": "ci_high", "estimate": "estimate"}
 _WORDS = {"lo": "lower bound", "hi": "upper bound", "estimate": "estimate"}
+_ROUNDING = 1e-9
 
 
 def gate(
@@ -141,7 +142,7 @@ def _without_partner(rows: list[dict[str, Any]], base: Baseline) -> tuple[list[d
     left_out = [row for row in rows if row["reason"] and base.may_be_alone(row)]
     if not left_out:
         return rows, []
-    steps = ", ".join(dict.fromkeys(f"{row['model']} step {row['step']}" for row in left_out))
+    steps = ", ".join(dict.fromkeys(f"{row['model']} {at_step(row['step'])}" for row in left_out))
     kept = [row for row in rows if row not in left_out]
     return kept, [f"not judged, as the checkpoint failed in the baseline: {steps}"]
 
@@ -197,7 +198,7 @@ def _unlearned(behind: Behind) -> str:
 
 def _judge_row(rule: Rule, row: Mapping[str, Any], metric: Declared, behind: Behind) -> RowVerdict:
     keys = ("model", "revision", "step", "group", "condition", "estimate", "ci_low", "ci_high", "n_items")
-    doubt = _doubt(rule, row, behind)
+    doubt = _doubt(rule, row, behind, metric)
     found = [] if doubt else [_judge_limit(rule, limit, row, metric) for limit in rule.limits]
     # Both ends of a range: one that is left decides, whatever the other says.
     bad = sorted((each for each in found if each[0] != "passed"), key=lambda each: each[0] != "failed")
@@ -211,7 +212,7 @@ def _judge_row(rule: Rule, row: Mapping[str, Any], metric: Declared, behind: Beh
     return RowVerdict(**{key: row[key] for key in keys}, verdict=verdict, reason=reason)  # type: ignore[arg-type]
 
 
-def _doubt(rule: Rule, row: Mapping[str, Any], behind: Behind) -> str:
+def _doubt(rule: Rule, row: Mapping[str, Any], behind: Behind, metric: Declared) -> str:
     """Return why a row cannot be judged whatever the limit is; empty where it can be."""
     if row.get("reason"):
         return f"not compared: {row['reason']}"
@@ -223,6 +224,20 @@ def _doubt(rule: Rule, row: Mapping[str, Any], behind: Behind) -> str:
         return f"{counted(n_items or 0, 'item')}, and min_n asks for {rule.min_n:,}"
     if row["estimate"] is None or math.isnan(row["estimate"]):
         return "the estimate is undefined for these items"
+    return _impossible(rule, row, metric)
+
+
+def _impossible(rule: Rule, row: Mapping[str, Any], metric: Declared) -> str:
+    """Return what a row holds that no measurement gives; empty where there is nothing."""
+    estimate, level, low, high = (row[key] for key in ("estimate", "ci_level", "ci_low", "ci_high"))
+    least, most, why = metric.range(relative=rule.is_relative)
+    # Sums of many floats may end a little beyond.
+    if not least - _ROUNDING <= estimate <= most + _ROUNDING:
+        return f"its estimate is {estimate:g}, and {why}"
+    if level is not None and not 0 < level < 1:
+        return f"its ci_level is {level:g}, and a level lies between 0 and 1"
+    if low is not None and high is not None and low > high:
+        return f"its interval is upside down: {low:g} to {high:g}"
     return ""
 
 

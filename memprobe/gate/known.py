@@ -16,6 +16,8 @@ KEYS = ("model", "revision", "step", "group")
 """What `where` may name of the summary's columns; all else is part of a condition."""
 POOLED = ("group", "exposures", "trained", "control", "target")
 """Left out of `where`, these select the row over all their values, not each value."""
+# Whatever is counted in these is 0 or more.
+_COUNTED = ("tokens", "steps", "events", "characters", "chars")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,19 @@ class Declared:
         """Whether a limit is met by what is not memorized."""
         above = limit in ("max", "max_increase")
         return self.more_is_memorized is not None and above == self.more_is_memorized
+
+    def range(self, *, relative: bool) -> tuple[float, float, str]:
+        """Return between what it, or its difference from a baseline, lies whatever was measured, and why."""
+        if self.unit == "fraction":
+            low, what = (0, "a rate") if self.is_rate else (-1, "a share or a difference of shares")
+            if not relative:
+                return low, 1, f"{what} lies between {low} and 1"
+            # The difference of what lies between low and 1.
+            widest = 1 - low
+            return -widest, widest, f"a difference of this lies between {-widest} and {widest}"
+        if self.unit in _COUNTED and not relative and self.summary != "difference":
+            return 0, math.inf, f"a number of {self.unit} is 0 or more"
+        return -math.inf, math.inf, ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,27 +170,9 @@ def _problems_of_rule(rule: Rule, rules: RuleSet, known: Known) -> list[Problem]
     return problems + _problems_of_where(rule, rules, known)
 
 
-# Whatever is counted in these is 0 or more.
-_COUNTED = ("tokens", "steps", "events", "characters", "chars")
-
-
-def _range_of(metric: Declared, *, relative: bool) -> tuple[float, float, str]:
-    """Return between what a metric, or its difference from a baseline, lies whatever was measured."""
-    if metric.unit == "fraction":
-        low, what = (0, "a rate") if metric.is_rate else (-1, "a share or a difference of shares")
-        if not relative:
-            return low, 1, f"{what} lies between {low} and 1"
-        # The difference of what lies between low and 1.
-        widest = 1 - low
-        return -widest, widest, f"a difference of this lies between {-widest} and {widest}"
-    if metric.unit in _COUNTED and not relative and metric.summary != "difference":
-        return 0, math.inf, f"a number of {metric.unit} is 0 or more"
-    return -math.inf, math.inf, ""
-
-
 def _pointless(rule: Rule, limit: Limit, value: float, metric: Declared) -> tuple[str, str] | None:
     """Return why a limit decides nothing, and the fix; None where it decides something."""
-    low, high, why = _range_of(metric, relative=rule.is_relative)
+    low, high, why = metric.range(relative=rule.is_relative)
     above = limit in ("max", "max_increase")
     most = -value if limit == "max_decrease" else value
     if (above and most >= high) or (not above and most <= low):

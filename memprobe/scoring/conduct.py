@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from memprobe.errors import CheckpointError
 from memprobe.scoring.borders import borders_of, forget_longer_calls
 from memprobe.scoring.outside import outside
+from memprobe.scoring.passed import Passed, entry_of, recall, remember
 
 if TYPE_CHECKING:
     from memprobe.scoring.load import LoadedModel
@@ -29,9 +30,9 @@ if TYPE_CHECKING:
 TOLERANCE_NATS = 1e-4
 """float32 rounds differently in matrices of another shape; a token seen or not seen changes far more."""
 
-_LENGTH, _SHORT = 64, 16
+_LENGTH, _LEAST, _SHORT = 64, 34, 16
 _CHANGED_FROM = 31
-"""Of 64 tokens: the last of any block of 2, 4, 8, 16 or 32 tokens, which sees the others of its block."""
+"""The last token of any block of 2, 4, 8, 16 or 32 tokens, which sees the others of its block."""
 
 _SAME_SHAPE_ULPS = 64
 _OTHER_SHAPE_SHARE = 1e-4
@@ -96,13 +97,14 @@ def holds(gap_nats: float, dtype: str) -> bool:
 _passed: dict[tuple[str, ...], bool] = {}
 
 
-def settle(loaded: "LoadedModel", longest_tokens: int = 0, *, where: str = "") -> None:
+def settle(loaded: "LoadedModel", longest_tokens: int = 0, *, where: str = "", weights: str = "") -> None:
     """Choose the model's path, and refuse it where its scores depend on more than the tokens before.
 
     Args:
         loaded: The model; `fast`, `borders` and `settled` are set, `notes` may grow.
         longest_tokens: Longest sequence that will be read; 0: unknown.
         where: Names the checkpoint in errors.
+        weights: The digest of its weights, under which an earlier run may have checked it; empty: unknown.
 
     Raises:
         CheckpointError: It sees later tokens, its neighbours, earlier calls or the length of the call, or
@@ -110,9 +112,18 @@ def settle(loaded: "LoadedModel", longest_tokens: int = 0, *, where: str = "") -
     """
     forget_longer_calls(loaded.model)
     loaded.borders = borders_of(loaded.model.config.get_text_config())
+    longest_tokens = _that_fit(loaded, longest_tokens)
+    entry = entry_of(loaded, longest_tokens, weights)
+    if (known := recall(entry)) is not None:
+        loaded.vocabulary, loaded.fast = known.vocabulary, known.fast
+        loaded.settled = True
+        # Others of the sequence are like this one.
+        _passed[_key(loaded, longest_tokens)] = known.fast
+        return
     with outside("the model cannot read a text", where, fix=_CANNOT_FIX), torch.inference_mode():
         choose_path(loaded)
-        _settle(loaded, _that_fit(loaded, longest_tokens), where)
+        if _settle(loaded, longest_tokens, where):
+            remember(entry, Passed(loaded.fast, loaded.vocabulary))
 
 
 def settle_again(loaded: "LoadedModel", longest_tokens: int = 0, *, where: str = "") -> None:
@@ -159,11 +170,12 @@ def choose_path(loaded: "LoadedModel") -> None:
         loaded.fast = float((hidden[:1, :short_length] - short).abs().max()) <= tolerance
 
 
-def _settle(loaded: "LoadedModel", longest_tokens: int, where: str) -> None:
+def _settle(loaded: "LoadedModel", longest_tokens: int, where: str) -> bool:
+    """Examine a model, unless one like it passed; return whether this one passed for sure, as itself."""
     key = _key(loaded, longest_tokens)
     if key in _passed:
         loaded.fast, loaded.settled = _passed[key], True
-        return
+        return False
     fast = loaded.fast
     found = _examine(loaded, longest_tokens)
     half = next(loaded.model.parameters()).dtype != torch.float32
@@ -176,6 +188,8 @@ def _settle(loaded: "LoadedModel", longest_tokens: int, where: str) -> None:
     loaded.settled = found.dependent and not found.unknown
     if loaded.settled and not found.unsure:
         _passed[key] = loaded.fast
+        return True
+    return False
 
 
 def _key(loaded: "LoadedModel", longest_tokens: int) -> tuple[str, ...]:
@@ -203,11 +217,11 @@ def _random_ids(vocabulary: int, shape: tuple[int, ...], device: torch.device) -
 def _examine(loaded: "LoadedModel", longest_tokens: int) -> _Found:
     """Compare calls; a model that sees its padding on the fast path is examined again on its own."""
     found = _Found()
-    context = min(each for each in (_LENGTH, loaded.context_tokens, loaded.borders.first) if each is not None)
+    limits = (_length(longest_tokens), loaded.context_tokens, loaded.borders.first)
+    context = min(each for each in limits if each is not None)
     if context < 2:
         return found
-    ids = _random_ids(int(loaded.model.config.get_text_config().vocab_size), (1, _LENGTH), loaded.device)
-    ids = ids[:, :context]
+    ids = _random_ids(int(loaded.model.config.get_text_config().vocab_size), (1, context), loaded.device)
     n = min(_SHORT, context - 1)
     read = _reader(loaded)
     short = read(ids[:, :n])
@@ -215,16 +229,26 @@ def _examine(loaded: "LoadedModel", longest_tokens: int) -> _Found:
     if loaded.fast and neighbours == "moved":
         loaded.fast = False
         return _examine(loaded, longest_tokens)
-    whole, longer = read(ids), _longer(loaded, ids, n, longest_tokens)
-    # In the order in which one explains the next.
-    found.note(_compare(short, read(ids[:, :n]), same_shape=True), _forgetful())
+    whole = read(ids)
+    longer = _longer(loaded, ids, whole[:, :n], longest_tokens)
+    # In the order in which one explains the next. Another last token is also another call after longer ones:
+    # where nothing moved, neither earlier calls nor the last token are seen.
+    other = _compare(short[:, :-1], read(_with_other_last(loaded, ids[:, :n]))[:, :-1], same_shape=True)
+    if other != "same" or n < 2:
+        found.note(_compare(short, read(ids[:, :n]), same_shape=True), _forgetful())
     found.dependent = _causal(loaded, read, ids, whole, found)
-    other = read(_with_other_last(loaded, ids[:, :n]))
-    found.note(_compare(short[:, :-1], other[:, :-1], same_shape=True), _by_later(loaded))
+    found.note(other, _by_later(loaded))
     found.note(_compare(short, whole[:, :n], same_shape=False), _by_length(loaded))
     found.note(longer, _by_length(loaded))
     found.note(neighbours, _by_neighbours())
     return found
+
+
+def _length(longest_tokens: int) -> int:
+    """Return how many tokens are compared with and without a change; all lengths up to the longest matter."""
+    if not longest_tokens or _LEAST <= longest_tokens <= _LENGTH:
+        return longest_tokens or _LENGTH
+    return _LEAST
 
 
 def _reader(loaded: "LoadedModel") -> Callable[..., Tensor]:
@@ -277,9 +301,11 @@ def _beside_longer(short: Tensor, context: int) -> tuple[Tensor, Tensor]:
     return torch.cat([longer, padded]), torch.cat([torch.ones_like(longer), mask])
 
 
-def _longer(loaded: "LoadedModel", ids: Tensor, n: int, longest_tokens: int) -> Judged:
+def _longer(loaded: "LoadedModel", ids: Tensor, first: Tensor, longest_tokens: int) -> Judged:
     """Compare the first tokens of calls as long as this run's with those of the shortest computed alike."""
-    borders = loaded.borders
+    borders, n = loaded.borders, first.shape[1]
+    # What `ids` themselves give, where it was computed as here.
+    known = {ids.shape[1]: first} if loaded.fast or loaded.model.base_model is loaded.model else {}
     worst: Judged = "same"
     lengths = sorted({longest_tokens, *(switch for switch in borders.switches if switch < longest_tokens)})
     for length in lengths:
@@ -287,7 +313,8 @@ def _longer(loaded: "LoadedModel", ids: Tensor, n: int, longest_tokens: int) -> 
         if borders.each_above is not None:
             length = min(length, borders.each_above)  # noqa: PLW2901 - each longer one is like no other
         if length > least:
-            one, other = (_first_outputs(loaded, ids, n, each) for each in (least, length))
+            one = known[least] if least in known else _first_outputs(loaded, ids, n, least)
+            other = _first_outputs(loaded, ids, n, length)
             worst = max(worst, _compare(one, other, same_shape=False), key=_SEVERITY.index)
     return worst
 

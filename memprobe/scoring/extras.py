@@ -60,7 +60,7 @@ _NOTED: Mapping[str, str] = {
     "ignored": "tensors that transformers leaves out for this architecture",
 }
 _ADAPTER = re.compile(
-    r"(^|[._])lora_|\.base_layer\.|modules_to_save|(^|[._])(ia3_l|vera_lambda|hada_w|lokr_w|oft_r|prompt_encoder)"
+    r"(^|[._])lora_|\.base_layer\.|modules_to_save|original_module\.|(^|[._])(ia3_l|vera_lambda|hada_w|lokr_w|oft_r|prompt_encoder)"
 )
 _MTP = re.compile(r"(^|\.)(mtp|mtp_layers?|mtp_block|nextn)(\.|_)")
 _MTP_PARTS = re.compile(r"\.(eh_proj|enorm|hnorm|shared_head)\.")

@@ -7,6 +7,7 @@ configurations and equal tensors is judged once; values, where they matter, are 
 """
 
 import hashlib
+import importlib
 import inspect
 import json
 import re
@@ -59,7 +60,10 @@ _PACKAGES = {
     "aqlm": "aqlm accelerate",
     "quanto": "optimum-quanto",
     "auto-round": "auto-round",
+    "sinq": "sinq",
 }
+# transformers asks for these only while it loads.
+_UNASKED = ("sinq",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +246,8 @@ def _quantised(config: Any, where: str) -> str | None:  # noqa: ANN401
         try:
             quantiser = AutoHfQuantizer.from_config(given, pre_quantized=True)
             quantiser.validate_environment(device_map=None, weights_only=True)
+            if method in _UNASKED:
+                importlib.import_module(method)
         except ImportError as error:
             if not packages:
                 raise
@@ -394,8 +400,8 @@ def _compare(
     about = Model(n_layers, isinstance(settings.get("text_config"), dict), ignored)
     extras = sort_out({name: each for name, each in tensors.items() if name not in placed.names}, about)
     problems = [
-        *_lacking(missing),
-        *_of_other_size(placed.mismatched),
+        *lacking(missing),
+        *of_other_size(placed.mismatched),
         *_unmade(placed.unconverted),
         *_odd_types(model, tensors, placed.names),
         *_twice(placed),
@@ -418,14 +424,16 @@ def _missing(model: Any, placed: _Placed, tied: Mapping[str, str]) -> list[str]:
     )
 
 
-def _lacking(missing: Sequence[str]) -> list[Problem]:
+def lacking(missing: Sequence[str]) -> list[Problem]:
+    """Return the problem of names in the model that nothing in the files goes to, if there are any."""
     if not missing:
         return []
     what = f"the weights lack {counted(len(missing), 'parameter')} of the architecture: {named(missing, {})}"
     return [Problem(what, fix=_TOGETHER)]
 
 
-def _of_other_size(mismatched: Mapping[str, tuple[Sequence[int], Sequence[int]]]) -> list[Problem]:
+def of_other_size(mismatched: Mapping[str, tuple[Sequence[int], Sequence[int]]]) -> list[Problem]:
+    """Return the problem of tensors by their size in the files and in the model, if there are any."""
     if not mismatched:
         return []
     shown = [
@@ -455,8 +463,9 @@ def _odd_types(model: Any, tensors: Mapping[str, Stored], names: Mapping[str, st
     if not odd:
         return []
     kinds = " and ".join(sorted({tensors[name].dtype for name in odd}))
+    verb = "is" if len(odd) == 1 else "are"
     what = (
-        f"{counted(len(odd), 'tensor')} of the model are stored as {kinds}, and {CONFIG} has no "
+        f"{counted(len(odd), 'tensor')} of the model {verb} stored as {kinds}, and {CONFIG} has no "
         f"quantization_config that says what the numbers stand for: {named(sorted(odd), {})}"
     )
     return [Problem(what, fix="use the config.json that the weights were quantised with")]

@@ -65,17 +65,20 @@ def literals_in(
         front: What is put in front of a text.
         front_of_ids: What is put in front of items given as `input_ids`.
     """
+    put_in_front = len(front) or len(front_of_ids)
     begin = {
         (item, part)
-        for (item, part), values in ids.items()
+        for (item, part), values in (ids.items() if put_in_front else ())
         for put in [front_of_ids if item in as_ids and part == "text" else front]
         if len(put) and len(values) and values[0] == put[-1]
     }
-    of_texts = {
-        key: values[1:] if key in begin else values
-        for key, values in ids.items()
-        if key[1] != "text" or key[0] not in as_ids
-    }
+    of_texts: Mapping[tuple[str, str], Ids] = ids
+    if begin or as_ids:
+        of_texts = {
+            key: values[1:] if key in begin else values
+            for key, values in ids.items()
+            if key[1] != "text" or key[0] not in as_ids
+        }
     items, tokens = _holding(of_texts, _control_ids(tokenizer))
     last = (*front_of_ids, *front)[-1:]
     return Literals(

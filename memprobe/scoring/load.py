@@ -19,15 +19,15 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, GenerationConfig
 
-from memprobe.checkpoints import Checkpoint
+from memprobe.checkpoints import Checkpoint, weights_digest
 from memprobe.checkpoints.contents import CONFIG, list_folder
 from memprobe.checkpoints.header import Stored
-from memprobe.errors import CheckpointError, InputError, SafetyError, counted, install_command
+from memprobe.errors import CheckpointError, InputError, SafetyError, install_command
 from memprobe.scoring.borders import Borders
 from memprobe.scoring.conduct import settle
-from memprobe.scoring.extras import Model, is_mask, named, sort_out
+from memprobe.scoring.extras import Model, is_mask, sort_out
 from memprobe.scoring.files import read_files, stored_as
-from memprobe.scoring.fit import FLOATS, Fit, check_fit
+from memprobe.scoring.fit import FLOATS, Fit, check_fit, lacking, of_other_size
 from memprobe.scoring.merge import adapter_vocabulary, apply_adapter
 from memprobe.scoring.outside import outside, read_config, runs_code
 
@@ -38,6 +38,8 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 # Where PEFT is installed, transformers applies an adapter that lies beside whole weights; a merged
 # model that kept its adapter would get it twice. It looks for one in this folder, which is not there.
 _NO_ADAPTER = {"subfolder": ".no-adapter"}
+# 2 GB in float32, and a second or two.
+TRIED_PARAMETERS_MAX = 500_000_000
 _CANNOT = "the checkpoint cannot be loaded"
 # Frequencies that were stored in half precision are rounded by less than this.
 _ROUNDED = 0.01
@@ -246,8 +248,31 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> LoadedModel:
     model.requires_grad_(requires_grad=False)
     device = model.device if placement else torch.device(options.device)
     loaded = LoadedModel(model=model, device=device, fit=fit, notes=(*fit.notes, *notes))
-    settle(loaded, options.longest_tokens, where=str(checkpoint.folder))
+    weights = weights_digest(checkpoint)
+    settle(loaded, options.longest_tokens, where=str(checkpoint.folder), weights=weights)
     return loaded
+
+
+def try_out(checkpoint: Checkpoint, *, trust_remote_code: bool, allow_pickle: bool) -> bool | None:
+    """Load a checkpoint as a run would, to see how it behaves, and let go of it.
+
+    Returns:
+        Whether that holds for all weights of this architecture; None: the weights are not here, or too large
+        to be loaded for this alone.
+
+    Raises:
+        CheckpointError: A run would lose the checkpoint.
+    """
+    n_numbers = checkpoint.whole.n_parameters
+    if checkpoint.folder is None or n_numbers is None or n_numbers > TRIED_PARAMETERS_MAX:
+        return None
+    device = resolve_device("auto", n_bytes=4 * n_numbers)
+    options = LoadOptions(
+        "cpu" if device == "auto" else device,
+        trust_remote_code=trust_remote_code,
+        allow_pickle=allow_pickle,
+    )
+    return load(checkpoint, options).settled
 
 
 def _fitting(checkpoint: Checkpoint, options: LoadOptions) -> Fit:
@@ -277,6 +302,8 @@ def _model(
             trust_remote_code=runs_code(settings, trust=options.trust_remote_code),
             use_safetensors=whole.weights_format == "safetensors",
             output_loading_info=True,
+            # Else its error speaks of a report that nobody sees; `_refuse_incomplete` names them.
+            ignore_mismatched_sizes=True,
             adapter_kwargs=_NO_ADAPTER,
             **placement,
         )
@@ -298,13 +325,11 @@ def _refuse_incomplete(info: dict[str, Any], checkpoint: Checkpoint) -> None:
     `check_fit` finds this beforehand, unless the weights are quantised.
     """
     missing = sorted(info.get("missing_keys") or ())
-    mismatched = sorted(str(key) for key in (info.get("mismatched_keys") or ()))
-    if missing or mismatched:
-        lacking = counted(len(missing) + len(mismatched), "parameter")
+    mismatched = {name: (held, wanted) for name, held, wanted in info.get("mismatched_keys") or ()}
+    if problems := [*lacking(missing), *of_other_size(mismatched)]:
+        where = str(checkpoint.folder)
         raise CheckpointError(
-            f"the weights lack {lacking} of the architecture: {named([*missing, *mismatched], {})}",
-            where=str(checkpoint.folder),
-            fix="check that config.json and the weights belong together",
+            [replace(each, what=f"{_CANNOT}: {each.what}", where=where) for each in problems]
         )
 
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from memprobe.checkpoints import Checkpoint
 from memprobe.checkpoints.contents import ADAPTER, ADAPTER_WEIGHTS, list_folder
 from memprobe.checkpoints.identity import listed
+from memprobe.checkpoints.lfs import refuse_pointers
 from memprobe.checkpoints.lora import CHANGES_BASE, COMPUTES, init_kind
 from memprobe.errors import CheckpointError, counted
 
@@ -96,6 +97,7 @@ def apply_adapter(model: Any, folder: Path, *, merge: bool = True) -> Adapted:  
     with warnings.catch_warnings():
         # PEFT warns of what is checked below, and of settings that training alone needs.
         warnings.simplefilter("ignore")
+        _refuse_no_number(settings, folder)
         with _peft_errors(folder):
             weights = _read(folder)
             notes += _resize(model, weights, folder)
@@ -155,6 +157,7 @@ def _shapes(folder: Path) -> dict[str, tuple[int, ...]]:
 def _read(folder: Path) -> dict[str, Tensor]:
     from peft.utils.save_and_load import load_peft_weights
 
+    refuse_pointers(folder, ADAPTER_WEIGHTS)
     weights: dict[str, Tensor] = load_peft_weights(str(folder), device="cpu")
     broken = next((name for name, tensor in sorted(weights.items()) if not tensor.isfinite().all()), None)
     if broken is not None:
@@ -221,6 +224,20 @@ def _attach(model: Any, folder: Path, weights: dict[str, Tensor]) -> Any:  # noq
     _refuse_other_tensors(missing, _unexpected(adapted, loaded.unexpected_keys, weights), folder)
     _refuse_two_values(adapted, weights, folder)
     return adapted.eval()
+
+
+def _refuse_no_number(settings: Mapping[str, Any], folder: Path) -> None:
+    """Refuse a rank or a scale that is none; what PEFT itself says of it does not name the setting."""
+    for name in ("r", "lora_alpha"):
+        value = settings.get(name, 1)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or (name == "r" and value <= 0):
+            wanted = "a number above 0" if name == "r" else "a number"
+            raise CheckpointError(
+                f"{name} of adapter_config.json is {value!r}, where {wanted} belongs",
+                where=str(folder),
+                fix="copy adapter_config.json from the adapter that was trained",
+            )
 
 
 def _refuse_unknown(folder: Path, known: set[str]) -> None:

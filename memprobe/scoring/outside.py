@@ -50,7 +50,8 @@ def outside(
         where: The checkpoint.
         settings: Its config.json, whose fields are looked for in the failing line.
         fix: What to do, where the error does not say what to install.
-        in_model: Only what comes out of a model's own modules counts; the rest is ours and passes.
+        in_model: Only what comes out of a model's own modules, or out of transformers, counts; the rest is
+            ours and passes.
 
     Raises:
         CheckpointError: Something was raised.
@@ -67,10 +68,12 @@ def outside(
 
 
 def raised_in_model(error: BaseException) -> bool:
-    """Whether an error came out of the forward pass of a torch module."""
+    """Whether an error came out of the forward pass of a torch module, or of transformers around it."""
     return any(
-        frame.f_code.co_name == "_call_impl" and frame.f_globals.get("__name__") == "torch.nn.modules.module"
+        module.partition(".")[0] == "transformers"
+        or (module == "torch.nn.modules.module" and frame.f_code.co_name == "_call_impl")
         for frame, _ in walk_tb(error.__traceback__)
+        for module in [str(frame.f_globals.get("__name__"))]
     )
 
 

@@ -5,7 +5,9 @@ border (a letter and its combining mark become one character, two spaces become 
 tokenizers then cover the first of them only; the border is therefore moved to where nothing was joined.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any, Final
 
 import numpy as np
@@ -15,6 +17,8 @@ from numpy.typing import NDArray
 _REACH: Final = 24
 # A letter that no combining mark changes; it keeps apart what normalizers do at the ends of a text.
 _GUARD: Final = "q"
+# What these do to a text of ASCII they do to each character alone; Unicode composes none of them.
+_ALONE_IN_ASCII: Final = frozenset({"NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents"})
 
 
 def tokens_before(ends: Sequence[int] | NDArray[np.int64], border: int) -> int:
@@ -24,8 +28,8 @@ def tokens_before(ends: Sequence[int] | NDArray[np.int64], border: int) -> int:
         ends: One past the last character of each token.
         border: The character, as `unjoined` gives it.
     """
-    if not len(ends):
-        return 0
+    if isinstance(ends, list):
+        return bisect_right(list(accumulate(ends, max)), border)
     return int(np.searchsorted(np.maximum.accumulate(np.asarray(ends)), border, side="right"))
 
 
@@ -38,6 +42,8 @@ def unjoined(normalizer: Any, text: str, border: int) -> int:  # noqa: ANN401
         border: A number of characters of it.
     """
     if normalizer is None or not 0 < border < len(text):
+        return border
+    if text.isascii() and type(normalizer).__name__ in _ALONE_IN_ASCII:
         return border
     start, stop = max(0, border - _REACH), min(len(text), border + _REACH)
     whole = _inside(normalizer, text[start:stop])

@@ -10,7 +10,6 @@ and what it was about to write is not written: see `check_held`.
 import errno
 import json
 import os
-import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -217,7 +216,7 @@ class Patience:
 
 def _create(file: Path) -> bool:
     """Make a claim of this thread's, unless there is one."""
-    mark = secrets.token_hex(8)
+    mark = os.urandom(8).hex()
     content = json.dumps(_myself() | {"since": time.time(), "mark": mark}).encode()
     # Noted before it exists: a signal may arrive as soon as it does.
     noted = (threading.get_ident(), file)

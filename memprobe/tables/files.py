@@ -7,7 +7,6 @@ process writes it, so that what a killed one left can be told from what is being
 import errno
 import os
 import re
-import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -109,7 +108,7 @@ def open_new(file: Path, mode: int) -> int:
 
 def temporary_for(file: Path) -> Path:
     """Return a new name beside a file for what this process writes before it takes the file's place."""
-    return file.with_name(f"{_beginning(file)}{host()}{_of_process()}{secrets.token_hex(6)}.tmp")
+    return file.with_name(f"{_beginning(file)}{host()}{_of_process()}{os.urandom(6).hex()}.tmp")
 
 
 def is_mine(temporary: Path) -> bool:

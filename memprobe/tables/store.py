@@ -37,6 +37,13 @@ from memprobe.tables.requests import Unit
 from memprobe.tables.spans import SPANS
 
 FORMAT = 1
+# Kinds of what a manifest holds, as far as readers take them for granted.
+_LISTS: dict[str, type] = {
+    **dict.fromkeys(("checkpoints", "failures", "sequences", "load_notes", "left_out"), dict),
+    **dict.fromkeys(("notes", "warnings"), str),
+    "stages": list,
+}
+_OBJECTS = ("items", "suite", "probes", "flags", "tables", "timings", "versions", "checks")
 _ANEW = "run the same `memprobe run` again: tables are built anew from the units"
 
 
@@ -135,6 +142,12 @@ class RunStore:
             ) from error
         if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
             raise _other_format(manifest if isinstance(manifest, dict) else {}, self.manifest_file)
+        if wrong := _misshapen(manifest):
+            raise InvalidRunError(
+                f"the manifest cannot be used: `{wrong}` is not what memprobe writes there",
+                where=str(self.manifest_file),
+                fix="move it away: the same `memprobe run` writes it anew and keeps the units",
+            )
         return manifest
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
@@ -452,6 +465,17 @@ def _other_format(manifest: Mapping[str, Any], file: Path) -> InvalidRunError:
         where=str(file),
         fix="use the version of memprobe that wrote it; `memprobe run --fresh` starts over",
     )
+
+
+def _misshapen(manifest: Mapping[str, Any]) -> str:
+    """Return the first key of a manifest whose value is of another kind than memprobe writes, or nothing."""
+    for name, value in manifest.items():
+        if name in _LISTS:
+            if not isinstance(value, list) or not all(isinstance(each, _LISTS[name]) for each in value):
+                return name
+        elif name in _OBJECTS and not isinstance(value, dict):
+            return name
+    return ""
 
 
 def _modified(entry: "os.DirEntry[str]") -> float | None:

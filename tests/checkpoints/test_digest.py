@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from memprobe.checkpoints import config_digest, digest, resolve, tokenizer_digest, weights_digest
+from memprobe.checkpoints.cache import cache_file
 from memprobe.errors import CheckpointError
 
 CACHED_BYTES = 8 * 2**20
@@ -140,7 +141,7 @@ def test_a_file_that_is_still_fresh_is_not_remembered(make, n_read) -> None:
     weights_digest(checkpoint)
     weights_digest(checkpoint)
     assert len(n_read) == 2
-    assert not digest._cache_file().exists()
+    assert not cache_file("digests.json").exists()
 
 
 def test_an_old_time_alone_does_not_make_a_file_settled(make) -> None:
@@ -148,7 +149,7 @@ def test_an_old_time_alone_does_not_make_a_file_settled(make) -> None:
     path.write_bytes(bytes(CACHED_BYTES))
     age(path)
     weights_digest(one("big"))
-    assert not digest._cache_file().exists()
+    assert not cache_file("digests.json").exists()
 
 
 def test_the_cache_lies_under_the_users_cache_folder(settled, tmp_path, monkeypatch) -> None:
@@ -161,11 +162,11 @@ def test_the_cache_lies_under_the_users_cache_folder(settled, tmp_path, monkeypa
     assert [path.name for path in (tmp_path / "xdg/memprobe").iterdir()] == ["digests.json"]
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert digest._cache_file() == tmp_path / ".cache/memprobe/digests.json"
+    assert cache_file("digests.json") == tmp_path / ".cache/memprobe/digests.json"
 
 
 def test_what_others_wrote_to_the_cache_is_kept(settled) -> None:
-    path = digest._cache_file()
+    path = cache_file("digests.json")
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"/elsewhere": [1, 2, 3, 4, "0" * 64]}))
     weights_digest(one("big"))
@@ -176,7 +177,7 @@ def test_what_others_wrote_to_the_cache_is_kept(settled) -> None:
     "content", [b"", b"{", b"[]", b'{"/x": 3}', b'{"/x": [1,2,3,4,"zz"]}', b"\xff", b"[" * 100_000]
 )
 def test_a_broken_cache_is_no_error(settled, content: bytes) -> None:
-    path = digest._cache_file()
+    path = cache_file("digests.json")
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
     assert weights_digest(one("big")) == expected({"model.safetensors": bytes(CACHED_BYTES)})
@@ -194,7 +195,7 @@ def test_a_failed_write_leaves_no_temporary_file(settled, monkeypatch) -> None:
 
     monkeypatch.setattr(Path, "replace", full)
     weights_digest(one("big"))
-    assert list(digest._cache_file().parent.iterdir()) == []
+    assert list(cache_file("digests.json").parent.iterdir()) == []
 
 
 def test_threads_may_hash_at_once(settled, contents) -> None:
@@ -205,7 +206,7 @@ def test_threads_may_hash_at_once(settled, contents) -> None:
     with ThreadPoolExecutor(3) as pool:
         digests = list(pool.map(weights_digest, checkpoints))
     assert digests == [expected({"model.safetensors": bytes([step]) * CACHED_BYTES}) for step in range(6)]
-    assert len(json.loads(digest._cache_file().read_text())) == 6
+    assert len(json.loads(cache_file("digests.json").read_text())) == 6
 
 
 def test_a_file_that_is_gone_cannot_be_hashed(make) -> None:

@@ -22,6 +22,16 @@ from memprobe.checkpoints.names import labels_of, read_last_number, read_name, r
         ("step1000Kb", 1_000),
         ("step1000b", 1_000),
         ("step5_K", 5),
+        ("step1e4", 10_000),
+        ("step2.5e3", 2_500),
+        ("step-1e6-hf", 1_000_000),
+        ("step1,000", 1_000),
+        ("step12,000,000", 12_000_000),
+        # Words and lists behind a number are no part of it.
+        ("step1000e2", 1_000),
+        ("step1eval", 1),
+        ("step1e3b", 1),
+        ("step1000,2", 1_000),
         ("step٣", None),
     ],
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from memprobe.cli.checkpoints import _scaled, _size
+from memprobe.cli.checkpoints import _scaled, _sentence, _size
 
 HEAVY = ("torch", "transformers", "datasets", "scipy", "peft", "safetensors", "tokenizers")
 _ASK = """
@@ -226,6 +226,52 @@ def test_ls_and_verify_name_what_a_run_refuses(cli, sequence) -> None:
     answer = cli("checkpoints", "verify", sequence)
     assert answer.code == 2
     assert answer.err.startswith("error: 3 findings")
+
+
+def test_verify_refuses_a_model_that_sees_later_tokens_as_a_run_does(cli, sequence) -> None:
+    import torch
+    from transformers import BertConfig, BertLMHeadModel
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    for is_decoder in (True, False):
+        torch.manual_seed(0)
+        config = BertConfig(vocab_size=256, max_position_embeddings=64, is_decoder=is_decoder, **sizes)
+        BertLMHeadModel(config).save_pretrained(sequence / "step10")
+        answer = cli("checkpoints", "verify", sequence, "--json")
+        found = [each for each in json.loads(answer.out)["sequences"][0]["findings"] if each["stops"]]
+        assert (answer.code, len(found)) == ((0, 0) if is_decoder else (2, 1))
+    assert found[0]["revisions"] == ["step10"]
+    assert "sees later tokens" in found[0]["what"]
+
+
+def test_one_of_several_alike_is_loaded_to_see_how_it_behaves(cli, tiny, monkeypatch) -> None:
+    from memprobe.scoring import load
+
+    loaded = []
+    monkeypatch.setattr(load, "try_out", lambda checkpoint, **_: loaded.append(checkpoint.step) or True)
+    assert cli("checkpoints", "verify", tiny.model).code == 0
+    assert loaded == [0]
+
+
+def test_a_large_model_is_not_loaded_to_be_verified(cli, tiny, monkeypatch) -> None:
+    from memprobe.scoring import load
+
+    monkeypatch.setattr(load, "TRIED_PARAMETERS_MAX", 100)
+    monkeypatch.setattr(load, "load", lambda *_: pytest.fail("it was loaded"))
+    assert cli("checkpoints", "verify", tiny.model).code == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("the weights lack it", "The weights lack it"),
+        ("pip install optimum", "pip install optimum"),
+        ("lm_head.weight differs", "lm_head.weight differs"),
+        ("tokenizer.json is newer", "tokenizer.json is newer"),
+    ],
+)
+def test_a_sentence_has_a_capital_but_for_names_and_commands(text: str, sentence: str) -> None:
+    assert _sentence(text) == sentence
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,9 @@ def test_json_is_gate_json_and_nothing_else(flags, gate, tmp_path):
     document = json.loads(answer.out)
     assert answer.code == document["exit_code"] == 1
     assert document.pop("schema_version") == 1
-    assert document == json.loads((tmp_path / "run" / "gate.json").read_text())
+    stored = json.loads((tmp_path / "run" / "gate.json").read_text())
+    assert len(stored.pop("sha256")) == 64
+    assert document == stored
 
 
 def test_markdown_ends_with_the_verdict(gate):
@@ -205,7 +207,7 @@ def test_a_run_against_itself(cli, finished, ruled, tmp_path):
     assert (copy / "gate.json").is_file()
 
 
-def test_a_disk_that_is_full_exits_with_4_and_leaves_no_verdict(gate, monkeypatch, tmp_path):
+def test_a_disk_that_is_full_exits_with_4_and_leaves_no_verdict(cli, made, ruled, monkeypatch):
     import errno
 
     from memprobe.tables import files
@@ -213,14 +215,15 @@ def test_a_disk_that_is_full_exits_with_4_and_leaves_no_verdict(gate, monkeypatc
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
+    folder, rules = made([row(30, 1000)]), ruled(PASS)
     monkeypatch.setattr(files.os, "fsync", full)
-    answer = gate([PASS])
+    answer = cli("gate", folder, "--rules", rules)
     assert (answer.code, answer.out) == (4, "")
     assert "the disk is full" in answer.err
-    assert [file.name for file in (tmp_path / "run").iterdir() if "gate" in file.name] == []
+    assert [file.name for file in folder.iterdir() if "gate" in file.name] == []
 
 
-def test_a_run_that_takes_no_file_says_so(gate, monkeypatch, tmp_path):
+def test_a_run_that_takes_no_file_says_so(cli, made, ruled, monkeypatch):
     import errno
 
     from memprobe.tables import files
@@ -228,8 +231,9 @@ def test_a_run_that_takes_no_file_says_so(gate, monkeypatch, tmp_path):
     def read_only(*_, **__):
         raise OSError(errno.EROFS, "Read-only file system")
 
+    folder, rules = made([row(30, 1000)]), ruled(PASS)
     monkeypatch.setattr(files.os, "open", read_only)
-    answer = gate([PASS])
+    answer = cli("gate", folder, "--rules", rules)
     assert (answer.code, answer.out) == (2, "")
     assert "Read-only file system" in answer.err
 

@@ -495,6 +495,30 @@ def test_a_checkpoint_that_failed_is_not_compared(make_run, pair) -> None:
         memprobe.compare(*pair)
 
 
+def test_what_failures_left_of_two_sequences_is_not_matched_as_single_checkpoints(make_run) -> None:
+    failed = [[{"model": "main", "revision": f"step{step}", "step": step}] for step in (10, 0)]
+    runs = [
+        make_run(name, IDS, {0: BASE, 10: NEW}, failures=each)
+        for name, each in zip(("base", "new"), failed, strict=True)
+    ]
+    with pytest.raises(RunsDifferError, match="no checkpoint of the one run is in the other"):
+        memprobe.compare(*runs)
+
+
+def test_a_model_that_failed_in_the_other_run_is_not_matched_with_another_model(make_run) -> None:
+    both = [
+        {"model": model, "revision": "step10", "step": 10, "tokenizer_digest": "a" * 64}
+        for model in ("large", "small")
+    ]
+    failed = [{"model": "small", "revision": "step10", "step": 10}]
+    base = make_run("base", IDS, {10: BASE}, model="large", checkpoints=both, failures=failed)
+    small = make_run("new", IDS, {10: NEW}, model="small")
+    with pytest.raises(RunsDifferError):
+        memprobe.compare(base, small)
+    with pytest.raises(RunsDifferError):
+        memprobe.compare(small, base)
+
+
 # Percentile and Newcombe intervals of 60 pairs; 3 standard errors of 500 simulations are 0.03.
 COVERAGE_LO, COVERAGE_HI = 0.92, 0.985
 

@@ -63,7 +63,7 @@ def made(tmp_path):
             manifest["items"] = {"given": sorted({key for each in items for key in each})}
             (folder / "tables").mkdir(exist_ok=True)
             frame = pl.DataFrame([{"model": "m"} | each for each in items], schema=ITEM_TYPES, orient="row")
-            frame.write_parquet(folder / "tables" / "items.parquet")
+            RunStore(folder).write_table("items", frame)
         frame = summary_of(rows)
         RunStore(folder).write_table("summary", frame)
         if steps is None:

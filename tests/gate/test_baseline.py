@@ -275,6 +275,31 @@ def test_a_partner_that_failed_is_passed_over_where_that_is_allowed_but_never_al
     assert against([GAINED], body, run=rows, allow_incomplete=True, **base).exit_code == 3
 
 
+def test_a_failure_without_a_step_excuses_no_number_of_a_whole_sequence(against):
+    base = {
+        "state": "incomplete",
+        "failures": [{"model": "m", "revision": "final", "step": None}],
+        "checkpoints": [{"model": "m", "step": step, "revision": f"step{step}"} for step in (10, 20)],
+    }
+    run = [row(3), row(3, step=None, revision=None)]
+    assert against([GAINED], "max_increase = 0.055", run=run, allow_incomplete=True, **base).exit_code == 3
+
+
+def test_the_failure_of_another_model_excuses_nothing(against, made, ruled):
+    base = {
+        "state": "incomplete",
+        "failures": [{"model": "other", "revision": "step20", "step": 20}],
+        "checkpoints": [
+            {"model": model, "step": step, "revision": f"step{step}"}
+            for model in ("m", "other")
+            for step in (10, 20)
+        ],
+    }
+    rows = [row(3), row(3, step=20)]
+    told = against([GAINED], "max_increase = 0.055", run=rows, allow_incomplete=True, **base)
+    assert told.exit_code == 3
+
+
 @pytest.mark.parametrize(
     ("both", "base_only", "new_only", "changed", "code"),
     [(3, 0, 497, 0, 3), (3, 497, 0, 0, 3), (3, 0, 0, 497, 3), (60, 40, 0, 0, 0), (100, 0, 0, 0, 0)],

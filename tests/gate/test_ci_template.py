@@ -147,6 +147,14 @@ def test_canaries_that_no_model_could_have_learned_are_no_pass(change, said, ask
     assert answer.out.splitlines()[-1].startswith("gate could not judge (exit code 3)")
 
 
+def test_a_control_that_is_left_only_warns_as_the_guide_says(asked, written):
+    with_own_items(written, lambda row: own(row) if row["group"] == "canary" else row)
+    answer = asked()
+    assert answer.code == 0
+    assert "40 of its 40 items are the template's placeholder items" in answer.out
+    assert answer.out.splitlines()[-1].endswith("1 warning rule: 1 could not be judged")
+
+
 @pytest.mark.parametrize(("canary_hits", "code"), [(0, 0), (21, 1)])
 def test_its_rules_judge_a_run_like_the_demo_s(canary_hits, code, written, made):
     result = gate(made(like_the_demo(canary_hits)), written / "rules.toml")

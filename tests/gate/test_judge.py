@@ -65,6 +65,32 @@ def test_what_cannot_be_judged_is_no_pass(given, reason, judge):
     assert (result.verdict, result.exit_code) == ("could not judge", 3)
 
 
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"estimate": -1.0}, "its estimate is -1, and a rate lies between 0 and 1"),
+        ({"estimate": math.inf}, "its estimate is inf, and a rate lies between 0 and 1"),
+        ({"estimate": -math.inf}, "its estimate is -inf, and a rate lies between 0 and 1"),
+        (
+            {"metric": "lcp_tokens", "unit": "tokens", "estimate": -3.0},
+            "its estimate is -3, and a number of tokens is 0 or more",
+        ),
+        (
+            {"metric": "exact_excess_frac", "estimate": -1.5},
+            "its estimate is -1.5, and a share or a difference of shares lies between -1 and 1",
+        ),
+        ({"ci_level": 95.0}, "its ci_level is 95, and a level lies between 0 and 1"),
+        ({"ci_low": 0.5, "ci_high": 0.02}, "its interval is upside down: 0.5 to 0.02"),
+    ],
+)
+@pytest.mark.parametrize("body", ["max = 0.99", 'max = 0.99\nbound = "estimate"'])
+def test_what_no_measurement_gives_is_no_pass(given, reason, body, judge):
+    metric = given.get("metric", "exact_frac")
+    result = judge([row(0) | given], f'metric = "{metric}"\n{body}')
+    (told,) = result.rules[0].rows
+    assert (told.verdict, told.reason, result.exit_code) == ("could not judge", reason, 3)
+
+
 def test_an_estimate_needs_no_interval(judge):
     no_interval = row(3) | {"ci_low": None, "ci_high": None}
     assert verdict(judge([no_interval], 'max = 0.05\nbound = "estimate"')) == "passed"

@@ -31,7 +31,7 @@ from memprobe.items.contradictions import contradictions, doubts
             "holds 2, but exposures is 3",
         ),
         ({"first_step": -1}, "first_step", "-1, below 0"),
-        ({"trained": "maybe"}, "trained", '"maybe", not true or false'),
+        ({"trained": "maybe"}, "trained", "a string of 5 characters, not true or false"),
     ],
 )
 def test_what_cannot_be_true_together_is_named_with_its_place(row, column, what, write, message):

@@ -131,12 +131,28 @@ def test_each_defect_is_refused_by_its_own_sentence(defective, said, dtype) -> N
         settle(ready(defective(dtype)))
 
 
-@pytest.mark.parametrize("block", [2, 3, 5, 8, 16, 24, 32, 64, 1000])
-def test_blocks_of_any_length_are_seen(block) -> None:
+@pytest.mark.parametrize("longest", [0, 20, 34, 50, 64, 100])
+@pytest.mark.parametrize("block", [2, 3, 5, 8, 16, 24, 31, 32, 33, 64, 1000])
+def test_blocks_of_any_length_are_seen(block, longest) -> None:
     model = Blocks()
     model.block = block
     with pytest.raises(CheckpointError, match=SEES):
-        settle(ready(model))
+        settle(ready(model), longest)
+
+
+@pytest.mark.parametrize(("longest", "n_tokens"), [(20, 164), (50, 196), (64, 224), (100, 264), (0, 224)])
+def test_a_sound_model_reads_few_tokens(longest, n_tokens) -> None:
+    """16 twice, 34 (or the longest, up to 64) twice, 2 rows of 32, and the longest where it is longer."""
+    read = []
+
+    class Counted(Sound):
+        def forward(self, input_ids, attention_mask=None, use_cache=False):
+            read.append(input_ids.numel())
+            return super().forward(input_ids, attention_mask, use_cache)
+
+    settle(ready(Counted()), longest)
+    # The choice of the path comes first.
+    assert sum(read[1:]) == n_tokens
 
 
 def test_state_that_grows_with_longer_calls_is_seen_where_the_run_is_longer() -> None:

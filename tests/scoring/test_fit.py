@@ -322,6 +322,20 @@ def test_quantised_weights_name_what_to_install(method, fix, copied, at, monkeyp
     assert fix in message
 
 
+def test_a_package_that_transformers_misses_only_while_it_loads_is_named_before(copied, at) -> None:
+    folder = configure(copied("llama"), quantization_config={"quant_method": "sinq"})
+    assert "fix:   pip install sinq" in refused(at, folder)
+
+
+def test_sizes_of_quantised_weights_are_told_and_no_report_is_spoken_of(copied, at) -> None:
+    # fp8 is unpacked on a CPU, and plain weights under it are taken as they are.
+    settings = {"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": [128, 128]}
+    folder = configure(copied("llama"), quantization_config=settings)
+    edit(folder, lambda weights: weights.update({"model.norm.weight": torch.ones(3)}))
+    with pytest.raises(CheckpointError, match=r"model\.norm\.weight is 3 in the files and \d+ in the model"):
+        load(at(folder), LoadOptions())
+
+
 def test_an_unknown_quantisation_is_refused_where_transformers_would_pass_over_it(copied, at) -> None:
     message = refused(at, configure(copied("llama"), quantization_config={"quant_method": "nope"}))
     assert "quantised (nope)" in message

@@ -219,6 +219,14 @@ def test_settings_that_do_not_fit_the_base_or_the_file_are_refused(values, adapt
         load(at(folder), LoadOptions())
 
 
+@pytest.mark.parametrize(("name", "value"), [("r", 0), ("r", "4"), ("r", None), ("lora_alpha", "much")])
+def test_a_rank_or_scale_that_is_no_number_is_named(name, value, adapter, at) -> None:
+    folder = adapter()
+    set_in_config(folder, **{name: value})
+    with pytest.raises(CheckpointError, match=f"{name} of adapter_config.json is {value!r}, where a number"):
+        load(at(folder), LoadOptions())
+
+
 def test_an_adapter_on_another_architecture_is_refused(adapter, saved, at) -> None:
     folder = adapter("llama")
     set_in_config(folder, base_model_name_or_path=str(saved("gpt_neox")))
@@ -231,6 +239,14 @@ def test_a_truncated_adapter_is_refused(adapter, at) -> None:
     file = folder / "adapter_model.safetensors"
     file.write_bytes(file.read_bytes()[:-9])
     with pytest.raises(CheckpointError, match="cannot be loaded"):
+        load(at(folder), LoadOptions())
+
+
+def test_a_git_lfs_pointer_in_place_of_the_adapter_is_told_as_one(adapter, at) -> None:
+    folder = adapter("gpt_neox")
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 9\n"
+    (folder / "adapter_model.safetensors").write_text(pointer)
+    with pytest.raises(CheckpointError, match=r"adapter_model\.safetensors is a Git LFS pointer"):
         load(at(folder), LoadOptions())
 
 

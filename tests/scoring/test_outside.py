@@ -63,3 +63,15 @@ def test_of_a_pass_only_what_comes_out_of_a_module_counts() -> None:
         model(torch.zeros(1))
     with pytest.raises(IndexError), outside("the model failed", "m@1", in_model=True):
         list(range(0))[-1:].pop()
+
+
+def test_what_transformers_raises_around_a_pass_counts_as_well() -> None:
+    from transformers import DynamicCache, LlamaConfig
+
+    config = LlamaConfig(num_hidden_layers=1)
+    config.sliding_window = "wide"
+    with (
+        pytest.raises(CheckpointError, match=r"the model failed: .*str"),
+        outside("the model failed", "m@1", in_model=True),
+    ):
+        DynamicCache(config=config)

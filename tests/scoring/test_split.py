@@ -115,6 +115,31 @@ def test_prefix_and_suffix_are_the_whole(items, border) -> None:
     assert made.ids["a", "text"].tolist() == tokenizer(text)["input_ids"]
 
 
+@pytest.mark.parametrize("name", ["NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents"])
+def test_no_ascii_character_is_joined_by_what_is_not_asked(name) -> None:
+    normalizer = getattr(normalizers, name)()
+    assert type(normalizer).__name__ == name
+    ascii_chars = [chr(code) for code in range(128)]
+    for one in ascii_chars:
+        for two in ascii_chars:
+            alone = normalizer.normalize_str(one) + normalizer.normalize_str(two)
+            assert normalizer.normalize_str(one + two) == alone
+
+
+def test_what_joins_ascii_characters_is_asked() -> None:
+    spaces = normalizers.Replace(Regex(" {2,}"), " ")
+    assert unjoined(spaces, "a  b", 2) == 1
+    assert unjoined(normalizers.Sequence([normalizers.NFC(), spaces]), "a  b", 2) == 1
+    assert unjoined(normalizers.NFC(), "a  b", 2) == 2
+
+
+def test_a_list_of_ends_counts_like_an_array() -> None:
+    ends = [1, 4, 3, 3, 6]
+    for border in range(8):
+        assert tokens_before(ends, border) == tokens_before(np.array(ends), border)
+    assert tokens_before(np.array([], dtype=np.int64), 3) == 0
+
+
 def test_without_a_normalizer_a_border_stays() -> None:
     assert unjoined(None, "ab", 1) == 1
     assert tokens_before([], 0) == 0

@@ -649,3 +649,14 @@ def test_release_leaves_what_another_thread_holds(store) -> None:
         assert held
         pool.submit(store.release).result()
         assert list(store.units_folder.glob("*.claim"))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("checkpoints", None), ("failures", [3]), ("probes", []), ("stages", [{}]), ("warnings", [1])],
+)
+def test_a_manifest_of_other_kinds_of_values_is_refused(tmp_path, key, value) -> None:
+    store = RunStore(tmp_path)
+    store.write_json("manifest.json", {"format": 1, key: value})
+    with pytest.raises(InvalidRunError, match=f"`{key}` is not what memprobe writes there"):
+        store.read_manifest()

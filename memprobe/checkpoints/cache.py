@@ -1,0 +1,42 @@
+"""Small files in `~/.cache/memprobe` that spare work: one JSON object each, from a key to what was found.
+
+A file that is missing, damaged or cannot be written costs time and nothing else; who reads entries checks
+each of them.
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from memprobe.errors import MemprobeError
+from memprobe.tables.files import write_file
+
+
+def cache_file(name: str) -> Path:
+    """Return where a cache is; XDG_CACHE_HOME moves all of them.
+
+    Raises:
+        RuntimeError: There is no home folder.
+    """
+    home = os.environ.get("XDG_CACHE_HOME", "")
+    # The specification of base directories has relative paths ignored.
+    base = Path(home) if home and Path(home).is_absolute() else Path("~/.cache").expanduser()
+    return base / "memprobe" / name
+
+
+def read_cache(name: str) -> dict[str, object]:
+    """Return the entries of a cache; none where it cannot be read."""
+    try:
+        entries = json.loads(cache_file(name).read_bytes())
+    except (OSError, ValueError, RuntimeError, RecursionError):
+        return {}
+    return entries if isinstance(entries, dict) else {}
+
+
+def write_cache(name: str, entries: Mapping[str, object]) -> None:
+    """Replace a cache, if that can be done."""
+    # A disk that is full costs the memory of what was found, not the command.
+    with contextlib.suppress(OSError, RuntimeError, MemprobeError):
+        write_file(cache_file(name), json.dumps(entries, indent=0).encode(), private=True)
