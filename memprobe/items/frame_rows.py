@@ -20,8 +20,10 @@ def read_parquet(path: Path, spec: str, limit: int | None) -> RawFile:
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
     try:
         frame = pl.read_parquet(path, n_rows=limit, glob=False)
-    except pl.exceptions.PolarsError as error:
-        raise ItemError(f"no Parquet: {str(error).splitlines()[0]}", where=spec) from error
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        # What polars raises for a damaged file; its panics are no Exceptions.
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ItemError(f"no Parquet: {said}", where=spec) from error
     return RawFile(spec, sha256, "row", tuple(frame.columns), tuple(rows_from_frame(frame)))
 
 
