@@ -74,6 +74,10 @@ def _extra(file):
     save_file(load_file(file) | {"gpt_neox.layers.0.attention.dense.lora_A.weight": torch.ones(2, 16)}, file)
 
 
+def _cut_config(file):
+    file.with_name("config.json").write_text('{"model_type": "gpt_n')
+
+
 def _pointer(file):
     file.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
 
@@ -87,6 +91,7 @@ def _pointer(file):
         (_configured(num_attention_heads=0), "num_attention_heads"),
         (_configured(hidden_act="nope"), "hidden_act"),
         (_extra, "lora_A.weight (2 x 16)"),
+        (_cut_config, "config.json is no valid JSON"),
         (_pointer, "Git LFS pointer"),
     ],
 )

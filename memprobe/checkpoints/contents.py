@@ -126,7 +126,11 @@ def inspect(listing: Listing, options: Options) -> Weights:
             where=listing.where,
             fix="copy config.json from the model that was trained to this folder",
         )
-    config = listing.json(CONFIG)
+    try:
+        config = listing.json(CONFIG)
+    except CheckpointError:
+        # Loading says so of this checkpoint; the others of its sequence are measured all the same.
+        config = {}
     _check_architecture(config, listing.where)
     problems = [*_remote_code(config, listing, options), *_pickle(weights, listing.where, options)]
     if problems:

@@ -96,7 +96,12 @@ def config_digest(checkpoint: Checkpoint) -> str:
         CheckpointError: It cannot be read.
         ValueError: The checkpoint is neither here nor listed by the hub.
     """
-    config = list_folder(checkpoint.whole.small_files).json(CONFIG)
+    folder = checkpoint.whole.small_files
+    try:
+        config = list_folder(folder).json(CONFIG)
+    except CheckpointError:
+        # What is no JSON object is known by its bytes: loading refuses it.
+        return file_digest(folder / CONFIG)
     return hashlib.sha256(_canonical(config, _CONFIG_VOLATILE)).hexdigest()
 
 

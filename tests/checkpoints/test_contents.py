@@ -252,15 +252,26 @@ def test_all_permissions_that_lack_are_asked_for_at_once(make, contents) -> None
         (b"[1]", "config.json holds no JSON object"),
     ],
 )
-def test_a_broken_config_says_so(make, contents, config: bytes, what: str) -> None:
-    assert refusal(make("m", contents.files() | {"config.json": config})).problems[0].what == what
+def test_a_broken_config_is_left_for_loading_to_refuse(make, contents, config: bytes, what: str) -> None:
+    # The other checkpoints of its sequence are measured all the same.
+    listing = list_folder(make("m", contents.files() | {"config.json": config}))
+    assert inspect(listing, Options()).files == ("model.safetensors",)
+    with pytest.raises(CheckpointError, match=what):
+        listing.json("config.json")
+
+
+def test_a_broken_config_does_not_permit_a_pickle(make, contents) -> None:
+    files = contents.files() | {"config.json": b"{", "pytorch_model.bin": b"x"}
+    del files["model.safetensors"]
+    with pytest.raises(SafetyError, match="pickle"):
+        inspect(list_folder(make("m", files)), Options())
 
 
 def test_a_config_that_cannot_be_read_says_so(make) -> None:
     listing = list_folder(make("m"))
     Path("m/config.json").unlink()
     with pytest.raises(CheckpointError, match=r"config\.json cannot be read: .*No such file"):
-        inspect(listing, Options())
+        listing.json("config.json")
 
 
 def test_a_folder_that_cannot_be_read_says_so(tmp_path: Path) -> None:

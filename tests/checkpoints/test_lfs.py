@@ -2,7 +2,7 @@
 
 import pytest
 
-from memprobe.checkpoints.contents import inspect, list_folder
+from memprobe.checkpoints.contents import list_folder
 from memprobe.checkpoints.header import header
 from memprobe.checkpoints.identity import Candidate, Options
 from memprobe.checkpoints.local import describe_folder
@@ -33,7 +33,7 @@ def test_a_survey_names_weights_that_are_a_pointer(name, make, contents) -> None
 def test_a_configuration_that_is_a_pointer_is_named(make, contents) -> None:
     folder = make("m", contents.files() | {"config.json": POINTER})
     with pytest.raises(CheckpointError, match=r"config.json is a Git LFS pointer"):
-        inspect(list_folder(folder), Options())
+        list_folder(folder).json("config.json")
 
 
 def test_a_tokenizer_that_is_a_pointer_is_named(make, contents) -> None:
