@@ -35,11 +35,8 @@ def parse_toml(data: bytes | str) -> dict[str, Any]:
         raise UnreadableError(str(error)) from error
     except (ValueError, OverflowError, RecursionError) as error:
         raise UnreadableError(_reason(error)) from error
-    for key, value, depth in _walked(found):
-        if depth > MAX_DEPTH:
-            raise UnreadableError(_NESTED)
-        if isinstance(value, int) and value not in INT64:
-            raise UnreadableError(f"`{key}` is a whole number beyond 64 bits{_line_of(text, key)}")
+    if key := _beyond_bounds(found):
+        raise UnreadableError(f"`{key}` is a whole number beyond 64 bits{_line_of(text, key)}")
     return found
 
 
@@ -59,12 +56,23 @@ def parse_json(data: bytes | str) -> Any:  # noqa: ANN401
         raise UnreadableError(f"{error.msg} at {line}column {error.colno}") from error
     except (ValueError, OverflowError, RecursionError) as error:
         raise UnreadableError(_reason(error)) from error
+    if key := _beyond_bounds(found):
+        raise UnreadableError(f"`{key}` is a whole number beyond 64 bits")
+    return found
+
+
+def _beyond_bounds(found: object) -> str:
+    """Return the key of a whole number beyond 64 bits, or an empty string.
+
+    Raises:
+        UnreadableError: What was read is nested too deeply.
+    """
     for key, value, depth in _walked(found):
         if depth > MAX_DEPTH:
             raise UnreadableError(_NESTED)
         if isinstance(value, int) and value not in INT64:
-            raise UnreadableError(f"`{key}` is a whole number beyond 64 bits")
-    return found
+            return str(key) or "a value"
+    return ""
 
 
 def read_toml(file: Path) -> dict[str, Any]:
