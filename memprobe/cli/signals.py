@@ -12,8 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from memprobe.tables.claims import release
-
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGXCPU)
 # The system sends the others again and again, or several of them at once, and nobody means to hurry.
 _HURRYING = (signal.SIGINT, signal.SIGTERM)
@@ -43,7 +41,9 @@ def ending() -> Iterator[None]:
             return
         if received > 1:
             # Others could take over what this process holds, but would have to wait for it to be silent.
-            release()
+            # Nothing is held before the module of claims is imported, which most commands never need.
+            if claims := sys.modules.get("memprobe.tables.claims"):
+                claims.release()
             os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, b"ended at once\n")
             os._exit(128 + number)
         raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)

@@ -21,15 +21,6 @@ import torch
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM
-from transformers.conversion_mapping import get_model_conversion_mapping
-from transformers.core_model_loading import (
-    WeightConverter,
-    WeightRenaming,
-    convert_and_load_state_dict_in_model,
-    rename_source_key,
-)
-from transformers.modeling_utils import LoadStateDictConfig
-from transformers.quantizers import AutoHfQuantizer
 
 from memprobe.checkpoints import Checkpoint, config_digest
 from memprobe.checkpoints.contents import CONFIG, list_folder
@@ -234,6 +225,8 @@ def _quantised(config: Any, where: str) -> str | None:  # noqa: ANN401
     )
     if given is None:
         return None
+    from transformers.quantizers import AutoHfQuantizer
+
     method = str(
         given.get("quant_method") if isinstance(given, dict) else getattr(given, "quant_method", given)
     )
@@ -340,6 +333,10 @@ class _Placed:
 
 def _place(model: Any, tensors: Mapping[str, Stored]) -> _Placed:  # noqa: ANN401
     """Place every tensor as transformers would."""
+    # These take two seconds to import, and a run that has nothing left to score needs them not at all.
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
+
     rules = get_model_conversion_mapping(model)
     renamings = [each for each in rules if isinstance(each, WeightRenaming)]
     converters = [each for each in rules if isinstance(each, WeightConverter)]
@@ -371,6 +368,9 @@ def _converted(
     rules: Sequence[object],
 ) -> _Placed:
     """Place tensors of which some are split or put together, by loading ones without values."""
+    from transformers.core_model_loading import convert_and_load_state_dict_in_model
+    from transformers.modeling_utils import LoadStateDictConfig
+
     empty = {name: torch.empty(each.shape, device="meta") for name, each in tensors.items()}
     config = LoadStateDictConfig(device_map={"": "meta"}, dtype=torch.float32, weight_mapping=rules)
     known = inspect.signature(convert_and_load_state_dict_in_model).parameters
