@@ -1,5 +1,6 @@
 """A run over adapters: its tables are those of a run over the weights merged by hand."""
 
+import json
 import shutil
 import socket
 from pathlib import Path
@@ -8,6 +9,9 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+
+from memprobe.checkpoints import resolve
+from memprobe.scoring.fit import problems_of
 
 # B A is added to W before the forward pass on both sides, in float32 sums of another order.
 ATOL_NATS = 1e-5
@@ -70,3 +74,16 @@ def test_adapters_among_whole_checkpoints_score_as_merged_ones(sequences, run, t
     assert [about[step]["format"] for step in STEPS] == ["safetensors", "lora", "lora", "safetensors"]
     assert about[10]["base"] == "main@step0"
     assert about[0]["base"] is None
+
+
+def test_an_adapter_that_is_refused_is_one_checkpoints_failure(sequences, run, tmp_path) -> None:
+    mixed, _ = sequences
+    file = mixed / "step10" / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"init_lora_weights": "pissa_niter_4"}))
+    done = run(probes=["recall"], model=str(mixed), steps=None, offline=True, out=tmp_path / "out")
+    assert [each["revision"] for each in done.failures] == ["step10"]
+    assert "pissa_niter_4" in done.failures[0]["error"]
+    assert sorted(done.table("recall")["step"].unique()) == [0, 20, 30]
+    (sequence,) = resolve([str(mixed)])
+    said = {each.revision: problems_of(each) for each in sequence.checkpoints}
+    assert [revision for revision, problems in said.items() if problems] == ["step10"]

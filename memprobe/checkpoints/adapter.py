@@ -12,6 +12,7 @@ from memprobe.checkpoints.contents import ADAPTER, CONFIG, list_folder
 from memprobe.checkpoints.hub import find_on_hub
 from memprobe.checkpoints.identity import Candidate, Checkpoint, Options
 from memprobe.checkpoints.local import checkpoint_in, named_path, no_tokenizer
+from memprobe.checkpoints.lora import refusal
 from memprobe.checkpoints.spec import HubSpec, is_hub_id, step_in_name
 from memprobe.errors import CheckpointError, MemprobeError, Problem, SafetyError, install_command
 
@@ -29,24 +30,22 @@ def with_base(checkpoint: Checkpoint, options: Options) -> Checkpoint:
     Parameters and dtype become the base's, the bytes are those of both, and the base's tokenizer
     serves an adapter that has none.
 
+    Whether the adapter can be measured on it is asked by `refuse_adapter`, of each checkpoint by itself.
+
     Raises:
-        CheckpointError: PEFT is not installed, the base is not there, or it cannot be measured.
+        CheckpointError: The base is not there, or is none.
         SafetyError: The base needs a permission that was not given.
     """
     if checkpoint.weights_format != "lora" or checkpoint.base is not None:
         return checkpoint
     if checkpoint.folder is None:
         raise ValueError(f"expected an adapter with a folder, got {checkpoint}")
-    if importlib.util.find_spec("peft") is None:
-        what = "this is a LoRA adapter, and peft, which merges it into its base model, is not installed"
-        raise CheckpointError(what, where=str(checkpoint.folder), fix=_INSTALL)
     settings = list_folder(checkpoint.folder).json(ADAPTER)
     base = _base(settings, checkpoint.folder, options)
     if base.weights_format == "lora":
         what = f"the base model of the adapter, {base.label}, is itself an adapter"
         fix = "merge that one into its base first (PEFT: merge_and_unload, save_pretrained)"
         raise CheckpointError(what, where=str(checkpoint.folder), fix=fix)
-    _refuse_quantised(base, checkpoint.folder)
     tokenizer_folder = checkpoint.tokenizer_folder or base.tokenizer_folder
     if tokenizer_folder is None and options.needs_tokenizer:
         raise no_tokenizer(str(checkpoint.folder))
@@ -58,6 +57,24 @@ def with_base(checkpoint: Checkpoint, options: Options) -> Checkpoint:
         n_parameters=base.n_parameters,
         dtype=base.dtype,
     )
+
+
+def refuse_adapter(checkpoint: Checkpoint) -> None:
+    """Refuse an adapter that cannot be measured as it was trained; other checkpoints pass.
+
+    Raises:
+        CheckpointError: PEFT is not installed, its settings forbid it, or its base is quantised.
+    """
+    if checkpoint.base is None or checkpoint.folder is None:
+        return
+    where = str(checkpoint.folder)
+    if importlib.util.find_spec("peft") is None:
+        what = "this is a LoRA adapter, and peft, which merges it into its base model, is not installed"
+        raise CheckpointError(what, where=where, fix=_INSTALL)
+    if refused := refusal(list_folder(checkpoint.folder).json(ADAPTER)):
+        what, fix = refused
+        raise CheckpointError(what, where=where, fix=fix)
+    _refuse_quantised(checkpoint.base, checkpoint.folder)
 
 
 def _base(settings: dict[str, Any], folder: Path, options: Options) -> Checkpoint:

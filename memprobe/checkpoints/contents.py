@@ -11,7 +11,6 @@ from typing import Any
 
 from memprobe.checkpoints.identity import Options, WeightsFormat, listed
 from memprobe.checkpoints.lfs import is_pointer, refuse_pointer
-from memprobe.checkpoints.lora import refusal
 from memprobe.checkpoints.native import has_native_class
 from memprobe.errors import CheckpointError, Problem, SafetyError
 
@@ -116,7 +115,6 @@ def inspect(listing: Listing, options: Options) -> Weights:
     """
     weights = find_weights(listing)
     if weights.format == "lora":
-        _check_adapter(listing.json(ADAPTER), listing.where)
         if problems := _pickle(weights, listing.where, options):
             raise SafetyError(problems)
         return weights
@@ -183,14 +181,6 @@ def _no_weights(listing: Listing) -> CheckpointError:
         what += f"; {listed(others)} cannot be used without an index file"
     fix = "a checkpoint has model.safetensors, or model.safetensors.index.json and its shards"
     return CheckpointError(what, where=listing.where, fix=fix)
-
-
-def _check_adapter(settings: dict[str, Any], where: str) -> None:
-    """Refuse what is no LoRA, and settings under which it cannot be measured as it was trained."""
-    refused = refusal(settings)
-    if refused is not None:
-        what, fix = refused
-        raise CheckpointError(what, where=where, fix=fix)
 
 
 def _check_architecture(config: dict[str, Any], where: str) -> None:

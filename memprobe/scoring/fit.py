@@ -23,6 +23,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM
 
 from memprobe.checkpoints import Checkpoint, config_digest
+from memprobe.checkpoints.adapter import refuse_adapter
 from memprobe.checkpoints.contents import CONFIG, list_folder
 from memprobe.checkpoints.header import Stored
 from memprobe.checkpoints.native import has_native_class
@@ -99,9 +100,10 @@ def check_fit(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> Fit
         trust_remote_code: Code of the checkpoint may run, where transformers has no such model.
 
     Raises:
-        CheckpointError: transformers cannot read the configuration, a package is missing, or the weights
-            are not those of the model: all that is wrong at once.
+        CheckpointError: transformers cannot read the configuration, a package is missing, the weights are
+            not those of the model, or the adapter cannot be measured on it: all that is wrong at once.
     """
+    refuse_adapter(checkpoint)
     whole = checkpoint.whole
     files = read_files(whole)
     settings = list_folder(whole.small_files).json(CONFIG)
@@ -132,8 +134,10 @@ def check_config(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> 
     """Check what can be known of a checkpoint whose weights are not here: its configuration.
 
     Raises:
-        CheckpointError: transformers cannot read it, or a package for its weights is missing.
+        CheckpointError: transformers cannot read it, a package for its weights is missing, or the adapter
+            cannot be measured.
     """
+    refuse_adapter(checkpoint)
     config = read_config(checkpoint, trust_remote_code=trust_remote_code)
     _quantised(config, str(checkpoint.folder or checkpoint.label))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from memprobe.checkpoints import config_digest, resolve, weights_digest
+from memprobe.checkpoints.adapter import refuse_adapter
 from memprobe.errors import CheckpointError, SafetyError
 
 
@@ -167,11 +168,42 @@ def test_without_peft_one_sentence_names_the_extra(make, make_adapter, monkeypat
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "peft" else genuine(name))
     make("base")
     make_adapter("lora", "../base")
-    (problem,) = refusal().problems
+    with pytest.raises(CheckpointError) as caught:
+        refuse_adapter(only())
+    (problem,) = caught.value.problems
     assert problem.what == (
         "this is a LoRA adapter, and peft, which merges it into its base model, is not installed"
     )
     assert problem.fix.startswith("pip install 'memprobe-lm[lora]'")
+
+
+@pytest.mark.parametrize(
+    ("settings", "what"),
+    [
+        ({"peft_type": None}, "the adapter is of type unknown, and only LoRA is merged"),
+        ({"peft_type": "PREFIX_TUNING"}, "the adapter is of type PREFIX_TUNING, and only LoRA is merged"),
+        (
+            {"task_type": "SEQ_CLS"},
+            "the adapter is for SEQ_CLS, and only causal language models are measured",
+        ),
+    ],
+)
+def test_an_adapter_of_another_kind_gets_one_sentence(make, make_adapter, settings, what: str) -> None:
+    make("base")
+    make_adapter("lora", "../base", **settings)
+    with pytest.raises(CheckpointError) as caught:
+        refuse_adapter(only())
+    assert [problem.what for problem in caught.value.problems] == [what]
+
+
+def test_settings_that_are_no_object_are_found_before_any_work(make, contents) -> None:
+    make("lora", adapter_files(contents, "../base") | {"adapter_config.json": b"[]"})
+    assert refusal().problems[0].what == "adapter_config.json holds no JSON object"
+
+
+def test_checkpoints_that_are_no_adapters_pass(make) -> None:
+    make("m")
+    refuse_adapter(only("m"))
 
 
 # Digests

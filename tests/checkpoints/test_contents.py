@@ -125,23 +125,6 @@ def test_an_adapter_without_weights_says_so(make) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("settings", "what"),
-    [
-        (b"{}", "the adapter is of type unknown, and only LoRA is merged"),
-        (b'{"peft_type": "PREFIX_TUNING"}', "the adapter is of type PREFIX_TUNING, and only LoRA is merged"),
-        (
-            b'{"peft_type": "LORA", "task_type": "SEQ_CLS"}',
-            "the adapter is for SEQ_CLS, and only causal language models are measured",
-        ),
-        (b"[]", "adapter_config.json holds no JSON object"),
-    ],
-)
-def test_an_adapter_of_another_kind_gets_one_sentence(make, settings: bytes, what: str) -> None:
-    folder = make("m", {"adapter_config.json": settings, "adapter_model.safetensors": b"x"})
-    assert [problem.what for problem in refusal(folder).problems] == [what]
-
-
 def test_a_merged_model_that_kept_its_adapter_config_is_fine(make, contents) -> None:
     folder = make("m", contents.files() | {"adapter_config.json": b"{}"})
     assert inspect(list_folder(folder), Options()).format == "safetensors"

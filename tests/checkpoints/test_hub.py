@@ -306,7 +306,7 @@ def test_a_snapshot_without_a_tokenizer_asks_for_one(hub, contents) -> None:
 def test_an_adapter_is_named_as_one_online_and_offline(hub) -> None:
     files = {"adapter_config.json": b"{}", "adapter_model.safetensors": b"x"}
     hub.add("org/lora", "main", files)
-    what = "the adapter is of type unknown, and only LoRA is merged"
+    what = "adapter_config.json names no base model"
     assert refused(CheckpointError, "org/lora").what == what
     hub.cached("org/lora", "main", files)
     assert refused(CheckpointError, "org/lora", offline=True).what == what

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from memprobe.checkpoints import resolve
+from memprobe.checkpoints.adapter import refuse_adapter
 from memprobe.checkpoints.lora import init_kind, refusal
-from memprobe.checkpoints.survey import survey
 from memprobe.errors import CheckpointError
 
 PLAIN = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 8}
@@ -98,18 +98,18 @@ def adapter(make, contents, **settings) -> str:
     return str(make("lora", files))
 
 
-def test_a_run_and_a_survey_refuse_alike(make, contents) -> None:
-    folder = adapter(make, contents, init_lora_weights="pissa_niter_4")
-    with pytest.raises(CheckpointError) as caught:
-        resolve([folder])
-    ((row,),) = (found.rows for found in survey([folder]))
-    assert row.problems == caught.value.problems
-    assert "pissa_niter_4" in row.problems[0].what
+def test_an_adapter_that_is_refused_is_found_all_the_same_and_names_the_setting(make, contents) -> None:
+    ((checkpoint,),) = (
+        found.checkpoints for found in resolve([adapter(make, contents, init_lora_weights="pissa_niter_4")])
+    )
+    with pytest.raises(CheckpointError, match="pissa_niter_4"):
+        refuse_adapter(checkpoint)
 
 
 def test_an_adapter_on_a_quantised_base_is_refused_with_the_method(make, contents) -> None:
     folder = adapter(make, contents)
     make("base", config={"quantization_config": {"quant_method": "bitsandbytes"}})
+    ((checkpoint,),) = (found.checkpoints for found in resolve([folder]))
     with pytest.raises(CheckpointError, match=r"is quantised \(bitsandbytes\)") as caught:
-        resolve([folder])
+        refuse_adapter(checkpoint)
     assert "write the model that it was quantised from" in caught.value.problems[0].fix

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+import transformers.quantizers
 
 from memprobe.errors import CheckpointError
 from memprobe.scoring import fit as module
@@ -315,7 +316,7 @@ def test_quantised_weights_name_what_to_install(method, fix, copied, at, monkeyp
         raise ImportError("it is not installed")
 
     # Whatever is installed where the test runs.
-    monkeypatch.setattr(module.AutoHfQuantizer, "from_config", missing)
+    monkeypatch.setattr(transformers.quantizers.AutoHfQuantizer, "from_config", missing)
     how = {"quant_method": method, "bits": 4, "load_in_8bit": True}
     message = refused(at, configure(copied("llama"), quantization_config=how))
     assert f"quantised ({method})" in message
