@@ -337,7 +337,7 @@ class _Placed:
 
 def _place(model: Any, tensors: Mapping[str, Stored]) -> _Placed:  # noqa: ANN401
     """Place every tensor as transformers would."""
-    # These take two seconds to import, and a run that has nothing left to score needs them not at all.
+    # These take two seconds to import, and a run that has nothing left to score needs none of them.
     from transformers.conversion_mapping import get_model_conversion_mapping
     from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 

@@ -33,6 +33,13 @@ from memprobe.scoring.outside import outside, read_config, runs_code
 
 # Weights may take this share of a GPU; activations and logits need the rest.
 _MODEL_SHARE = 0.85
+# Their positions begin behind the padding's number: that many rows of the table serve no text.
+_COUNTED_FROM_PADDING = frozenset(
+    {
+        *("roberta", "roberta-prelayernorm", "camembert", "xlm-roberta", "xlm-roberta-xl", "xmod"),
+        "data2vec-text",
+    }
+)
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # Where PEFT is installed, transformers applies an adapter that lies beside whole weights; a merged
@@ -204,8 +211,12 @@ def read_limits(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> L
 
 
 def _context_tokens(config: Any) -> int | None:  # noqa: ANN401
-    """Return the longest input that a text configuration names, or None."""
-    return next((value for _, value in _contexts(config) if value > 0), None)
+    """Return the longest input that a text configuration allows, or None where it names none."""
+    named = next((value for _, value in _contexts(config) if value > 0), None)
+    padding = getattr(config, "pad_token_id", None)
+    if named is None or config.model_type not in _COUNTED_FROM_PADDING or not isinstance(padding, int):
+        return named
+    return max(named - padding - 1, 1)
 
 
 def _contexts(config: Any) -> list[tuple[str, int]]:  # noqa: ANN401

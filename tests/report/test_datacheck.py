@@ -68,6 +68,12 @@ def test_items_that_were_never_trained_on_are_told_as_such(seen) -> None:
     assert "null in all 1: never trained on" in text
 
 
+def test_where_all_items_are_bad_nobody_is_said_to_be_never_trained_on(seen) -> None:
+    text = shown(preview_view(seen('{"text": "ab", "exposures": 0, "first_step": 4}'), [], []))
+    assert "of no item, as all are bad" in text
+    assert "never trained on" not in text
+
+
 def test_a_clean_file_has_no_table_of_faults(seen) -> None:
     about = {"preview": seen('{"text": "ab"}'), "tokens": [], "clean": True}
     assert "What is wrong" not in shown(check_view(findings(0), about))

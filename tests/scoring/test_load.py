@@ -324,3 +324,29 @@ def test_a_model_with_a_short_context_can_be_loaded(context, saved, at) -> None:
     loaded = load(at(saved("gpt2", n_positions=context)), LoadOptions())
     assert loaded.vocabulary == 97
     assert loaded.fast
+
+
+@pytest.mark.parametrize("n_tokens", [38, 39])
+def test_positions_that_begin_behind_the_padding_shorten_what_can_be_read(tmp_path, at, n_tokens) -> None:
+    from transformers import RobertaConfig, RobertaForCausalLM
+
+    config = RobertaConfig(
+        vocab_size=97,
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        intermediate_size=48,
+        max_position_embeddings=40,
+        is_decoder=True,
+        pad_token_id=1,
+    )
+    RobertaForCausalLM(config).save_pretrained(tmp_path)
+    assert read_limits(at(tmp_path)).context_tokens == 38
+    loaded = load(at(tmp_path), LoadOptions())
+    assert loaded.context_tokens == 38
+    ids = torch.full((1, n_tokens), 5)
+    if n_tokens == 38:
+        assert loaded.model(input_ids=ids).logits.shape[1] == 38
+    else:
+        with pytest.raises((IndexError, RuntimeError)):
+            loaded.model(input_ids=ids)
