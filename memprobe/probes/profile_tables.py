@@ -14,6 +14,7 @@ from memprobe.stats.did import Profile, profile
 from memprobe.stats.did_design import NO_BASE, Design
 from memprobe.stats.did_estimates import Estimate
 from memprobe.tables.catalogue import PROFILE, PROFILE_AGG, PROFILE_DROPPED, PROFILE_PRETREND
+from memprobe.tables.clusters import cluster_names
 from memprobe.tables.facts import (
     NO_TIME,
     NOT_SAID,
@@ -151,19 +152,28 @@ def _data(history: History, panel: Panel, outcome: str, cluster: str) -> _Data:
     # One impossible token (ln p of minus infinity) makes every difference of an item infinite.
     whole = pl.all_horizontal(pl.col(str(step)).is_finite().fill_null(value=False) for step in panel.steps)
     kept = joined.filter(whole)
-    clusters = None
-    if cluster == "batch" and kept["batch_id"].null_count() < kept.height:
-        # Items of no batch, as controls are, depend on no other.
-        named = pl.coalesce(pl.format("batch {}", "batch_id"), pl.format("item {}", "item_id"))
-        clusters = kept.select(named.rank("dense").cast(pl.Int64)).to_series().to_numpy()
     return _Data(
         y=kept.select(str(step) for step in panel.steps).to_numpy().astype(np.float64),
         cohort=kept["cohort"].to_numpy(),
         never=kept["never"].to_numpy(),
-        clusters=clusters,
+        clusters=_clusters(kept, history.items, cluster),
         group=kept["group"].to_list(),
         unbalanced=joined.filter(~whole)["item_id"].to_list(),
     )
+
+
+def _clusters(kept: pl.DataFrame, items: pl.DataFrame, cluster: str) -> NDArray[np.int64] | None:
+    """Return the cluster of each item that is kept: its batch, and its copies; None where each is its own.
+
+    Items of no batch, as controls are, depend on no other but their copies.
+    """
+    about = kept.select("item_id").join(items, on="item_id", how="left", maintain_order="left")
+    if cluster == "item":
+        about = about.with_columns(batch_id=pl.lit(None, dtype=pl.String))
+    names = cluster_names(about, "batch_id")
+    if about["batch_id"].null_count() == about.height and names.n_unique() == about.height:
+        return None
+    return names.rank("dense").cast(pl.Int64).to_numpy()
 
 
 def tell_outcome(history: History, panel: Panel, outcome: str, settings: "Settings") -> Told:
