@@ -4,7 +4,8 @@ Where documents and copies join items differently, a cluster is a connected comp
 of one document, b and c of the same content are one cluster of three.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Final
 
 import polars as pl
@@ -25,13 +26,22 @@ def components(*keys: pl.Series) -> list[int]:
     Args:
         keys: Rows with an equal value in one of them are connected; null connects nothing.
     """
-    parent = list(range(len(keys[0])))
-    for key in keys:
-        for first, *others in _repeated(key):
-            for other in others:
-                one, two = _root(parent, first), _root(parent, other)
-                parent[max(one, two)] = min(one, two)
-    return [_root(parent, row) for row in range(len(parent))]
+    return connected(len(keys[0]), chain.from_iterable(_repeated(key) for key in keys))
+
+
+def connected(n_rows: int, groups: Iterable[Sequence[int]]) -> list[int]:
+    """Return of each row the lowest row that it is connected with, itself where it is alone.
+
+    Args:
+        n_rows: Rows, from 0.
+        groups: Rows that are connected with each other, at least one in each group.
+    """
+    parent = list(range(n_rows))
+    for first, *others in groups:
+        for other in others:
+            one, two = _root(parent, first), _root(parent, other)
+            parent[max(one, two)] = min(one, two)
+    return [_root(parent, row) for row in range(n_rows)]
 
 
 def _root(parent: list[int], row: int) -> int:
