@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import polars as pl
@@ -68,9 +68,11 @@ class Panel:
 
     Attributes:
         steps: Of the checkpoints, ascending.
-        treated: `item_id, cohort, cluster, group`: cohort is the position of the first checkpoint at or
+        treated: `item_id, cohort, batch_id, group`: cohort is the position of the first checkpoint at or
             after first_step, len(steps) where that is after the last.
-        never: The same of items never trained on, their cohort len(steps).
+        never: The same of items never trained on, their cohort len(steps); under `untrained` also those
+            first trained on after the last checkpoint.
+        n_late: How many controls are first trained on after the last checkpoint.
         left_out: How many items are neither, by the reason.
     """
 
@@ -78,19 +80,25 @@ class Panel:
     treated: pl.DataFrame
     never: pl.DataFrame
     left_out: Mapping[str, int]
+    n_late: int = 0
 
     @classmethod
-    def of(cls, steps: tuple[int, ...], items: pl.DataFrame, control: str, *, repeated: bool) -> Self:  # noqa: ARG003
+    def of(cls, steps: tuple[int, ...], items: pl.DataFrame, control: str, *, repeated: bool) -> Self:
         """Sort the items into treated and never trained on."""
         told = [pl.col("exposures")]
         if "exposure_steps" in items.columns:
             told.append(pl.col("exposure_steps").list.len().cast(pl.Int64))
         often = pl.coalesce(*told, 1) > 1
         timed = items.filter(is_timed())
+        # Exposures that no checkpoint has seen are none yet, however many they are.
+        is_late = (pl.col("first_step") > steps[-1]) & (control == "untrained")
+        late, timed = timed.filter(is_late), timed.filter(~is_late)
         kept = timed if repeated else timed.filter(~often)
         cohort = np.searchsorted(steps, kept["first_step"].to_numpy(), side="left")
         columns = ("item_id", "cohort", "batch_id", "group")
-        never = items.filter(is_control()).with_columns(cohort=pl.lit(len(steps), pl.Int64))
+        never = pl.concat([items.filter(is_control()), late]).with_columns(
+            cohort=pl.lit(len(steps), pl.Int64)
+        )
         left_out = {
             REPEATED: timed.height - kept.height,
             NO_TIME: items.filter(is_untimed()).height,
@@ -101,6 +109,7 @@ class Panel:
             kept.with_columns(cohort=pl.Series(cohort, dtype=pl.Int64)).select(columns),
             never.select(columns),
             {reason: n for reason, n in left_out.items() if n},
+            late.height + int((control == "not_yet") * (cohort == len(steps)).sum()),
         )
 
     @property
@@ -196,7 +205,7 @@ def tell_outcome(history: History, panel: Panel, outcome: str, settings: "Settin
     }
     named = {name: rows.select(pl.lit(outcome).alias("outcome"), pl.all()) for name, rows in tables.items()}
     estimates = [_estimates(found, data, outcome, None), *_by_group(data, outcome, settings)]
-    warnings, left_out = _warnings(found, data, panel, outcome), _left_out(found, data, panel)
+    warnings, left_out = _warnings(found, data, panel, outcome, settings.control), _left_out(found, data, panel)
     return Told(named, pl.concat(estimates), warnings, left_out)
 
 
@@ -213,7 +222,9 @@ def _left_out(found: Profile, data: _Data, panel: Panel) -> dict[str, int]:
 
 
 def _profile(data: _Data, settings: "Settings", n_draws: int, rng: np.random.Generator) -> Profile:
-    design = Design(settings.base, settings.control, settings.anticipation, balanced_to=settings.balanced_to)
+    # Of untrained items the panel says that they are never trained on.
+    control: Literal["never", "not_yet"] = "not_yet" if settings.control == "not_yet" else "never"
+    design = Design(settings.base, control, settings.anticipation, balanced_to=settings.balanced_to)
     return profile(
         data.y,
         data.cohort,
@@ -400,7 +411,9 @@ def _by_group(data: _Data, outcome: str, settings: "Settings") -> list[pl.DataFr
     return frames
 
 
-def _warnings(found: Profile, data: _Data, panel: Panel, outcome: str) -> tuple[str, ...]:
+def _warnings(
+    found: Profile, data: _Data, panel: Panel, outcome: str, control: str
+) -> tuple[str, ...]:
     """Say where controls do not look like the treated before training, and what was left out."""
     texts = []
     # The Wald test rejects a true null too often in samples of hundreds; the other one does not.
@@ -417,6 +430,9 @@ def _warnings(found: Profile, data: _Data, panel: Panel, outcome: str) -> tuple[
             f"{outcome}: before training, treated and controls differ by {gap.value:+.3g}, "
             f"{abs(gap.value) / spread:.2g} standard deviations of the controls: they may be other texts"
         )
+    if panel.n_late:
+        n = counted(panel.n_late, "item")
+        texts.append(f"{n} first trained on after the last checkpoint among the controls (control = {control})")
     if data.unbalanced:
         texts.append(f"{outcome}: {counted(len(data.unbalanced), 'item')} left out, {UNBALANCED}")
     if panel.n_repeated:
