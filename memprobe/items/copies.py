@@ -64,7 +64,9 @@ def copy_notes(items: pl.DataFrame, given: Collection[str]) -> list[str]:
     both = facts.filter(pl.col(TRAINED).n_unique().over(COPIES) > 1)
     if both.height:
         names = both.group_by(COPIES, maintain_order=True).agg("item_id")["item_id"].to_list()
-        what = f"{counted(len(names), 'content')} stands under trained and never-trained ids ({_shown(names)})"
+        what = (
+            f"{counted(len(names), 'content')} stands under trained and never-trained ids ({_shown(names)})"
+        )
         if len(names) > 1:
             what = what.replace(" stands ", " stand ", 1)
         notes.append(f"{what}: what was trained on is no control, so they bias every comparison of the two")

@@ -205,7 +205,10 @@ def tell_outcome(history: History, panel: Panel, outcome: str, settings: "Settin
     }
     named = {name: rows.select(pl.lit(outcome).alias("outcome"), pl.all()) for name, rows in tables.items()}
     estimates = [_estimates(found, data, outcome, None), *_by_group(data, outcome, settings)]
-    warnings, left_out = _warnings(found, data, panel, outcome, settings.control), _left_out(found, data, panel)
+    warnings, left_out = (
+        _warnings(found, data, panel, outcome, settings.control),
+        _left_out(found, data, panel),
+    )
     return Told(named, pl.concat(estimates), warnings, left_out)
 
 
@@ -411,9 +414,7 @@ def _by_group(data: _Data, outcome: str, settings: "Settings") -> list[pl.DataFr
     return frames
 
 
-def _warnings(
-    found: Profile, data: _Data, panel: Panel, outcome: str, control: str
-) -> tuple[str, ...]:
+def _warnings(found: Profile, data: _Data, panel: Panel, outcome: str, control: str) -> tuple[str, ...]:
     """Say where controls do not look like the treated before training, and what was left out."""
     texts = []
     # The Wald test rejects a true null too often in samples of hundreds; the other one does not.
@@ -432,7 +433,9 @@ def _warnings(
         )
     if panel.n_late:
         n = counted(panel.n_late, "item")
-        texts.append(f"{n} first trained on after the last checkpoint among the controls (control = {control})")
+        texts.append(
+            f"{n} first trained on after the last checkpoint among the controls (control = {control})"
+        )
     if data.unbalanced:
         texts.append(f"{outcome}: {counted(len(data.unbalanced), 'item')} left out, {UNBALANCED}")
     if panel.n_repeated:

@@ -100,7 +100,11 @@ def test_no_items_and_no_texts_are_no_near_copies() -> None:
 
 def test_the_check_lists_them_with_the_measure(write) -> None:
     text = " ".join(WORDS[:20])
-    rows = [{"item_id": "a", "text": text}, {"item_id": "b", "text": text + " end"}, {"item_id": "c", "text": "x"}]
+    rows = [
+        {"item_id": "a", "text": text},
+        {"item_id": "b", "text": text + " end"},
+        {"item_id": "c", "text": "x"},
+    ]
     found = inspect_items([write("a.jsonl", rows)])
     near = preview(found.table, found.given)["near_copies"]
     assert near == {"measure": "5-grams of words, Jaccard 0.5 or more", "groups": [["a", "b"]]}

@@ -298,7 +298,9 @@ def test_thirty_copies_of_one_text_are_one_control_and_give_no_interval(cluster)
     settings = Settings(draws=20, cluster=cluster)
     apart = tell(with_contents(history(COPIED), lambda name: name), settings)
     one = tell(with_contents(history(COPIED), lambda name: name[0] if name[0] == "n" else name), settings)
-    assert_frame_equal(apart.estimates.select("metric", "estimate"), one.estimates.select("metric", "estimate"))
+    assert_frame_equal(
+        apart.estimates.select("metric", "estimate"), one.estimates.select("metric", "estimate")
+    )
     assert apart.estimates["ci_low"].null_count() == 0
     assert (apart.estimates["n_clusters"] == 40).all()
     for name in ("ci_low", "ci_high", "ci_method"):
@@ -317,7 +319,10 @@ def test_copies_of_several_texts_widen_the_interval_as_if_each_text_stood_once()
         f"n{i:02d}": (None, (0, (i // 5) / 10, 0, 0)) for i in range(30)
     }
     settings = Settings(draws=0)
-    copied = tell(with_contents(history(panel), lambda name: name if name[0] == "t" else str(int(name[1:]) // 5)), settings)
+    copied = tell(
+        with_contents(history(panel), lambda name: name if name[0] == "t" else str(int(name[1:]) // 5)),
+        settings,
+    )
     once = {name: value for name, value in panel.items() if name[0] == "t" or int(name[1:]) % 5 == 0}
     alone = tell(with_contents(history(once), lambda name: name), settings)
     se = [each.tables["profile"].filter(step=100)["se_analytic"].item() for each in (copied, alone)]

@@ -30,7 +30,11 @@ def test_what_scoring_sees_as_the_same_joins_items_of_other_hashes() -> None:
 def test_without_copies_a_cluster_is_the_document_or_the_item() -> None:
     frame = items(("a", "X", "1", None), ("b", "X", "2", None), ("c", None, "3", None))
     assert cluster_names(frame).to_list() == ["doc X", "doc X", "item c"]
-    assert cluster_names(frame.drop("content_hash", "same_content_as")).to_list() == ["doc X", "doc X", "item c"]
+    assert cluster_names(frame.drop("content_hash", "same_content_as")).to_list() == [
+        "doc X",
+        "doc X",
+        "item c",
+    ]
 
 
 def test_batches_are_joined_by_copies_too() -> None:
