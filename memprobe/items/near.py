@@ -8,11 +8,11 @@ compared by 64-bit hashes). Groups are joined by such pairs. A run that more tha
 16 texts share is taken for a template: texts that have one in common are only compared with the next two of
 the file that have it.
 
-References: Lee et al. (2022), https://arxiv.org/abs/2107.06499, section 4.2 (5-grams); Bayardo, Ma and Srikant
-(2007), https://doi.org/10.1145/1242572.1242591 (only the rarest parts of two sets need be shared).
+References: Lee et al. (2022), https://arxiv.org/abs/2107.06499, section 4.2 (5-grams); Bayardo, Ma and
+Srikant (2007), https://doi.org/10.1145/1242572.1242591 (only the rarest parts of two sets need be shared).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -55,8 +55,8 @@ class _Runs:
 
     def jaccard(self, one: int, two: int) -> float:
         """Return the share of the runs of two texts that both hold."""
-        of = [self.number[self.start[each] : self.start[each + 1]] for each in (one, two)]
-        both = len(np.intersect1d(*of, assume_unique=True))
+        mine, other = (self.number[self.start[each] : self.start[each + 1]] for each in (one, two))
+        both = len(np.intersect1d(mine, other, assume_unique=True))
         return both / (int(self.size[one] + self.size[two]) - both)
 
 
@@ -101,10 +101,10 @@ def _candidates(runs: _Runs) -> list[list[int]]:
         (number[~is_few][first], text[~is_few][first], _NEXT + 1),
     ):
         order = np.argsort(numbers, kind="stable")
-        numbers, texts = numbers[order], texts[order]
+        ordered, of = numbers[order], texts[order]
         for apart in range(1, most):
-            paired = numbers[apart:] == numbers[:-apart]
-            codes.append(texts[:-apart][paired] * len(runs.size) + texts[apart:][paired])
+            paired = ordered[apart:] == ordered[:-apart]
+            codes.append(of[:-apart][paired] * len(runs.size) + of[apart:][paired])
     pairs = np.stack(np.divmod(_once(np.concatenate(codes)), max(len(runs.size), 1)), axis=1)
     small, large = runs.size[pairs].min(1), runs.size[pairs].max(1)
     found: list[list[int]] = pairs[small >= JACCARD * large].tolist()
@@ -114,7 +114,7 @@ def _candidates(runs: _Runs) -> list[list[int]]:
 def _once(values: Whole) -> Whole:
     """Return the different values, ascending; where few repeat, sorting them is faster than hashing."""
     ordered = np.sort(values)
-    return ordered[np.diff(ordered, prepend=-1) != 0]
+    return np.asarray(ordered[np.diff(ordered, prepend=-1) != 0])
 
 
 def _ranges(start: Whole, length: Whole) -> Whole:

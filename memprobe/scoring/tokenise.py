@@ -80,7 +80,7 @@ class TokenisedItems:
             ids = self.ids[item, "text"]
             if len(front) and item in self.given_as_ids and np.array_equal(ids[: len(front)], front):
                 ids = ids[len(front) :]
-            digests.append(hashlib.blake2b(np.ascontiguousarray(ids), digest_size=16).hexdigest())
+            digests.append(hashlib.blake2b(ids.tobytes(), digest_size=16).hexdigest())
         return pl.Series("contents", digests, dtype=pl.String)
 
     @property

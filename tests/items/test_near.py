@@ -1,4 +1,4 @@
-"""Near copies. Rungs: Jaccard by hand, a search over all pairs in the test, what must not be listed, speed."""
+"""Near copies. Rungs: Jaccard by hand, a search over all pairs in the test, what must not be there, speed."""
 
 import time
 
@@ -16,7 +16,7 @@ WORDS = [f"w{n}" for n in range(40)]
 def table(texts, **columns) -> pl.DataFrame:
     n = len(texts)
     given = {"item_id": [f"i{k:05d}" for k in range(n)], "text": texts, **columns}
-    schema = {name: pl.String for name in ("item_id", "doc_id", "text", "prefix", "suffix", "content_hash")}
+    schema = dict.fromkeys(("item_id", "doc_id", "text", "prefix", "suffix", "content_hash"), pl.String)
     full = {name: given.get(name, [None] * n) for name in schema}
     full["content_hash"] = given["item_id"]
     ids = pl.Series("input_ids", columns.get("input_ids", [None] * n), dtype=pl.List(pl.Int64))
