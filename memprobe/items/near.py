@@ -8,7 +8,7 @@ compared by 64-bit hashes). Groups are joined by such pairs. A run that more tha
 16 texts share is taken for a template: texts that have one in common are only compared with the next two of
 the file that have it.
 
-References: Lee et al. (2022), https://arxiv.org/abs/2107.06499, section 4.2 (5-grams); Bayardo, Ma and
+References: Lee et al. (2022), https://arxiv.org/abs/2107.06499 (word 5-grams); Bayardo, Ma and
 Srikant (2007), https://doi.org/10.1145/1242572.1242591 (only the rarest parts of two sets need be shared).
 """
 
