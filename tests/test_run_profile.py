@@ -149,3 +149,48 @@ def test_a_column_of_nulls_says_never_to_the_summary_and_to_forgetting_alike(run
     for metric in ("exact_frac", "never_learned_frac"):
         n_items = found.filter(pl.col("metric") == metric).unique("condition").sort("condition")["n_items"]
         assert n_items.to_list() == [20, 4], metric
+
+
+def test_thirty_copies_of_a_text_as_controls_are_one_and_the_head_says_so(run, tiny, tmp_path, cli) -> None:
+    items = rewritten(tiny, tmp_path, lambda number: 5 if number % 2 else None)
+    rows = [json.loads(line) for line in Path(items).read_text().splitlines()]
+    treated = [row for row in rows if row["first_step"] is not None]
+    controls = [rows[0] | {"item_id": f"copy{number:02d}"} for number in range(30)]
+    Path(items).write_text("".join(json.dumps(row) + "\n" for row in [*treated, *controls]))
+    answered = run("lesci2024", data=items, steps=None)
+    pooled = answered.summary.filter(pl.col("group").is_null())
+    assert pooled["ci_low"].null_count() == pooled.height
+    assert pooled["n_clusters"].unique().to_list() == [len(treated) + 1]
+    assert answered.manifest["items"]["n_copies"] == 29
+    told = "note: 30 items hold 1 content under several ids (copy00 = copy01 = copy02 = ...)"
+    assert told in " ".join(cli("summary", answered.path).out.split())
+    # Scored and measured again from its tables alone, the run says the same.
+    assert measure_again(RunStore(answered.path)).summary.equals(answered.summary)
+    assert "same_content_as" not in answered.table("profile").columns
+
+
+def test_rates_count_copies_as_one_cluster_however_the_text_is_given(run, tiny, make, tmp_path) -> None:
+    rows = [json.loads(line) for line in Path(tiny.items).read_text().splitlines()][:6]
+    given = [{key: row[key] for key in ("item_id", "prefix", "suffix")} for row in rows]
+    first = given[0]
+    text, border = first["prefix"] + first["suffix"], len(first["prefix"]) - 2
+    given.append({"item_id": "other-cut", "prefix": text[:border], "suffix": text[border:]})
+    ids = make.tokenizer()(text, add_special_tokens=False)["input_ids"]
+    whole = {"item_id": "ids", "input_ids": ids}
+    file = tmp_path / "copied.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in given))
+    answered = run(probes=["recall"], data=str(file), steps=None)
+    exact = answered.summary.filter(pl.col("metric") == "exact_frac")
+    assert set(exact.select("n_items", "n_clusters").rows()) == {(7, 6)}
+    file.write_text("".join(json.dumps(row) + "\n" for row in [*given, whole]))
+    more = run(probes=["recall"], data=str(file), steps=None, out=tmp_path / "more")
+    assert more.manifest["items"]["n_copies"] == 2
+    exact = more.summary.filter(pl.col("metric") == "exact_frac")
+    assert set(exact.select("n_items", "n_clusters").rows()) == {(8, 6)}
+
+
+def test_without_copies_nothing_is_said_and_no_table_knows_of_them(run, timed) -> None:
+    answered = run("lesci2024", data=timed, steps=None)
+    assert answered.manifest["items"]["n_copies"] == 0
+    assert not any("several ids" in text for text in answered.manifest["notes"])
+    assert "same_content_as" not in answered.table("items").columns

@@ -13,7 +13,7 @@ import polars as pl
 
 from memprobe.checkpoints import fetch, find_tokenizer, resolve
 from memprobe.errors import InputError, ItemError
-from memprobe.items import Inspected, findings_of, inspect_items, problem_row
+from memprobe.items import Inspected, copies, copy_notes, findings_of, inspect_items, n_copies, problem_row
 from memprobe.items.preview import preview, quantiles, samples
 from memprobe.options import RunOptions
 from memprobe.pipeline.planning import Lengths, plan_entries
@@ -302,9 +302,16 @@ def _token_preview(
         n_beyond_context=n_beyond,
         n_begin_with_bos=tokenised.literals.n_begin,
         n_special_tokens=tokenised.literals.n_spell,
-        notes=(*source.notes, *tokenised.notes),
+        notes=(*source.notes, *tokenised.notes, *_copies_by_ids(tokenised, lengths)),
         probes=tuple(fits),
     )
+
+
+def _copies_by_ids(tokenised: "TokenisedItems", lengths: Lengths) -> list[str]:
+    """Return notes of copies, where some are copies only under this tokenizer."""
+    same = copies(lengths.table, [tokenised.contents()])
+    known = n_copies(copies(lengths.table))
+    return copy_notes(lengths.table.with_columns(same), lengths.given) if n_copies(same) > known else []
 
 
 def _outside(tokenised: "TokenisedItems", source: TokenSource) -> list[dict[str, Any]]:

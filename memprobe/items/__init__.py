@@ -6,6 +6,7 @@ them, `itemset` puts the two together; contract.md, section 1, "Item files", is 
 
 from memprobe.items.booksort import paper_edges
 from memprobe.items.contradictions import doubts
+from memprobe.items.copies import copies, copy_notes, n_copies
 from memprobe.items.findings import FINDINGS, Inspected, findings_of, inspect_items, problem_row
 from memprobe.items.itemset import ItemFile, ItemSet, read_items
 from memprobe.items.schema import ITEMS, RESERVED, SKIPPED, TRIAL, own_columns
@@ -21,9 +22,12 @@ __all__ = [
     "Inspected",
     "ItemFile",
     "ItemSet",
+    "copies",
+    "copy_notes",
     "doubts",
     "findings_of",
     "inspect_items",
+    "n_copies",
     "own_columns",
     "paper_edges",
     "problem_row",

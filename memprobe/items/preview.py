@@ -10,6 +10,8 @@ from typing import Any, Final
 import polars as pl
 
 from memprobe.items.contradictions import doubts
+from memprobe.items.copies import copies, copy_groups, copy_notes
+from memprobe.items.near import MEASURE, near_copies
 from memprobe.items.schema import SEGMENTS, own_columns
 from memprobe.tables.content import CONTENT
 from memprobe.tables.facts import TRAINED, is_control, is_untimed, with_trained
@@ -25,7 +27,7 @@ class Duplicates:
     """Items that hold the same content, or nearly the same.
 
     Attributes:
-        same: Names of items with equal content, one list for each content that is there twice or more.
+        same: Names of items that scoring sees as the same text or ids, one list for each content.
         near: Names of items that differ only in case and white space, one for each different content.
     """
 
@@ -82,14 +84,8 @@ def duplicates(table: pl.DataFrame) -> Duplicates:
         .group_by("plain", maintain_order=True)
         .agg("item_id")
     )
-    same = (
-        frame.group_by("content_hash", maintain_order=True)
-        .agg("item_id")
-        .filter(pl.col("item_id").list.len() > 1)
-    )
-    return Duplicates(
-        tuple(tuple(names) for names in same["item_id"]), tuple(tuple(names) for names in near["item_id"])
-    )
+    same = copy_groups(table.with_columns(copies(table)))
+    return Duplicates(tuple(map(tuple, same)), tuple(map(tuple, near["item_id"].to_list())))
 
 
 def _plain_hashes(texts: pl.Series) -> pl.Series:
@@ -180,11 +176,12 @@ def preview(table: pl.DataFrame, given: frozenset[str]) -> dict[str, Any]:
         "foil_kinds": counts(table, "foil_kind"),
         "trials": trials(table),
         "steps": steps(table, given),
-        "doubts": doubts(table),
+        "doubts": [*doubts(table), *copy_notes(table.with_columns(copies(table)), given)],
         "length_chars": quantiles(table.select(chars).to_series()),
         "length_ids": quantiles(table["input_ids"].list.len()),
         "same_content": [list(names) for names in twice.same],
         "near_same_content": [list(names) for names in twice.near],
+        "near_copies": {"measure": MEASURE, "groups": near_copies(table)},
         "further_columns": further(table),
     }
 

@@ -5,6 +5,7 @@ from typing import Final
 
 import polars as pl
 
+from memprobe.tables.clusters import COPIES
 from memprobe.tables.schema import Column, TableSchema
 
 _NO_TRIAL: Final = "no SORT trial"
@@ -159,10 +160,14 @@ condition mode delta position_bias label_mass truncated
 prompt_id dropped_tokens content_free_nats presented_correct
 """
 
-RESERVED: Final = MADE | frozenset(
-    " ".join(
-        (_KEYS, _TOKENISATION, _RECOGNITION, _RECALL, _EXTRACTION, _RETENTION, _COMPRESSION, _SORT)
-    ).split()
+RESERVED: Final = (
+    MADE
+    | {COPIES}
+    | frozenset(
+        " ".join(
+            (_KEYS, _TOKENISATION, _RECOGNITION, _RECALL, _EXTRACTION, _RETENTION, _COMPRESSION, _SORT)
+        ).split()
+    )
 )
 """Names that memprobe writes beside the user's columns; a file that gives one is refused."""
 

@@ -13,6 +13,7 @@ import polars as pl
 from memprobe.probes.base import Metric
 from memprobe.stats.differences import independent_difference
 from memprobe.stats.intervals import Interval
+from memprobe.tables.clusters import cluster_names
 from memprobe.tables.facts import TRAINED, with_trained
 
 NEVER = "never-trained"
@@ -36,20 +37,14 @@ class Control:
 def about_items(items: pl.DataFrame, given: Collection[str]) -> pl.DataFrame:
     """Return what summaries know of the items: `item_id, item, group, exposures, cluster, trained`.
 
-    Items of one document belong together; any other item is a cluster of its own. `item` and `cluster`
-    are numbers, in the order of the ids.
+    Clusters are those of `cluster_names`. `item` and `cluster` are numbers, in the order of the names.
     """
-    cluster = (
-        pl.when(pl.col("doc_id").is_not_null())
-        .then(pl.format("doc {}", "doc_id"))
-        .otherwise(pl.format("item {}", "item_id"))
-    )
     return with_trained(items, given).select(
         "item_id",
         "group",
         "exposures",
         item=pl.col("item_id").rank("dense"),
-        cluster=cluster.rank("dense"),
+        cluster=cluster_names(items).rank("dense"),
         trained=TRAINED,
     )
 

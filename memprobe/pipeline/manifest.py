@@ -105,6 +105,7 @@ def describe_items(items: ItemSet) -> dict[str, Any]:
         "n_items": items.table.height,
         "n_skipped": items.skipped.height,
         "n_unfit": 0,
+        "n_copies": 0,
         "given": sorted(items.given),
         "digest": items.digest,
     }

@@ -21,6 +21,7 @@ from memprobe.pipeline.summarise import Context, condition_prefixes, item_values
 from memprobe.probes.base import Scores
 from memprobe.suite import Entry
 from memprobe.tables.catalogue import DOSE_RESPONSE, SUMMARY
+from memprobe.tables.clusters import COPIES
 from memprobe.tables.keys import ITEM_KEYS
 from memprobe.tables.schema import Column, TableSchema
 from memprobe.tables.spans import answer
@@ -225,7 +226,7 @@ def _item_table(
 ) -> pl.DataFrame:
     """Return a table's rows for one checkpoint: keys, exposures, the user's columns, the probe's own."""
     items = plan.lengths.table
-    further = [name for name in own_columns(items) if name not in LENGTHS]
+    further = [name for name in own_columns(items) if name not in (*LENGTHS, COPIES)]
     shown = [name for name in texts if name in items.columns]
     carried = items.select("item_id", "group", "exposures", *further, *shown)
     keyed = result.join(carried, on="item_id", maintain_order="left").with_columns(

@@ -16,7 +16,7 @@ from memprobe.checkpoints import (
     weights_digest,
 )
 from memprobe.errors import CheckpointError, ItemError, OutsideVocabularyError, Problem, at_step
-from memprobe.items import ItemSet, doubts, read_items
+from memprobe.items import ItemSet, copies, copy_notes, doubts, n_copies, read_items
 from memprobe.options import RunOptions
 from memprobe.pipeline.control import Models, add_control, refuse_other_tokens
 from memprobe.pipeline.limits import read_all_limits
@@ -182,16 +182,25 @@ def _prepare(question: Question, notes: "_Kept", foreign: _Foreign, *, fresh: bo
     tokenised = tuple(each for each, _, _ in read)
     refuse_other_tokens(models, tokenised)
     manifest["sequences"] = [lengths for _, _, lengths in read]
-    plans = plans_of(manifest, stages, [(each.table, windows) for each, windows, _ in read])
+    same = copies(items.table, [each.contents() for each in tokenised])
+    tables = [(_with_copies(each.table, same), windows) for each, windows, _ in read]
+    for text in copy_notes(items.table.with_columns(same), items.given):
+        notes.note(text)
+    plans = plans_of(manifest, stages, tables)
     if problems := impossible(plans, manifest):
         raise ItemError(problems)
     unfit = pl.concat([plan.unfit for plan in plans]).unique(maintain_order=True)
     if unfit.height and options.on_bad_item == "error":
         raise ItemError(unfit_problems(unfit, items.table))
-    manifest["items"]["n_unfit"] = unfit["item_id"].n_unique()
+    manifest["items"] |= {"n_unfit": unfit["item_id"].n_unique(), "n_copies": n_copies(same)}
     manifest["notes"] = list(dict.fromkeys(notes.kept))
     suite = replace(question.suite, entries=tuple(entry for stage in stages for entry in stage))
     return Prepared(suite, options, items, sequences, tokenised, plans, unfit, manifest)
+
+
+def _with_copies(table: pl.DataFrame, same: pl.Series) -> pl.DataFrame:
+    """Return an item table with the column COPIES, where there are copies."""
+    return table.with_columns(same) if same.null_count() < len(same) else table
 
 
 def plans_of(

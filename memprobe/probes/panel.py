@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from memprobe.tables.clusters import cluster_names
 from memprobe.tables.schema import TableSchema
 
 
@@ -32,13 +33,13 @@ def step_name(step: int | None) -> str:
 
 
 def cluster_numbers(items: pl.DataFrame) -> NDArray[np.int64]:
-    """Return the number of each item's cluster: items of one document belong together.
+    """Return the number of each item's cluster: items of one document belong together, and so do copies.
 
     Args:
-        items: `item_id, doc_id`.
+        items: As of `cluster_names`.
     """
-    named = pl.coalesce(pl.format("doc {}", "doc_id"), pl.format("item {}", "item_id"))
-    return items.select(named.rank("dense").cast(pl.Int64) - 1).to_series().to_numpy()
+    numbers = cluster_names(items).rank("dense").cast(pl.Int64) - 1
+    return numbers.to_numpy()
 
 
 def told_frame(rows: Sequence[Mapping[str, Any]], schema: TableSchema) -> pl.DataFrame:

@@ -37,7 +37,9 @@ class Settings:
             `hit_frac`, `rank_mean` (taken with a minus, so that more is better remembered).
         base: Before training, `varying` compares a checkpoint with the one before it, `universal` with the
             last before training.
-        control: `never`: items never trained on; `not_yet`: also those that training came to later.
+        control: `never`: items never trained on; `untrained`: also items first trained on after the last
+            checkpoint, which no checkpoint has seen; `not_yet`: also those that training came to later, as
+            long as it has not come to them.
         anticipation: Checkpoints that an item may be felt before it was trained on, as through
             near-duplicates.
         cluster: `batch`: items of one batch_id depend on each other; `item`: they do not.
@@ -51,7 +53,7 @@ class Settings:
 
     outcomes: tuple[Outcome, ...] = ("logprob_mean_nats",)
     base: Literal["varying", "universal"] = "varying"
-    control: Literal["never", "not_yet"] = "never"
+    control: Literal["never", "untrained", "not_yet"] = "never"
     anticipation: int = 0
     cluster: Literal["batch", "item"] = "batch"
     repeated: bool = False
@@ -72,6 +74,11 @@ class Settings:
             problems.append("outcomes is empty")
         if len(set(self.outcomes)) < len(self.outcomes):
             problems.append("outcomes holds one outcome twice")
+        if self.control == "untrained" and self.anticipation > 0:
+            problems.append(
+                "control is untrained and anticipation above 0: items that training comes to right after the "
+                "last checkpoint may be felt by it, so use not_yet"
+            )
         if problems:
             raise ValueError("; ".join(problems))
 
@@ -103,15 +110,18 @@ def problems(steps: tuple[int, ...], items: pl.DataFrame, settings: Settings) ->
     if len(steps) < 2:
         return ["needs at least two checkpoints, before and after training on the items"]
     found = []
-    if panel.treated.is_empty():
+    if panel.treated.is_empty() and not panel.n_late:
         found.append("no item has a first_step, so there is nothing whose training could show")
     elif not panel.with_base(settings.anticipation):
         found.append(
             f"no item with a first_step between the checkpoints at step {steps[0]} and {steps[-1]}: "
             "none was scored before and after its training"
         )
-    if settings.control == "never" and panel.never.is_empty():
-        found.append("no item is never trained on (first_step null), so there is nothing to compare with")
+    if settings.control != "not_yet" and panel.never.is_empty():
+        late = ", or after the last checkpoint" if settings.control == "untrained" else ""
+        found.append(
+            f"no item is never trained on (first_step null){late}, so there is nothing to compare with"
+        )
     return found
 
 

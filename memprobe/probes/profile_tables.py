@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import polars as pl
@@ -14,6 +14,7 @@ from memprobe.stats.did import Profile, profile
 from memprobe.stats.did_design import NO_BASE, Design
 from memprobe.stats.did_estimates import Estimate
 from memprobe.tables.catalogue import PROFILE, PROFILE_AGG, PROFILE_DROPPED, PROFILE_PRETREND
+from memprobe.tables.clusters import cluster_names
 from memprobe.tables.facts import (
     NO_TIME,
     NOT_SAID,
@@ -67,9 +68,11 @@ class Panel:
 
     Attributes:
         steps: Of the checkpoints, ascending.
-        treated: `item_id, cohort, cluster, group`: cohort is the position of the first checkpoint at or
+        treated: `item_id, cohort, batch_id, group`: cohort is the position of the first checkpoint at or
             after first_step, len(steps) where that is after the last.
-        never: The same of items never trained on, their cohort len(steps).
+        never: The same of items never trained on, their cohort len(steps); under `untrained` also those
+            first trained on after the last checkpoint.
+        n_late: How many controls are first trained on after the last checkpoint.
         left_out: How many items are neither, by the reason.
     """
 
@@ -77,19 +80,25 @@ class Panel:
     treated: pl.DataFrame
     never: pl.DataFrame
     left_out: Mapping[str, int]
+    n_late: int = 0
 
     @classmethod
-    def of(cls, steps: tuple[int, ...], items: pl.DataFrame, control: str, *, repeated: bool) -> Self:  # noqa: ARG003
+    def of(cls, steps: tuple[int, ...], items: pl.DataFrame, control: str, *, repeated: bool) -> Self:
         """Sort the items into treated and never trained on."""
         told = [pl.col("exposures")]
         if "exposure_steps" in items.columns:
             told.append(pl.col("exposure_steps").list.len().cast(pl.Int64))
         often = pl.coalesce(*told, 1) > 1
         timed = items.filter(is_timed())
+        # Exposures that no checkpoint has seen are none yet, however many they are.
+        is_late = (pl.col("first_step") > steps[-1]) & (control == "untrained")
+        late, timed = timed.filter(is_late), timed.filter(~is_late)
         kept = timed if repeated else timed.filter(~often)
         cohort = np.searchsorted(steps, kept["first_step"].to_numpy(), side="left")
         columns = ("item_id", "cohort", "batch_id", "group")
-        never = items.filter(is_control()).with_columns(cohort=pl.lit(len(steps), pl.Int64))
+        never = pl.concat([items.filter(is_control()), late]).with_columns(
+            cohort=pl.lit(len(steps), pl.Int64)
+        )
         left_out = {
             REPEATED: timed.height - kept.height,
             NO_TIME: items.filter(is_untimed()).height,
@@ -100,6 +109,7 @@ class Panel:
             kept.with_columns(cohort=pl.Series(cohort, dtype=pl.Int64)).select(columns),
             never.select(columns),
             {reason: n for reason, n in left_out.items() if n},
+            late.height + int((control == "not_yet") * (cohort == len(steps)).sum()),
         )
 
     @property
@@ -151,19 +161,28 @@ def _data(history: History, panel: Panel, outcome: str, cluster: str) -> _Data:
     # One impossible token (ln p of minus infinity) makes every difference of an item infinite.
     whole = pl.all_horizontal(pl.col(str(step)).is_finite().fill_null(value=False) for step in panel.steps)
     kept = joined.filter(whole)
-    clusters = None
-    if cluster == "batch" and kept["batch_id"].null_count() < kept.height:
-        # Items of no batch, as controls are, depend on no other.
-        named = pl.coalesce(pl.format("batch {}", "batch_id"), pl.format("item {}", "item_id"))
-        clusters = kept.select(named.rank("dense").cast(pl.Int64)).to_series().to_numpy()
     return _Data(
         y=kept.select(str(step) for step in panel.steps).to_numpy().astype(np.float64),
         cohort=kept["cohort"].to_numpy(),
         never=kept["never"].to_numpy(),
-        clusters=clusters,
+        clusters=_clusters(kept, history.items, cluster),
         group=kept["group"].to_list(),
         unbalanced=joined.filter(~whole)["item_id"].to_list(),
     )
+
+
+def _clusters(kept: pl.DataFrame, items: pl.DataFrame, cluster: str) -> NDArray[np.int64] | None:
+    """Return the cluster of each item that is kept: its batch, and its copies; None where each is its own.
+
+    Items of no batch, as controls are, depend on no other but their copies.
+    """
+    about = kept.select("item_id").join(items, on="item_id", how="left", maintain_order="left")
+    if cluster == "item":
+        about = about.with_columns(batch_id=pl.lit(None, dtype=pl.String))
+    names = cluster_names(about, "batch_id")
+    if about["batch_id"].null_count() == about.height and names.n_unique() == about.height:
+        return None
+    return names.rank("dense").cast(pl.Int64).to_numpy()
 
 
 def tell_outcome(history: History, panel: Panel, outcome: str, settings: "Settings") -> Told:
@@ -186,7 +205,10 @@ def tell_outcome(history: History, panel: Panel, outcome: str, settings: "Settin
     }
     named = {name: rows.select(pl.lit(outcome).alias("outcome"), pl.all()) for name, rows in tables.items()}
     estimates = [_estimates(found, data, outcome, None), *_by_group(data, outcome, settings)]
-    warnings, left_out = _warnings(found, data, panel, outcome), _left_out(found, data, panel)
+    warnings, left_out = (
+        _warnings(found, data, panel, outcome, settings.control),
+        _left_out(found, data, panel),
+    )
     return Told(named, pl.concat(estimates), warnings, left_out)
 
 
@@ -203,7 +225,9 @@ def _left_out(found: Profile, data: _Data, panel: Panel) -> dict[str, int]:
 
 
 def _profile(data: _Data, settings: "Settings", n_draws: int, rng: np.random.Generator) -> Profile:
-    design = Design(settings.base, settings.control, settings.anticipation, balanced_to=settings.balanced_to)
+    # Of untrained items the panel says that they are never trained on.
+    control: Literal["never", "not_yet"] = "not_yet" if settings.control == "not_yet" else "never"
+    design = Design(settings.base, control, settings.anticipation, balanced_to=settings.balanced_to)
     return profile(
         data.y,
         data.cohort,
@@ -390,7 +414,7 @@ def _by_group(data: _Data, outcome: str, settings: "Settings") -> list[pl.DataFr
     return frames
 
 
-def _warnings(found: Profile, data: _Data, panel: Panel, outcome: str) -> tuple[str, ...]:
+def _warnings(found: Profile, data: _Data, panel: Panel, outcome: str, control: str) -> tuple[str, ...]:
     """Say where controls do not look like the treated before training, and what was left out."""
     texts = []
     # The Wald test rejects a true null too often in samples of hundreds; the other one does not.
@@ -406,6 +430,11 @@ def _warnings(found: Profile, data: _Data, panel: Panel, outcome: str) -> tuple[
         texts.append(
             f"{outcome}: before training, treated and controls differ by {gap.value:+.3g}, "
             f"{abs(gap.value) / spread:.2g} standard deviations of the controls: they may be other texts"
+        )
+    if panel.n_late:
+        n = counted(panel.n_late, "item")
+        texts.append(
+            f"{n} first trained on after the last checkpoint among the controls (control = {control})"
         )
     if data.unbalanced:
         texts.append(f"{outcome}: {counted(len(data.unbalanced), 'item')} left out, {UNBALANCED}")

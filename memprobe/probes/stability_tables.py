@@ -115,7 +115,8 @@ def _data(history: History, settings: "Settings") -> _Data:
     tested = history.items.filter(pl.col("task_end_step").is_not_null())
     tasks = _ends(tested).with_row_index("set")
     outcomes = wide(history.rows, history.steps, settings.outcome)
-    about = tested.select("item_id", "doc_id", "group").join(tasks, on="group")
+    numbers = pl.Series(cluster_numbers(tested), dtype=pl.Int64)
+    about = tested.select("item_id", "group", cluster=numbers).join(tasks, on="group")
     joined = outcomes.join(about, on="item_id").sort("item_id")
     # A mean over ln p of -inf would be as well, and differences of it undefined.
     whole = pl.all_horizontal(pl.col(str(step)).is_finite().fill_null(value=False) for step in history.steps)
@@ -125,7 +126,7 @@ def _data(history: History, settings: "Settings") -> _Data:
         ends=tasks["task_end_step"].to_list(),
         values=kept.select(str(step) for step in history.steps).to_numpy().astype(np.float64),
         sets=kept["set"].to_numpy().astype(np.int64),
-        clusters=np.unique(cluster_numbers(kept), return_inverse=True)[1].astype(np.int64),
+        clusters=np.unique(kept["cluster"].to_numpy(), return_inverse=True)[1].astype(np.int64),
         incomplete=[left_out.filter(pl.col("set") == i).height for i in range(tasks.height)],
     )
 

@@ -208,6 +208,8 @@ def _preview_rows(preview: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield from _length_rows({"characters": preview["length_chars"], "token ids": preview["length_ids"]})
     yield "same content", _groups(preview["same_content"])
     yield "near-duplicates", _groups(preview["near_same_content"])
+    near = preview["near_copies"]
+    yield "near copies", f"{_groups(near['groups'])} ({near['measure']})"
 
 
 def _trial_rows(trials: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

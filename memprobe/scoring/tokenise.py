@@ -4,6 +4,7 @@ A token that crosses the border of prefix and suffix belongs to the suffix; `bou
 that prefix and suffix tokenised apart give other ids than together.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -67,6 +68,20 @@ class TokenisedItems:
         if part.startswith(CHAT_PART):
             return ()
         return self.front_of_ids if item_id in self.given_as_ids else self.front
+
+    def contents(self) -> pl.Series:
+        """Return a digest of each item's ids, in the order of the table; equal ids have equal ones.
+
+        Ids in front of a text are left out, also where an item of `input_ids` spells them itself.
+        """
+        front = np.asarray(self.front, dtype=np.int64)
+        digests = []
+        for item in self.table["item_id"]:
+            ids = self.ids[item, "text"]
+            if len(front) and item in self.given_as_ids and np.array_equal(ids[: len(front)], front):
+                ids = ids[len(front) :]
+            digests.append(hashlib.blake2b(ids.tobytes(), digest_size=16).hexdigest())
+        return pl.Series("contents", digests, dtype=pl.String)
 
     @property
     def n_front(self) -> int:

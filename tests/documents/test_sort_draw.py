@@ -5,6 +5,7 @@ import pytest
 
 from memprobe.documents.prose import read_prose
 from memprobe.documents.sort_draw import Pair, Range, Size, _excerpt, draw, ranges, segment_starts
+from memprobe.items import paper_edges
 from memprobe.stats.uniformity import uniformity
 
 # A right sampler falls below this once in 1,000 seeds; the seeds are fixed.
@@ -149,3 +150,15 @@ def test_the_farthest_segments_may_fill_the_excerpt() -> None:
     prose = read_prose("".join(f"A{i} b{i}. " for i in range(200)))
     drawn = draw(prose, Size(50, 10), (Range(40, 40),), 20, rng=np.random.default_rng(0))
     assert [each.pairs for each in drawn.excerpts] == [(Pair(0, 40),)] * 20
+
+
+@pytest.mark.parametrize(("excerpt", "segment"), [(250, 20), (1_000, 50), (2_500, 20), (10_000, 50)])
+def test_every_distance_is_in_exactly_one_range(excerpt, segment) -> None:
+    edges = paper_edges(excerpt, segment)
+    found = ranges(edges, Size(excerpt, segment))
+    for distance in range(edges[-1] + 2):
+        holding = [place for place, each in enumerate(found) if each.low <= distance <= each.high]
+        inside = segment < distance <= edges[-1]
+        # An inner edge belongs to the range above it, the last edge to the last range.
+        above = min(sum(distance >= edge for edge in edges) - 1, len(found) - 1)
+        assert holding == ([above] if inside else [])

@@ -349,3 +349,25 @@ def test_the_level_is_the_mean_over_the_suffix(spans_of, items_of) -> None:
     rows = spans_of(span | {"n_scored": 4}, span | {"item_id": "b", "n_scored": 3})
     table = PROBE.measure(Scores(rows, items_of({"item_id": "a"}, {"item_id": "b"})), Settings())
     assert table["logprob_mean_nats"].to_list() == [-1.5, None]
+
+
+def test_an_item_counts_once_however_many_injections_it_has() -> None:
+    # a: two injections, each raises by 2; b: one, raises by 4; c falls; d has no checkpoint before; n: never.
+    levels = {
+        "a": (-4.0, -2.0, -3.0, -1.0, -2.5),
+        "b": (-5.0, -1.0, -2.0, -2.0, -2.0),
+        "c": (-1.0, -2.0, -3.0, -3.0, -3.0),
+        "d": (-1.0, -1.0, -1.0, -1.0, -1.0),
+        "n": (-3.0, -3.0, -3.0, -3.0, -3.0),
+    }
+    told = tell(history(levels, {"a": [10, 30], "b": [10], "c": [10], "d": [0]}), Settings())
+    rise = estimate(told, "effectivity_nats")
+    # The mean is over four injections of three items: (2 + 2 + 4 - 1) / 4.
+    assert rise["estimate"] == pytest.approx(7 / 4, abs=EXACT)
+    assert (rise["n_items"], rise["n_clusters"], rise["n_missing"]) == (3, 3, 1)
+    share = estimate(told, "acquired_frac")
+    assert (share["estimate"], share["n_items"], share["n_missing"]) == (pytest.approx(2 / 3), 3, 1)
+    decay = estimate(told, "decay_per_decade")
+    assert (decay["n_items"], decay["n_missing"]) == (2, 2)
+    null = estimate(told, "effectivity_null_nats")
+    assert (null["estimate"], null["n_items"], null["n_missing"]) == (0, 1, 0)

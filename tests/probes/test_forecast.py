@@ -264,3 +264,20 @@ def test_memorized_is_every_token_of_the_suffix_and_null_where_the_first_has_no_
     )
     table = PROBE.measure(Scores(rows, items_of(*({"item_id": name} for name in "abc"))), Settings())
     assert dict(table.rows()) == {"a": True, "b": False, "c": None}
+
+
+def test_a_predictor_that_predicts_nothing_has_no_f_in_the_summary() -> None:
+    nothing = {0: [False] * 100, 50: [False] * 100, 100: LATE}
+    found = tell(history(nothing), Settings()).estimates.filter(pl.col("group").is_null())
+    rows = (
+        found.select("metric", "estimate", "ci_low", "ci_high", "n_items").unique(maintain_order=True).rows()
+    )
+    told = {metric: rest for metric, *rest in rows}
+    for metric in ("precision_frac", "f1", "f2"):
+        assert told[metric][:3] == [None, None, None]
+    # What is true is still counted: none of 20 was predicted.
+    assert told["recall_frac"][0] == 0
+    assert (told["precision_frac"][3], told["recall_frac"][3], told["f1"][3]) == (0, 20, 100)
+    # Predictions that all fail are known to be bad: 0.
+    wrong = {0: [False] * 100, 50: [False] * 90 + [True] * 10, 100: LATE}
+    assert row(tell(history(wrong), Settings()), 50)["f1"] == 0

@@ -5,10 +5,12 @@ themselves have tests of their own.
 """
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 from memprobe.probes.base import History, Scores
 from memprobe.probes.profile import PROBE, Settings, problems, tell
@@ -276,3 +278,125 @@ def test_outcomes_are_means_over_all_scored_tokens(spans_of, items_of) -> None:
         "item_id": "a", "logprob_mean_nats": -1.5, "exact": 0.0, "hit_frac": 0.75, "rank_mean": -2.5,
     }  # fmt: skip
     assert table.row(1)[1:] == (None, None, None, None)
+
+
+# Copies
+
+# Ten treated items that rise by 1, and 30 controls, which are one text under 30 ids: they fall by 0.2.
+COPIED = {f"t{i}": (50, (0, 1 + i / 20, 1, 1)) for i in range(10)} | {
+    f"n{i:02d}": (None, (0, -0.2 + i / 1000, 0, 0)) for i in range(30)
+}
+
+
+def with_contents(past: History, content) -> History:
+    hashes = [content(name) for name in past.items["item_id"]]
+    return replace(past, items=past.items.with_columns(content_hash=pl.Series(hashes)))
+
+
+@pytest.mark.parametrize("cluster", ["batch", "item"])
+def test_thirty_copies_of_one_text_are_one_control_and_give_no_interval(cluster) -> None:
+    settings = Settings(draws=20, cluster=cluster)
+    apart = tell(with_contents(history(COPIED), lambda name: name), settings)
+    one = tell(with_contents(history(COPIED), lambda name: name[0] if name[0] == "n" else name), settings)
+    assert_frame_equal(
+        apart.estimates.select("metric", "estimate"), one.estimates.select("metric", "estimate")
+    )
+    assert apart.estimates["ci_low"].null_count() == 0
+    assert (apart.estimates["n_clusters"] == 40).all()
+    for name in ("ci_low", "ci_high", "ci_method"):
+        assert one.estimates[name].null_count() == one.estimates.height
+    assert (one.estimates["n_items"] == 40).all()
+    assert (one.estimates["n_clusters"] == 11).all()
+    cells = one.tables["profile"]
+    assert cells["n_control"].unique().to_list() == [30]
+    for name in ("se_analytic", "se_boot", "lo", "hi", "lo_sim", "hi_sim"):
+        assert cells[name].null_count() == cells.height
+
+
+def test_copies_of_several_texts_widen_the_interval_as_if_each_text_stood_once() -> None:
+    # Six texts of five copies each: their spread is that of six numbers, not of thirty.
+    panel = {f"t{i}": (50, (0, 1 + i / 20, 1, 1)) for i in range(10)} | {
+        f"n{i:02d}": (None, (0, (i // 5) / 10, 0, 0)) for i in range(30)
+    }
+    settings = Settings(draws=0)
+    copied = tell(
+        with_contents(history(panel), lambda name: name if name[0] == "t" else str(int(name[1:]) // 5)),
+        settings,
+    )
+    once = {name: value for name, value in panel.items() if name[0] == "t" or int(name[1:]) % 5 == 0}
+    alone = tell(with_contents(history(once), lambda name: name), settings)
+    se = [each.tables["profile"].filter(step=100)["se_analytic"].item() for each in (copied, alone)]
+    assert se[0] == pytest.approx(se[1], rel=1e-9)
+
+
+def test_copies_join_batches_too() -> None:
+    batches = {f"t{i}": f"b{i // 5}" for i in range(10)}
+    plain = with_contents(history(COPIED, batch=batches), lambda name: name)
+    # One text in both batches makes them one cluster.
+    joined = with_contents(history(COPIED, batch=batches), lambda name: "x" if name in ("t0", "t9") else name)
+    settings = Settings(draws=0)
+    assert tell(plain, settings).estimates["n_clusters"][0] == 32
+    assert tell(joined, settings).estimates["n_clusters"][0] == 31
+
+
+# Items first trained on after the last checkpoint
+
+LATE = TOY | {"z1": (301, (1, 1.3, 1.5, 1.9)), "z2": (999, (0, 0.4, 0.5, 0.7))}
+
+
+def test_untrained_controls_are_those_that_no_checkpoint_has_seen() -> None:
+    found = tell(history(LATE), Settings(draws=0, control="untrained"))
+    # As if they were never trained on: what three other packages do with such units.
+    as_never = {name: (None if name[0] == "z" else first, ys) for name, (first, ys) in LATE.items()}
+    expected = tell(history(as_never), Settings(draws=0))
+    assert_frame_equal(found.tables["profile"], expected.tables["profile"])
+    assert_frame_equal(found.estimates, expected.estimates)
+    assert found.tables["profile"]["n_control"].unique().to_list() == [4]
+    # By hand: mean(2, 2.4) - mean(0.2, 0.4, 0.3, 0.4).
+    assert att(found)[100, 100] == pytest.approx(2.2 - 0.325, abs=EXACT)
+    assert found.left_out == {}
+    assert "2 items first trained on after the last checkpoint among the controls" in " ".join(found.warnings)
+
+
+def test_by_default_they_are_left_out_and_counted() -> None:
+    told = tell(history(LATE), Settings(draws=0))
+    assert told.left_out == {"not trained on by the last checkpoint": 2}
+    assert_frame_equal(told.tables["profile"], tell(history(), Settings(draws=0)).tables["profile"])
+    assert not any("among the controls" in text for text in told.warnings)
+
+
+def test_not_yet_trained_items_after_the_last_checkpoint_are_counted_too() -> None:
+    told = tell(history(LATE), Settings(draws=0, control="not_yet"))
+    assert told.left_out == {}
+    assert "2 items first trained on after the last checkpoint among the controls" in " ".join(told.warnings)
+
+
+def test_the_last_checkpoint_has_seen_what_was_trained_on_at_its_step() -> None:
+    at_end = TOY | {"z1": (300, (1, 1.3, 1.5, 1.9))}
+    told = tell(history(at_end), Settings(draws=0, control="untrained"))
+    assert told.tables["profile"].filter(cohort_step=300)["n_treated"].unique().to_list() == [1]
+    assert told.tables["profile"]["n_control"].unique().to_list() == [2]
+
+
+def test_later_exposures_do_not_matter_to_a_control() -> None:
+    told = tell(history(LATE, exposures={"z1": 7, "b1": 7}), Settings(draws=0, control="untrained"))
+    assert told.tables["profile"]["n_control"].unique().to_list() == [4]
+    assert told.left_out == {"of more than one exposure": 1}
+
+
+def test_a_sequence_without_never_trained_items_can_have_untrained_ones() -> None:
+    only_late = {name: value for name, value in LATE.items() if name[0] != "n"}
+    items = history(only_late).items
+    assert "nothing to compare with" in problems(STEPS, items, Settings())[0]
+    assert problems(STEPS, items, Settings(control="untrained")) == []
+    none_left = history({name: value for name, value in TOY.items() if name[0] != "n"}).items
+    (stop,) = problems(STEPS, none_left, Settings(control="untrained"))
+    assert "no item is never trained on (first_step null), or after the last checkpoint" in stop
+    alone = history({name: value for name, value in LATE.items() if name[0] == "z"}).items
+    (stop,) = problems(STEPS, alone, Settings(control="untrained"))
+    assert "no item with a first_step between" in stop
+
+
+def test_untrained_controls_may_not_be_felt_beforehand() -> None:
+    with pytest.raises(ValueError, match="control is untrained and anticipation above 0"):
+        Settings(control="untrained", anticipation=1)

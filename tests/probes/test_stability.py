@@ -343,3 +343,20 @@ def test_outcomes_are_of_the_suffix_and_null_where_its_first_token_has_no_condit
         "item_id": "a", "exact": 0.0, "hit_frac": 0.75, "logprob_mean_nats": -1.5,
     }  # fmt: skip
     assert table.row(1)[1:] == (None, None, None)
+
+
+def test_window_forgetting_of_a_set_that_only_rises_is_negative() -> None:
+    rises = {"first": (1, (0.1, 0.2, 0.4, 0.6, 0.9)), "second": (5, (0.0, 0.1, 0.2, 0.3, 0.5))}
+    told = tell(history(rises), Settings(windows=(2,)))
+    each = told.tables["stability_measures"].filter(metric="wf", window=2)
+    # Minus the smallest rise of each: 0.2 - 0.1, and 0.1 - 0; not cut off at 0, and the mean of both.
+    assert dict(each.select("eval_set", "estimate").rows()) == pytest.approx(
+        {None: -0.1, "first": -0.1, "second": -0.1}, abs=EXACT
+    )
+    # A set that rises offsets one that falls by as much: minus 0.1 and 0.3.
+    both = {"first": (1, (0.1, 0.2, 0.4, 0.6, 0.9)), "second": (5, (0.9, 0.9, 0.6, 0.6, 0.6))}
+    assert pooled(tell(history(both), Settings(windows=(2,))))["wf;window=2"] == pytest.approx(0.1, abs=EXACT)
+    falls = {"first": (1, (0.9, 0.6, 0.4, 0.2, 0.1)), "second": (5, (0.5, 0.3, 0.2, 0.1, 0.0))}
+    assert pooled(tell(history(falls), Settings(windows=(2,))))["wp;window=2"] == pytest.approx(
+        -0.1, abs=EXACT
+    )

@@ -92,3 +92,12 @@ def test_the_longest_common_subsequence_is_that_of_a_search_over_all() -> None:
         a, b = ([str(word) for word in rng.integers(0, 3, rng.integers(0, 8))] for _ in range(2))
         expected = max(len(part) for part in subsequences(a) & subsequences(b))
         assert longest_common_subsequence(a, b) == expected
+
+
+def test_rouge_2_needs_a_pair_in_one_of_the_texts() -> None:
+    for one, two in (("word", "word"), ("word", "other"), ("", "word"), ("", "")):
+        assert rouge(one, two).rouge2_f is None
+    # One of them has a pair, the other none: nothing in common, which is known.
+    assert rouge("word", "word word").rouge2_f == rouge("word word", "word").rouge2_f == 0
+    assert rouge("", "two words").rouge2_f == 0
+    assert rouge("two words", "two words").rouge2_f == 1

@@ -1,0 +1,83 @@
+"""Which items depend on each other: those of one document or batch, and copies under other ids.
+
+Where documents and copies join items differently, a cluster is a connected component of both: items a and b
+of one document, b and c of the same content are one cluster of three.
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import Final
+
+import polars as pl
+
+COPIES: Final = "same_content_as"
+"""The least `item_id` of the items that scoring sees as the same text or token ids; null: there is no other.
+
+A run's item table holds this column only where it holds copies.
+"""
+
+# What is equal for items of the same content; a run of an earlier version has the hash alone.
+_CONTENTS: Final = ("content_hash", COPIES)
+
+
+def components(*keys: pl.Series) -> list[int]:
+    """Return of each row the lowest row that it is connected with, itself where it is alone.
+
+    Args:
+        keys: Rows with an equal value in one of them are connected; null connects nothing.
+    """
+    return connected(len(keys[0]), chain.from_iterable(_repeated(key) for key in keys))
+
+
+def connected(n_rows: int, groups: Iterable[Sequence[int]]) -> list[int]:
+    """Return of each row the lowest row that it is connected with, itself where it is alone.
+
+    Args:
+        n_rows: Rows, from 0.
+        groups: Rows that are connected with each other, at least one in each group.
+    """
+    parent = list(range(n_rows))
+    for first, *others in groups:
+        for other in others:
+            one, two = _root(parent, first), _root(parent, other)
+            parent[max(one, two)] = min(one, two)
+    return [_root(parent, row) for row in range(n_rows)]
+
+
+def _root(parent: list[int], row: int) -> int:
+    while parent[row] != row:
+        parent[row] = parent[parent[row]]
+        row = parent[row]
+    return row
+
+
+def _repeated(key: pl.Series) -> Sequence[list[int]]:
+    """Return the rows of each value that is there twice or more."""
+    rows = pl.DataFrame({"key": key}).with_row_index("row").drop_nulls("key")
+    found = rows.group_by("key", maintain_order=True).agg("row").filter(pl.col("row").list.len() > 1)
+    return found["row"].to_list()
+
+
+def cluster_names(items: pl.DataFrame, column: str = "doc_id") -> pl.Series:
+    """Return the name of each item's cluster, the same whatever the order of the items.
+
+    Items of one document (`column` `batch_id`: of one batch) belong together, and so do copies; any other
+    item is a cluster of its own.
+
+    Args:
+        items: `item_id` and the column; `content_hash` and COPIES where they are known.
+        column: Whose equal values belong together; null: the item belongs to none.
+    """
+    kind = column.removesuffix("_id")
+    named = pl.coalesce(pl.format(kind + " {}", column), pl.format("item {}", "item_id"))
+    names = items.select(named.alias("name")).to_series()
+    contents = [items[each] for each in _CONTENTS if each in items.columns]
+    if not any(_repeats(each) for each in contents):
+        return names
+    joined = pl.DataFrame({"name": names, "component": components(names, *contents)})
+    return joined.select(pl.col("name").min().over("component")).to_series()
+
+
+def _repeats(values: pl.Series) -> bool:
+    known = values.drop_nulls()
+    return known.n_unique() < len(known)
