@@ -220,8 +220,7 @@ def _of_means(
     difference = new - base
     found = Found(float(base.mean()), float(new.mean()), float(difference.mean()))
     interval: Interval | None
-    # A difference of rates may be below 0, which no rate is.
-    if metric.unit == "fraction" and not metric.since_first and metric.summary != "difference":
+    if metric.within_0_and_1:
         interval = paired_difference(new, base, rng=rng, clusters=clusters, level=LEVEL)
     else:
         n_clusters = len(new) if clusters is None else int(clusters.max()) + 1

@@ -280,8 +280,10 @@ def _estimate(
         return float(np.median(values)), draws
     estimate = float(values.mean())
     if metric.summary == "rate":
-        return estimate, rate_interval(values, clusters, rng=rng_of(seed), level=LEVEL)
-    if estimate in (0, 1) and _is_fraction(metric):
+        return estimate, rate_interval(values, clusters, level=LEVEL)
+    if together is not None and metric.within_0_and_1:
+        return estimate, rate_interval(values, clusters, level=LEVEL)
+    if estimate in (0, 1) and metric.within_0_and_1:
         # Where all values are 0 or all are 1, resampling shows no spread; no variable between 0 and 1
         # varies more than a rate does, so Wilson's interval of as many rates is wide enough.
         stand_in = wilson(estimate * n_clusters, n_clusters, level=LEVEL)
@@ -311,20 +313,16 @@ def estimate_series(
         return None, None
     estimate = weighted_mean(series)
     n_apart = int(sum(each.n_apart for each in series))
-    if estimate in (0, 1) and _is_fraction(metric) and n_apart:
+    if estimate in (0, 1) and metric.within_0_and_1 and n_apart:
         stand_in = wilson(estimate * n_apart, n_apart, level=LEVEL)
         return estimate, replace(stand_in, method="wilson-stand-in")
     interval = moving_blocks(series, rng=rng_of(seed), level=LEVEL)
     if interval is not None and metric.summary == "difference" and interval.lo == interval.hi:
         # Both models agree on every window: resampling would say that they agree exactly.
         return estimate, None
-    if interval is None or not _is_fraction(metric):
+    if interval is None or not metric.within_0_and_1:
         return estimate, interval
     return estimate, replace(interval, lo=max(0.0, interval.lo), hi=min(1.0, interval.hi))
-
-
-def _is_fraction(metric: Metric) -> bool:
-    return metric.unit == "fraction" and not metric.since_first and metric.summary != "difference"
 
 
 def rng_of(seed: tuple[str, ...]) -> np.random.Generator:

@@ -200,6 +200,11 @@ class Metric:
     of_windows: bool = False
     relative: tuple[str, ...] = ()
 
+    @property
+    def within_0_and_1(self) -> bool:
+        """Whether every item value lies between 0 and 1, so that intervals of rates hold for its mean."""
+        return self.unit == "fraction" and not self.since_first and self.summary != "difference"
+
     def stands_alone(self, condition: str | None) -> bool:
         """Whether the value under a condition means something without one to compare with."""
         return not set(self.relative) & set((condition or "").split(";"))

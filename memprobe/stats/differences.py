@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memprobe.stats.bootstrap import bootstrap_mean
+from memprobe.stats.documents import document_rate
 from memprobe.stats.intervals import Interval, wilson
+from memprobe.stats.rates import per_cluster
 
 
 def independent_difference(
@@ -93,9 +95,10 @@ def paired_difference(
 ) -> Interval | None:
     """Interval of the mean of `first - second` over pairs of outcomes between 0 and 1.
 
-    Pairs of 0 and 1 that are clusters of their own have Newcombe's interval, others the bootstrap of
-    the mean difference. Where all differences are the same, resampling shows no spread: Newcombe's
-    interval of as many independent clusters, which is wider than one of pairs, stands in.
+    Pairs that are clusters of their own have Newcombe's interval where they are 0 and 1, else the
+    bootstrap of the mean difference; where all differences are the same, resampling shows no spread, and
+    Newcombe's interval of two independent groups, which is wider, stands in. Pairs in clusters have the
+    bound by documents (`memprobe.stats.documents`) on (d + 1) / 2.
 
     Args:
         first: One outcome of each item, shape (n_items,).
@@ -105,18 +108,20 @@ def paired_difference(
         level: Nominal coverage.
 
     Returns:
-        The interval; None for one cluster of several items, which does not show how clusters differ.
+        The interval; None where there is one pair of fractions alone, or clusters worth fewer than two.
 
     Raises:
         ValueError: There are no pairs, or the lengths differ.
     """
     if not len(first) or len(first) != len(second):
         raise ValueError(f"{len(first)} and {len(second)} outcomes; need as many of both, at least one")
-    if clusters is None and _is_binary(first) and _is_binary(second):
+    if clusters is not None:
+        return _of_documents(first - second, clusters, level)
+    if _is_binary(first) and _is_binary(second):
         one, other = first > 0, second > 0
         counts = (one & other, one & ~other, ~one & other, ~one & ~other)
         return newcombe_paired(*(float(each.sum()) for each in counts), level=level)
-    n = len(first) if clusters is None else int(clusters.max()) + 1
+    n = len(first)
     if n < 2:
         return None
     difference = first - second
@@ -125,7 +130,15 @@ def paired_difference(
         sides = (wilson(p * n, n, level=level) for p in (p1, p2))
         stand_in = independent_difference(p1, next(sides), p2, next(sides))
         return Interval(stand_in.lo, stand_in.hi, level, "newcombe-stand-in")
-    return bootstrap_mean(difference, rng=rng, clusters=clusters, level=level)
+    return bootstrap_mean(difference, rng=rng, level=level)
+
+
+def _of_documents(
+    differences: NDArray[np.float64], clusters: NDArray[np.int64], level: float
+) -> Interval | None:
+    """Return the interval of a mean difference between -1 and 1 over documents."""
+    found = document_rate(*per_cluster((differences + 1) / 2, clusters), level=level)
+    return found and Interval(2 * found.lo - 1, 2 * found.hi - 1, level, "pseudo-document-paired")
 
 
 def _is_binary(values: NDArray[np.float64]) -> bool:

@@ -104,7 +104,7 @@ SORT_ACCURACY = TableSchema(
         "ci_method": Column(
             pl.String(),
             "-",
-            "how the interval was made; cluster-bootstrap draws documents x excerpts",
+            "how the interval was made; pseudo-document takes documents x excerpts as one each",
             "fewer than two clusters: nothing shows how they differ",
         ),
         "p_binomial": Column(

@@ -114,10 +114,10 @@ def numbered(*values: float | None) -> pl.DataFrame:
 
 
 @pytest.mark.parametrize("summary", ["rate", "mean"])
-def test_items_of_one_document_take_the_cluster_bootstrap(summary) -> None:
+def test_items_of_one_document_take_the_bound_by_documents(summary) -> None:
     values = numbered(1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 1.0)
     row = pick(rows_of(summary, values, documents("x", "x", "x", "x", "y", "y", None, None)))
-    assert row["ci_method"] == "cluster-bootstrap"
+    assert row["ci_method"] == "pseudo-document"
     assert (row["n_items"], row["n_clusters"]) == (8, 4)
     assert row["estimate"] == 0.625
     assert row["ci_low"] < 0.625 < row["ci_high"]

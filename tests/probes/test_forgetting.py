@@ -204,7 +204,7 @@ def test_documents_are_clusters() -> None:
     doc = {name: name[0] for name in copies}
     told = tell(history(copies, doc_id=doc), Settings())
     row = estimate(told, "never_learned_frac")
-    assert (row["n_items"], row["n_clusters"], row["ci_method"]) == (12, 3, "wilson-design-effect")
+    assert (row["n_items"], row["n_clusters"], row["ci_method"]) == (12, 3, "pseudo-document")
     alone = estimate(tell(history(CHECK_13), Settings()), "never_learned_frac")
     assert row["ci_high"] - row["ci_low"] >= alone["ci_high"] - alone["ci_low"]
     assert estimate(told, "n_forgetting_events")["ci_method"] == "cluster-bootstrap"

@@ -11,6 +11,7 @@ import pytest
 
 from memprobe.stats.bootstrap import bootstrap_mean
 from memprobe.stats.differences import independent_difference, newcombe_paired, paired_difference
+from memprobe.stats.documents import document_rate
 from memprobe.stats.intervals import Interval, wilson
 
 # Printed with four decimals.
@@ -134,22 +135,29 @@ def test_independent_pairs_of_0_and_1_have_newcombes_interval() -> None:
     assert paired_difference(FIRST, SECOND, rng=rng()) == newcombe_paired(2, 2, 1, 2)
 
 
-def test_clusters_and_other_outcomes_have_the_bootstrap_of_the_mean_difference() -> None:
-    clusters = np.array([0, 0, 1, 1, 2, 2, 3])
-    found = paired_difference(FIRST, SECOND, rng=rng(), clusters=clusters)
-    assert found == bootstrap_mean(FIRST - SECOND, rng=rng(), clusters=clusters)
-    half = paired_difference(FIRST / 2, SECOND, rng=rng())
-    assert half.method == "bootstrap"
+def test_other_outcomes_have_the_bootstrap_of_the_mean_difference() -> None:
+    found = paired_difference(FIRST / 2, SECOND, rng=rng())
+    assert found == bootstrap_mean(FIRST / 2 - SECOND, rng=rng())
 
 
-def test_clusters_that_all_agree_keep_an_interval_of_width() -> None:
-    clusters = np.array([0, 0, 1, 1, 2, 2, 3])
-    found = paired_difference(FIRST, FIRST, rng=rng(), clusters=clusters)
-    # As if 4/7 of 4 independent clusters, twice.
-    side = wilson(4 / 7 * 4, 4)
-    expected = independent_difference(4 / 7, side, 4 / 7, side)
+def test_fractions_that_all_differ_alike_keep_an_interval_of_width() -> None:
+    found = paired_difference(FIRST / 2, FIRST / 2, rng=rng())
+    side = wilson(2, 7)
+    expected = independent_difference(2 / 7, side, 2 / 7, side)
     assert (found.lo, found.hi) == pytest.approx((expected.lo, expected.hi), rel=RTOL)
     assert found.method == "newcombe-stand-in"
+
+
+def test_documents_have_their_bound_on_the_difference() -> None:
+    clusters = np.array([0, 0, 1, 1, 2, 2, 3])
+    found = paired_difference(FIRST, SECOND, rng=rng(), clusters=clusters)
+    # d + 1 over 2: 0.5 1 | 1 0 | 0.5 0.5 | 0.5.
+    shares = document_rate(np.array([1.5, 1, 1, 0.5]), np.array([2.0, 2, 2, 1]))
+    assert (found.lo, found.hi) == pytest.approx((2 * shares.lo - 1, 2 * shares.hi - 1), rel=RTOL)
+    assert found.method == "pseudo-document-paired"
+    alike = paired_difference(FIRST, FIRST, rng=rng(), clusters=clusters)
+    assert -alike.lo == pytest.approx(alike.hi, abs=1e-6)
+    assert alike.hi > 0.3
 
 
 def test_one_cluster_has_no_interval() -> None:
