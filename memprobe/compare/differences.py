@@ -17,7 +17,7 @@ from memprobe.pipeline.contrast import NEVER, beside_control, with_control
 from memprobe.pipeline.summarise import LEVEL, VALUES, blocks_of, by_block, estimate_series, rng_of, series_of
 from memprobe.probes.base import Metric
 from memprobe.stats.bootstrap import bootstrap_mean
-from memprobe.stats.differences import independent_difference, paired_difference
+from memprobe.stats.differences import difference_interval, independent_difference, paired_difference
 from memprobe.stats.intervals import Interval
 from memprobe.stats.paired import (
     Statistic,
@@ -221,7 +221,9 @@ def _of_means(
     found = Found(float(base.mean()), float(new.mean()), float(difference.mean()))
     interval: Interval | None
     if metric.within_0_and_1:
-        interval = paired_difference(new, base, rng=rng, clusters=clusters, level=LEVEL)
+        interval = paired_difference(new, base, clusters=clusters, level=LEVEL)
+    elif metric.within_1_of_0:
+        interval = difference_interval(difference, clusters=clusters, reach=2, level=LEVEL)
     else:
         n_clusters = len(new) if clusters is None else int(clusters.max()) + 1
         # Where all differences are the same, resampling shows no spread.

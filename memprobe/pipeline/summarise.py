@@ -19,11 +19,11 @@ from memprobe.pipeline.contrast import Control, about_items, beside_control, ove
 from memprobe.probes.base import Metric, Probe
 from memprobe.stats.blocks import Series, moving_blocks, weighted_mean
 from memprobe.stats.bootstrap import bootstrap_mean
-from memprobe.stats.differences import paired_difference
-from memprobe.stats.intervals import Interval, wilson
+from memprobe.stats.differences import difference_interval, paired_difference
+from memprobe.stats.intervals import FEW_CLUSTERS, NO_SPREAD, Interval, wilson
 from memprobe.stats.medians import Median, bootstrap_median, km_median
 from memprobe.stats.ranking import auc, paired_auc
-from memprobe.stats.rates import rate_interval
+from memprobe.stats.rates import rate_interval, share_interval
 from memprobe.suite import Entry, settings_table
 from memprobe.tables.catalogue import SUMMARY
 
@@ -225,6 +225,10 @@ def _row(metric: Metric, probe: Probe, block: dict[str, Any], context: Context) 
         estimate, interval = estimate_series(metric, series_of(block), seed)
     else:
         estimate, interval = _estimate(metric, values, others, clusters, seed)
+    why = None if estimate is None else FEW_CLUSTERS
+    if interval and interval.lo == interval.hi and (metric.summary == "mean" or np.ptp(values) == 0):
+        # That the items seen agree does not say that all others do.
+        interval, why = None, NO_SPREAD
     return {
         "model": context.model,
         "revision": context.revision,
@@ -237,7 +241,7 @@ def _row(metric: Metric, probe: Probe, block: dict[str, Any], context: Context) 
         "ci_low": interval.lo if interval else None,
         "ci_high": interval.hi if interval else None,
         "ci_level": LEVEL,
-        "ci_method": interval.method if interval else None,
+        "ci_method": interval.method if interval else why,
         "n_items": len(values),
         "n_clusters": len(numbers),
         "n_missing": block["n_missing"],
@@ -263,7 +267,7 @@ def _estimate(
     together = clusters if n_clusters < len(values) else None
     if metric.summary == "difference":
         return float((values - others).mean()), paired_difference(
-            values, others, rng=rng_of(seed), clusters=together, level=LEVEL
+            values, others, clusters=together, level=LEVEL
         )
     if metric.summary == "auc":
         if n_clusters < 2:
@@ -281,13 +285,10 @@ def _estimate(
     estimate = float(values.mean())
     if metric.summary == "rate":
         return estimate, rate_interval(values, clusters, level=LEVEL)
-    if together is not None and metric.within_0_and_1:
-        return estimate, rate_interval(values, clusters, level=LEVEL)
-    if estimate in (0, 1) and metric.within_0_and_1:
-        # Where all values are 0 or all are 1, resampling shows no spread; no variable between 0 and 1
-        # varies more than a rate does, so Wilson's interval of as many rates is wide enough.
-        stand_in = wilson(estimate * n_clusters, n_clusters, level=LEVEL)
-        return estimate, replace(stand_in, method="wilson-stand-in")
+    if metric.within_0_and_1:
+        return estimate, share_interval(values, clusters, level=LEVEL)
+    if metric.within_1_of_0:
+        return estimate, difference_interval(values, clusters=clusters, level=LEVEL)
     if n_clusters < 2:
         return estimate, None
     return estimate, bootstrap_mean(values, rng=rng_of(seed), clusters=together, level=LEVEL)

@@ -205,6 +205,11 @@ class Metric:
         """Whether every item value lies between 0 and 1, so that intervals of rates hold for its mean."""
         return self.unit == "fraction" and not self.since_first and self.summary != "difference"
 
+    @property
+    def within_1_of_0(self) -> bool:
+        """Whether every item value is a difference of two between 0 and 1."""
+        return self.unit == "fraction" and not self.within_0_and_1
+
     def stands_alone(self, condition: str | None) -> bool:
         """Whether the value under a condition means something without one to compare with."""
         return not set(self.relative) & set((condition or "").split(";"))

@@ -11,10 +11,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from memprobe.stats.bootstrap import bootstrap_mean
-from memprobe.stats.documents import document_rate
 from memprobe.stats.intervals import Interval, wilson
-from memprobe.stats.rates import per_cluster
+from memprobe.stats.rates import share_interval
 
 
 def independent_difference(
@@ -24,8 +22,7 @@ def independent_difference(
 
         lo = d - sqrt((p1 - l1)^2 + (u2 - p2)^2),  hi = d + sqrt((u1 - p1)^2 + (p2 - l2)^2)
 
-    Of two Wilson intervals this is Newcombe's hybrid score interval; of cluster bootstrap intervals it
-    is as good as those are.
+    Of two Wilson intervals this is Newcombe's hybrid score interval.
 
     Args:
         first: One estimate.
@@ -89,21 +86,17 @@ def paired_difference(
     first: NDArray[np.float64],
     second: NDArray[np.float64],
     *,
-    rng: np.random.Generator,
     clusters: NDArray[np.int64] | None = None,
     level: float = 0.95,
 ) -> Interval | None:
     """Interval of the mean of `first - second` over pairs of outcomes between 0 and 1.
 
-    Pairs that are clusters of their own have Newcombe's interval where they are 0 and 1, else the
-    bootstrap of the mean difference; where all differences are the same, resampling shows no spread, and
-    Newcombe's interval of two independent groups, which is wider, stands in. Pairs in clusters have the
-    bound by documents (`memprobe.stats.documents`) on (d + 1) / 2.
+    Pairs of 0 and 1 that are clusters of their own have Newcombe's interval. Fractions, and pairs in
+    clusters, have the bound by documents (`memprobe.stats.documents`) on (d + 1) / 2.
 
     Args:
         first: One outcome of each item, shape (n_items,).
         second: The other, shape (n_items,).
-        rng: Source of the draws.
         clusters: Cluster number of each item; None: every item is its own.
         level: Nominal coverage.
 
@@ -115,30 +108,39 @@ def paired_difference(
     """
     if not len(first) or len(first) != len(second):
         raise ValueError(f"{len(first)} and {len(second)} outcomes; need as many of both, at least one")
-    if clusters is not None:
-        return _of_documents(first - second, clusters, level)
-    if _is_binary(first) and _is_binary(second):
+    if clusters is None and _is_binary(first) and _is_binary(second):
         one, other = first > 0, second > 0
         counts = (one & other, one & ~other, ~one & other, ~one & ~other)
         return newcombe_paired(*(float(each.sum()) for each in counts), level=level)
-    n = len(first)
-    if n < 2:
-        return None
-    difference = first - second
-    if np.ptp(difference) == 0:
-        p1, p2 = float(first.mean()), float(second.mean())
-        sides = (wilson(p * n, n, level=level) for p in (p1, p2))
-        stand_in = independent_difference(p1, next(sides), p2, next(sides))
-        return Interval(stand_in.lo, stand_in.hi, level, "newcombe-stand-in")
-    return bootstrap_mean(difference, rng=rng, level=level)
+    return difference_interval(first - second, clusters=clusters, level=level)
 
 
-def _of_documents(
-    differences: NDArray[np.float64], clusters: NDArray[np.int64], level: float
+def difference_interval(
+    differences: NDArray[np.float64],
+    *,
+    clusters: NDArray[np.int64] | None = None,
+    reach: float = 1.0,
+    level: float = 0.95,
 ) -> Interval | None:
-    """Return the interval of a mean difference between -1 and 1 over documents."""
-    found = document_rate(*per_cluster((differences + 1) / 2, clusters), level=level)
-    return found and Interval(2 * found.lo - 1, 2 * found.hi - 1, level, "pseudo-document-paired")
+    """Interval of the mean of differences that lie between -reach and reach: the bound by documents.
+
+    Args:
+        differences: One of each item, shape (n_items,).
+        clusters: Cluster number of each item; None: every item is its own.
+        reach: How far a difference can be from 0.
+        level: Nominal coverage.
+
+    Returns:
+        The interval; None where clusters are worth fewer than two.
+
+    Raises:
+        ValueError: There are no differences, or one is out of reach.
+    """
+    own = np.arange(len(differences)) if clusters is None else clusters
+    found = share_interval((differences / reach + 1) / 2, own, level=level)
+    if found is None:
+        return None
+    return Interval(reach * (2 * found.lo - 1), reach * (2 * found.hi - 1), level, f"{found.method}-paired")
 
 
 def _is_binary(values: NDArray[np.float64]) -> bool:

@@ -1,7 +1,7 @@
 """A confidence bound for a rate whose items come in documents, which may be memorized whole.
 
 Estimates of how much items of a document agree fail where the memorized document was not drawn, so
-this bound uses none. Beside the documents that were seen it puts a pseudo-document of typical size that
+this bound uses none. To the documents that were seen it adds a pseudo-document of typical size that
 is all hits (for the upper bound) or none (for the lower), and lets random weights decide:
 
     upper u:  P( sum_i G_i (x_i - u m_i) + G_0 M (1 - u) > 0 ) = (1 - level) / 2
@@ -17,6 +17,7 @@ https://doi.org/10.1093/biomet/38.3-4.481, as Imhof (1961),
 https://doi.org/10.1093/biomet/48.3-4.419, uses it.
 """
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -28,12 +29,19 @@ Floats = NDArray[np.float64]
 
 MIN_EFFECTIVE = 2.0
 """Below so many documents of equal size there is no interval."""
+FEW_EFFECTIVE = 5.0
+"""Below so many the interval has the method `FEW`, and a gate does not judge by it."""
+METHOD, FEW = "pseudo-document", "pseudo-document-few"
 # The trapezoid sum over log t of an analytic integrand is off by exp(-c / step): below 1e-9 at this step
 # where the mean is within 3 standard deviations of 0, and at half of it within 7.
 _STEP = 0.1
-_LOG_T_MAX = 20.0
-# Nodes times distinct documents that are held at once.
+_LOG_T_MIN, _LOG_T_MAX = -18.0, 20.0
+# Below this the logarithm of the integrand's size leaves nothing to add.
+_NOTHING = -23.0
+# Nodes times kinds of documents that are held at once.
 _BLOCK = 2_000_000
+# Kinds of documents that are told apart; of more, those of nearly equal weight count as one kind.
+_MOST_KINDS = 512
 _TOLERANCE = 1e-9
 
 
@@ -55,7 +63,8 @@ def document_rate(hits: Floats, sizes: Floats, *, level: float = 0.95) -> Interv
         level: Nominal coverage; each side misses with at most half of what is left.
 
     Returns:
-        The interval; None below two effective documents, which do not show how documents differ.
+        The interval, with the method `FEW` below five effective documents; None below two, which do not
+        show how documents differ.
 
     Raises:
         ValueError: There are no documents, or hits outside 0 to the size.
@@ -64,13 +73,43 @@ def document_rate(hits: Floats, sizes: Floats, *, level: float = 0.95) -> Interv
         raise ValueError(f"{len(hits)} sums of hits for {len(sizes)} documents with items")
     if (hits < 0).any() or (hits > sizes).any():
         raise ValueError("a document has more hits than items, or fewer than none")
-    if effective_documents(sizes) < MIN_EFFECTIVE:
+    effective = effective_documents(sizes)
+    if effective < MIN_EFFECTIVE:
         return None
     documents, counts = np.unique(np.column_stack([hits, sizes]), axis=0, return_counts=True)
     tail = (1 - level) / 2
     upper = _upper(_key(documents[:, 0], documents[:, 1], counts), tail)
     lower = 1 - _upper(_key(documents[:, 1] - documents[:, 0], documents[:, 1], counts), tail)
-    return Interval(lower, upper, level, "pseudo-document")
+    return Interval(lower, upper, level, METHOD if effective >= FEW_EFFECTIVE else FEW)
+
+
+def documents_needed(room: float, *, level: float = 0.95) -> int:
+    """Return from how many documents on the best outcome has a bound within `room` of the end.
+
+    Without a hit in K documents of equal size the upper bound is 1 - a^(1/K) with a = (1 - level) / 2, which
+    is below -ln(a) / K: 3.69 / K at 95%. The difference of two measurements that agree on every item of K
+    documents has the same bound.
+
+    Args:
+        room: What the bound may be away from 0, or from 1, above 0.
+        level: Nominal coverage.
+
+    Raises:
+        ValueError: There is no room.
+    """
+    if room <= 0:
+        raise ValueError(f"no number of documents gives a bound within {room}")
+    return max(2, math.ceil(math.ceil(-100 * math.log((1 - level) / 2)) / 100 / room - _TOLERANCE))
+
+
+def documents_worth(miss: float, *, level: float = 0.95) -> int:
+    """Return how many documents of equal size have this bound in the best outcome.
+
+    Args:
+        miss: How far the bound of no hit is from 0, or that of all hits from 1, between 0 and 1.
+        level: Nominal coverage.
+    """
+    return int(math.log((1 - level) / 2) / math.log1p(-miss) + 1e-3) if 0 < miss < 1 else 0
 
 
 _Key = tuple[tuple[float, float, int], ...]
@@ -94,8 +133,8 @@ def _upper(documents: _Key, tail: float) -> float:
     typical = float(counts @ sizes**2) / total
 
     def beyond(rate: float) -> float:
-        weights = np.append(hits - rate * sizes, typical * (1 - rate))
-        shapes = np.append(counts, 1.0)
+        weights, shapes = _kinds(hits - rate * sizes, counts)
+        weights, shapes = np.append(weights, typical * (1 - rate)), np.append(shapes, 1.0)
         z = float(shapes @ weights / np.sqrt(shapes @ weights**2))
         # Cantelli's inequality decides far from the bound, where the integrand turns too fast.
         if z > 1:
@@ -105,6 +144,17 @@ def _upper(documents: _Key, tail: float) -> float:
         return _probability_above_zero(weights, shapes, _STEP if z > -3 else _STEP / 2) - tail
 
     return float(brentq(beyond, 0.0, 1.0 - _TOLERANCE, xtol=_TOLERANCE))
+
+
+def _kinds(weights: Floats, counts: Floats) -> tuple[Floats, Floats]:
+    """Return weights and how often each occurs, of many with the mean of those in one narrow range."""
+    least, width = float(weights.min()), float(np.ptp(weights))
+    if len(weights) <= _MOST_KINDS or not width:
+        return weights, counts
+    place = ((weights - least) * ((_MOST_KINDS - 1) / width)).astype(np.int64)
+    often = np.bincount(place, weights=counts)
+    sums = np.bincount(place, weights=counts * weights)
+    return sums[often > 0] / often[often > 0], often[often > 0]
 
 
 def _probability_above_zero(weights: Floats, shapes: Floats, step: float) -> float:
@@ -117,8 +167,8 @@ def _probability_above_zero(weights: Floats, shapes: Floats, step: float) -> flo
         shapes: h, shape (n,).
         step: Between nodes, in log t.
     """
-    t = np.exp(np.arange(-_LOG_T_MAX, _LOG_T_MAX, step))
     scaled = weights / np.sqrt(shapes @ weights**2)
+    t = np.exp(np.arange(_LOG_T_MIN, _last_log_t(scaled, shapes), step))
     angle, log_size = np.zeros_like(t), np.zeros_like(t)
     at_once = max(1, _BLOCK // len(t))
     for first in range(0, len(scaled), at_once):
@@ -128,3 +178,13 @@ def _probability_above_zero(weights: Floats, shapes: Floats, step: float) -> flo
         log_size -= 0.5 * (np.log1p(product**2) @ shapes[part])
     integrand = np.sin(angle) * np.exp(log_size)
     return float(0.5 + step * integrand.sum() / np.pi)
+
+
+def _last_log_t(scaled: Floats, shapes: Floats) -> float:
+    """Return where the integrand, whose size only falls, has become nothing."""
+    low, high = 0.0, _LOG_T_MAX
+    while high - low > 1:
+        middle = (low + high) / 2
+        size = -0.5 * (np.log1p((math.exp(middle) * scaled) ** 2) @ shapes)
+        low, high = (middle, high) if size > _NOTHING else (low, middle)
+    return high

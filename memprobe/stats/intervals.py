@@ -8,6 +8,10 @@ import math
 from dataclasses import dataclass
 from statistics import NormalDist
 
+NO_SPREAD, FEW_CLUSTERS = "none:all-equal", "none:few-clusters"
+"""What stands for the method where there is no interval: the items, or their clusters, agree, and no bound
+of their values is known; or clusters are worth fewer than two, which does not show how they differ."""
+
 
 @dataclass(frozen=True, slots=True)
 class Interval:

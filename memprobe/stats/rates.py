@@ -1,4 +1,7 @@
-"""The interval of a rate, or of another mean between 0 and 1, whose items may come in documents."""
+"""The interval of a rate, or of another mean between 0 and 1, whose items may come in documents.
+
+References: Gaffke (2005), see `memprobe.stats.documents`; without documents a rate has Wilson's interval.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,17 +9,18 @@ from numpy.typing import NDArray
 from memprobe.stats.documents import document_rate
 from memprobe.stats.intervals import Interval, wilson
 
+_ROUNDING = 1e-9
+
 
 def rate_interval(
     values: NDArray[np.float64], clusters: NDArray[np.int64], *, level: float = 0.95
 ) -> Interval | None:
-    """Interval of the mean of values between 0 and 1: the one rule for every rate.
+    """Interval of the mean of outcomes 0 and 1, ties as half: the one rule for every rate.
 
-    Wilson's where every item is a cluster of its own, else the bound by documents
-    (`memprobe.stats.documents`), which never falls when a hit is added.
+    Wilson's where every item is a cluster of its own, else that of `share_interval`.
 
     Args:
-        values: One value per item, shape (n_items,).
+        values: One outcome per item, shape (n_items,).
         clusters: Cluster number of each item, shape (n_items,), 0 to n_clusters - 1.
         level: Nominal coverage.
 
@@ -27,11 +31,40 @@ def rate_interval(
     Raises:
         ValueError: There are no values, or not one cluster number per value.
     """
-    if not len(values) or len(values) != len(clusters):
-        raise ValueError(f"{len(clusters)} cluster numbers for {len(values)} values")
+    _check(values, clusters)
     if int(clusters.max()) + 1 == len(values):
         return wilson(float(values.sum()), len(values), level=level)
+    return share_interval(values, clusters, level=level)
+
+
+def share_interval(
+    values: NDArray[np.float64], clusters: NDArray[np.int64], *, level: float = 0.95
+) -> Interval | None:
+    """Interval of the mean of any values between 0 and 1: the bound by documents.
+
+    Items that are clusters of their own are documents of one item. Neither bound falls when a value rises,
+    as those of resampling do: of many zeros, the one item that is not was often not drawn.
+
+    Args:
+        values: One value per item, shape (n_items,).
+        clusters: Cluster number of each item, shape (n_items,), 0 to n_clusters - 1.
+        level: Nominal coverage.
+
+    Returns:
+        The interval; None where clusters are worth fewer than two of equal size.
+
+    Raises:
+        ValueError: There are no values, not one cluster number per value, or a value is not between 0 and 1.
+    """
+    _check(values, clusters)
+    if not (np.abs(values - 0.5) <= 0.5 + _ROUNDING).all():
+        raise ValueError(f"values from {values.min():g} to {values.max():g}, not between 0 and 1")
     return document_rate(*per_cluster(values, clusters), level=level)
+
+
+def _check(values: NDArray[np.float64], clusters: NDArray[np.int64]) -> None:
+    if not len(values) or len(values) != len(clusters):
+        raise ValueError(f"{len(clusters)} cluster numbers for {len(values)} values")
 
 
 def per_cluster(
