@@ -14,6 +14,7 @@ from memprobe.probes.base import Scores
 from memprobe.probes.sort_trials import prompt_rows, validated
 from memprobe.probes.sort_values import BREAKDOWNS, position_bias
 from memprobe.stats.binomial import binomial_p
+from memprobe.stats.intervals import FEW_CLUSTERS
 from memprobe.stats.rates import rate_interval
 from memprobe.tables.sort import SORT_ACCURACY, SORT_PROMPTS
 
@@ -97,7 +98,7 @@ def _estimates(rows: pl.DataFrame) -> dict[str, Any]:
         "accuracy_frac": float(correct.mean()),
         "ci_low": interval.lo if interval else None,
         "ci_high": interval.hi if interval else None,
-        "ci_method": interval.method if interval else None,
+        "ci_method": interval.method if interval else FEW_CLUSTERS,
         "p_binomial": binomial_p(int(decided.sum()), len(decided)) if independent else None,
         "label_mass": mass,
         "position_bias_frac": None if first is None else 2 * first - 1,

@@ -108,7 +108,7 @@ ALL = "condition=in_context;mode=prompt"
 def test_accuracy_is_the_mean_over_trials_and_excerpts_are_drawn_whole(eight) -> None:
     row = summary_of(eight)["accuracy_frac", None, ALL]
     assert row["estimate"] == 5.5 / 8
-    assert (row["n_items"], row["n_clusters"], row["ci_method"]) == (8, 4, "pseudo-document")
+    assert (row["n_items"], row["n_clusters"], row["ci_method"]) == (8, 4, "pseudo-document-few")
     # Excerpts of two trials each: 2, 1, 1 and 1.5 hits.
     expected = document_rate(np.array([2.0, 1, 1, 1.5]), np.full(4, 2.0))
     assert (row["ci_low"], row["ci_high"]) == (expected.lo, expected.hi)
