@@ -226,7 +226,11 @@ def _row(metric: Metric, probe: Probe, block: dict[str, Any], context: Context) 
     else:
         estimate, interval = _estimate(metric, values, others, clusters, seed)
     why = None if estimate is None else FEW_CLUSTERS
-    if interval and interval.lo == interval.hi and (metric.summary == "mean" or np.ptp(values) == 0):
+    if (
+        isinstance(interval, Interval)
+        and interval.lo == interval.hi
+        and (metric.summary == "mean" or np.ptp(values) == 0)
+    ):
         # That the items seen agree does not say that all others do.
         interval, why = None, NO_SPREAD
     return {

@@ -104,7 +104,7 @@ SORT_ACCURACY = TableSchema(
         "ci_method": Column(
             pl.String(),
             "-",
-            "how the interval was made; pseudo-document takes documents x excerpts as one each; none:few-clusters: "
+            "how it was made; pseudo-document takes documents x excerpts as one each; none:few-clusters: "
             "there is none, as fewer than two do not show how they differ",
             "not said, by an earlier version",
         ),
