@@ -181,8 +181,8 @@ def _found(
         return Found(reason="no item has a value in both runs")
     rng = rng_of(words)
     if "position" in block:
-        difference, interval = estimate_series(metric.excess(), series_of(block), words)
-        return Found(difference=difference, interval=interval)
+        difference, blocked = estimate_series(metric.excess(), series_of(block), words)
+        return Found(difference=difference, interval=blocked.interval)
     columns = [np.asarray(block[name], dtype=np.float64) for name in VALUES if name in block]
     if metric.summary == "difference":
         value, other, value_base, other_base = columns

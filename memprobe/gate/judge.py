@@ -20,8 +20,9 @@ from memprobe.gate.rules import Limit, Rule, RuleSet, read_rules
 from memprobe.gate.select import Selected, select
 from memprobe.gate.verdict import GateResult, RowVerdict, RuleVerdict, Verdict
 from memprobe.reading import Run, open_run
-from memprobe.stats.documents import FEW, FEW_EFFECTIVE
-from memprobe.stats.intervals import FEW_CLUSTERS, NO_SPREAD
+from memprobe.stats.blocks import BLOCK_METHOD
+from memprobe.stats.documents import FEW_EFFECTIVE, is_few
+from memprobe.stats.intervals import FEW_CLUSTERS, LONG_RUN, NO_SPREAD
 
 _ENDS = {"lo": "ci_low", "hi": "ci_high", "estimate": "estimate"}
 _WORDS = {"lo": "lower bound", "hi": "upper bound", "estimate": "estimate"}
@@ -228,9 +229,11 @@ def _doubt(rule: Rule, row: Mapping[str, Any], behind: Behind, metric: Declared)
         return f"{counted(n_items or 0, 'item')}, and min_n asks for {rule.min_n:,}"
     if row["estimate"] is None or math.isnan(row["estimate"]):
         return "the estimate is undefined for these items"
-    if FEW in (row["ci_method"] or ""):
+    if is_few(row["ci_method"]):
         documents = counted(row["n_clusters"], "document")
         few = f"{FEW_EFFECTIVE:g} of equal size: too few to judge"
+        if BLOCK_METHOD in row["ci_method"]:
+            return f"its windows come from {documents}, in blocks worth fewer than {few}"
         return f"its items come from {documents}, worth fewer than {few}"
     return _impossible(rule, row, metric)
 
@@ -297,6 +300,8 @@ def _why_none(row: Mapping[str, Any]) -> str:
     if row["ci_method"] == FEW_CLUSTERS:
         documents = counted(row["n_clusters"], "document")
         return f", as its items come from {documents}, worth fewer than two of equal size"
+    if row["ci_method"] == LONG_RUN:
+        return ", as a memorized passage is longer than the stretches that documents are cut into"
     return ""
 
 

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from memprobe.gate.known import Declared
 from memprobe.gate.rules import Limit, Rule
+from memprobe.stats.blocks import BLOCK_METHOD
 from memprobe.stats.documents import FEW, METHOD, documents_needed, documents_worth
 from memprobe.stats.intervals import normal_quantile, wilson
 
@@ -60,6 +61,10 @@ def needs_items(rule: Rule, limit: Limit, row: Mapping[str, Any], metric: Declar
         room, miss, best = (value, end, 0) if limit == "max" else (1 - value, 1 - end, 1)
         has = documents_worth(miss, level=level) if row["estimate"] == best else row["n_clusters"]
         return Needs(documents_needed(room, level=level), min(has, row["n_clusters"]), _noun(row))
+    if method == BLOCK_METHOD and row["estimate"] == (0 if limit == "max" else 1):
+        room, miss = (value, end) if limit == "max" else (1 - value, 1 - end)
+        has = documents_worth(miss, level=level)
+        return Needs(documents_needed(room, level=level), has, "block")
     return None
 
 

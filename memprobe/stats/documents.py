@@ -23,7 +23,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from memprobe.stats.intervals import Interval
+from memprobe.stats.intervals import FEW_CLUSTERS, Interval
 
 Floats = NDArray[np.float64]
 
@@ -32,6 +32,13 @@ MIN_EFFECTIVE = 2.0
 FEW_EFFECTIVE = 5.0
 """Below so many the interval has the method `FEW`, and a gate does not judge by it."""
 METHOD, FEW = "pseudo-document", "pseudo-document-few"
+
+
+def is_few(method: str | None) -> bool:
+    """Whether an interval, or one that it is made of, is by fewer than five effective documents or blocks."""
+    return "-few" in (method or "").replace(FEW_CLUSTERS, "")
+
+
 # The trapezoid sum over log t of an analytic integrand is off by exp(-c / step): below 1e-9 at this step
 # where the mean is within 3 standard deviations of 0, and at half of it within 7.
 _STEP = 0.1

@@ -478,7 +478,7 @@ def test_values_in_a_series_are_compared_place_by_place() -> None:
     (row,) = of_metric(metric("mean", "fraction"), *frames, about(1), None, ("0",))
     weights = np.arange(n) % 2 + 1.0
     assert row["difference"] == pytest.approx(np.average(now - was, weights=weights), abs=ATOL)
-    assert row["ci_method"] == "moving-block"
+    assert row["ci_method"] == "pseudo-block"
 
 
 def test_an_infinite_value_has_no_mean() -> None:

@@ -184,9 +184,27 @@ def test_fewer_than_five_documents_are_too_few_to_judge(judge):
     assert verdict(judge([in_documents(0, 5, 10)], "max = 0.9")) == "passed"
 
 
+def test_windows_count_by_blocks(judge):
+    # 20 blocks without a hit: 1 - 0.025^(1/20) = 0.168.
+    blocks = {"ci_low": 0.0, "ci_high": 1 - 0.025 ** (1 / 20), "ci_method": "pseudo-block", "n_clusters": 1}
+    (told,) = judge([row(0, 1000) | blocks], "max = 0.05").rules[0].rows
+    assert told.reason == "no outcome could pass: even no hit needs 74 blocks, here are 20"
+    assert verdict(judge([row(0, 1000) | blocks], "max = 0.2")) == "passed"
+    few = blocks | {"ci_method": "pseudo-block-few"}
+    (told,) = judge([row(0, 1000) | few], "max = 0.9").rules[0].rows
+    assert told.reason == (
+        "its windows come from 1 document, in blocks worth fewer than 5 of equal size: too few to judge"
+    )
+
+
 @pytest.mark.parametrize(
     ("method", "reason"),
     [
+        (
+            "none:long-run",
+            "there is no interval, as a memorized passage is longer than the stretches that documents are "
+            "cut into, so no upper bound",
+        ),
         (
             "none:few-clusters",
             "there is no interval, as its items come from 2 documents, worth fewer than two of equal size, "
