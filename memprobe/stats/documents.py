@@ -150,7 +150,9 @@ def _upper(documents: _Key, tail: float) -> float:
             return -tail
         return _probability_above_zero(weights, shapes, _STEP if z > -3 else _STEP / 2) - tail
 
-    return float(brentq(beyond, 0.0, 1.0 - _TOLERANCE, xtol=_TOLERANCE))
+    last = 1.0 - _TOLERANCE
+    # Of values that differ from 1 by rounding, say, no bound can be told from 1.
+    return 1.0 if beyond(last) >= 0 else float(brentq(beyond, 0.0, last, xtol=_TOLERANCE))
 
 
 def _kinds(weights: Floats, counts: Floats) -> tuple[Floats, Floats]:

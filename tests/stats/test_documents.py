@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from memprobe.stats.documents import document_rate, effective_documents
+from memprobe.stats.documents import _upper, document_rate, effective_documents
 from memprobe.stats.intervals import clopper_pearson
 
 # The integral and the search for the root.
@@ -60,6 +60,26 @@ def test_no_bound_falls_when_a_hit_is_added() -> None:
         assert now.hi >= before.hi - CLOSE
         assert now.lo >= before.lo - CLOSE
         before = now
+
+
+@pytest.mark.parametrize("little", [1e-300, 1e-16, 1e-12, 1e-9])
+def test_values_that_are_nearly_0_or_1_have_the_bound_of_0_and_1(little) -> None:
+    n = 20
+    low, high = of([little] * n, [1] * n), of([1 - little] * n, [1] * n)
+    assert (low.lo, low.hi) == pytest.approx((0, 1 - 0.025 ** (1 / n)), abs=CLOSE)
+    assert (high.lo, high.hi) == pytest.approx((0.025 ** (1 / n), 1), abs=CLOSE)
+
+
+def test_many_kinds_of_documents_are_counted_in_few_without_moving_the_bound(monkeypatch) -> None:
+    rng = np.random.default_rng(3)
+    sizes = rng.integers(1, 30, 900).astype(float)
+    hits = sizes * rng.beta(0.2, 2, 900)
+    few = of(hits, sizes)
+    monkeypatch.setattr("memprobe.stats.documents._MOST_KINDS", 10_000)
+    _upper.cache_clear()
+    every = of(hits, sizes)
+    # A thousandth of the width.
+    assert (few.lo, few.hi) == pytest.approx((every.lo, every.hi), abs=(every.hi - every.lo) / 1000)
 
 
 def test_two_documents_are_the_fewest() -> None:
