@@ -163,7 +163,8 @@ def _kinds(weights: Floats, counts: Floats) -> tuple[Floats, Floats]:
     place = ((weights - least) * ((_MOST_KINDS - 1) / width)).astype(np.int64)
     often = np.bincount(place, weights=counts)
     sums = np.bincount(place, weights=counts * weights)
-    return sums[often > 0] / often[often > 0], often[often > 0]
+    kept = often > 0
+    return sums[kept] / often[kept], often[kept].astype(np.float64)
 
 
 def _probability_above_zero(weights: Floats, shapes: Floats, step: float) -> float:
