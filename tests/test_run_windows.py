@@ -59,7 +59,7 @@ def test_both_strides_score_the_same_where_a_token_is_a_character(run, books, tm
     assert (joined["logp_nats"] - joined["logp_nats_other"]).abs().max() < 1e-4
 
 
-def test_the_summary_has_moving_block_intervals_and_the_unseen_document_beside(run, books) -> None:
+def test_the_summary_has_intervals_by_blocks_and_the_unseen_document_beside(run, books) -> None:
     # One suffix token under top-k 40 of 256: some windows are in the support and some are not.
     settings = [*BY_CHARS, "extraction.suffix_tokens=1", "extraction.schemes=[{top_k=40}]"]
     answered = ask(run, books, [*settings, "extraction.tau=[0.000001]"])
@@ -68,7 +68,7 @@ def test_the_summary_has_moving_block_intervals_and_the_unseen_document_beside(r
     in_support = answered.table("extraction")["in_support"]
     assert rate["estimate"] == pytest.approx(in_support.mean())
     assert 0 < rate["ci_low"] < rate["estimate"] < rate["ci_high"] < 1
-    assert (rate["ci_method"], rate["n_items"], rate["n_clusters"]) == ("moving-block", len(in_support), 2)
+    assert (rate["ci_method"], rate["n_items"], rate["n_clusters"]) == ("pseudo-block", len(in_support), 2)
     condition = "scheme=top40;tau=1e-06"
     covered = both.filter(metric="coverage_frac", condition=condition).row(0, named=True)
     table = answered.table("coverage")

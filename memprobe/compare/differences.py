@@ -17,7 +17,7 @@ from memprobe.pipeline.contrast import NEVER, beside_control, with_control
 from memprobe.pipeline.summarise import LEVEL, VALUES, blocks_of, by_block, estimate_series, rng_of, series_of
 from memprobe.probes.base import Metric
 from memprobe.stats.bootstrap import bootstrap_mean
-from memprobe.stats.differences import independent_difference, paired_difference
+from memprobe.stats.differences import difference_interval, independent_difference, paired_difference
 from memprobe.stats.intervals import Interval
 from memprobe.stats.paired import (
     Statistic,
@@ -181,8 +181,8 @@ def _found(
         return Found(reason="no item has a value in both runs")
     rng = rng_of(words)
     if "position" in block:
-        difference, interval = estimate_series(metric.excess(), series_of(block), words)
-        return Found(difference=difference, interval=interval)
+        difference, blocked = estimate_series(metric.excess(), series_of(block), words)
+        return Found(difference=difference, interval=blocked.interval)
     columns = [np.asarray(block[name], dtype=np.float64) for name in VALUES if name in block]
     if metric.summary == "difference":
         value, other, value_base, other_base = columns
@@ -220,9 +220,10 @@ def _of_means(
     difference = new - base
     found = Found(float(base.mean()), float(new.mean()), float(difference.mean()))
     interval: Interval | None
-    # A difference of rates may be below 0, which no rate is.
-    if metric.unit == "fraction" and not metric.since_first and metric.summary != "difference":
-        interval = paired_difference(new, base, rng=rng, clusters=clusters, level=LEVEL)
+    if metric.within_0_and_1:
+        interval = paired_difference(new, base, clusters=clusters, level=LEVEL)
+    elif metric.within_1_of_0:
+        interval = difference_interval(difference, clusters=clusters, reach=2, level=LEVEL)
     else:
         n_clusters = len(new) if clusters is None else int(clusters.max()) + 1
         # Where all differences are the same, resampling shows no spread.

@@ -23,7 +23,7 @@ class RowNeeds:
         name: Model, checkpoint, group and condition.
         n_items: That it has.
         n_needed: With fewer nothing is judged, or no outcome passes.
-        noun: What is counted: `item`, or `independent item` where they overlap.
+        noun: What is counted: `item`, or `document` where items come in documents.
     """
 
     name: str

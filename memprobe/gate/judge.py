@@ -20,10 +20,15 @@ from memprobe.gate.rules import Limit, Rule, RuleSet, read_rules
 from memprobe.gate.select import Selected, select
 from memprobe.gate.verdict import GateResult, RowVerdict, RuleVerdict, Verdict
 from memprobe.reading import Run, open_run
+from memprobe.stats.blocks import BLOCK_METHOD
+from memprobe.stats.documents import FEW_EFFECTIVE, is_few
+from memprobe.stats.intervals import FEW_CLUSTERS, LONG_RUN, NO_SPREAD
 
 _ENDS = {"lo": "ci_low", "hi": "ci_high", "estimate": "estimate"}
 _WORDS = {"lo": "lower bound", "hi": "upper bound", "estimate": "estimate"}
 _ROUNDING = 1e-9
+_OF_ITEMS = ("rate", "mean", "difference")
+_RETIRED = ("bootstrap", "cluster-bootstrap", "wilson-design-effect", "moving-block")
 
 
 def gate(
@@ -224,6 +229,12 @@ def _doubt(rule: Rule, row: Mapping[str, Any], behind: Behind, metric: Declared)
         return f"{counted(n_items or 0, 'item')}, and min_n asks for {rule.min_n:,}"
     if row["estimate"] is None or math.isnan(row["estimate"]):
         return "the estimate is undefined for these items"
+    if is_few(row["ci_method"]):
+        documents = counted(row["n_clusters"], "document")
+        few = f"{FEW_EFFECTIVE:g} of equal size: too few to judge"
+        if BLOCK_METHOD in row["ci_method"]:
+            return f"its windows come from {documents}, in blocks worth fewer than {few}"
+        return f"its items come from {documents}, worth fewer than {few}"
     return _impossible(rule, row, metric)
 
 
@@ -248,28 +259,60 @@ def _judge_limit(rule: Rule, limit: Limit, row: Mapping[str, Any], metric: Decla
     if bound != "estimate" and not _unchanged(row):
         if value is None or math.isnan(value):
             is_open = row["ci_low" if bound == "hi" else "ci_high"] is not None
-            why = "the interval is open: it has" if is_open else "there is no interval, so"
+            why = "the interval is open: it has" if is_open else f"there is no interval{_why_none(row)}, so"
             return "could not judge", f"{why} no {_WORDS[bound]}"
         if row["ci_low"] == row["ci_high"]:
             return "could not judge", "the interval has no width: the items show no spread"
     above = limit in ("max", "max_increase")
     most = -rule.limits[limit] if limit == "max_decrease" else rule.limits[limit]
-    if value <= most if above else value >= most:
+    passes = value <= most if above else value >= most
+    if passes and (old := _retired(row, metric)):
+        return "could not judge", old
+    # No change at all may need more items than a change for the better does.
+    if passes and rule.is_relative:
         return "passed", ""
     if need := _too_few(rule, limit, row, metric):
         return "could not judge", need
+    if passes:
+        return "passed", ""
     shown, asked = apart(value, most)
     of = " of the difference" if rule.is_relative else ""
     return "failed", f"{_WORDS[bound]}{of} {shown} is {'above' if above else 'below'} {asked}"
+
+
+def _retired(row: Mapping[str, Any], metric: Declared) -> str:
+    """Return why no pass rests on an interval of an earlier version; empty where it is none.
+
+    Resampling documents of which the memorized ones were not drawn gave bounds that were too low.
+    """
+    if metric.unit != "fraction" or metric.summary not in _OF_ITEMS or row["ci_method"] not in _RETIRED:
+        return ""
+    return (
+        f"its interval is a {row['ci_method']} of an earlier version, whose bounds were too narrow: "
+        "`memprobe run` on this run's suite.toml makes the summary anew, without scoring again"
+    )
+
+
+def _why_none(row: Mapping[str, Any]) -> str:
+    """Return why a row of the summary has no interval, where it says so."""
+    if row["ci_method"] == NO_SPREAD:
+        return f", as its {counted(row['n_items'], 'item')} agree and do not show how far others may differ"
+    if row["ci_method"] == FEW_CLUSTERS:
+        documents = counted(row["n_clusters"], "document")
+        return f", as its items come from {documents}, worth fewer than two of equal size"
+    if row["ci_method"] == LONG_RUN:
+        return ", as a memorized passage is longer than the stretches that documents are cut into"
+    return ""
 
 
 def _unchanged(row: Mapping[str, Any]) -> bool:
     """Whether a difference has no interval because no item has another value than in the baseline.
 
     The bootstrap of ever smaller differences shrinks to 0, so 0 is what is judged: whatever a change of the
-    smallest size passes, none at all passes too. Rates have an interval even then, and so min_n of their own.
+    smallest size passes, none at all passes too. Fractions have an interval even then, unless their items
+    are too few.
     """
-    open_ended = row["ci_low"] is None and row["ci_high"] is None
+    open_ended = row["ci_low"] is None and row["ci_high"] is None and row["unit"] != "fraction"
     return row.get("n_changed") == 0 and open_ended and row["estimate"] == 0 and row["n_clusters"] > 1
 
 

@@ -3,6 +3,9 @@
 The best outcome under `max` is no hit among n items, whose upper bound by Wilson is z^2 / (n + z^2); it lies
 at or below m from n = z^2 (1 - m) / m items on: 73 for m = 0.05 at 95%. For `min` the best is n hits of n.
 Wilson (1927), https://doi.org/10.1080/01621459.1927.10502953.
+
+Items that come in documents count by documents: no hit in K of them has an upper bound of about 3.69 / K at
+95% (`memprobe.stats.documents`), so a limit m needs 3.69 / m documents, however many items they hold.
 """
 
 import math
@@ -12,10 +15,9 @@ from typing import Any, Literal
 
 from memprobe.gate.known import Declared
 from memprobe.gate.rules import Limit, Rule
+from memprobe.stats.blocks import BLOCK_METHOD
+from memprobe.stats.documents import FEW, METHOD, documents_needed, documents_worth
 from memprobe.stats.intervals import normal_quantile, wilson
-
-# Intervals whose width comes from Wilson's formula for all of the items, or for fewer.
-_WILSON = ("wilson", "wilson-design-effect")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,7 @@ class Needs:
     Attributes:
         needed: With fewer no outcome passes.
         has: The row's.
-        noun: What is counted: `item`, or `independent item` where they overlap.
+        noun: What is counted: `item`, or `document` where items come in documents.
     """
 
     needed: int
@@ -53,12 +55,22 @@ def needs_items(rule: Rule, limit: Limit, row: Mapping[str, Any], metric: Declar
     if rule.judged(limit) != strict or metric.unit != "fraction" or end is None:
         return None
     value, level, method = rule.limits[limit], row["ci_level"], row["ci_method"]
-    if metric.summary in ("rate", "told") and method in _WILSON:
+    if metric.summary in ("rate", "told") and method == "wilson":
         return Needs(items_needed(limit, value, level=level), row["n_items"], "item")
-    if method == "wilson-stand-in" and row["estimate"] == (0 if limit == "max" else 1):
-        worth = items_worth(limit, end, level=level)
-        return Needs(items_needed(limit, value, level=level), round(worth), "independent item")
+    if method in (METHOD, FEW):
+        room, miss, best = (value, end, 0) if limit == "max" else (1 - value, 1 - end, 1)
+        has = documents_worth(miss, level=level) if row["estimate"] == best else row["n_clusters"]
+        return Needs(documents_needed(room, level=level), min(has, row["n_clusters"]), _noun(row))
+    if method == BLOCK_METHOD and row["estimate"] == (0 if limit == "max" else 1):
+        room, miss = (value, end) if limit == "max" else (1 - value, 1 - end)
+        has = documents_worth(miss, level=level)
+        return Needs(documents_needed(room, level=level), has, "block")
     return None
+
+
+def _noun(row: Mapping[str, Any]) -> str:
+    """Return what counts by itself: a document, or an item where none shares its document with another."""
+    return "item" if row["n_clusters"] == row["n_items"] else "document"
 
 
 def _unchanged(rule: Rule, limit: Limit, row: Mapping[str, Any]) -> Needs | None:
@@ -69,32 +81,27 @@ def _unchanged(rule: Rule, limit: Limit, row: Mapping[str, Any]) -> Needs | None
     level, rate = row["ci_level"], row["base"]
     if row["ci_method"] == "newcombe-paired":
         return Needs(pairs_needed(rate, value, level=level), row["n_items"], "item")
-    if row["ci_method"] == "newcombe-stand-in" and row["estimate"] == 0:
-        needed = pairs_needed(rate, value, level=level, stand_in=True)
-        return Needs(needed, row["n_clusters"], "independent item")
+    if row["ci_method"] in (f"{METHOD}-paired", f"{FEW}-paired"):
+        return Needs(documents_needed(value, level=level), row["n_clusters"], _noun(row))
     return None
 
 
-def pairs_needed(rate: float, value: float, *, level: float, stand_in: bool = False) -> int:
+def pairs_needed(rate: float, value: float, *, level: float) -> int:
     """Return the smallest number of items with which no change has a bound of at most `value`.
 
     Newcombe's interval of a difference of 0 from pairs that all agree is symmetric and shrinks with their
-    number. See `memprobe.stats.differences` for it and for what stands in where items overlap.
+    number. See `memprobe.stats.differences` for it.
 
     Args:
         rate: Share of items that are 1 in both runs.
         value: The limit on the difference, above 0.
         level: Coverage of the two-sided interval.
-        stand_in: Items overlap in clusters, whose interval is that of two independent groups.
     """
-    from memprobe.stats.differences import independent_difference, newcombe_paired
+    from memprobe.stats.differences import newcombe_paired
 
     def meets(n: int) -> bool:
         hits = rate * n
-        if not stand_in:
-            return newcombe_paired(hits, 0, 0, n - hits, level=level).hi <= value
-        alone = wilson(hits, n, level=level)
-        return independent_difference(rate, alone, rate, alone).hi <= value
+        return newcombe_paired(hits, 0, 0, n - hits, level=level).hi <= value
 
     most = 1
     while not meets(most):
@@ -135,18 +142,3 @@ def _meets(limit: Literal["max", "min"], value: float, n: int, level: float) -> 
     if limit == "max":
         return wilson(0, n, level=level).hi <= value
     return wilson(n, n, level=level).lo >= value
-
-
-def items_worth(limit: Literal["max", "min"], end: float, *, level: float) -> float:
-    """Return how many independent items an interval of the best outcome is worth.
-
-    Where items overlap in clusters, Wilson's interval stands for as many rates as are independent; its
-    end tells their number: n = z^2 (1 - hi) / hi for no hit, n = z^2 lo / (1 - lo) for all hits.
-
-    Args:
-        limit: `max`: the best outcome is no hit; `min`: all are hits.
-        end: Its upper or lower end, strictly between 0 and 1.
-        level: Coverage.
-    """
-    miss = end if limit == "max" else 1 - end
-    return normal_quantile(level) ** 2 * (1 - miss) / miss

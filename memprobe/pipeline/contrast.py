@@ -74,7 +74,7 @@ def over_never(
         "estimate": estimate,
         "ci_low": interval.lo if interval else None,
         "ci_high": interval.hi if interval else None,
-        "ci_method": interval.method if interval else None,
+        "ci_method": interval.method if interval else _why_none(trained, never),
         **{name: trained[name] + never[name] for name in ("n_items", "n_clusters", "n_missing")},
         "unit": excess.unit,
     }
@@ -97,6 +97,12 @@ def beside_control(frame: pl.DataFrame, control: pl.DataFrame) -> pl.DataFrame:
     if not series:
         return joined
     return joined.with_columns(value=pl.col("value") - pl.col("other")).drop("other")
+
+
+def _why_none(trained: Mapping[str, Any], never: Mapping[str, Any]) -> str | None:
+    """Return why the one of two sides has no interval that has none."""
+    found = next((side["ci_method"] for side in (trained, never) if side["ci_low"] is None), None)
+    return None if found is None else str(found)
 
 
 def _interval(row: Mapping[str, Any]) -> Interval | None:

@@ -8,7 +8,7 @@ rows nor what else is summarised matters.
 import hashlib
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from memprobe.pipeline.contrast import Control, about_items, beside_control, over_never, with_control
 from memprobe.probes.base import Metric, Probe
-from memprobe.stats.blocks import Series, moving_blocks, weighted_mean
+from memprobe.stats.blocks import Blocked, Series, blocks_interval, moving_blocks, weighted_mean
 from memprobe.stats.bootstrap import bootstrap_mean
-from memprobe.stats.differences import paired_difference
-from memprobe.stats.intervals import Interval, wilson
+from memprobe.stats.differences import difference_interval, paired_difference
+from memprobe.stats.intervals import FEW_CLUSTERS, NO_SPREAD, Interval
 from memprobe.stats.medians import Median, bootstrap_median, km_median
 from memprobe.stats.ranking import auc, paired_auc
-from memprobe.stats.rates import rate_interval
+from memprobe.stats.rates import rate_interval, share_interval
 from memprobe.suite import Entry, settings_table
 from memprobe.tables.catalogue import SUMMARY
 
@@ -31,6 +31,8 @@ LEVEL = 0.95
 
 # An item's values in a block: of a metric, its partner in a pair, and both of them in another run.
 VALUES = ("value", "other", "value_base", "other_base")
+# What there is more of values in a series.
+SERIES = ("item", "position", "overlap", "weight", "passage")
 # Settings that are longer, or hold what parts signatures and conditions, stand there as their digest.
 _LONGEST = 200
 _SEPARATORS = ";|\n"
@@ -203,7 +205,7 @@ def _gathered(ordered: pl.DataFrame, by: list[str]) -> pl.DataFrame:
     """Return the values of each block of one kind as lists; of never-trained items only beside trained."""
     columns = [name for name in VALUES if name in ordered.columns]
     known = pl.all_horizontal(pl.col(name).is_not_null() for name in columns)
-    series = ["item", "position", "overlap", "weight"] if "position" in ordered.columns else []
+    series = [name for name in SERIES if name in ordered.columns]
     rows = ordered.filter(pl.all_horizontal(pl.col(name).is_not_null() for name in by)) if by else ordered
     blocks = rows.group_by("condition", *by).agg(
         *(pl.col(name).filter(known) for name in (*columns, *series, "cluster")),
@@ -222,9 +224,18 @@ def _row(metric: Metric, probe: Probe, block: dict[str, Any], context: Context) 
     interval: Interval | Median | None
     seed = (str(context.seed), probe.name, metric.name, str(block["group"]), str(block["condition"]))
     if "position" in block:
-        estimate, interval = estimate_series(metric, series_of(block), seed)
+        estimate, blocked = estimate_series(metric, series_of(block), seed)
+        interval, why = blocked.interval, blocked.why
     else:
         estimate, interval = _estimate(metric, values, others, clusters, seed)
+        why = None if estimate is None else FEW_CLUSTERS
+    if (
+        isinstance(interval, Interval)
+        and interval.lo == interval.hi
+        and (metric.summary == "mean" or np.ptp(values) == 0)
+    ):
+        # That the items seen agree does not say that all others do.
+        interval, why = None, NO_SPREAD
     return {
         "model": context.model,
         "revision": context.revision,
@@ -237,7 +248,7 @@ def _row(metric: Metric, probe: Probe, block: dict[str, Any], context: Context) 
         "ci_low": interval.lo if interval else None,
         "ci_high": interval.hi if interval else None,
         "ci_level": LEVEL,
-        "ci_method": interval.method if interval else None,
+        "ci_method": interval.method if interval else why,
         "n_items": len(values),
         "n_clusters": len(numbers),
         "n_missing": block["n_missing"],
@@ -263,7 +274,7 @@ def _estimate(
     together = clusters if n_clusters < len(values) else None
     if metric.summary == "difference":
         return float((values - others).mean()), paired_difference(
-            values, others, rng=rng_of(seed), clusters=together, level=LEVEL
+            values, others, clusters=together, level=LEVEL
         )
     if metric.summary == "auc":
         if n_clusters < 2:
@@ -280,12 +291,11 @@ def _estimate(
         return float(np.median(values)), draws
     estimate = float(values.mean())
     if metric.summary == "rate":
-        return estimate, rate_interval(values, clusters, rng=rng_of(seed), level=LEVEL)
-    if estimate in (0, 1) and _is_fraction(metric):
-        # Where all values are 0 or all are 1, resampling shows no spread; no variable between 0 and 1
-        # varies more than a rate does, so Wilson's interval of as many rates is wide enough.
-        stand_in = wilson(estimate * n_clusters, n_clusters, level=LEVEL)
-        return estimate, replace(stand_in, method="wilson-stand-in")
+        return estimate, rate_interval(values, clusters, level=LEVEL)
+    if metric.within_0_and_1:
+        return estimate, share_interval(values, clusters, level=LEVEL)
+    if metric.within_1_of_0:
+        return estimate, difference_interval(values, clusters=clusters, level=LEVEL)
     if n_clusters < 2:
         return estimate, None
     return estimate, bootstrap_mean(values, rng=rng_of(seed), clusters=together, level=LEVEL)
@@ -297,34 +307,27 @@ def series_of(block: Mapping[str, Any]) -> list[Series]:
     items = np.asarray(block["item"])
     borders = np.flatnonzero(items[1:] != items[:-1]) + 1
     starts = [0, *borders.tolist()] if len(items) else []
+    passage = block["passage"][0] if len(items) and "passage" in block else None
+    known = None if passage is None or np.isnan(passage) else int(passage)
     return [
-        Series(values[start:stop], weights[start:stop], int(block["overlap"][start]))
+        Series(values[start:stop], weights[start:stop], int(block["overlap"][start]), known)
         for start, stop in zip(starts, [*starts[1:], len(items)], strict=True)
     ]
 
 
 def estimate_series(
     metric: Metric, series: list[Series], seed: tuple[str, ...]
-) -> tuple[float | None, Interval | None]:
+) -> tuple[float | None, Blocked]:
     """Return estimate and interval of values that overlap their neighbours."""
     if not series:
-        return None, None
+        return None, Blocked(None)
     estimate = weighted_mean(series)
-    n_apart = int(sum(each.n_apart for each in series))
-    if estimate in (0, 1) and _is_fraction(metric) and n_apart:
-        stand_in = wilson(estimate * n_apart, n_apart, level=LEVEL)
-        return estimate, replace(stand_in, method="wilson-stand-in")
+    if metric.unit == "fraction":
+        return estimate, blocks_interval(series, low=-1.0 if metric.within_1_of_0 else 0.0, level=LEVEL)
     interval = moving_blocks(series, rng=rng_of(seed), level=LEVEL)
-    if interval is not None and metric.summary == "difference" and interval.lo == interval.hi:
-        # Both models agree on every window: resampling would say that they agree exactly.
-        return estimate, None
-    if interval is None or not _is_fraction(metric):
-        return estimate, interval
-    return estimate, replace(interval, lo=max(0.0, interval.lo), hi=min(1.0, interval.hi))
-
-
-def _is_fraction(metric: Metric) -> bool:
-    return metric.unit == "fraction" and not metric.since_first and metric.summary != "difference"
+    if interval is not None and interval.lo == interval.hi:
+        return estimate, Blocked(None, NO_SPREAD)
+    return estimate, Blocked(interval, FEW_CLUSTERS if interval is None else None)
 
 
 def rng_of(seed: tuple[str, ...]) -> np.random.Generator:

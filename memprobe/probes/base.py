@@ -178,8 +178,9 @@ class Metric:
         values: From the item-level table and the settings to `item_id, condition, value` (and
             `other` for `auc` and `km_median`): `condition` is `key=value;...` or null, `value` Float64,
             null where undefined. Values in a series, such as those of windows that overlap, have also
-            `position` (Int64, the order in the item), `overlap` (Int64: so many neighbours share text)
-            and `weight` (Float64, of the value in the mean); their intervals are by moving blocks.
+            `position` (Int64, the order in the item), `overlap` (Int64: so many neighbours share text),
+            `weight` (Float64, of the value in the mean) and perhaps `passage` (Int64: so many neighbours lie
+            in the longest memorized passage; null: not known); their intervals are by blocks.
         since_first: The value is taken as the change from the sequence's first checkpoint.
         more_is_memorized: Direction: True where more means more memorized; None: neither more nor less does.
         against_never: A share that means little alone: beside it stand that of items never trained on, and
@@ -199,6 +200,16 @@ class Metric:
     against_never: bool = False
     of_windows: bool = False
     relative: tuple[str, ...] = ()
+
+    @property
+    def within_0_and_1(self) -> bool:
+        """Whether every item value lies between 0 and 1, so that intervals of rates hold for its mean."""
+        return self.unit == "fraction" and not self.since_first and self.summary != "difference"
+
+    @property
+    def within_1_of_0(self) -> bool:
+        """Whether every item value is a difference of two between 0 and 1."""
+        return self.unit == "fraction" and not self.within_0_and_1
 
     def stands_alone(self, condition: str | None) -> bool:
         """Whether the value under a condition means something without one to compare with."""

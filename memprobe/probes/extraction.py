@@ -50,6 +50,9 @@ class Settings:
         stride_chars: The same by characters: a window is the first tokens of the slice of 8 characters
             per token that begins there, tokenised alone.
         tau: With a stride: probabilities p_z from which a window covers the text of its suffix.
+        longest_passage: With a stride: length of the longest passage that can be memorized, in the stride's
+            unit. Intervals count passages apart from twice that length on, instead of from a twentieth of
+            the document.
 
     Raises:
         ValueError: A value is outside its range.
@@ -65,12 +68,19 @@ class Settings:
     stride_tokens: int | None = None
     stride_chars: int | None = None
     tau: tuple[float, ...] = (0.001, 0.01, 0.1, 0.5, 0.9)
+    longest_passage: int | None = None
 
     def __post_init__(self) -> None:
         problems = length_problems(self.prefix_tokens, self.suffix_tokens, self.align)
         lengths = (self.prefix_tokens, self.suffix_tokens)
         problems += window_problems(*lengths, self.align, self.stride_tokens, self.stride_chars)
         problems += chat_problems(self.chat, self.prefix_tokens, self.align)
+        if self.longest_passage is not None and self.longest_passage < 1:
+            problems.append(f"longest_passage is {self.longest_passage}, not 1 or more")
+        if self.longest_passage is not None and self.stride_tokens is None and self.stride_chars is None:
+            problems.append(
+                "longest_passage needs stride_tokens or stride_chars: without, no windows are read"
+            )
         if not self.schemes:
             problems.append("schemes is empty")
         if len({scheme.name for scheme in self.schemes}) < len(self.schemes):
@@ -92,6 +102,14 @@ class Settings:
     def windows(self) -> TokenWindows | CharWindows | None:
         """The windows that are read; None: there is no stride."""
         return window_view(self.prefix_tokens, self.suffix_tokens, self.stride_tokens, self.stride_chars)
+
+
+def _passage_windows(settings: Settings) -> int | None:
+    """Return how many windows lie in the longest passage that can be memorized; None: not known."""
+    stride = settings.stride_tokens or settings.stride_chars
+    if settings.longest_passage is None or stride is None:
+        return None
+    return -(-settings.longest_passage // stride)
 
 
 def samples_needed(logp_nats: NDArray[np.float64], p: float) -> NDArray[np.float64]:
@@ -180,7 +198,9 @@ def _values(table: pl.DataFrame, settings: Settings, **values: pl.Expr) -> pl.Da
     """Return `item_id, condition, value`; of windows, also what tells that they overlap."""
     if settings.windows is None:
         return table.select("item_id", **values)
-    return in_series(table.select("item_id", "window", **values), _overlap(table, settings))
+    return in_series(
+        table.select("item_id", "window", **values), _overlap(table, settings), _passage_windows(settings)
+    )
 
 
 def _overlap(table: pl.DataFrame, settings: Settings) -> int:
@@ -227,7 +247,7 @@ def _coverage(table: pl.DataFrame, scores: Scores, settings: Settings) -> pl.Dat
 
 
 def _covered(table: pl.DataFrame, settings: Settings) -> pl.DataFrame:
-    return coverage_values(table, settings.tau)
+    return coverage_values(table, settings.tau, passage_windows=_passage_windows(settings))
 
 
 _ABOUT = About(

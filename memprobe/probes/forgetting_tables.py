@@ -14,6 +14,7 @@ from memprobe.probes.profile_tables import no_estimates
 from memprobe.probes.tracks import Stratum, Tracks, nullable, strata
 from memprobe.stats.bootstrap import bootstrap_mean
 from memprobe.stats.events import Events, Rate, events, learned_states, rate
+from memprobe.stats.intervals import FEW_CLUSTERS, NO_SPREAD
 from memprobe.stats.survival import Survival, at_times, kaplan_meier
 from memprobe.tables.events import FORGETTING, FORGETTING_HAZARD, FORGETTING_SURVIVAL
 from memprobe.tables.facts import TOO_LATE
@@ -288,12 +289,9 @@ def _estimates(past: _Past, of: Stratum, draws: Draws) -> list[dict[str, Any]]:
     rows = []
     for name, (among, yes) in shares.items():
         found = rate(yes[among], past.tracks.items["cluster"].to_numpy()[among])
-        ends = _ends(found, "")
-        rows.append(
-            _row(
-                of, name, found.value, (ends["lo"], ends["hi"], ends["ci_method"]), found.n, found.n_clusters
-            )
-        )
+        of_none = (None, None, None if found.value is None else FEW_CLUSTERS)
+        ends = (found.interval.lo, found.interval.hi, found.interval.method) if found.interval else of_none
+        rows.append(_row(of, name, found.value, ends, found.n, found.n_clusters))
     if not brief:
         clusters = _clusters(past, learned) if learned.any() else None
         n = int(learned.sum())
@@ -312,13 +310,13 @@ def _mean_events(
     draws: Draws,
 ) -> dict[str, Any]:
     values = past.found.n_forgetting[learned].astype(np.float64)
-    ends: tuple[Any, ...] = (None, None, None)
+    ends: tuple[Any, ...] = (None, None, FEW_CLUSTERS if len(values) else None)
     if n_clusters > 1:
         rng = draws(f"n_forgetting_events {of.group} {of.condition}")
         found = bootstrap_mean(values, rng=rng, clusters=clusters)
         # That no item of a few was forgotten does not say that none ever is.
-        if found.lo < found.hi:
-            ends = (found.lo, found.hi, found.method)
+        known = found.lo < found.hi
+        ends = (found.lo, found.hi, found.method) if known else (None, None, NO_SPREAD)
     mean = float(values.mean()) if len(values) else None
     return _row(of, "n_forgetting_events", mean, ends, len(values), n_clusters)
 

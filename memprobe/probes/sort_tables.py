@@ -14,6 +14,7 @@ from memprobe.probes.base import Scores
 from memprobe.probes.sort_trials import prompt_rows, validated
 from memprobe.probes.sort_values import BREAKDOWNS, position_bias
 from memprobe.stats.binomial import binomial_p
+from memprobe.stats.intervals import FEW_CLUSTERS
 from memprobe.stats.rates import rate_interval
 from memprobe.tables.sort import SORT_ACCURACY, SORT_PROMPTS
 
@@ -35,7 +36,7 @@ def accuracy_table(
     about: pl.DataFrame,
     _: Scores,
     settings: Any,  # noqa: ANN401
-    draws: Draws,
+    __: Draws,
 ) -> pl.DataFrame:
     """Return the columns of `SORT_ACCURACY` after the checkpoint's keys.
 
@@ -43,8 +44,6 @@ def accuracy_table(
         table: Rows of `SORT`.
         about: `item_id, group, cluster`.
         settings: Of the probe.
-        draws: Source of draws for metric, group and condition; where the summary has the same estimate,
-            it has the same interval.
     """
     share = position_bias(table, settings).select("item_id", "condition", first="value")
     trials = (
@@ -60,7 +59,7 @@ def accuracy_table(
     )
     groups = trials["group"].drop_nulls().unique().sort().to_list()
     rows = chain.from_iterable(
-        _cells(trials if group is None else trials.filter(pl.col("group") == group), group, cut, draws)
+        _cells(trials if group is None else trials.filter(pl.col("group") == group), group, cut)
         for group in (None, *groups)
         for cut in _CUTS
     )
@@ -68,33 +67,30 @@ def accuracy_table(
     return pl.DataFrame(list(rows), schema=columns, orient="row")
 
 
-def _cells(
-    trials: pl.DataFrame, group: str | None, cut: tuple[str, ...], draws: Draws
-) -> Iterator[dict[str, Any]]:
+def _cells(trials: pl.DataFrame, group: str | None, cut: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     """Yield one row for each condition and each value of what trials are cut by."""
     known = trials.filter(pl.all_horizontal(pl.col(name).is_not_null() for name in cut)) if cut else trials
     parts = known.partition_by("mode", "condition", *cut, as_dict=True, maintain_order=True)
     for (mode, condition, *values), rows in sorted(parts.items()):
         cell = dict(zip(cut, values, strict=True))
-        of = ";".join([f"condition={condition};mode={mode}", *(f"{name}={cell[name]}" for name in cut)])
         yield {
             "mode": mode,
             "condition": condition,
             "group": group,
             **{name: cell.get(name) for name in ("excerpt_words", "segment_words", "distance_bin")},
             "position_bin": cell.get("position"),
-            **_estimates(rows, draws("accuracy_frac", group, of)),
+            **_estimates(rows),
             "human_accuracy_frac": HUMANS.get(cell.get("segment_words", 0))
             if condition == "parametric"
             else None,
         }
 
 
-def _estimates(rows: pl.DataFrame, rng: np.random.Generator) -> dict[str, Any]:
+def _estimates(rows: pl.DataFrame) -> dict[str, Any]:
     """Return the estimates of one cell from its trials."""
     correct = rows["correct"].to_numpy().astype(np.float64)
     numbers, clusters = np.unique(rows["cluster"].to_numpy(), return_inverse=True)
-    interval = rate_interval(correct, clusters.astype(np.int64), rng=rng, level=LEVEL)
+    interval = rate_interval(correct, clusters.astype(np.int64), level=LEVEL)
     decided = correct[correct != 0.5]
     independent = len(numbers) == len(correct) and len(decided) > 0
     mass, first, presented = rows.select(pl.col("label_mass", "first", "presented_correct").mean()).row(0)
@@ -102,7 +98,7 @@ def _estimates(rows: pl.DataFrame, rng: np.random.Generator) -> dict[str, Any]:
         "accuracy_frac": float(correct.mean()),
         "ci_low": interval.lo if interval else None,
         "ci_high": interval.hi if interval else None,
-        "ci_method": interval.method if interval else None,
+        "ci_method": interval.method if interval else FEW_CLUSTERS,
         "p_binomial": binomial_p(int(decided.sum()), len(decided)) if independent else None,
         "label_mass": mass,
         "position_bias_frac": None if first is None else 2 * first - 1,

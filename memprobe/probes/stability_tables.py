@@ -12,7 +12,6 @@ from memprobe.errors import counted
 from memprobe.probes.base import History, Told
 from memprobe.probes.panel import cluster_numbers, told_frame, wide
 from memprobe.probes.profile_tables import no_estimates
-from memprobe.stats.intervals import wilson
 from memprobe.stats.joint_draws import (
     Estimate,
     basic_estimate,
@@ -20,6 +19,7 @@ from memprobe.stats.joint_draws import (
     drawn_curves,
     percentile_estimate,
 )
+from memprobe.stats.rates import rate_interval, share_interval
 from memprobe.stats.stability import Design, Gaps, Measure, gaps, measures, task_checkpoints
 from memprobe.tables.tasks import STABILITY, STABILITY_GAPS, STABILITY_MEASURES
 
@@ -180,13 +180,10 @@ def _curve_rows(
             score = float(curves[i, place])
             lo, hi = (float(each) for each in quantiles[:, i, place])
             method: str | None = "bootstrap" if n == n_clusters else "cluster-bootstrap"
-            if settings.outcome == "exact" and n == n_clusters:
-                interval = wilson(round(score * n), n, level=LEVEL)
-                lo, hi, method = interval.lo, interval.hi, "wilson"
-            elif fraction and score in (0, 1):
-                interval = wilson(score * n_clusters, n_clusters, level=LEVEL)
-                lo, hi, method = interval.lo, interval.hi, "wilson-stand-in"
-            unknown = method is not None and lo == hi
+            if fraction:
+                own = data.sets == i
+                lo, hi, method = _score_interval(data.values[own, place], data.clusters[own], settings)
+            unknown = method is None or lo == hi
             yield {
                 "eval_set": name,
                 "task_end_step": data.ends[i],
@@ -198,6 +195,16 @@ def _curve_rows(
                 "n_items": n,
                 "n_clusters": n_clusters,
             }
+
+
+def _score_interval(
+    values: NDArray[np.float64], clusters: NDArray[np.int64], settings: "Settings"
+) -> tuple[float, float, str | None]:
+    """Return the ends of the interval of a score between 0 and 1, and how it was made, if there is one."""
+    own = np.unique(clusters, return_inverse=True)[1]
+    of = rate_interval if settings.outcome == "exact" else share_interval
+    found = of(values, own, level=LEVEL)
+    return (found.lo, found.hi, found.method) if found else (0.0, 0.0, None)
 
 
 def _measure_rows(

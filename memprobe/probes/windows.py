@@ -6,6 +6,8 @@ the union of the suffixes of windows whose p_z is high enough.
 Source: Cooper et al. (2025), section 4, https://arxiv.org/abs/2505.12546
 """
 
+import math
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -126,10 +128,17 @@ def _arrays(windows: pl.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.int64]
     return windows["suffix_start_char"].to_numpy(), windows["suffix_end_char"].to_numpy(), logp
 
 
-def coverage_values(table: pl.DataFrame, taus: tuple[float, ...]) -> pl.DataFrame:
+def coverage_values(
+    table: pl.DataFrame, taus: tuple[float, ...], *, passage_windows: int | None = None
+) -> pl.DataFrame:
     """Return the covered share of each stretch of a document, stretches about as long as a suffix.
 
     Their mean, weighted by their lengths, is the coverage of the document.
+
+    Args:
+        table: Rows of `EXTRACTION` with the places of their windows.
+        taus: Probabilities from which a window covers its suffix.
+        passage_windows: Windows of the longest passage that can be memorized; None: not known.
     """
     frames = [no_values()]
     for (item, scheme), windows in _documents(table):
@@ -139,6 +148,10 @@ def coverage_values(table: pl.DataFrame, taus: tuple[float, ...]) -> pl.DataFram
         # Neighbouring windows share their prefixes too, so stretches depend as far as a window reaches.
         reach = int(np.median(ends - windows["window_start_char"].to_numpy()))
         edges = np.arange(0, n_chars, length)
+        longest = None
+        if passage_windows is not None:
+            apart = float(np.median(np.diff(starts))) if len(starts) > 1 else float(length)
+            longest = math.ceil(passage_windows * apart / length)
         sizes = np.diff(np.append(edges, n_chars))
         for tau in taus:
             flags = covered_chars(starts, ends, logp, n_chars=n_chars, tau=tau)
@@ -156,6 +169,7 @@ def coverage_values(table: pl.DataFrame, taus: tuple[float, ...]) -> pl.DataFram
                     "position",
                     pl.lit(max(2, -(-reach // length)), pl.Int64).alias("overlap"),
                     "weight",
+                    pl.lit(longest, pl.Int64).alias("passage"),
                 )
             )
     return pl.concat(frames)
@@ -164,11 +178,19 @@ def coverage_values(table: pl.DataFrame, taus: tuple[float, ...]) -> pl.DataFram
 def no_values() -> pl.DataFrame:
     """Return values of no window."""
     names = {"item_id": pl.String, "condition": pl.String, "value": pl.Float64}
-    return pl.DataFrame(schema=names | {"position": pl.Int64, "overlap": pl.Int64, "weight": pl.Float64})
+    return pl.DataFrame(
+        schema=names | {"position": pl.Int64, "overlap": pl.Int64, "weight": pl.Float64, "passage": pl.Int64}
+    )
 
 
-def in_series(values: pl.DataFrame, overlap: int) -> pl.DataFrame:
-    """Return values of windows (`item_id, condition, value, window`) as series that overlap."""
+def in_series(values: pl.DataFrame, overlap: int, passage: int | None = None) -> pl.DataFrame:
+    """Return values of windows (`item_id, condition, value, window`) as series that overlap.
+
+    Args:
+        values: Of the windows.
+        overlap: So many neighbours share text with a window.
+        passage: So many windows lie in the longest passage that can be memorized; None: not known.
+    """
     return values.select(
         "item_id",
         "condition",
@@ -176,4 +198,5 @@ def in_series(values: pl.DataFrame, overlap: int) -> pl.DataFrame:
         position=pl.col("window").cast(pl.Int64),
         overlap=pl.lit(overlap, pl.Int64),
         weight=pl.lit(1.0),
+        passage=pl.lit(passage, pl.Int64),
     )

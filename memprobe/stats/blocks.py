@@ -1,11 +1,15 @@
-"""Moving-block bootstrap: the mean of values in series, where neighbours overlap and so depend.
+"""Intervals of the mean of values in series, where neighbours overlap and so depend.
 
-Blocks of neighbours are drawn with replacement within each series, so what is random is which
-stretches of these documents were seen, not which documents. Draws are centred on the estimate, since
-moving blocks see the ends of a series less often than its middle.
+Of values between two bounds, such as rates, each document is cut into 20 equal blocks, and the blocks are
+documents in the bound of `memprobe.stats.documents`. No length of blocks is taken from the data: a memorized
+passage that the document does not show leaves no trace in them. A passage longer than a block would count as
+several, so there is no interval where one shows, unless there are documents enough to count them whole.
+
+Of other values blocks of neighbours are drawn with replacement within each series (moving blocks). What is
+random in both is which stretches of these documents were seen, not which documents.
 
 References: Künsch (1989), Annals of Statistics 17(3); Hall, Horowitz and Jing (1995), Biometrika
-82(3), for blocks that grow with the cube root of the length.
+82(3), for moving blocks that grow with the cube root of the length.
 """
 
 import math
@@ -16,10 +20,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memprobe.stats.bootstrap import N_DRAWS
-from memprobe.stats.intervals import Interval
+from memprobe.stats.documents import FEW_EFFECTIVE, METHOD, document_rate, effective_documents
+from memprobe.stats.intervals import FEW_CLUSTERS, LONG_RUN, Interval
 
 # Fewer stretches than these say nothing about how stretches differ.
 MIN_BLOCKS = 4
+N_BLOCKS = 20
+"""So many equal blocks is a document cut into, if they do not become shorter than two overlaps."""
+LONGEST_RUN = 1.2
+"""A run of so many blocks shows a passage that is too long for them."""
+BLOCK_METHOD = METHOD.replace("document", "block")
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +41,13 @@ class Series:
         values: In their order, shape (n,), finite.
         weights: Of each value in the mean, shape (n,), above 0.
         overlap: So many neighbours share text with a value, at least 1.
+        passage: So many neighbours lie in the longest passage that can be memorized; None: not known.
     """
 
     values: NDArray[np.float64]
     weights: NDArray[np.float64]
     overlap: int
+    passage: int | None = None
 
     @property
     def n_apart(self) -> float:
@@ -108,3 +121,80 @@ def moving_blocks(
         return None
     lo, hi = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(lo), float(hi), level, "moving-block")
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """An interval by blocks, or why there is none.
+
+    Attributes:
+        interval: None: there is none.
+        why: What stands for the method then.
+    """
+
+    interval: Interval | None
+    why: str | None = None
+
+
+def blocks_interval(series: Sequence[Series], *, low: float = 0.0, level: float = 0.95) -> Blocked:
+    """Return the interval of the mean of values between `low` and 1, with blocks as documents.
+
+    Args:
+        series: One for each document.
+        low: 0, or -1 of differences.
+        level: Nominal coverage.
+
+    Raises:
+        ValueError: There are no values, or one is not between `low` and 1.
+    """
+    if not sum(len(each.values) for each in series):
+        raise ValueError("no values to average")
+    if any((each.values < low - _ROUNDING).any() or (each.values > 1 + _ROUNDING).any() for each in series):
+        raise ValueError(f"a value is not between {low:g} and 1")
+    base = 0.0 if low < 0 else float(weighted_mean(series) > 0.5)
+    sizes, sums = _sums([_parts(each) for each in series], series)
+    method = BLOCK_METHOD
+    if any(_longest_run(each.values, base) > LONGEST_RUN * len(_parts(each)[0]) for each in series):
+        sizes, sums = _sums([[np.arange(len(each.values))] for each in series], series)
+        method = METHOD
+        if effective_documents(sizes) < FEW_EFFECTIVE:
+            return Blocked(None, LONG_RUN)
+    shares = (sums - low * sizes) / (1 - low)
+    found = document_rate(np.clip(shares, 0, sizes), sizes, level=level)
+    if found is None:
+        return Blocked(None, FEW_CLUSTERS)
+    lo, hi = (low + (1 - low) * end for end in (found.lo, found.hi))
+    return Blocked(Interval(lo, hi, level, found.method.replace(METHOD, method)))
+
+
+def _parts(one: Series) -> list[NDArray[np.int64]]:
+    """Return the places of each block of a series, the longest first."""
+    n = len(one.values)
+    if one.passage is None:
+        n_blocks = min(N_BLOCKS, n // (2 * one.overlap))
+    else:
+        n_blocks = n // (2 * max(one.passage, one.overlap))
+    return np.array_split(np.arange(n), max(1, n_blocks))
+
+
+def _sums(
+    parts: Sequence[Sequence[NDArray[np.int64]]], series: Sequence[Series]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the weight of each block and its weighted sum."""
+    pairs = [
+        (each.weights[part], each.values[part])
+        for each, own in zip(series, parts, strict=True)
+        for part in own
+    ]
+    pairs = [(weights, values) for weights, values in pairs if len(weights)]
+    sizes = np.array([weights.sum() for weights, _ in pairs])
+    return sizes, np.array([weights @ values for weights, values in pairs])
+
+
+def _longest_run(values: NDArray[np.float64], base: float) -> int:
+    """Return how many neighbours at most are more than one half away from the base, to the same side."""
+    longest = 0
+    for side in (values - base > 0.5, base - values > 0.5):
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], side, [False]])))
+        longest = max(longest, int((edges[1::2] - edges[::2]).max(initial=0)))
+    return longest

@@ -11,8 +11,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from memprobe.stats.bootstrap import bootstrap_mean
 from memprobe.stats.intervals import Interval, wilson
+from memprobe.stats.rates import share_interval
 
 
 def independent_difference(
@@ -22,8 +22,7 @@ def independent_difference(
 
         lo = d - sqrt((p1 - l1)^2 + (u2 - p2)^2),  hi = d + sqrt((u1 - p1)^2 + (p2 - l2)^2)
 
-    Of two Wilson intervals this is Newcombe's hybrid score interval; of cluster bootstrap intervals it
-    is as good as those are.
+    Of two Wilson intervals this is Newcombe's hybrid score interval.
 
     Args:
         first: One estimate.
@@ -87,25 +86,22 @@ def paired_difference(
     first: NDArray[np.float64],
     second: NDArray[np.float64],
     *,
-    rng: np.random.Generator,
     clusters: NDArray[np.int64] | None = None,
     level: float = 0.95,
 ) -> Interval | None:
     """Interval of the mean of `first - second` over pairs of outcomes between 0 and 1.
 
-    Pairs of 0 and 1 that are clusters of their own have Newcombe's interval, others the bootstrap of
-    the mean difference. Where all differences are the same, resampling shows no spread: Newcombe's
-    interval of as many independent clusters, which is wider than one of pairs, stands in.
+    Pairs of 0 and 1 that are clusters of their own have Newcombe's interval. Fractions, and pairs in
+    clusters, have the bound by documents (`memprobe.stats.documents`) on (d + 1) / 2.
 
     Args:
         first: One outcome of each item, shape (n_items,).
         second: The other, shape (n_items,).
-        rng: Source of the draws.
         clusters: Cluster number of each item; None: every item is its own.
         level: Nominal coverage.
 
     Returns:
-        The interval; None for one cluster of several items, which does not show how clusters differ.
+        The interval; None where there is one pair of fractions alone, or clusters worth fewer than two.
 
     Raises:
         ValueError: There are no pairs, or the lengths differ.
@@ -116,16 +112,35 @@ def paired_difference(
         one, other = first > 0, second > 0
         counts = (one & other, one & ~other, ~one & other, ~one & ~other)
         return newcombe_paired(*(float(each.sum()) for each in counts), level=level)
-    n = len(first) if clusters is None else int(clusters.max()) + 1
-    if n < 2:
+    return difference_interval(first - second, clusters=clusters, level=level)
+
+
+def difference_interval(
+    differences: NDArray[np.float64],
+    *,
+    clusters: NDArray[np.int64] | None = None,
+    reach: float = 1.0,
+    level: float = 0.95,
+) -> Interval | None:
+    """Interval of the mean of differences that lie between -reach and reach: the bound by documents.
+
+    Args:
+        differences: One of each item, shape (n_items,).
+        clusters: Cluster number of each item; None: every item is its own.
+        reach: How far a difference can be from 0.
+        level: Nominal coverage.
+
+    Returns:
+        The interval; None where clusters are worth fewer than two.
+
+    Raises:
+        ValueError: There are no differences, or one is out of reach.
+    """
+    own = np.arange(len(differences)) if clusters is None else clusters
+    found = share_interval((differences / reach + 1) / 2, own, level=level)
+    if found is None:
         return None
-    difference = first - second
-    if np.ptp(difference) == 0:
-        p1, p2 = float(first.mean()), float(second.mean())
-        sides = (wilson(p * n, n, level=level) for p in (p1, p2))
-        stand_in = independent_difference(p1, next(sides), p2, next(sides))
-        return Interval(stand_in.lo, stand_in.hi, level, "newcombe-stand-in")
-    return bootstrap_mean(difference, rng=rng, clusters=clusters, level=level)
+    return Interval(reach * (2 * found.lo - 1), reach * (2 * found.hi - 1), level, f"{found.method}-paired")
 
 
 def _is_binary(values: NDArray[np.float64]) -> bool:

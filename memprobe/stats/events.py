@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from memprobe.stats.intervals import Interval, wilson
+from memprobe.stats.intervals import Interval
+from memprobe.stats.rates import rate_interval
 
 Floats = NDArray[np.float64]
 Whole = NDArray[np.int64]
@@ -125,7 +126,7 @@ class Rate:
         n: Items.
         n_yes: Items that count.
         n_clusters: Clusters of items.
-        interval: None where there are no items, or a single cluster of several.
+        interval: None where there are no items, or clusters worth fewer than two.
     """
 
     n: int
@@ -140,34 +141,15 @@ class Rate:
 
 
 def rate(yes: Bools, clusters: Whole, *, level: float = 0.95) -> Rate:
-    """Return a rate with Wilson's interval, for clusters of items under the effective number of items.
-
-    With clusters the number of items is divided by the design effect, the variance of the rate among
-    clusters over that of independent items, where it is above 1 (Dean and Pagano 2015,
-    https://doi.org/10.1093/jssam/smv024). Where all items or none count, clusters cannot show how they
-    differ, and their number stands for that of the items.
+    """Return a rate with its interval, by the rule of all rates (`memprobe.stats.rates`).
 
     Args:
         yes: Whether each item counts, shape (n_items,).
         clusters: Cluster number of each item, shape (n_items,).
         level: Nominal coverage.
     """
-    n, n_yes = len(yes), int(yes.sum())
-    if not n:
+    if not len(yes):
         return Rate(0, 0, 0, None)
     names, cluster = np.unique(clusters, return_inverse=True)
-    if len(names) == n:
-        return Rate(n, n_yes, n, wilson(n_yes, n, level=level))
-    if len(names) == 1:
-        return Rate(n, n_yes, 1, None)
-    p = n_yes / n
-    if n_yes in (0, n):
-        stand_in = wilson(p * len(names), len(names), level=level)
-        return Rate(n, n_yes, len(names), Interval(stand_in.lo, stand_in.hi, level, "wilson-stand-in"))
-    apart = np.bincount(cluster, weights=yes - p)
-    variance = len(names) / (len(names) - 1) * float((apart**2).sum()) / n**2
-    effect = max(1.0, variance / (p * (1 - p) / n))
-    # Rounded down, but not for a rounding error.
-    n_effective = max(1, int(n / effect + 1e-9))
-    found = wilson(p * n_effective, n_effective, level=level)
-    return Rate(n, n_yes, len(names), Interval(found.lo, found.hi, level, "wilson-design-effect"))
+    interval = rate_interval(yes.astype(np.float64), cluster, level=level)
+    return Rate(len(yes), int(yes.sum()), len(names), interval)

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from memprobe.stats.intervals import Interval, wilson
+from memprobe.stats.intervals import Interval
+from memprobe.stats.rates import rate_interval
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -50,7 +51,7 @@ class Ratio:
 
     Attributes:
         value: The ratio; None: undefined.
-        interval: None where it is undefined or the draws do not vary.
+        interval: None where it is undefined, the draws do not vary, or clusters are worth fewer than two.
         n: Items in it.
         n_clusters: Clusters with such an item.
     """
@@ -99,8 +100,8 @@ def forecast(
 ) -> Forecast:
     """Judge one prediction.
 
-    Precision and recall over items of which no two share a cluster have Wilson's interval; of clusters, and
-    for F and phi, it is between quantiles of the bootstrap.
+    Precision and recall have the interval of all rates (`memprobe.stats.rates`); that of F and phi is
+    between quantiles of the bootstrap.
 
     Args:
         predicted: Which items are predicted, shape (n_items,).
@@ -117,9 +118,7 @@ def forecast(
         raise ValueError(f"{len(predicted)} predictions and {len(truth)} truths")
     counts = counts_of(predicted, truth)
     drawn = _drawn_counts(predicted, truth, clusters, n_draws, rng)
-    n_all, n_predicted, n_true = (
-        _n_clusters(chosen, clusters) for chosen in (np.ones_like(truth), predicted, truth)
-    )
+    n_all = _n_clusters(np.ones_like(truth), clusters)
     method = "cluster-bootstrap" if n_all < counts.n else "bootstrap"
     tp, fp, fn, tn = (np.asarray(each) for each in (counts.tp, counts.fp, counts.fn, counts.tn))
 
@@ -131,8 +130,8 @@ def forecast(
     both = bool(predicted.any() and truth.any())
     return Forecast(
         counts=counts,
-        precision=_rate(counts.tp, counts.fp, n_predicted, drawn[:2], level),
-        recall=_rate(counts.tp, counts.fn, n_true, drawn[[0, 2]], level),
+        precision=_rate(truth, predicted, clusters, level),
+        recall=_rate(predicted, truth, clusters, level),
         f1=whole(f_beta(tp, fp, fn, 1), f_beta(drawn[0], drawn[1], drawn[2], 1), both),
         f2=whole(f_beta(tp, fp, fn, 2), f_beta(drawn[0], drawn[1], drawn[2], 2), both),
         phi=whole(phi(tp, fp, fn, tn), phi(drawn[0], drawn[1], drawn[2], drawn[3]), defined=True),
@@ -195,20 +194,15 @@ def _n_clusters(chosen: Bools, clusters: Whole | None) -> int:
     return int(chosen.sum()) if clusters is None else int(np.count_nonzero(np.bincount(clusters[chosen])))
 
 
-def _rate(hits: int, errors: int, n_clusters: int, drawn: Whole, level: float) -> Ratio:
-    """Return hits over hits and errors, whose draws are `drawn`, shape (2, n_draws)."""
-    n = hits + errors
+def _rate(hit: Bools, among: Bools, clusters: Whole | None, level: float) -> Ratio:
+    """Return the share of hits among some of the items, by the rule of all rates."""
+    n = int(among.sum())
     if n == 0:
         return Ratio(None, None, 0, 0)
-    if n_clusters == n:
-        return Ratio(hits / n, wilson(hits, n, level=level), n, n_clusters)
-    draws = _over(drawn[0], drawn.sum(0))
-    interval = _percentile(draws, level, "cluster-bootstrap")
-    if interval is None:
-        # Resampling shows no spread; no clusters vary more than as many independent items do.
-        alike = wilson(hits / n * n_clusters, n_clusters, level=level)
-        interval = Interval(alike.lo, alike.hi, level, "wilson-stand-in")
-    return Ratio(hits / n, interval, n, n_clusters)
+    values = hit[among].astype(np.float64)
+    names = np.arange(n) if clusters is None else clusters[among]
+    numbers, own = np.unique(names, return_inverse=True)
+    return Ratio(float(values.mean()), rate_interval(values, own, level=level), n, len(numbers))
 
 
 def _percentile(draws: Floats, level: float, method: str) -> Interval | None:

@@ -8,6 +8,11 @@ import math
 from dataclasses import dataclass
 from statistics import NormalDist
 
+NO_SPREAD, FEW_CLUSTERS, LONG_RUN = "none:all-equal", "none:few-clusters", "none:long-run"
+"""What stands for the method where there is no interval: the items, or their clusters, agree, and no bound
+of their values is known; clusters are worth fewer than two, which does not show how they differ; or a
+memorized passage is longer than the blocks that a document is cut into."""
+
 
 @dataclass(frozen=True, slots=True)
 class Interval:

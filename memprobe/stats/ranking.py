@@ -5,12 +5,13 @@ https://doi.org/10.2307/2533958, for pairs and clusters.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from memprobe.stats.intervals import Interval, normal_quantile, wilson
+from memprobe.stats.intervals import Interval, normal_quantile
+from memprobe.stats.rates import rate_interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +20,11 @@ class Auc:
 
     Attributes:
         auc: Probability that a positive outscores a negative, ties as half; chance is 0.5.
-        interval: Its interval.
+        interval: Its interval; None where clusters are worth fewer than two of equal size.
     """
 
     auc: float
-    interval: Interval
+    interval: Interval | None
 
 
 def _half_wins(scores: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -56,7 +57,7 @@ def paired_auc(
     The variance is that of the placement values, summed over what belongs together: the two scores
     of an item, and the items of a cluster. The interval is made on the logit scale, so it stays
     within 0 and 1. At an area of 0 or 1 the placement values do not vary: Wilson's interval of as
-    many items stands in, and the method says so.
+    many items stands in, or the bound by documents where items come in clusters; the method says so.
 
     Args:
         positives: Scores of the positives, shape (n_items,); higher means more positive.
@@ -82,11 +83,17 @@ def paired_auc(
     variance = float((influence**2).sum()) / n**2 * n_clusters / max(1, n_clusters - 1)
     method = "delong-logit" if clusters is None else "cluster-delong-logit"
     if not 0 < area < 1 or variance == 0:
-        stand_in = wilson(area * n_clusters, n_clusters, level=level)
-        return Auc(area, Interval(stand_in.lo, stand_in.hi, level, "wilson-stand-in"))
+        return Auc(area, _stand_in(area, n, clusters, level))
     logit = math.log(area / (1 - area))
     half = normal_quantile(level) * math.sqrt(variance) / (area * (1 - area))
     return Auc(area, Interval(_expit(logit - half), _expit(logit + half), level, method))
+
+
+def _stand_in(area: float, n: int, clusters: NDArray[np.int64] | None, level: float) -> Interval | None:
+    """Return the interval of as many items, of which each has the area as its value."""
+    own = np.arange(n) if clusters is None else clusters
+    found = rate_interval(np.full(n, area), own, level=level)
+    return found and replace(found, method=f"{found.method}-stand-in")
 
 
 def _expit(x: float) -> float:

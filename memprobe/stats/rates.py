@@ -1,46 +1,82 @@
-"""The interval of a rate whose items may come in clusters, by the rule that every rate is told with."""
+"""The interval of a rate, or of another mean between 0 and 1, whose items may come in documents.
 
-from dataclasses import replace
+References: Gaffke (2005), see `memprobe.stats.documents`; without documents a rate has Wilson's interval.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from memprobe.stats.bootstrap import bootstrap_mean
+from memprobe.stats.documents import document_rate
 from memprobe.stats.intervals import Interval, wilson
+
+_ROUNDING = 1e-9
 
 
 def rate_interval(
-    values: NDArray[np.float64],
-    clusters: NDArray[np.int64],
-    *,
-    rng: np.random.Generator,
-    level: float = 0.95,
+    values: NDArray[np.float64], clusters: NDArray[np.int64], *, level: float = 0.95
 ) -> Interval | None:
-    """Interval of the mean of values in {0, 0.5, 1}.
+    """Interval of the mean of outcomes 0 and 1, ties as half: the one rule for every rate.
 
-    Wilson's where every item is a cluster of its own, else the bootstrap over clusters. Where all are 0 or
-    all are 1, resampling shows no spread: Wilson's interval of as many rates as clusters stands in.
+    Wilson's where every item is a cluster of its own, else that of `share_interval`.
 
     Args:
-        values: One value per item, shape (n_items,).
+        values: One outcome per item, shape (n_items,).
         clusters: Cluster number of each item, shape (n_items,), 0 to n_clusters - 1.
-        rng: Source of the draws.
         level: Nominal coverage.
 
     Returns:
-        The interval; None for one cluster of several items, which does not show how clusters differ.
+        The interval; None where clusters are worth fewer than two of equal size, which does not show how
+        they differ.
 
     Raises:
         ValueError: There are no values, or not one cluster number per value.
     """
+    _check(values, clusters)
+    if int(clusters.max()) + 1 == len(values):
+        return wilson(float(values.sum()), len(values), level=level)
+    return share_interval(values, clusters, level=level)
+
+
+def share_interval(
+    values: NDArray[np.float64], clusters: NDArray[np.int64], *, level: float = 0.95
+) -> Interval | None:
+    """Interval of the mean of any values between 0 and 1: the bound by documents.
+
+    Items that are clusters of their own are documents of one item. Neither bound falls when a value rises,
+    as those of resampling do: of many zeros, the one item that is not was often not drawn.
+
+    Args:
+        values: One value per item, shape (n_items,).
+        clusters: Cluster number of each item, shape (n_items,), 0 to n_clusters - 1.
+        level: Nominal coverage.
+
+    Returns:
+        The interval; None where clusters are worth fewer than two of equal size.
+
+    Raises:
+        ValueError: There are no values, not one cluster number per value, or a value is not between 0 and 1.
+    """
+    _check(values, clusters)
+    if not (np.abs(values - 0.5) <= 0.5 + _ROUNDING).all():
+        raise ValueError(f"values from {values.min():g} to {values.max():g}, not between 0 and 1")
+    return document_rate(*per_cluster(values, clusters), level=level)
+
+
+def _check(values: NDArray[np.float64], clusters: NDArray[np.int64]) -> None:
     if not len(values) or len(values) != len(clusters):
         raise ValueError(f"{len(clusters)} cluster numbers for {len(values)} values")
-    n_clusters = int(clusters.max()) + 1
-    if n_clusters == len(values):
-        return wilson(float(values.sum()), len(values), level=level)
-    estimate = float(values.mean())
-    if estimate in (0, 1):
-        return replace(wilson(estimate * n_clusters, n_clusters, level=level), method="wilson-stand-in")
-    if n_clusters < 2:
-        return None
-    return bootstrap_mean(values, rng=rng, clusters=clusters, level=level)
+
+
+def per_cluster(
+    values: NDArray[np.float64], clusters: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return sum and number of the values of each cluster.
+
+    Args:
+        values: Shape (n_items,).
+        clusters: Numbers from 0 without gaps, shape (n_items,).
+    """
+    sizes = np.bincount(clusters).astype(np.float64)
+    sums = np.bincount(clusters, weights=values)
+    # Sums of fractions may pass the number of items by a rounding error.
+    return np.clip(sums, 0.0, sizes), sizes

@@ -295,7 +295,13 @@ SUMMARY = TableSchema(
         "ci_low": Column(pl.Float64(), "see unit", "lower end of the interval", "undefined for these items"),
         "ci_high": Column(pl.Float64(), "see unit", "upper end of the interval", "undefined for these items"),
         "ci_level": Column(pl.Float64(), "fraction", "coverage of the interval"),
-        "ci_method": Column(pl.String(), "-", "how the interval was made", "there is no interval"),
+        "ci_method": Column(
+            pl.String(),
+            "-",
+            "how the interval was made; none:REASON where there is none (all-equal: the items agree, and how "
+            "far others may differ is not known; few-clusters: worth fewer than two of equal size)",
+            "there is no interval",
+        ),
         "n_items": Column(pl.Int64(), "items", "items in the estimate"),
         "n_clusters": Column(pl.Int64(), "clusters", "clusters of items that overlap"),
         "n_missing": Column(pl.Int64(), "items", "items whose value is undefined"),

@@ -104,8 +104,9 @@ SORT_ACCURACY = TableSchema(
         "ci_method": Column(
             pl.String(),
             "-",
-            "how the interval was made; cluster-bootstrap draws documents x excerpts",
-            "fewer than two clusters: nothing shows how they differ",
+            "how it was made; pseudo-document takes documents x excerpts as one each; none:few-clusters: "
+            "there is none, as fewer than two do not show how they differ",
+            "not said, by an earlier version",
         ),
         "p_binomial": Column(
             pl.Float64(),

@@ -2,10 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from memprobe.errors import InvalidRunError
 from memprobe.gate.judge import apart, gate
+from memprobe.stats.documents import document_rate
 from tests.gate.conftest import row
 
 FAILED_CHECKPOINT = {"model": "m", "revision": "step20", "error": "torn file"}
@@ -140,14 +142,93 @@ def test_the_lower_bound_of_a_rate_can_always_pass_below_a_limit(judge):
     assert verdict(judge([row(21, 36)], 'max = 0.05\nbound = "lo"')) == "failed"
 
 
-def test_where_wilson_stands_in_for_clusters_their_number_counts(judge):
-    # 60 clusters of 600 items: z^2 / (60 + z^2) = 0.0602
-    few = row(0, 60) | {"n_items": 600, "n_clusters": 60, "ci_method": "wilson-stand-in"}
-    (told,) = judge([few], "max = 0.05").rules[0].rows
+def in_documents(hits, n_documents, size=3, **given):
+    """A row of documents of equal size, of which some are all hits."""
+    hit, sizes = np.zeros(n_documents), np.full(n_documents, float(size))
+    hit[:hits] = size
+    found = document_rate(hit, sizes)
+    ends = {"ci_low": found.lo, "ci_high": found.hi, "ci_method": found.method}
+    n = n_documents * size
+    return row(0, n) | {"estimate": hits / n_documents, "n_clusters": n_documents} | ends | given
+
+
+def test_items_in_documents_count_by_documents(judge):
+    # -ln(0.025) / 0.05 = 73.8, however many items the documents hold
+    (told,) = judge([in_documents(0, 60, 10)], "max = 0.05").rules[0].rows
     assert told.verdict == "could not judge"
-    assert told.reason == "no outcome could pass: even no hit needs 73 independent items, here are 60"
-    spread = row(3) | {"ci_method": "cluster-bootstrap", "n_clusters": 60}
-    assert verdict(judge([spread], "max = 0.05")) == "failed"
+    assert told.reason == "no outcome could pass: even no hit needs 74 documents, here are 60"
+    assert verdict(judge([in_documents(0, 74)], "max = 0.05")) == "passed"
+    assert verdict(judge([in_documents(6, 74)], "max = 0.05")) == "failed"
+
+
+@pytest.mark.parametrize(("hits", "n_documents"), [(0, 72), (0, 73), (1, 20), (0, 20)])
+def test_no_row_passes_with_fewer_documents_than_a_limit_needs(judge, hits, n_documents):
+    # 1 - 0.025^(1/72) = 0.0499: the bound itself would do, the announced number does not
+    assert verdict(judge([in_documents(hits, n_documents)], "max = 0.05")) == "could not judge"
+
+
+def test_all_hits_of_documents_need_as_many_on_the_other_side(judge):
+    (told,) = judge([in_documents(60, 60)], "min = 0.95").rules[0].rows
+    assert told.reason == "no outcome could pass: even all hits need 74 documents, here are 60"
+    assert verdict(judge([in_documents(74, 74)], "min = 0.95")) == "passed"
+
+
+def test_fewer_than_five_documents_are_too_few_to_judge(judge):
+    result = judge([in_documents(4, 4, 10)], "max = 0.05")
+    (told,) = result.rules[0].rows
+    assert result.exit_code == 3
+    assert told.reason == (
+        "its items come from 4 documents, worth fewer than 5 of equal size: too few to judge"
+    )
+    assert verdict(judge([in_documents(0, 4, 10)], "max = 0.9")) == "could not judge"
+    assert verdict(judge([in_documents(0, 5, 10)], "max = 0.9")) == "passed"
+
+
+def test_windows_count_by_blocks(judge):
+    # 20 blocks without a hit: 1 - 0.025^(1/20) = 0.168.
+    blocks = {"ci_low": 0.0, "ci_high": 1 - 0.025 ** (1 / 20), "ci_method": "pseudo-block", "n_clusters": 1}
+    (told,) = judge([row(0, 1000) | blocks], "max = 0.05").rules[0].rows
+    assert told.reason == "no outcome could pass: even no hit needs 74 blocks, here are 20"
+    assert verdict(judge([row(0, 1000) | blocks], "max = 0.2")) == "passed"
+    few = blocks | {"ci_method": "pseudo-block-few"}
+    (told,) = judge([row(0, 1000) | few], "max = 0.9").rules[0].rows
+    assert told.reason == (
+        "its windows come from 1 document, in blocks worth fewer than 5 of equal size: too few to judge"
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "reason"),
+    [
+        (
+            "none:long-run",
+            "there is no interval, as a memorized passage is longer than the stretches that documents are "
+            "cut into, so no upper bound",
+        ),
+        (
+            "none:few-clusters",
+            "there is no interval, as its items come from 2 documents, worth fewer than two of equal size, "
+            "so no upper bound",
+        ),
+        (
+            "none:all-equal",
+            "there is no interval, as its 60 items agree and do not show how far others may differ, "
+            "so no upper bound",
+        ),
+    ],
+)
+def test_where_there_is_no_interval_the_row_says_why(judge, method, reason):
+    bare = row(0, 60) | {"ci_low": None, "ci_high": None, "ci_method": method, "n_clusters": 2}
+    (told,) = judge([bare], "max = 0.5").rules[0].rows
+    assert (told.verdict, told.reason) == ("could not judge", reason)
+
+
+@pytest.mark.parametrize("method", ["cluster-bootstrap", "bootstrap", "wilson-design-effect", "moving-block"])
+def test_no_rate_passes_by_an_interval_of_an_earlier_version(judge, method):
+    (told,) = judge([row(0, 200) | {"ci_method": method}], "max = 0.05").rules[0].rows
+    assert told.verdict == "could not judge"
+    assert told.reason.startswith(f"its interval is a {method} of an earlier version")
+    assert verdict(judge([row(30, 200) | {"ci_method": method}], "max = 0.05")) == "failed"
 
 
 def test_the_number_of_items_says_nothing_of_what_is_no_rate(judge):

@@ -162,14 +162,14 @@ def test_a_metric_that_does_not_declare_it_has_no_split() -> None:
 
 
 def test_clusters_make_the_excess_of_clustered_intervals() -> None:
-    about = FIVE.with_columns(doc_id=pl.Series(["x", "y", "z", "z", "w"]))
-    table = rows_of(values(0.0, 1.0, 1.0, 0.0, 0.0), about)
+    trained = [{"exposures": 1, "doc_id": doc} for doc in "yyzz"]
+    table = rows_of(values(0.0, 1.0, 1.0, 0.0, 0.0, 0.0), items({"exposures": 0}, {"exposures": 0}, *trained))
     excess = pick(table, "x_excess_frac", "control=never-trained")
     trained, never = pick(table, "x_frac", "trained=true"), pick(table, "x_frac", "trained=false")
-    assert (trained["ci_method"], trained["n_clusters"]) == ("cluster-bootstrap", 2)
+    assert (trained["ci_method"], trained["n_clusters"]) == ("pseudo-document-few", 2)
     below = np.hypot(trained["estimate"] - trained["ci_low"], never["ci_high"] - never["estimate"])
     assert excess["ci_low"] == pytest.approx(excess["estimate"] - below, rel=1e-12)
-    assert excess["ci_method"] == "square-and-add (cluster-bootstrap, wilson)"
+    assert excess["ci_method"] == "square-and-add (pseudo-document-few, wilson)"
     assert excess["n_clusters"] == 4
 
 
@@ -184,7 +184,7 @@ def test_a_side_without_an_interval_leaves_the_excess_without_one() -> None:
     about = FIVE.with_columns(doc_id=pl.Series(["x", "x", "a", "b", "c"]))
     excess = pick(rows_of(values(0.0, 1.0, 1.0, 1.0, 0.0), about), "x_excess_frac", "control=never-trained")
     assert excess["estimate"] == pytest.approx(2 / 3 - 1 / 2)
-    assert (excess["ci_low"], excess["ci_method"]) == (None, None)
+    assert (excess["ci_low"], excess["ci_method"]) == (None, "none:few-clusters")
 
 
 # Control
@@ -211,15 +211,15 @@ def test_half_a_pair_counts_as_missing() -> None:
     assert (excess["estimate"], excess["n_items"], excess["n_missing"]) == (1.0, 2, 3)
 
 
-def test_pairs_in_documents_have_the_cluster_bootstrap() -> None:
+def test_pairs_in_documents_have_the_bound_by_documents() -> None:
     about = FIVE.with_columns(doc_id=pl.Series(["x", "x", "y", "y", "z"]))
     control = values(1.0, 1.0, 0.0, 0.0, 0.0)
     excess = pick(
         rows_of(values(0.0, 1.0, 1.0, 1.0, 0.0), about, control=control), "x_excess_frac", "control=twin"
     )
-    assert (excess["ci_method"], excess["n_clusters"]) == ("cluster-bootstrap", 3)
-    # Documents differ by -1/2, 1 and 0; none lies outside.
-    assert -0.5 <= excess["ci_low"] < 0.2 < excess["ci_high"] <= 1
+    assert (excess["ci_method"], excess["n_clusters"]) == ("pseudo-document-few-paired", 3)
+    # Documents differ by -1/2, 1 and 0: three say little.
+    assert -1 <= excess["ci_low"] < -0.3 < 0.6 < excess["ci_high"] <= 1
 
 
 def test_a_control_goes_into_its_own_rows_alone() -> None:

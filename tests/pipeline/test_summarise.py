@@ -22,8 +22,8 @@ CONTEXT = Context("m", "step10", 10, 0, "bos:default|float32|tok:abc")
 SCHEMA = {"item_id": pl.String, "condition": pl.String, "value": pl.Float64}
 
 
-def metric(summary: str, name: str = "x_frac", **more: object) -> Metric:
-    return Metric(name, "fraction", "more of it", summary, lambda table, _: table, **more)
+def metric(summary: str, name: str = "x_frac", unit: str = "fraction", **more: object) -> Metric:
+    return Metric(name, unit, "more of it", summary, lambda table, _: table, **more)
 
 
 def entry(*metrics: Metric) -> Entry:
@@ -114,19 +114,46 @@ def numbered(*values: float | None) -> pl.DataFrame:
 
 
 @pytest.mark.parametrize("summary", ["rate", "mean"])
-def test_items_of_one_document_take_the_cluster_bootstrap(summary) -> None:
+def test_items_of_one_document_take_the_bound_by_documents(summary) -> None:
     values = numbered(1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 1.0)
     row = pick(rows_of(summary, values, documents("x", "x", "x", "x", "y", "y", None, None)))
-    assert row["ci_method"] == "cluster-bootstrap"
+    assert row["ci_method"] == "pseudo-document-few"
     assert (row["n_items"], row["n_clusters"]) == (8, 4)
     assert row["estimate"] == 0.625
     assert row["ci_low"] < 0.625 < row["ci_high"]
 
 
-def test_a_mean_of_independent_items_takes_the_bootstrap() -> None:
+def test_a_mean_of_shares_takes_the_bound_by_items() -> None:
     row = pick(rows_of("mean", values_of(*ALONE)))
+    assert (row["ci_method"], row["n_clusters"]) == ("pseudo-document", 5)
+    assert row["ci_low"] < row["estimate"] < row["ci_high"]
+
+
+def test_one_item_with_a_small_share_does_not_narrow_the_bound_of_none() -> None:
+    # Resampling 20 items of which one has 0.05 gives [0, 0.0075].
+    none, one = (pick(rows_of("mean", numbered(*[0.0] * 19, v), documents(*[None] * 20))) for v in (0, 0.05))
+    assert one["ci_high"] >= none["ci_high"] == pytest.approx(1 - 0.025 ** (1 / 20), abs=1e-6)
+
+
+def test_a_mean_without_bounds_takes_the_bootstrap() -> None:
+    row = pick(rows_of("mean", values_of(*ALONE), unit="tokens"))
     assert (row["ci_method"], row["n_clusters"]) == ("bootstrap", 5)
     assert row["ci_low"] < row["estimate"] < row["ci_high"]
+
+
+@pytest.mark.parametrize("docs", ["abcd", "aabbccdd"])
+def test_a_mean_of_items_that_all_agree_has_no_interval_and_says_why(docs) -> None:
+    # Resampling would say 0 [0, 0].
+    row = pick(rows_of("mean", numbered(*[0.0] * len(docs)), documents(*docs), unit="tokens"))
+    assert (row["estimate"], row["ci_low"], row["ci_high"]) == (0, None, None)
+    assert row["ci_method"] == "none:all-equal"
+
+
+def test_a_change_of_shares_since_the_first_checkpoint_is_a_difference() -> None:
+    now, first = numbered(*[0.5] * 19, 0.75), numbered(*[0.5] * 20)
+    row = pick(rows_of("mean", now, documents(*[None] * 20), first=first, since_first=True))
+    assert (row["estimate"], row["ci_method"]) == (0.0125, "pseudo-document-paired")
+    assert row["ci_high"] >= 1 - 0.025 ** (1 / 20)
 
 
 def test_a_document_and_an_item_of_the_same_name_are_not_one_cluster() -> None:
@@ -152,12 +179,12 @@ def test_one_cluster_has_an_estimate_and_no_interval(summary) -> None:
     frame = frame.with_columns(other=pl.Series([0.5, 0.25, 1.0])) if summary == "auc" else frame
     row = pick(rows_of(summary, frame, documents("x", "x", "x")))
     assert row["estimate"] is not None
-    assert (row["ci_low"], row["ci_high"], row["ci_method"]) == (None, None, None)
+    assert (row["ci_low"], row["ci_high"], row["ci_method"]) == (None, None, "none:few-clusters")
     assert (row["n_items"], row["n_clusters"]) == (3, 1)
 
 
 def test_one_item_has_a_mean_and_no_interval_but_a_rate_has_wilsons() -> None:
-    assert pick(rows_of("mean", numbered(0.25), documents(None)))["ci_method"] is None
+    assert pick(rows_of("mean", numbered(0.25), documents(None)))["ci_method"] == "none:few-clusters"
     row = pick(rows_of("rate", numbered(1.0), documents(None)))
     assert (row["ci_low"], row["ci_high"]) == (wilson(1, 1).lo, 1.0)
 
@@ -237,20 +264,21 @@ def test_the_order_of_values_and_of_items_does_not_matter(summary) -> None:
     values, items = world()
     if summary == "auc":
         values = values.with_columns(other=pl.col("value").shift(7).fill_null(0.1))
-    one = rows_of(summary, values, items)
+    one = rows_of(summary, values, items, unit="nats")
     for seed in (1, 2):
         other = rows_of(
             summary,
             values.sample(fraction=1, shuffle=True, seed=seed),
             items.sample(fraction=1, shuffle=True, seed=seed + 10),
+            unit="nats",
         )
         assert_frame_equal(one, other, check_exact=True)
 
 
 def test_what_else_is_summarised_does_not_change_a_row() -> None:
     values, items = world()
-    both = rows_of("mean", values, items)
-    alone = rows_of("mean", values.filter(condition="n=10"), items)
+    both = rows_of("mean", values, items, unit="nats")
+    alone = rows_of("mean", values.filter(condition="n=10"), items, unit="nats")
     assert_frame_equal(both.filter(pl.col("condition").str.starts_with("n=10")), alone, check_exact=True)
 
 
@@ -260,16 +288,16 @@ def test_draws_depend_on_seed_probe_metric_group_and_condition() -> None:
     items = about(*({"item_id": f"i{k:02}", "group": "ab"[k // 20]} for k in range(40)))
     rows = [(f"i{k:02}", condition, float(g[k % 20])) for condition in ("n=1", "n=2") for k in range(40)]
     values = values_of(*rows)
-    table = rows_of("mean", values, items)
+    table = rows_of("mean", values, items, unit="nats")
     lows = [pick(table, group, f"n={n}")["ci_low"] for group in "ab" for n in (1, 2)]
     assert len(set(lows)) == 4
-    other_seed = rows_of("mean", values, items, context=replace(CONTEXT, seed=1))
+    other_seed = rows_of("mean", values, items, unit="nats", context=replace(CONTEXT, seed=1))
     lows.append(pick(other_seed, "a", "n=1")["ci_low"])
-    renamed = summarise(entry(metric("mean", "y_frac")), {"y_frac": values}, None, items, CONTEXT)
+    renamed = summarise(entry(metric("mean", "y_frac", "nats")), {"y_frac": values}, None, items, CONTEXT)
     lows.append(pick(renamed, "a", "n=1")["ci_low"])
     assert len(set(lows)) == 6
     # The model and the step are no part of the seed: checkpoints share their resamples.
-    later = rows_of("mean", values, items, context=replace(CONTEXT, step=99, revision="step99"))
+    later = rows_of("mean", values, items, unit="nats", context=replace(CONTEXT, step=99, revision="step99"))
     assert later["ci_low"].to_list() == table["ci_low"].to_list()
 
 

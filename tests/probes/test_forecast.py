@@ -197,7 +197,7 @@ def test_ratios_of_the_summary_say_of_how_many_items_they_are() -> None:
 def test_items_of_one_document_are_drawn_together() -> None:
     told = tell(history(doc=lambda i: f"d{i // 4}"), Settings())
     found = row(told, 50)
-    assert (found["n_clusters"], found["rates_ci_method"]) == (25, "cluster-bootstrap")
+    assert (found["n_clusters"], found["rates_ci_method"]) == (25, "pseudo-document-few, pseudo-document")
     alone = row(tell(history(), Settings()), 50)
     assert found["f1_hi"] - found["f1_lo"] > 1.3 * (alone["f1_hi"] - alone["f1_lo"])
     assert found["mcnemar_p_value"] is None

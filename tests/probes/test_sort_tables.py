@@ -5,6 +5,7 @@ Rungs: hand arithmetic, all resamples counted out, agreement of the aggregate ta
 
 import math
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -13,6 +14,7 @@ from memprobe.pipeline.summarise import Context, item_values, rng_of, summarise
 from memprobe.probes.sort import PROBE, Settings, measure
 from memprobe.probes.sort_tables import accuracy_table, prompts_table
 from memprobe.probes.sort_values import doubts
+from memprobe.stats.documents import document_rate
 from memprobe.stats.intervals import wilson
 from memprobe.suite import Entry
 from memprobe.tables.prompts import Prompt
@@ -106,10 +108,10 @@ ALL = "condition=in_context;mode=prompt"
 def test_accuracy_is_the_mean_over_trials_and_excerpts_are_drawn_whole(eight) -> None:
     row = summary_of(eight)["accuracy_frac", None, ALL]
     assert row["estimate"] == 5.5 / 8
-    assert (row["n_items"], row["n_clusters"], row["ci_method"]) == (8, 4, "cluster-bootstrap")
-    # Of 4^4 draws of the means 1, 1/2, 1/2, 3/4: all four 1/2 in 16 (6.25%), so the 2.5% point is 1/2.
-    # From above: 1 in 1, 15/16 in 4 (together 1.95%), 7/8 in 14 (together 7.4%): the 97.5% point is 7/8.
-    assert (row["ci_low"], row["ci_high"]) == (0.5, 0.875)
+    assert (row["n_items"], row["n_clusters"], row["ci_method"]) == (8, 4, "pseudo-document-few")
+    # Excerpts of two trials each: 2, 1, 1 and 1.5 hits.
+    expected = document_rate(np.array([2.0, 1, 1, 1.5]), np.full(4, 2.0))
+    assert (row["ci_low"], row["ci_high"]) == (expected.lo, expected.hi)
 
 
 def test_trials_of_one_bin_are_independent_so_wilson_holds(eight) -> None:
@@ -148,9 +150,9 @@ def test_position_bias_is_the_share_of_first_labels_less_that_of_second_ones(eig
     row = summary_of(eight)["position_bias_frac", None, ALL]
     # Seven trials name each label once, or neither (d0, a tie); d1 names the first one twice: 1/8.
     assert row["estimate"] == 1 / 8
-    # Only d differs from 0: its mean is 1/2, the others' 0. Of four draws, the share with d in it.
-    # d comes 0 to 4 times in 81, 108, 54, 12, 1 of 256: the 97.5% point is 3 of 4, times 1/2.
-    assert (row["ci_low"], row["ci_high"]) == (0.0, 0.375)
+    # One of four excerpts of two trials differs from 0, by 1/2 each: 1/2 + 1/4 = 3/4 of its (d + 1) / 2.
+    shares = document_rate(np.array([1.0, 1, 1, 1.5]), np.full(4, 2.0))
+    assert (row["ci_low"], row["ci_high"]) == pytest.approx((2 * shares.lo - 1, 2 * shares.hi - 1), abs=TOL)
 
 
 def test_the_gap_is_paired_by_trial_and_of_trials_asked_in_both_conditions(trials) -> None:

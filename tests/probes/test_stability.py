@@ -103,13 +103,15 @@ def test_items_of_one_document_are_drawn_together() -> None:
     ]
     assert widths[0] > 1.2 * widths[1]
     methods = set(told.tables["stability"].filter(pl.col("score").is_between(0.01, 0.99))["ci_method"])
-    assert methods == {"cluster-bootstrap"}
+    assert methods == {"pseudo-document"}
 
 
-def test_scores_of_0_and_1_of_documents_have_the_interval_of_as_many_items() -> None:
+def test_scores_of_documents_have_the_bound_by_documents() -> None:
     told = tell(history(doc=lambda name, number: f"{name}{number // 2}"), Settings())
     row = told.tables["stability"].filter(eval_set="third", step=1).row(0, named=True)
-    assert (row["score"], row["hi"], row["ci_method"]) == (0, wilson(0, 10).hi, "wilson-stand-in")
+    # No hit in 10 documents: 1 - 0.025^(1/10).
+    assert (row["score"], row["ci_method"]) == (0, "pseudo-document")
+    assert row["hi"] == pytest.approx(1 - 0.025 ** (1 / 10), abs=1e-6)
 
 
 def test_a_set_of_one_document_leaves_all_measures_without_interval() -> None:

@@ -1,6 +1,7 @@
 """Extraction over windows: plan, table, coverage by a loop over characters, and values in series."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -187,7 +188,9 @@ def test_rates_of_windows_come_in_series_and_overlap_as_their_stride_says(scores
     table = PROBE.measure(scores, SETTINGS)
     for name in ("rate_frac", "max_rate_frac", "greedy_rate_frac"):
         values = PROBE.metric(name).values(table, SETTINGS)
-        assert set(values.columns) == {"item_id", "condition", "value", "position", "overlap", "weight"}
+        assert set(values.columns) == {
+            *("item_id", "condition", "value", "position", "overlap", "weight", "passage")
+        }
         # A window spans 17 characters, one begins every 4: five overlap.
         assert values["overlap"].unique().to_list() == [5]
     greedy = PROBE.metric("greedy_rate_frac").values(table, SETTINGS).sort("position")
@@ -195,6 +198,27 @@ def test_rates_of_windows_come_in_series_and_overlap_as_their_stride_says(scores
     by_tokens = Settings(prefix_tokens=2, suffix_tokens=3, stride_tokens=2, schemes=(Scheme(),))
     # Five tokens, one window every 2: three overlap.
     assert PROBE.metric("rate_frac").values(table, by_tokens)["overlap"].unique().to_list() == [3]
+
+
+def test_a_declared_passage_is_counted_in_windows_and_in_stretches(scores) -> None:
+    table = PROBE.measure(scores, SETTINGS)
+    declared = replace(SETTINGS, longest_passage=21)
+    # One window begins every 4 characters: 21 of them hold 6; 24 characters are 3 stretches of 10.
+    assert PROBE.metric("rate_frac").values(table, declared)["passage"].unique().to_list() == [6]
+    assert PROBE.metric("coverage_frac").values(table, declared)["passage"].unique().to_list() == [3]
+    assert PROBE.metric("coverage_frac").values(table, SETTINGS)["passage"].null_count() > 0
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"longest_passage": 0, "stride_tokens": 2}, "longest_passage is 0, not 1 or more"),
+        ({"longest_passage": 9}, "longest_passage needs stride_tokens or stride_chars"),
+    ],
+)
+def test_a_passage_that_cannot_be_is_refused(given, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        Settings(prefix_tokens=2, suffix_tokens=3, **given)
 
 
 def test_documents_given_as_ids_have_no_coverage(scores, book) -> None:

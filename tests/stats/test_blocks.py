@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from memprobe.stats.blocks import Series, block_draws, moving_blocks, weighted_mean
+from memprobe.stats.blocks import Series, block_draws, blocks_interval, moving_blocks, weighted_mean
+from memprobe.stats.documents import document_rate
 
 # 2,000 draws: the standard deviation of a bootstrap standard error is about 1.6%.
 SPREAD_TOLERANCE = 0.08
@@ -105,3 +106,102 @@ def test_fewer_than_four_blocks_give_no_interval() -> None:
 def test_no_values_have_no_mean() -> None:
     with pytest.raises(ValueError, match="no values"):
         weighted_mean([])
+
+
+# Blocks as documents
+
+
+def flags(n, *runs):
+    """Values of n windows that are 1 in some runs, each with its first place and its length."""
+    values = np.zeros(n)
+    for first, length in runs:
+        values[first : first + length] = 1
+    return values
+
+
+def passages(n, length, rate, rng):
+    """Passages of one length, with gaps between them that remember nothing; begun long before the text."""
+    end = 0
+    values = np.zeros(n + 40 * length)
+    while end < len(values):
+        end += rng.geometric(1 / (1 + length * (1 - rate) / rate)) - 1
+        values[end : end + length] = 1
+        end += length
+    return values[-n:]
+
+
+def test_twenty_equal_blocks_are_documents_in_the_bound() -> None:
+    found = blocks_interval([series(flags(1000, (0, 60), (500, 10)), overlap=5)]).interval
+    # Blocks of 50: the run of 60 fills one and 10 of the next, the other lies within one.
+    hits = np.zeros(20)
+    hits[[0, 1, 10]] = 50, 10, 10
+    expected = document_rate(hits, np.full(20, 50.0))
+    assert (found.lo, found.hi) == pytest.approx((expected.lo, expected.hi), abs=1e-12)
+    assert found.method == "pseudo-block"
+
+
+def test_a_run_that_is_too_long_for_blocks_leaves_no_interval() -> None:
+    # 1.2 blocks of 50 are 60.
+    assert blocks_interval([series(flags(1000, (100, 60)), overlap=5)]).interval is not None
+    found = blocks_interval([series(flags(1000, (100, 61)), overlap=5)])
+    assert (found.interval, found.why) == (None, "none:long-run")
+
+
+def test_a_gap_in_what_is_remembered_counts_as_a_passage_does() -> None:
+    few, many = flags(1000, (100, 40)), 1 - flags(1000, (100, 40))
+    one, other = (blocks_interval([series(each, overlap=5)]).interval for each in (few, many))
+    assert (one.lo, one.hi) == pytest.approx((1 - other.hi, 1 - other.lo), abs=1e-6)
+    assert blocks_interval([series(1 - flags(1000, (100, 61)), overlap=5)]).interval is None
+
+
+def test_a_declared_passage_makes_blocks_of_twice_its_length() -> None:
+    values = flags(4000, (100, 150), (2000, 150))
+    assert blocks_interval([Series(values, np.ones(4000), 5, 150)]).interval.method == "pseudo-block"
+    # 4,000 windows hold 13 blocks of 300, which are worth more than those of 400 would be: 10.
+    widths = [
+        blocks_interval([Series(np.zeros(4000), np.ones(4000), 5, passage)]).interval.hi
+        for passage in (150, 200)
+    ]
+    assert widths == pytest.approx([1 - 0.025 ** (1 / 13), 1 - 0.025 ** (1 / 10)], abs=1e-3)
+    # A run that is longer than what was declared allows says that the declaration is wrong.
+    assert blocks_interval([Series(flags(4000, (100, 150)), np.ones(4000), 5, 50)]).why == "none:long-run"
+
+
+def test_blocks_are_no_shorter_than_two_overlaps() -> None:
+    found = blocks_interval([series(np.zeros(100), overlap=10)]).interval
+    assert found.hi == pytest.approx(1 - 0.025 ** (1 / 5), abs=1e-6)
+    assert blocks_interval([series(np.zeros(19), overlap=10)]).why == "none:few-clusters"
+    few = blocks_interval([series(np.zeros(60), overlap=10)]).interval
+    assert (few.method, few.hi) == ("pseudo-block-few", pytest.approx(1 - 0.025 ** (1 / 3), abs=1e-6))
+
+
+def test_documents_enough_count_whole_where_one_of_them_is_memorized_whole() -> None:
+    texts = [series(flags(200, (0, 200)), overlap=5), *[series(np.zeros(200), overlap=5)] * 19]
+    found = blocks_interval(texts).interval
+    expected = document_rate(np.array([200.0] + [0.0] * 19), np.full(20, 200.0))
+    assert (found.lo, found.hi, found.method) == (expected.lo, expected.hi, "pseudo-document")
+    assert blocks_interval(texts[:4]).why == "none:long-run"
+
+
+def test_differences_have_their_bound_from_minus_1_to_1() -> None:
+    alike = blocks_interval([series(np.zeros(400), overlap=2)], low=-1.0).interval
+    assert (-alike.lo, alike.hi) == pytest.approx((1 - 0.025 ** (1 / 20),) * 2, abs=1e-6)
+    lost = series(-flags(400, (0, 100)), overlap=2)
+    assert blocks_interval([lost], low=-1.0).why == "none:long-run"
+    with pytest.raises(ValueError, match="a value is not between 0 and 1"):
+        blocks_interval([lost])
+    with pytest.raises(ValueError, match="no values"):
+        blocks_interval([])
+
+
+@pytest.mark.parametrize("length", [10, 40, 50])
+def test_passages_under_a_twentieth_of_the_document_are_covered(length) -> None:
+    """Moving blocks covered 0.69 with passages of 40 windows."""
+    source = rng(length)
+    found = [
+        blocks_interval([series(passages(1000, length, 0.1, source), overlap=5)]).interval for _ in range(150)
+    ]
+    held = [each.lo <= 0.1 <= each.hi for each in found if each is not None]
+    # 150 draws: a standard error of 0.02 at the 0.92 that is promised.
+    assert len(held) > 120
+    assert np.mean(held) >= 0.88

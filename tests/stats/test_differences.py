@@ -9,8 +9,13 @@ import math
 import numpy as np
 import pytest
 
-from memprobe.stats.bootstrap import bootstrap_mean
-from memprobe.stats.differences import independent_difference, newcombe_paired, paired_difference
+from memprobe.stats.differences import (
+    difference_interval,
+    independent_difference,
+    newcombe_paired,
+    paired_difference,
+)
+from memprobe.stats.documents import document_rate
 from memprobe.stats.intervals import Interval, wilson
 
 # Printed with four decimals.
@@ -122,40 +127,59 @@ def test_pairs_that_cannot_be_are_refused(counts) -> None:
 # From outcomes
 
 
-def rng() -> np.random.Generator:
-    return np.random.default_rng(0)
-
-
 FIRST, SECOND = np.array([1.0, 1, 1, 0, 1, 0, 0]), np.array([1.0, 0, 0, 1, 1, 0, 0])
 
 
 def test_independent_pairs_of_0_and_1_have_newcombes_interval() -> None:
     # both: items 0, 4; first only: 1, 2; second only: 3; neither: 5, 6.
-    assert paired_difference(FIRST, SECOND, rng=rng()) == newcombe_paired(2, 2, 1, 2)
+    assert paired_difference(FIRST, SECOND) == newcombe_paired(2, 2, 1, 2)
 
 
-def test_clusters_and_other_outcomes_have_the_bootstrap_of_the_mean_difference() -> None:
+def test_fractions_have_the_bound_by_items() -> None:
+    found = paired_difference(FIRST / 2, SECOND)
+    shares = document_rate((FIRST / 2 - SECOND + 1) / 2, np.ones(7))
+    assert (found.lo, found.hi) == pytest.approx((2 * shares.lo - 1, 2 * shares.hi - 1), rel=RTOL)
+    assert found.method == "pseudo-document-paired"
+
+
+def test_fractions_that_all_agree_keep_an_interval_of_width() -> None:
+    found = paired_difference(FIRST / 2, FIRST / 2)
+    # Every (d + 1) / 2 is 1/2: P(G_0 / 2 > e sum G) falls to 0.025 at 2e = 1 - 0.025^(1/7).
+    assert (-found.lo, found.hi) == pytest.approx((1 - 0.025 ** (1 / 7),) * 2, abs=1e-6)
+
+
+def test_one_item_that_differs_a_little_never_narrows_the_bound_below_none() -> None:
+    # Resampling 60 differences of which one is 0.05 gives an upper bound of 0.0025.
+    difference = np.zeros(60)
+    none = difference_interval(difference)
+    difference[0] = 0.05
+    assert difference_interval(difference).hi > none.hi > 0.05
+
+
+def test_differences_of_differences_reach_twice_as_far() -> None:
+    whole = difference_interval(FIRST - SECOND)
+    twice = difference_interval(2 * (FIRST - SECOND), reach=2)
+    assert (twice.lo, twice.hi) == pytest.approx((2 * whole.lo, 2 * whole.hi), rel=1e-6)
+    with pytest.raises(ValueError, match="not between 0 and 1"):
+        difference_interval(2 * (FIRST - SECOND))
+
+
+def test_documents_have_their_bound_on_the_difference() -> None:
     clusters = np.array([0, 0, 1, 1, 2, 2, 3])
-    found = paired_difference(FIRST, SECOND, rng=rng(), clusters=clusters)
-    assert found == bootstrap_mean(FIRST - SECOND, rng=rng(), clusters=clusters)
-    half = paired_difference(FIRST / 2, SECOND, rng=rng())
-    assert half.method == "bootstrap"
-
-
-def test_clusters_that_all_agree_keep_an_interval_of_width() -> None:
-    clusters = np.array([0, 0, 1, 1, 2, 2, 3])
-    found = paired_difference(FIRST, FIRST, rng=rng(), clusters=clusters)
-    # As if 4/7 of 4 independent clusters, twice.
-    side = wilson(4 / 7 * 4, 4)
-    expected = independent_difference(4 / 7, side, 4 / 7, side)
-    assert (found.lo, found.hi) == pytest.approx((expected.lo, expected.hi), rel=RTOL)
-    assert found.method == "newcombe-stand-in"
+    found = paired_difference(FIRST, SECOND, clusters=clusters)
+    # d + 1 over 2: 0.5 1 | 1 0 | 0.5 0.5 | 0.5.
+    shares = document_rate(np.array([1.5, 1, 1, 0.5]), np.array([2.0, 2, 2, 1]))
+    assert (found.lo, found.hi) == pytest.approx((2 * shares.lo - 1, 2 * shares.hi - 1), rel=RTOL)
+    assert found.method == "pseudo-document-few-paired"
+    alike = paired_difference(FIRST, FIRST, clusters=clusters)
+    assert -alike.lo == pytest.approx(alike.hi, abs=1e-6)
+    assert alike.hi > 0.3
 
 
 def test_one_cluster_has_no_interval() -> None:
-    assert paired_difference(FIRST, SECOND, rng=rng(), clusters=np.zeros(7, dtype=int)) is None
+    assert paired_difference(FIRST, SECOND, clusters=np.zeros(7, dtype=int)) is None
 
 
 def test_half_a_pair_is_refused() -> None:
     with pytest.raises(ValueError, match="7 and 6 outcomes"):
-        paired_difference(FIRST, SECOND[:6], rng=rng())
+        paired_difference(FIRST, SECOND[:6])

@@ -160,7 +160,9 @@ def test_at_zero_and_one_wilson_of_as_many_items_stands_in(sign) -> None:
 def test_at_one_the_stand_in_counts_clusters_not_items() -> None:
     high, low = np.array([5.0, 6.0, 7.0, 8.0]), np.array([1.0, 2.0, 3.0, 4.0])
     result = paired_auc(high, low, clusters=np.array([0, 0, 1, 1]))
-    assert result.interval.lo == wilson(2, 2).lo
+    # All hits of 2 documents: 0.025^(1/2).
+    assert result.interval.lo == pytest.approx(0.025**0.5, abs=1e-6)
+    assert result.interval.method == "pseudo-document-few-stand-in"
 
 
 @pytest.mark.parametrize("n", range(1, 60))

@@ -1,37 +1,47 @@
 """The interval of a rate: which one it is, by how items come in clusters."""
 
+import itertools
+
 import numpy as np
 import pytest
 
-from memprobe.stats.bootstrap import bootstrap_mean
+from memprobe.stats.documents import document_rate
 from memprobe.stats.intervals import wilson
-from memprobe.stats.rates import rate_interval
+from memprobe.stats.rates import per_cluster, rate_interval
 
 
 def interval(values, clusters):
-    return rate_interval(
-        np.array(values, float), np.array(clusters, np.int64), rng=np.random.default_rng(3), level=0.9
-    )
+    return rate_interval(np.array(values, float), np.array(clusters, np.int64), level=0.9)
 
 
 def test_items_that_are_their_own_clusters_have_wilsons() -> None:
     assert interval([1, 0, 0.5], [2, 0, 1]) == wilson(1.5, 3, level=0.9)
 
 
-def test_clusters_are_drawn_whole() -> None:
-    values, clusters = np.array([1.0, 1, 0, 1, 0]), np.array([0, 0, 1, 1, 2])
-    expected = bootstrap_mean(values, rng=np.random.default_rng(3), clusters=clusters, level=0.9)
-    assert interval(values, clusters) == expected
+def test_items_in_documents_have_the_bound_by_documents() -> None:
+    # Hits of 1 of 2, 1 of 2, 0 of 1.
+    expected = document_rate(np.array([1.0, 1, 0]), np.array([2.0, 2, 1]), level=0.9)
+    assert interval([1, 0, 0, 1, 0], [0, 0, 1, 1, 2]) == expected
 
 
-@pytest.mark.parametrize("value", [0, 1])
-def test_where_all_agree_as_many_rates_as_clusters_stand_in(value) -> None:
-    found, of_two = interval([value] * 6, [0, 0, 0, 1, 1, 1]), wilson(2 * value, 2, level=0.9)
-    assert (found.lo, found.hi, found.method) == (of_two.lo, of_two.hi, "wilson-stand-in")
+def test_a_hit_more_never_lowers_the_upper_bound() -> None:
+    # 60 items in 20 documents: the case in which no hit gave a wider interval than one.
+    clusters = np.repeat(np.arange(20), 3)
+    bounds = []
+    for n_hits in range(0, 60, 7):
+        values = np.zeros(60)
+        values[:n_hits] = 1
+        bounds.append(rate_interval(values, clusters))
+    assert all(one.hi < other.hi and one.lo < other.lo for one, other in itertools.pairwise(bounds))
 
 
 def test_one_cluster_does_not_show_how_clusters_differ() -> None:
     assert interval([1, 0], [0, 0]) is None
+
+
+def test_sums_of_fractions_stay_within_their_number() -> None:
+    sums, sizes = per_cluster(np.array([1.0 + 1e-16, 1.0, 0.0]), np.array([0, 0, 1]))
+    assert (sums.tolist(), sizes.tolist()) == ([2, 0], [2, 1])
 
 
 def test_no_values_are_refused() -> None:
