@@ -30,12 +30,18 @@ if TYPE_CHECKING:
     from memprobe.probes.profile import Settings
 
 LEVEL = 0.95
+CI_METHOD = "influence-function-t"
 REPEATED = "of more than one exposure"
 UNBALANCED = "without a finite outcome at some checkpoint"
 PRETREND_P = 0.05
 # A difference of means of more than a quarter of a standard deviation leaves linear adjustments to
-# extrapolation: Imbens and Rubin (2015), Causal Inference, section 14.2.
+# extrapolation: Imbens and Rubin (2015), Causal Inference, section 14.2. Of few items half of all gaps are as
+# large by chance, so it is to be told from none as well.
 LARGE_GAP_SD = 0.25
+GAP_P = 0.01
+# Below as many degrees of freedom, intervals are half as wide again as with many items: Student's t at 0.975
+# is 2.78 with 4, and 1.96 in the end.
+FEW_FREEDOM = 5.0
 UNITS = {
     "logprob_mean_nats": "nats per token",
     "exact": "fraction",
@@ -328,6 +334,7 @@ def _pretrend(found: Profile, steps: NDArray[np.int64]) -> pl.DataFrame:
             "test": "base_gap",
             "statistic": gap.overall.value,
             "se": gap.overall.se,
+            "p_value": gap.p_value,
             "n_cells": len(gap.cohort),
         },
     ]
@@ -374,9 +381,10 @@ def _estimates(found: Profile, data: _Data, outcome: str, group: str | None) -> 
             "group": group,
             "condition": None if outcome == "logprob_mean_nats" else f"outcome={outcome}",
             "estimate": estimate.value,
-            "ci_low": estimate.lo,
-            "ci_high": estimate.hi,
-            "ci_method": None if estimate.lo is None else "influence-function",
+            # Where no item differs from its group there is no error to make an interval of.
+            "ci_low": estimate.lo if estimate.se else None,
+            "ci_high": estimate.hi if estimate.se else None,
+            "ci_method": CI_METHOD if estimate.se else None,
             "n_items": len(data.y),
             "n_clusters": clusters,
             "n_missing": len(data.unbalanced),
@@ -424,18 +432,12 @@ def _warnings(found: Profile, data: _Data, panel: Panel, outcome: str, control: 
         texts.append(
             f"{outcome}: treated and controls part before training (p = {p:.2g}), so the effects are biased"
         )
-    spread = float(data.y[data.never, 0].std()) if data.never.any() else 0.0
-    gap = found.base_gap.overall
-    if spread > 0 and abs(gap.value) > LARGE_GAP_SD * spread:
-        texts.append(
-            f"{outcome}: before training, treated and controls differ by {gap.value:+.3g}, "
-            f"{abs(gap.value) / spread:.2g} standard deviations of the controls: they may be other texts"
-        )
     if panel.n_late:
         n = counted(panel.n_late, "item")
         texts.append(
             f"{n} first trained on after the last checkpoint among the controls (control = {control})"
         )
+    texts += [f"{outcome}: {text}" for text in (*_gap_warning(found), *_size_warning(found))]
     if data.unbalanced:
         texts.append(f"{outcome}: {counted(len(data.unbalanced), 'item')} left out, {UNBALANCED}")
     if panel.n_repeated:
@@ -444,3 +446,39 @@ def _warnings(found: Profile, data: _Data, panel: Panel, outcome: str, control: 
             "them)"
         )
     return tuple(texts)
+
+
+def _gap_warning(found: Profile) -> list[str]:
+    """Say that treated and controls differ before training, by much and not by chance."""
+    gap = found.base_gap
+    if gap.p_value is None or not gap.spread or gap.p_value >= GAP_P:
+        return []
+    ratio = abs(gap.overall.value) / gap.spread
+    if ratio <= LARGE_GAP_SD:
+        return []
+    return [
+        f"before training, treated and controls differ by {gap.overall.value:+.3g} (p = {gap.p_value:.2g}), "
+        f"{ratio:.2g} standard deviations of items at the same checkpoints: they may be other texts"
+    ]
+
+
+def _size_warning(found: Profile) -> list[str]:
+    """Say where the errors of effects rest on so few clusters that intervals are wide, or are missing."""
+    att, post = found.cells.att, found.cells.is_post
+    texts = []
+    still = [each for each in (found.instantaneous, found.persistent, found.residual) if each is not None]
+    if any(each.se == 0 for each in still):
+        texts.append("no item differs from the others of its cohort, so means of effects have no interval")
+    if n := int((~att.known & post).sum()):
+        texts.append(f"{n} of {int(post.sum())} effects have no interval, as one side is a single cluster")
+    few = att.known & post & (att.se > 0) & (att.freedom < FEW_FREEDOM)
+    if few.any():
+        widest = int(np.flatnonzero(few)[att.freedom[few].argmin()])
+        half = float(att.hi[widest] - att.value[widest])
+        texts.append(
+            f"{int(few.sum())} of {int(post.sum())} effects rest on errors with fewer than {FEW_FREEDOM:g} "
+            f"degrees of freedom (lowest: {att.freedom[widest]:.1f}, interval +-{half:.3g}): their intervals "
+            "count on outcomes that are near normal, and their band is wide; more items or batches in each "
+            "cohort, or fewer checkpoints, narrow them"
+        )
+    return texts

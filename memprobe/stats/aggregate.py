@@ -14,9 +14,18 @@ from typing import Literal
 import numpy as np
 
 from memprobe.stats.did_cells import Contrasts, slopes_of
-from memprobe.stats.did_errors import Errors, errors_from
+from memprobe.stats.did_errors import MANY, Errors, errors_from
 from memprobe.stats.did_estimates import Estimate, Estimates
-from memprobe.stats.did_groups import Bools, Floats, Groups, Whole, summed_squares
+from memprobe.stats.did_groups import (
+    Bools,
+    Floats,
+    Groups,
+    Whole,
+    expected_squares,
+    shared_freedom,
+    summed_squares,
+)
+from memprobe.stats.did_sizes import Leverage
 
 Kind = Literal["simple", "cohort", "event", "calendar", "persistent", "event_balanced"]
 # Rows are done in blocks whose numbers stay in the cache, and, if their clusters are gone through, in memory.
@@ -180,12 +189,23 @@ def row_errors(groups: Groups, cells: Contrasts, rows: Rows) -> Errors:
     """Return the standard error of each row; the groups are the samples."""
     wide = max(_FEWEST, _SMALL // (groups.values.shape[1] * len(groups.first)))
     at_once = max(1, min(wide, _BLOCK // groups.n_clusters))
+    sizes, leverage = groups.sizes, groups.sizes.leverage()
+    small = bool(leverage.freedom.min() < MANY) or not groups.nested
     total, parts = np.zeros(len(rows)), np.zeros((len(groups.first), len(rows)))
+    expected = np.zeros_like(parts)
     for first in range(0, len(rows), at_once):
         block = slice(first, min(first + at_once, len(rows)))
         slopes = row_slopes(groups, cells, rows, block.start, block.stop)
         total[block], parts[:, block] = summed_squares(groups, slopes)
-    return errors_from(total, parts, groups.n_parts[:, None].astype(np.float64), groups.noise)
+        if small:
+            expected[:, block] = expected_squares(groups, slopes)
+    each = Leverage(leverage.factor[:, None], leverage.freedom[:, None])
+    if not small:
+        return errors_from(total, parts, each, (), groups.noise)
+    units = sizes.n_items, sizes.squared
+    items, clusters = (expected * (unit * groups.expected_spread(unit))[:, None] for unit in units)
+    errors = errors_from(total, parts, each, (items, clusters), groups.noise)
+    return errors.at_most(shared_freedom(groups, expected))
 
 
 def rows_known(cells: Contrasts, rows: Rows) -> Bools:

@@ -25,7 +25,7 @@ from memprobe.stats.did_errors import Errors
 from memprobe.stats.did_estimates import Estimate, Estimates, with_bands
 from memprobe.stats.did_groups import FOREVER, Bools, Floats, Groups, Whole, arrange
 from memprobe.stats.levels import BaseGap, base_gap, level_differences
-from memprobe.stats.multiplier import bootstrap, interquartile_errors
+from memprobe.stats.multiplier import Draws, RowDraws, bootstrap
 from memprobe.stats.pretrend import Pretrend, before_treatment, pretrend
 
 N_DRAWS = 1000
@@ -143,7 +143,14 @@ def profile(
     if not post.any():
         raise ValueError("no cohort has a base period before it and controls after it")
     dropped += without_controls(groups, planned, cells)
-    gap = base_gap(groups, cells, anticipation=design.anticipation, control=design.control, level=level)
+    gap = base_gap(
+        groups,
+        cells,
+        (y, first),
+        anticipation=design.anticipation,
+        control=design.control,
+        level=level,
+    )
     att, aggregations, pretrends = _estimate(groups, cells, design, level, n_draws, rng)
     return Profile(
         cells=_described(groups, cells, att, level_differences(groups, cells, level)),
@@ -166,11 +173,12 @@ def _estimate(
     before = before_treatment(groups, cells, design.anticipation)
     varies = cells.known & (errors.se > 0)
     se_boot = largest = before_largest = None
-    row_draws = np.zeros((len(rows), 0))
+    drawn: Draws | None = None
     if n_draws:
         sets = [varies, varies & before]
-        drawn = bootstrap(groups, cells, errors.se, rows, sets, n_draws=n_draws, rng=rng)
-        se_boot, row_draws = drawn.se_boot, drawn.rows
+        error = errors.se, np.where(known, row_error.se, 0.0)
+        drawn = bootstrap(groups, cells, error, rows, sets, n_draws=n_draws, rng=rng)
+        se_boot = drawn.se_boot
         largest, before_largest = drawn.largest
     within = largest if varies.any() else None
     att = with_bands(cells.value, errors, cells.known, level, se_boot, within)
@@ -180,7 +188,7 @@ def _estimate(
         of = slice(begin, begin + len(family.rows))
         begin = of.stop
         aggregations[family.kind] = _aggregation(
-            family, row_error.part(of), known[of], row_draws[of], level, groups.noise
+            family, row_error.part(of), known[of], None if drawn is None else drawn.part(of), level
         )
     [events] = [family for family in found if family.kind == "event"]
     event_se = aggregations["event"].estimates.se
@@ -189,17 +197,17 @@ def _estimate(
 
 
 def _aggregation(
-    family: Family, errors: Errors, known: Bools, draws: Floats, level: float, noise: float
+    family: Family, errors: Errors, known: Bools, draws: RowDraws | None, level: float
 ) -> Aggregation:
     """Return one kind of means with their bands; the overall mean has a pointwise interval alone."""
     n = len(family.key)
     value, own = family.rows.value, errors.part(slice(0, n))
     se_boot = largest = None
-    if draws.shape[1]:
-        se_boot = interquartile_errors(draws[:n], noise)
+    if draws is not None:
+        se_boot = draws.se_boot[:n]
         varies = known[:n] & (own.se > 0)
         if varies.any():
-            largest = (np.abs(draws[:n][varies]) / own.se[varies, None]).max(0)
+            largest = draws.scores[:n][varies].max(0)
     return Aggregation(
         kind=family.kind,
         key=family.key,

@@ -22,8 +22,10 @@ from memprobe.stats.did_groups import (
     Groups,
     Whole,
     enough_digits,
+    shared_freedom,
     summed_squares,
 )
+from memprobe.stats.did_sizes import Leverage, Sizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +155,7 @@ def slopes_of(
 
 def cell_errors(groups: Groups, cells: Contrasts) -> Errors:
     """Return the standard error of each cell; treated and controls are the two samples."""
-    later = np.append(np.cumsum(groups.n_parts[::-1])[::-1], 0)[cells.controls_from]
-    own_clusters = groups.n_parts[cells.own]
-    n_clusters = np.stack([own_clusters, later - cells.inside * own_clusters])
+    treated, control = sides_of(groups, cells)
     sides, doubtful = _squares_from_moments(groups, cells)
     total = sides.sum(0)
     for whole in cells.by_cohort():
@@ -165,7 +165,31 @@ def cell_errors(groups: Groups, cells: Contrasts) -> Errors:
             total[rows], parts = summed_squares(groups, slopes)
             own = parts[cells.own[whole.start]]
             sides[:, rows] = own, parts.sum(0) - own
-    return errors_from(total, sides, n_clusters.astype(np.float64), groups.noise)
+    shares = np.stack([1 / treated.n_items, 1 / control.n_items])
+    squared = np.stack([treated.squared, control.squared]) * shares**2
+    shares[0] *= groups.expected_spread(groups.sizes.n_items)[cells.own]
+    squared[0] *= groups.expected_spread(groups.sizes.squared)[cells.own]
+    one, other = treated.leverage(), control.leverage()
+    leverage = Leverage(np.stack([one.factor, other.factor]), np.stack([one.freedom, other.freedom]))
+    errors = errors_from(total, sides, leverage, (shares, squared), groups.noise)
+    if groups.nested:
+        return errors
+    return errors.at_most(shared_freedom(groups, _expected(groups, cells)))
+
+
+def _expected(groups: Groups, cells: Contrasts) -> Floats:
+    """Return what an item's squared influence is expected to be were all items alike, (n_groups, n_cells)."""
+    columns = np.arange(len(cells))
+    controls = np.arange(len(groups.first))[:, None] >= cells.controls_from
+    found = controls / cells.n_control.astype(np.float64) ** 2
+    found[cells.own, columns] = 1 / groups.size[cells.own] ** 2
+    return found
+
+
+def sides_of(groups: Groups, cells: Contrasts) -> tuple[Sizes, Sizes]:
+    """Return the sizes of the clusters of treated and of controls of each cell."""
+    treated = groups.sizes.take(cells.own)
+    return treated, groups.sizes.later().take(cells.controls_from).without(treated, cells.inside)
 
 
 def _squares_from_moments(groups: Groups, cells: Contrasts) -> tuple[Floats, Bools]:

@@ -17,9 +17,10 @@ class Estimate:
     Attributes:
         value: The estimate.
         se: Standard error; None: a side that it rests on has one cluster, which shows no error.
-        lo: Lower end of the interval value +- z se; None with `se`.
+        lo: Lower end of the interval, see `Estimates`; None with `se`.
         hi: Its upper end.
         n_cells: Cells that it is made of.
+        freedom: Degrees of freedom of the interval; None with `se`.
     """
 
     value: float
@@ -27,6 +28,7 @@ class Estimate:
     lo: float | None
     hi: float | None
     n_cells: int
+    freedom: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +41,19 @@ class Estimates:
     Attributes:
         value: The estimates, shape (n,).
         se: Standard errors from influence functions, shape (n,); 0 where no item differs from its group.
+            As in the literature they divide by clusters, not by clusters less one.
         known: There is an error, shape (n,).
-        lo: Lower ends of the pointwise intervals value +- z se, shape (n,).
+        lo: Lower ends of the pointwise intervals, shape (n,). Their half width is the unbiased standard
+            error times the quantile of Student's t, see did_errors.py.
         hi: Their upper ends.
         se_boot: Interquartile range of the bootstrap draws over that of a standard normal, shape (n,);
             0 where the quartiles of few clusters' draws fall together; None without draws.
-        lo_sim: Lower ends of the simultaneous band, shape (n,); None without draws. Its half width is
-            se times the critical value, this taken from the normal to Student's t where the error rests
-            on few clusters; the pointwise intervals are not.
+        lo_sim: Lower ends of the simultaneous band, shape (n,); None without draws. As the pointwise
+            ones, with the critical value in place of the normal quantile.
         hi_sim: Its upper ends.
         critical: Quantile over the draws of the largest |draw| / se, estimates with se 0 left out; None
             without draws, or without any estimate that varies.
+        freedom: Degrees of freedom of the intervals, shape (n,).
     """
 
     value: Floats
@@ -61,6 +65,7 @@ class Estimates:
     lo_sim: Floats | None
     hi_sim: Floats | None
     critical: float | None
+    freedom: Floats
 
     def __len__(self) -> int:
         """Return the number of estimates."""
@@ -79,7 +84,8 @@ class Estimates:
         value = float(self.value[index])
         if not self.known[index]:
             return Estimate(value, None, None, None, n_cells)
-        return Estimate(value, float(self.se[index]), float(self.lo[index]), float(self.hi[index]), n_cells)
+        lo, hi = float(self.lo[index]), float(self.hi[index])
+        return Estimate(value, float(self.se[index]), lo, hi, n_cells, float(self.freedom[index]))
 
 
 def with_bands(
@@ -100,7 +106,7 @@ def with_bands(
         se_boot: Their standard errors from the draws.
         largest: Largest |draw| / se of each draw, shape (n_draws,); none of them varies: None.
     """
-    half = normal_quantile(level) * errors.se
+    half = errors.half_widths(normal_quantile(level))
     critical = None if largest is None else ranked(largest, level)
     lo_sim = hi_sim = None
     if se_boot is not None:
@@ -116,6 +122,7 @@ def with_bands(
         lo_sim=lo_sim,
         hi_sim=hi_sim,
         critical=critical,
+        freedom=errors.lowest_freedom,
     )
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from memprobe.stats.did_sizes import Sizes
+
 Floats = NDArray[np.float64]
 Whole = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -48,6 +50,12 @@ class Groups:
         n_clusters: Clusters.
         nested: No cluster has parts in two groups.
         noise: A standard error up to this is what rounding leaves of zero.
+        sizes: Sizes of the parts of each group.
+        pooled: Products of columns around the means of their groups, summed over all groups, shape
+            (n_columns, n_columns); what items of any group are expected to vary by, up to a factor.
+        overlap: Products of the items that clusters have in two groups, summed over clusters, shape
+            (n_groups, n_groups); None where no cluster has parts in two groups.
+        spread: Squares of each group over the pooled ones, on average over the periods, shape (n_groups,).
     """
 
     first: Whole
@@ -60,10 +68,31 @@ class Groups:
     n_clusters: int
     nested: bool
     noise: float
+    sizes: Sizes
+    pooled: Floats
+    spread: Floats
+    overlap: Floats | None
 
     def parts(self, group: int) -> slice:
         """Return where the parts of a group are."""
         return slice(int(self.start[group]), int(self.start[group + 1]))
+
+    def expected_spread(self, sizes: Floats) -> Floats:
+        """Return how much more the treated vary than the last group, at least 1, shape (n_groups,).
+
+        One factor for all of them: of three items alone it would be chance.
+
+        Args:
+            sizes: What the squares of a group are taken to be proportional to, shape (n_groups,).
+        """
+        leverage = self.sizes.leverage()
+        unit = self.spread * leverage.factor / sizes
+        shows = (self.n_parts > 1) & (np.arange(len(self.first)) < len(self.first) - 1)
+        found = np.ones(len(self.first))
+        if shows.any() and self.n_parts[-1] > 1 and unit[-1] > 0:
+            treated = np.average(unit[shows], weights=leverage.freedom[shows])
+            found[:-1] = max(1.0, float(treated / unit[-1]))
+        return found
 
     @property
     def n_parts(self) -> Whole:
@@ -97,10 +126,13 @@ def arrange(y: Floats, first: Whole, clusters: Whole | None) -> Groups:
     cluster = names[begin_of_part]
     nested = clusters is None or len(np.unique(cluster)) == len(cluster)
     within = len(size) * values.shape[1] ** 2 <= _MOMENTS
+    mean = (np.add.reduceat(values, start[:-1], axis=0) / size[:, None])[:, :-1]
+    centred = _centred(values, start, mean)
+    pooled = product(centred.T, centred)
     return Groups(
         first=first[begin],
         size=size.astype(np.float64),
-        mean=(np.add.reduceat(values, start[:-1], axis=0) / size[:, None])[:, :-1],
+        mean=mean,
         start=start,
         values=values,
         moments=_moments(values, start) if nested and within else None,
@@ -108,7 +140,35 @@ def arrange(y: Floats, first: Whole, clusters: Whole | None) -> Groups:
         n_clusters=int(names.max()) + 1,
         nested=nested,
         noise=_ROUNDINGS * float(np.finfo(np.float64).eps) * float(np.abs(y).max()),
+        sizes=Sizes.of(values[:, -1], start[:-1]),
+        pooled=pooled,
+        overlap=None if nested else _overlap(values[:, -1], start, cluster),
+        spread=_spread(centred[:, : y.shape[1]], start, np.diagonal(pooled)),
     )
+
+
+def _centred(values: Floats, start: Whole, mean: Floats) -> Floats:
+    """Return the columns of parts around the means of their groups."""
+    whole = np.column_stack([mean, np.ones(len(mean))])
+    return np.asarray(values - values[:, -1:] * np.repeat(whole, np.diff(start), axis=0))
+
+
+def _overlap(n_items: Floats, start: Whole, cluster: Whole) -> Floats:
+    """Return sum over clusters of the products of their items in two groups."""
+    from scipy.sparse import csr_array
+
+    group = np.repeat(np.arange(len(start) - 1), np.diff(start))
+    counts = csr_array((n_items, (group, cluster)))
+    return np.asarray((counts @ counts.T).toarray())
+
+
+def _spread(centred: Floats, start: Whole, pooled: Floats) -> Floats:
+    """Return the squares of each group over those of all, on average over the periods that vary."""
+    varies = np.flatnonzero(pooled[: centred.shape[1]] > 0)
+    if not len(varies):
+        return np.zeros(len(start) - 1)
+    squares = np.add.reduceat(centred[:, varies] ** 2, start[:-1], axis=0)
+    return np.asarray((squares / pooled[varies]).mean(1))
 
 
 def _columns(y: Floats, size: Whole) -> Floats:
@@ -119,7 +179,8 @@ def _columns(y: Floats, size: Whole) -> Floats:
     """
     columns = np.empty((len(y), y.shape[1] + 2))
     np.subtract(y, y[:, :1], out=columns[:, :-2])
-    np.negative(y[:, 0], out=columns[:, -2])
+    # Not np.negative with `out`: numpy 2.4 gives wrong numbers for some pairs of strides, as of 8 periods.
+    columns[:, -2] = 0.0 - y[:, 0]
     columns[:, :-1] -= columns[len(y) - size[-1] :, :-1].mean(0)
     columns[:, -1] = 1.0
     return columns
@@ -197,3 +258,40 @@ def cluster_influence(groups: Groups, slopes: Floats) -> Iterator[Floats]:
             together[groups.cluster[groups.parts(group)]] += found
     if together is not None:
         yield together
+
+
+def expected_squares(groups: Groups, slopes: Floats) -> Floats:
+    """Return what the square of one item's influence is expected to be were all groups alike.
+
+    Args:
+        groups: The items.
+        slopes: As of `summed_squares`.
+
+    Returns:
+        Up to a factor, shape (n_groups, n).
+    """
+    return np.asarray(np.maximum(((slopes @ groups.pooled) * slopes).sum(2), 0.0))
+
+
+def shared_freedom(groups: Groups, expected: Floats) -> Floats | None:
+    """Return degrees of freedom where clusters have parts in several groups; None where they have not.
+
+        (sum_c w_c)^2 / sum_c w_c^2 - 1,  w_c = sum_h n_ch q_h
+
+    Samples that share clusters are not independent: of five clusters with treated and control items each,
+    there are five differences. w_c is what cluster c is expected to add to the variance, so this is the
+    effective number of clusters, less one: Carter, Schnepel and Steigerwald (2017),
+    https://doi.org/10.1162/REST_a_00639.
+
+    Args:
+        groups: The items.
+        expected: What the square of one item's influence is expected to be, q, up to a factor, shape
+            (n_groups, n).
+    """
+    if groups.overlap is None:
+        return None
+    whole = (groups.size @ expected) ** 2
+    squares = (expected * (groups.overlap @ expected)).sum(0)
+    found = np.full(expected.shape[1], np.inf)
+    np.divide(whole, squares, out=found, where=squares > 0)
+    return found - 1

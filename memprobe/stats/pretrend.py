@@ -1,14 +1,19 @@
 """Do cohorts and controls move alike before treatment? Two tests of all ATT(g, t) before it being zero.
 
-    Wald: W = att' S^+ att, S = sum over clusters of u_c u_c', chi-squared with rank(S) degrees of freedom
+    Wald: W = att' S^+ att, S = sum over samples s of S_s, the unbiased covariance of its clusters
+          W (nu - q + 1) / (nu q) ~ F(q, nu - q + 1),  q = rank(S)
+          nu = q (q + 1) / sum_s (tr(R_s^2) + tr(R_s)^2) / f_s,  R_s = S^-1/2 S_s S^-1/2
     sup-t: the largest |att| / se, as a normal score (did_errors.py), among bootstrap draws of it
 
+nu is that of Nel and van der Merwe as Krishnamoorthy and Yu (2004) modify it,
+https://doi.org/10.1016/j.spl.2003.10.012; of one estimate it is Satterthwaite's.
+
 Neither shows that there is no difference: with few items both have little power (Roth 2022,
-https://doi.org/10.1257/aeri.20210236). Wald takes S for known, so it is too large when a cohort has few
-clusters for its cells; then event times stand in for cells, the latest first, as many as there are
-clusters for.
+https://doi.org/10.1257/aeri.20210236). Where a cohort has few clusters for its cells, event times stand in
+for cells, the latest first, as many as there are clusters for.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,7 +24,7 @@ from memprobe.stats.did_cells import Contrasts, slopes_of
 from memprobe.stats.did_errors import Errors
 from memprobe.stats.did_groups import Bools, Floats, Groups, Whole, cluster_influence, product
 
-# Clusters of a cohort for each of its cells that enter S: below, the mean of W is off by more than 1/9.
+# Clusters of a cohort for each of its cells that enter S: below, S is hardly known.
 CLUSTERS_PER_CELL = 10
 # Cells that enter S, and numbers held at once of the clusters' influence on them.
 _MOST_TESTED = 500
@@ -34,7 +39,7 @@ class Pretrend:
 
     Attributes:
         wald: Statistic W; None where there is none, see `reason`.
-        df: Its degrees of freedom.
+        df: How many independent differences it tests, q.
         p_value: Its p value.
         over: What W tests: all cells before treatment, or means of them by event time.
         n_tested: How many of these.
@@ -97,10 +102,11 @@ def pretrend(
     if not n:
         few = f"fewer than {CLUSTERS_PER_CELL} clusters a cohort for each cell before treatment"
         return Pretrend(None, None, None, None, 0, sup_t, p_value, len(rows), few)
-    wald, df = _wald(groups, value, slopes)
-    from scipy.special import chdtrc
-
-    return Pretrend(wald, df, float(chdtrc(df, wald)), over, n, sup_t, p_value, len(rows), None)
+    wald = _wald(groups, value, slopes)
+    if wald.p_value is None:
+        few = f"{wald.freedom:.1f} degrees of freedom of the errors for {wald.df} differences"
+        return Pretrend(None, None, None, None, 0, sup_t, p_value, len(rows), few)
+    return Pretrend(wald.value, wald.df, wald.p_value, over, n, sup_t, p_value, len(rows), None)
 
 
 def _enough_for_cells(groups: Groups, cells: Contrasts, rows: Whole) -> bool:
@@ -130,14 +136,54 @@ def _event_rows(
     return rows.value[first:last], row_slopes(groups, cells, rows, first, last)
 
 
-def _wald(groups: Groups, value: Floats, slopes: Floats) -> tuple[float, int]:
-    """Return W and its degrees of freedom."""
+@dataclass(frozen=True, slots=True)
+class _Wald:
+    """W, the differences q that it tests, the freedom nu of its errors, and its p value; None: nu < q."""
+
+    value: float
+    df: int
+    freedom: float
+    p_value: float | None
+
+
+def _wald(groups: Groups, value: Floats, slopes: Floats) -> _Wald:
+    from scipy.special import fdtrc
+
     n = len(value)
-    covariance = np.zeros((n, n))
-    for found in cluster_influence(groups, slopes):
-        covariance += product(found.T, found)
+    covariance, raw, traces = np.zeros((n, n)), 0.0, np.zeros(len(groups.first))
+    leverage = groups.sizes.leverage()
+    for group, rows, square in _squares_of_groups(groups, slopes):
+        raw += float(np.trace(square))
+        covariance[np.ix_(rows, rows)] += leverage.factor[group] * square
+    if not groups.nested:
+        covariance = _crossing(groups, slopes) * (np.trace(covariance) / raw)
     scale = np.sqrt(np.diag(covariance))
     variances, directions = np.linalg.eigh(covariance / np.outer(scale, scale))
     kept = variances > _RANK_TOLERANCE * variances[-1]
-    along = directions[:, kept].T @ (value / scale)
-    return float((along**2 / variances[kept]).sum()), int(kept.sum())
+    whiten = (directions[:, kept] / np.sqrt(variances[kept])) / scale[:, None]
+    wald, df = float(((value @ whiten) ** 2).sum()), int(kept.sum())
+    inverse = product(whiten, whiten.T)
+    for group, rows, square in _squares_of_groups(groups, slopes):
+        ratio = leverage.factor[group] * product(square, inverse[np.ix_(rows, rows)])
+        traces[group] = (ratio * ratio.T).sum() + np.trace(ratio) ** 2
+    freedom = df * (df + 1) / float((traces / leverage.freedom).sum())
+    second = freedom - df + 1
+    p_value = float(fdtrc(df, second, wald * second / (freedom * df))) if second > 0 else None
+    return _Wald(wald, df, freedom, p_value)
+
+
+def _squares_of_groups(groups: Groups, slopes: Floats) -> Iterator[tuple[int, Whole, Floats]]:
+    """Yield each group that takes part, the differences that it is in, and its summed squares of these."""
+    for group in np.flatnonzero(slopes.any((1, 2))).tolist():
+        rows = np.flatnonzero(slopes[group].any(1))
+        found = product(groups.values[groups.parts(group)], slopes[group, rows].T)
+        yield group, rows, product(found.T, found)
+
+
+def _crossing(groups: Groups, slopes: Floats) -> Floats:
+    """Return the summed squares of clusters that have parts in several groups, shape (n, n)."""
+    n = slopes.shape[1]
+    found = np.zeros((n, n))
+    for each in cluster_influence(groups, slopes):
+        found += product(each.T, each)
+    return found

@@ -227,7 +227,9 @@ PROFILE_PRETREND = TableSchema(
         ),
         "se": Column(pl.Float64(), "of the outcome", "standard error of a base gap", "no base gap"),
         "df": Column(pl.Int64(), "-", "degrees of freedom of W", "not a Wald test"),
-        "p_value": Column(pl.Float64(), "probability", "p value of the test", "no test, or see reason"),
+        "p_value": Column(
+            pl.Float64(), "probability", "p value of the test", "a cohort's gap, or see reason"
+        ),
         "n_cells": Column(pl.Int64(), "cells", "cells or means that were tested"),
         "reason": Column(pl.String(), "-", "why there is no statistic", "there is one"),
     },

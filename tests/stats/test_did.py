@@ -130,8 +130,12 @@ def test_instantaneous_persistent_and_residual_by_hand() -> None:
     assert found.persistent.value == pytest.approx(6.0 / 7, rel=RTOL)
     assert found.residual.value == pytest.approx(0.76, rel=RTOL)
     assert found.residual.se == pytest.approx(math.sqrt(0.01968), rel=RTOL)
-    # 0.76 -+ 1.959964 * 0.1402854.
-    assert (found.residual.lo, found.residual.hi) == pytest.approx((0.48504566, 1.03495434), abs=1e-7)
+    # Squares of the cohorts and the controls, as above: 0.011168, 0.007712 and 0.0008; times 2, 3/2 and 2,
+    # 0.035504, of 0.035504^2 / (0.022336^2 / 3 + 0.011568^2 / 4 + 0.0016^2 / 3) - 2 = 4.28 degrees
+    # of freedom, with Student's t at 2.706; what is expected of 2, 3 and 2 items is less.
+    half = found.residual.hi - found.residual.value
+    assert 2.70 < half / math.sqrt(0.035504) < 2.95
+    assert found.residual.value - found.residual.lo == pytest.approx(half, rel=RTOL)
     assert [e.n_cells for e in (found.instantaneous, found.persistent, found.residual)] == [2, 3, 2]
 
 
@@ -168,6 +172,19 @@ def test_the_gap_at_the_base_by_hand() -> None:
     # + (-1.1 + 0.86) / 5 = -0.248, -0.008, 0.112; controls, -(0.4 (Y_0 - 2) + 0.6 (Y_1 - 2.3)) / 2 = +-0.53.
     influence = [-0.028, 0.172, -0.248, -0.008, 0.112, 0.53, -0.53]
     assert gap.overall.se == pytest.approx(math.hypot(*influence), rel=RTOL)
+    # Variances 0.5 and 2 at period 0; of 0.2, 1.4, 2 and of 1.2, 3.4 at period 1: 0.84 and 2.42.
+    assert gap.spread == pytest.approx(math.sqrt((2 * 1.25 + 3 * 1.63) / 5), rel=RTOL)
+
+
+@pytest.mark.parametrize("n_periods", [2, 3, 4, 6, 7, 8, 9, 14, 16, 30, 32])
+def test_levels_are_plain_means_for_any_number_of_periods(n_periods) -> None:
+    """A negation into strided memory gave other numbers with 8 periods, and nothing else showed it."""
+    g = np.random.default_rng(n_periods)
+    y, never = g.normal(size=(40, n_periods)), np.arange(40) >= 15
+    found = estimate(y, np.ones(40, int), never)
+    assert found.base_gap.overall.value == pytest.approx(y[:15, 0].mean() - y[15:, 0].mean(), rel=RTOL)
+    levels = y[:15].mean(0) - y[15:].mean(0)
+    assert found.cells.diff.value == pytest.approx(levels[1:], rel=RTOL)
 
 
 def test_a_higher_outcome_after_treatment_is_a_positive_effect() -> None:
@@ -297,7 +314,7 @@ def test_scaling_outcomes_scales_effects_errors_and_bands(world) -> None:
         assert other.residual.se == pytest.approx(factor * one.residual.se, rel=1e-9)
     turned = estimate(-y, cohort, never, clusters=clusters, n_draws=40).cells.att
     assert turned.value == pytest.approx(-one.cells.att.value, rel=RTOL)
-    assert turned.hi_sim == pytest.approx(-one.cells.att.lo_sim, rel=1e-9)
+    assert turned.hi == pytest.approx(-one.cells.att.lo, rel=1e-9)
 
 
 @pytest.mark.parametrize("kind", ["items", "crossing"])

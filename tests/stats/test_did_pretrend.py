@@ -6,9 +6,10 @@ undefined cases. How often they reject a true null is printed by test_did_simula
 
 import numpy as np
 import pytest
-from scipy.stats import chi2
+from scipy.stats import chi2, f, ttest_ind
 
 from memprobe.stats.did import Design, profile
+from memprobe.stats.did_sizes import Sizes
 
 # An eigenvalue decomposition against a pseudo-inverse of the same matrix.
 RTOL = 1e-7
@@ -43,6 +44,31 @@ def influence(y, cohort, never, found, clusters=None) -> np.ndarray:
     return np.stack([psi[:, clusters == name].sum(1) for name in np.unique(clusters)], axis=1)
 
 
+def unbiased(y, cohort, never, found, clusters, use):
+    """The covariance of some cells, and the part and the freedom of each sample."""
+    first = np.where(never, 99, cohort)
+    alone = influence(y, cohort, never, found)[use]
+    parts = []
+    for name in np.unique(first):
+        vectors = alone * (first == name)
+        if clusters is None:
+            sample = Sizes.of(np.ones((first == name).sum()), np.array([0])).leverage()
+        else:
+            vectors = np.stack([vectors[:, clusters == c].sum(1) for c in np.unique(clusters)], axis=1)
+            counts = np.unique(clusters[first == name], return_counts=True)[1]
+            sample = Sizes.of(counts.astype(float), np.array([0])).leverage()
+        parts.append((vectors @ vectors.T, sample.factor[0], sample.freedom[0]))
+    if clusters is None:
+        scaled = [(part * factor, freedom) for part, factor, freedom in parts]
+        return sum(part for part, _ in scaled), scaled
+    # Clusters of several samples: their own covariance, with the factor of the samples on average.
+    raw = sum(np.trace(part) for part, _, _ in parts)
+    whole = sum(np.trace(part) * factor for part, factor, _ in parts)
+    vectors = influence(y, cohort, never, found, clusters)[use]
+    scaled = [(part * factor, freedom) for part, factor, freedom in parts]
+    return vectors @ vectors.T * (whole / raw), scaled
+
+
 @pytest.mark.parametrize("crossing", [False, True])
 @pytest.mark.parametrize("base", ["varying", "universal"])
 def test_wald_is_that_of_the_full_matrix(base, crossing) -> None:
@@ -50,14 +76,19 @@ def test_wald_is_that_of_the_full_matrix(base, crossing) -> None:
     clusters = np.random.default_rng(1).permutation(len(y)) // 2 if crossing else None
     found = estimate(y, cohort, never, clusters=clusters, base=base)
     cells = found.cells
-    use = (cells.event_time < 0) & (cells.period != cells.base)
-    vectors = influence(y, cohort, never, found, clusters)[use]
+    use = np.flatnonzero((cells.event_time < 0) & (cells.period != cells.base))
     value = cells.att.value[use]
-    wald = value @ np.linalg.pinv(vectors @ vectors.T) @ value
+    covariance, parts = unbiased(y, cohort, never, found, clusters, use)
+    wald = value @ np.linalg.pinv(covariance) @ value
     # Cohorts 2, 3 and 4 have 1, 2 and 3 cells before treatment.
     assert (found.pretrend.over, found.pretrend.n_tested, found.pretrend.n_cells) == ("cells", 6, 6)
     assert (found.pretrend.wald, found.pretrend.df) == (pytest.approx(wald, rel=RTOL), 6)
-    assert found.pretrend.p_value == pytest.approx(chi2.sf(wald, 6), rel=RTOL)
+    # Krishnamoorthy and Yu (2004), equation 2.5: traces of S_h S^-1, on the freedom of each sample.
+    ratios = [part @ np.linalg.inv(covariance) for part, _ in parts]
+    squares = [np.trace(r @ r) + np.trace(r) ** 2 for r in ratios]
+    nu = 6 * 7 / sum(s / freedom for s, (_, freedom) in zip(squares, parts, strict=True))
+    assert found.pretrend.p_value == pytest.approx(f.sf(wald * (nu - 5) / (nu * 6), 6, nu - 5), rel=1e-6)
+    assert found.pretrend.p_value > chi2.sf(wald, 6)
     assert found.pretrend.reason is None
 
 
@@ -66,7 +97,11 @@ def test_wald_of_one_cell_is_its_squared_t_value() -> None:
     one = (cohort == 2) | never
     found = estimate(y[one], cohort[one], never[one])
     att = found.cells.att
-    assert found.pretrend.wald == pytest.approx((att.value[0] / att.se[0]) ** 2, rel=RTOL)
+    change = y[:, 1] - y[:, 0]
+    theirs = ttest_ind(change[one & ~never], change[never], equal_var=False)
+    assert found.pretrend.wald == pytest.approx(theirs.statistic**2, rel=RTOL)
+    # Of one cell nu is Satterthwaite's, and F the square of Student's t.
+    assert found.pretrend.p_value == pytest.approx(theirs.pvalue, rel=RTOL)
     # 60 and 80 items: hardly less than its t value.
     assert found.pretrend.sup_t == pytest.approx(abs(att.value[0]) / att.se[0], rel=0.03)
     assert found.pretrend.sup_t < abs(att.value[0]) / att.se[0]
@@ -120,9 +155,10 @@ def test_few_clusters_are_asked_about_event_times_instead() -> None:
     found = estimate(y, cohort, never)
     event = found.aggregations["event"]
     minus_one = event.key.tolist().index(-1)
-    t_value = event.estimates.value[minus_one] / event.estimates.se[minus_one]
+    raw = event.estimates.value[minus_one] / event.estimates.se[minus_one]
     assert (found.pretrend.over, found.pretrend.n_tested, found.pretrend.df) == ("event", 1, 1)
-    assert found.pretrend.wald == pytest.approx(t_value**2, rel=RTOL)
+    # Cohorts of 9, with 9 / 8 of their squares, and 80 controls with 80 / 79.
+    assert 80 / 79 < raw**2 / found.pretrend.wald < 9 / 8
     # 15 a cohort: 45, 30 and 15 clusters carry -1 and -2, not -3.
     y, cohort, never = world(size=15)
     assert estimate(y, cohort, never).pretrend.n_tested == 2
