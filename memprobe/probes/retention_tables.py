@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from memprobe.probes.base import History
 from memprobe.probes.retention_items import Stratum, Timeline, outcome_of, strata
-from memprobe.stats.curves import LAWS, CurveFit, Law, best_law, fit_law
+from memprobe.stats.curves import LAWS, CurveFit, Law, best_law, fit_laws
+from memprobe.stats.half_life import Binomial
 from memprobe.stats.intervals import Interval
 from memprobe.stats.lag_curve import Controls, Exposed, LagCurve, lag_curve
 from memprobe.stats.lags import complete_block
@@ -110,14 +111,20 @@ def _fits(same: Named | None) -> tuple[dict[Law, CurveFit], str | None]:
     curve = same.curve
     if curve.excess is None:
         return {}, "no never-trained items to compare with"
-    draws, weights = curve.whole_draws, curve.weights
-    excess = curve.excess.value
+    floor = curve.level.value - curve.excess.value
+    n_items = int(curve.n_items[0])
     try:
-        return {
-            law: fit_law(law, curve.lag, excess, draws=draws, weights=weights, level=LEVEL) for law in LAWS
-        }, None
+        fits = fit_laws(
+            curve.lag,
+            curve.excess.value,
+            draws=curve.whole_draws,
+            weights=Binomial(floor, n_items) if curve.is_rate else curve.weights,
+            n_clusters=int(curve.n_clusters[0]),
+            level=LEVEL,
+        )
     except ValueError as error:
         return {}, str(error)
+    return fits, None
 
 
 def curve_rows(found: Found) -> Iterator[dict[str, Any]]:
