@@ -14,8 +14,9 @@ likelihood, other means by weighted least squares; half_life.py has the interval
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -161,17 +162,22 @@ def fit_laws(
     fitted = {law: _fitted(shape, rows, w, like) for law, shape in shapes.items()}
     wide = level if n_clusters is None or n_clusters < 2 else expanded(level, n_clusters)
 
-    def half_life(law: Law, among: Sequence[Law]) -> HalfLife:
+    def ends_among(among: Sequence[Law]) -> Callable[[], tuple[float, float]]:
         own = {shapes[each]: fitted[each] for each in among}
-        return _half_life(shapes[law].half(fitted[law].decay), fitted[law], own, (like, rows, lag), wide)
+        return cache(lambda: half_life_ends(own, like, rows, lag, wide))
+
+    anew = ends_among(laws)
+
+    def half_life(law: Law, ends: Callable[[], tuple[float, float]]) -> HalfLife:
+        return _half_life(float(shapes[law].half(fitted[law].decay[:1])[0]), fitted[law], lag, wide, ends)
 
     return {
         law: CurveFit(
             law,
             _parameters(law, each, offset + float(lag[0]), level),
             **_quality(shapes[law], each, like, excess, w),
-            half_life=half_life(law, (law,)),
-            half_life_anew=half_life(law, laws),
+            half_life=half_life(law, ends_among((law,))),
+            half_life_anew=half_life(law, anew),
         )
         for law, each in fitted.items()
     }
@@ -291,30 +297,25 @@ def _ends(draws: Floats, level: float) -> tuple[float | None, float | None]:
 
 
 def _half_life(
-    halves: Floats,
-    fitted: Fitted,
-    among: Mapping[Shape, Fitted],
-    data: tuple[Likelihood, Floats, Floats],
-    level: float,
+    half: float, fitted: Fitted, lag: Floats, level: float, ends: Callable[[], tuple[float, float]]
 ) -> HalfLife:
     """Return the half-life as far as the observed lags hold it.
 
     Args:
-        halves: Half-lives of the law that is told, of the curve and its draws.
+        half: That of the law that is told; 0 where nothing is left at the second lag.
         fitted: That law.
-        among: The laws that the interval chooses among.
-        data: The likelihood, the curve with its draws, and the lags.
+        lag: Steps, shape (n_lags,).
         level: At which the draws are read.
+        ends: Finds the ends of the interval, where there is one.
     """
-    like, rows, lag = data
     a_lo, _ = _ends(fitted.a[1:], level)
-    a, half, observed = float(fitted.a[0]), float(halves[0]), float(lag[-1] - lag[0])
+    a, observed = float(fitted.a[0]), float(lag[-1] - lag[0])
     if min(a, a if a_lo is None else a_lo) <= 0:
         text = f"the excess at the first lag, {a:.2g}, is not clearly above 0"
         return HalfLife(None, None, None, text)
     lo = hi = None
     if a_lo is not None:
-        first, last = half_life_ends(among, like, rows, lag, level)
+        first, last = ends()
         lo, hi = min(first, half, observed), None if max(last, half) > observed else max(last, half)
     if half == 0:
         gap = float(lag[1] - lag[0])

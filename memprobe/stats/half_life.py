@@ -22,13 +22,13 @@ Law = Literal["power", "exponential", "logarithmic"]
 LAWS: tuple[Law, ...] = get_args(Law)
 
 # Half-lives at which the likelihood is profiled, and how far beyond the observed lags they reach.
-_N_HALVES, _BEYOND = 160, 100.0
+_N_HALVES, _BEYOND = 96, 100.0
 # A decay in which no more than this is left at the second lag: the lags cannot tell how fast it is.
 GONE = 1e-3
 LARGEST = math.log(1e6)
 _MOST_STEPS = 40
 # No more than this is gained by another step, in nats; from this damping on a row is at an edge.
-_DONE, _STUCK = 1e-9, 1e3
+_DONE, _STUCK = 1e-8, 1e3
 _TINY = 1e-300
 
 
