@@ -26,9 +26,9 @@ _N_HALVES, _BEYOND = 96, 100.0
 # A decay in which no more than this is left at the second lag: the lags cannot tell how fast it is.
 GONE = 1e-3
 LARGEST = math.log(1e6)
-_MOST_STEPS = 40
+_MOST_STEPS = 25
 # No more than this is gained by another step, in nats; from this damping on a row is at an edge.
-_DONE, _STUCK = 1e-8, 1e3
+_DONE, _STUCK = 1e-6, 1e3
 _TINY = 1e-300
 
 

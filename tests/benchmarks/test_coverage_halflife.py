@@ -23,7 +23,7 @@ LEFT = {
     "power": lambda lag, h: (1 + lag) ** (-math.log(2) / math.log1p(h)),
     "logarithmic": lambda lag, h: np.maximum(0, 1 - 0.5 * np.log1p(lag) / math.log1p(h)),
 }
-REPLICATIONS, DRAWS = 400, 300
+REPLICATIONS, DRAWS = 200, 200
 
 
 @dataclass(frozen=True)
