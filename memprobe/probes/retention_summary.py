@@ -11,7 +11,8 @@ from memprobe.probes.panel import told_frame
 from memprobe.probes.profile_tables import no_estimates
 from memprobe.probes.retention_items import Timeline, infinite
 from memprobe.probes.retention_tables import FLOORS, Found, Named, curve_rows, ends, find, fit_rows
-from memprobe.stats.curves import MIN_LAGS, Law, best_law
+from memprobe.stats.curves import MIN_LAGS, best_law
+from memprobe.stats.half_life import Law
 from memprobe.tables.retention import RETENTION_CURVE, RETENTION_FIT
 
 _INFINITE = "infinite at some checkpoint"

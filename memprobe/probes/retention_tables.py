@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from memprobe.probes.base import History
 from memprobe.probes.retention_items import Stratum, Timeline, outcome_of, strata
-from memprobe.stats.curves import LAWS, CurveFit, Law, best_law, fit_laws
-from memprobe.stats.half_life import Binomial
+from memprobe.stats.curves import CurveFit, best_law, fit_laws
+from memprobe.stats.half_life import LAWS, Binomial, Law
 from memprobe.stats.intervals import Interval
 from memprobe.stats.lag_curve import Controls, Exposed, LagCurve, lag_curve
 from memprobe.stats.lags import complete_block

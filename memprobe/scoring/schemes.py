@@ -77,11 +77,13 @@ def total_mass(p: Tensor) -> Tensor:
     rest = p[:, whole:].sum(1, keepdim=True, dtype=torch.float64)
     if not whole:
         return rest
-    blocks = p[:, :whole].unflatten(1, (-1, BLOCK))
+    blocks = p[:, :whole].view(-1, whole // BLOCK, BLOCK)
     sums = blocks.sum(2)
     largest = sums.argmax(1, keepdim=True)
     exact = blocks.gather(1, largest[:, :, None].expand(-1, -1, BLOCK)).sum(2, dtype=torch.float64)
-    return sums.scatter(1, largest, 0).sum(1, keepdim=True, dtype=torch.float64) + exact + rest
+    others = sums.scatter(1, largest, 0).sum(1, keepdim=True, dtype=torch.float64)
+    total: Tensor = others + exact + rest
+    return total
 
 
 def log_normaliser(p: Tensor, total: Tensor) -> Tensor:
@@ -192,6 +194,7 @@ def _histogram(bins: Tensor, p: Tensor) -> Tensor:
     Added up in float64, since a bin may hold most of a flat tail; some columns at a time stay in cache.
     """
     mass = torch.zeros(p.shape[0], N_BINS, dtype=torch.float64, device=p.device)
-    for some_bins, some in zip(bins.split(_COLUMNS, 1), p.split(_COLUMNS, 1), strict=True):
-        mass.scatter_add_(1, some_bins, some.double())
+    for begin in range(0, p.shape[1], _COLUMNS):
+        some = slice(begin, begin + _COLUMNS)
+        mass.scatter_add_(1, bins[:, some], p[:, some].double())
     return mass

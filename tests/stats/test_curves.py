@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from scipy.optimize import curve_fit
 
-from memprobe.stats.curves import LAWS, MIN_LAGS, best_law, fit_law
+from memprobe.stats.curves import MIN_LAGS, best_law, fit_law
+from memprobe.stats.half_life import LAWS
 
 # Golden section finds a minimum to the square root of rounding, and no better.
 FOUND = 1e-6

@@ -11,8 +11,8 @@ import pytest
 from scipy.optimize import minimize
 from scipy.stats import norm, t
 
-from memprobe.stats.curves import LAWS, best_law, fit_laws
-from memprobe.stats.half_life import Binomial, Fitted, Shape, climb, expanded, held_at
+from memprobe.stats.curves import best_law, fit_laws
+from memprobe.stats.half_life import LAWS, Binomial, Fitted, Shape, climb, expanded, held_at
 
 LAGS = np.arange(0, 1000, 125.0)
 NONE = np.empty((0, len(LAGS)))
