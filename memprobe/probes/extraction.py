@@ -8,6 +8,7 @@ Source: Hayes et al. (2024), section 3, https://arxiv.org/abs/2410.19482
 """
 
 import math
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +31,8 @@ from memprobe.tables.catalogue import COVERAGE, EXTRACTION, EXTRACTION_WINDOWS
 from memprobe.tables.requests import Plan, Scheme, request_frame
 from memprobe.tables.views import CharWindows, Chat, TokenWindows
 
+# The smallest probability above 0 and, as ln, the largest number that float64 holds.
+_LEAST, _LN_MOST = math.ulp(0.0), math.log(sys.float_info.max)
 _DEFAULT_SCHEMES = (Scheme(top_k=40), Scheme())
 
 
@@ -123,7 +126,8 @@ def samples_needed(logp_nats: NDArray[np.float64], p: float) -> NDArray[np.float
 
     Returns:
         Shape (n_items,): whole numbers as float64, inf where p_z is 0. Below p_z = 1e-15, where
-        1 - p_z is 1 in float64, ln n = ln(-ln(1 - p)) - ln p_z is used.
+        1 - p_z is 1 in float64, ln n = ln(-ln(1 - p)) - ln p_z is used. More than the largest float64,
+        1.8e308, is returned as that: inf means impossible and nothing else.
     """
     goal = math.log1p(-p)
     n = np.full_like(logp_nats, np.inf)
@@ -133,8 +137,7 @@ def samples_needed(logp_nats: NDArray[np.float64], p: float) -> NDArray[np.float
     n[certain] = 1
     # Where the quotient is a whole number, as for p = p_z = 0.5, rounding in exp and log must not add one.
     n[plain] = np.ceil(goal / np.log1p(-np.exp(logp_nats[plain])) * (1 - 1e-14))
-    with np.errstate(over="ignore"):
-        n[tiny] = np.exp(math.log(-goal) - logp_nats[tiny])
+    n[tiny] = np.exp(np.minimum(math.log(-goal) - logp_nats[tiny], _LN_MOST))
     return np.maximum(n, 1)
 
 
@@ -180,10 +183,14 @@ def _one_scheme(spans: pl.DataFrame, scheme: Scheme, ps: tuple[float, ...], keys
         greedy=pl.when(whole_suffix).then(pl.col("n_hits") == pl.col("n_scored")),
     )
     logp = frame["logp_nats"].to_numpy().astype(np.float64)
-    counts = {column_of(p): samples_needed(np.nan_to_num(logp, nan=-np.inf), p) for p in ps}
+    counts = {column_of(p): samples_needed(np.where(np.isnan(logp), -np.inf, logp), p) for p in ps}
     known = pl.col("logp_nats").is_not_null()
     return frame.with_columns(
-        pz=pl.col("logp_nats").exp(), in_support=pl.col("logp_nats") > -math.inf
+        # 0 means impossible and nothing else.
+        pz=pl.when(pl.col("logp_nats") > -math.inf)
+        .then(pl.col("logp_nats").exp().clip(lower_bound=_LEAST))
+        .otherwise(pl.col("logp_nats").exp()),
+        in_support=pl.col("logp_nats") > -math.inf,
     ).with_columns(
         pl.when(known).then(pl.Series(name, values)).alias(name) for name, values in counts.items()
     )

@@ -138,7 +138,7 @@ _ABOUT = About(
 
 PROBE = Probe(
     name="retention",
-    version=1,
+    version=2,
     title="What is left of an item, so many updates after it was last trained on?",
     formula="excess(t) = mean outcome of items t steps after last_step, minus that of never-trained ones",
     source="Orhan 2023, arXiv:2303.17557; Chang et al. 2024, arXiv:2406.11813",

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from memprobe.probes.base import History
 from memprobe.probes.retention_items import Stratum, Timeline, outcome_of, strata
-from memprobe.stats.curves import LAWS, CurveFit, Law, best_law, fit_law
+from memprobe.stats.curves import CurveFit, best_law, fit_laws
+from memprobe.stats.half_life import LAWS, Binomial, Law
 from memprobe.stats.intervals import Interval
 from memprobe.stats.lag_curve import Controls, Exposed, LagCurve, lag_curve
 from memprobe.stats.lags import complete_block
@@ -103,19 +104,31 @@ def _find(
     return Found(stratum, outcome, every, same, fits, reason, int(items.sum()), n_controls)
 
 
+def law_fits(curve: LagCurve) -> dict[Law, CurveFit]:
+    """Fit every law to the excess of a curve of the same items at every lag.
+
+    Raises:
+        ValueError: There is no excess, or nothing to be fitted in it.
+    """
+    if curve.excess is None:
+        raise ValueError("no never-trained items to compare with")
+    floor, n_items = curve.level.value - curve.excess.value, int(curve.n_items[0])
+    return fit_laws(
+        curve.lag,
+        curve.excess.value,
+        draws=curve.whole_draws,
+        weights=Binomial(floor, n_items) if curve.is_rate else curve.weights,
+        n_clusters=int(curve.n_clusters[0]),
+        level=LEVEL,
+    )
+
+
 def _fits(same: Named | None) -> tuple[dict[Law, CurveFit], str | None]:
     """Fit every law to the excess of the same items; without fits, say why."""
     if same is None:
         return {}, "no item has the outcome after its last exposure"
-    curve = same.curve
-    if curve.excess is None:
-        return {}, "no never-trained items to compare with"
-    draws, weights = curve.whole_draws, curve.weights
-    excess = curve.excess.value
     try:
-        return {
-            law: fit_law(law, curve.lag, excess, draws=draws, weights=weights, level=LEVEL) for law in LAWS
-        }, None
+        return law_fits(same.curve), None
     except ValueError as error:
         return {}, str(error)
 

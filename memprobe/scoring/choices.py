@@ -22,6 +22,7 @@ from memprobe.scoring.batch import pack
 from memprobe.scoring.forward import CHUNK_BYTES, OWN_PATH_BYTES
 from memprobe.scoring.load import LoadedModel
 from memprobe.scoring.prefix import Shared, cache_of, can_share, for_rows, n_read, share
+from memprobe.scoring.schemes import logprobs_of
 from memprobe.scoring.tokenise import Ids, TokenisedItems
 
 
@@ -162,7 +163,7 @@ def _next_logprobs(loaded: LoadedModel, tails: Sequence[_Tail], cache: Any, kept
     parts = []
     for begin in range(0, len(tails), step):
         logits = _next_logits(loaded, tails[begin : begin + step], cache)
-        parts.append(logits.float().log_softmax(-1)[:, kept.to(logits.device)].cpu())
+        parts.append(logprobs_of(logits.float(), kept.to(logits.device)).cpu())
     return torch.cat(parts)
 
 

@@ -13,8 +13,11 @@ from torch import Tensor
 
 from memprobe.tables.requests import Scheme
 
+# Probabilities are summed in float32 over so many tokens, and in float64 over those sums.
+BLOCK = 128
 # Bins of 1/64 nat below the largest logit; the last one holds everything further away.
 N_BINS, BINS_PER_NAT = 2048, 64.0
+_COLUMNS = 16_384
 
 
 class Rows(NamedTuple):
@@ -22,7 +25,7 @@ class Rows(NamedTuple):
 
     Attributes:
         z: Logits, float32, shape (rows, V).
-        p: softmax(z), shape (rows, V).
+        p: softmax(z) up to the rounding of its normaliser, shape (rows, V).
         z_true: Logit of the true token, shape (rows, 1).
         targets: True token ids, shape (rows,).
         place: 0-based place of the true token by (logit descending, id ascending), shape (rows,);
@@ -63,13 +66,47 @@ class Tempered(NamedTuple):
     logprob: Tensor
 
 
-def log_share(gap: Tensor, p: Tensor) -> Tensor:
+def total_mass(p: Tensor) -> Tensor:
+    """Return the sum of each row of p, float64, shape (rows, 1).
+
+    torch sums the normaliser of a softmax in float32, next to a confident token: of a flat tail of 128,000
+    tokens it loses up to an eighth. Blocks are summed in float32, which is ten times faster than float64
+    throughout; the block with the largest sum, where small terms would be lost, in float64.
+    """
+    whole = p.shape[1] // BLOCK * BLOCK
+    rest = p[:, whole:].sum(1, keepdim=True, dtype=torch.float64)
+    if not whole:
+        return rest
+    blocks = p[:, :whole].view(-1, whole // BLOCK, BLOCK)
+    sums = blocks.sum(2)
+    largest = sums.argmax(1, keepdim=True)
+    exact = blocks.gather(1, largest[:, :, None].expand(-1, -1, BLOCK)).sum(2, dtype=torch.float64)
+    others = sums.scatter(1, largest, 0).sum(1, keepdim=True, dtype=torch.float64)
+    total: Tensor = others + exact + rest
+    return total
+
+
+def log_normaliser(p: Tensor, total: Tensor) -> Tensor:
+    """Return ln sum exp(z - max z) of each row, float64, shape (rows, 1).
+
+    exp(z - max z) is p over the largest p, so this saves another pass over exp.
+    """
+    return (total / p.amax(1, keepdim=True)).log_()
+
+
+def logprobs_of(z: Tensor, ids: Tensor) -> Tensor:
+    """Return ln p of some tokens in each row, float32, shape (rows, n_ids); z float32 (rows, V)."""
+    p = torch.softmax(z, dim=1)
+    gap = z[:, ids] - z.amax(1, keepdim=True)
+    return (gap - log_normaliser(p, total_mass(p))).clamp_(max=0).float()
+
+
+def log_share(gap: Tensor, normaliser: Tensor) -> Tensor:
     """Return ln of the probability of a token whose logit lies `gap` from the largest, shape (rows,).
 
-    The largest probability is 1 / sum exp(z - max z), so its logarithm saves another pass over exp.
     Taking the difference of logits first keeps all digits where the logits themselves are large.
     """
-    return (gap + p.amax(1, keepdim=True).log()).squeeze(1).clamp_(max=0)
+    return (gap - normaliser).squeeze(1).clamp_(max=0).float()
 
 
 def _tempered(scheme: Scheme, rows: Rows) -> Tempered:
@@ -77,7 +114,8 @@ def _tempered(scheme: Scheme, rows: Rows) -> Tempered:
         return Tempered(rows.z, rows.p, rows.logprob)
     z = rows.z / scheme.temperature
     p = torch.softmax(z, dim=1)
-    return Tempered(z, p, log_share((rows.z_true - rows.top[:, :1]) / scheme.temperature, p))
+    gap = (rows.z_true - rows.top[:, :1]) / scheme.temperature
+    return Tempered(z, p, log_share(gap, log_normaliser(p, total_mass(p))))
 
 
 def _within_top_k(scheme: Scheme, rows: Rows, k: int) -> Tensor:
@@ -127,13 +165,12 @@ def crossing_token(z: Tensor, p: Tensor, top_p: float) -> Crossing:
 
     Args:
         z: Logits, shape (rows, V).
-        p: Their softmax, shape (rows, V).
+        p: Their softmax, shape (rows, V); need not sum to 1.
         top_p: Mass to be reached, between 0 and 1.
     """
     bins = (z.amax(1, keepdim=True) - z).mul_(BINS_PER_NAT).clamp_(0, N_BINS - 1).long()
-    mass = torch.zeros(z.shape[0], N_BINS, device=z.device).scatter_add_(1, bins, p).double().cumsum(1)
-    # Rounding may leave the total just under P: then the last token that has mass is the crossing one.
-    goal = mass[:, -1:].clamp(max=top_p)
+    mass = _histogram(bins, p).cumsum(1)
+    goal = mass[:, -1:] * top_p
     crossing = (mass < goal).sum(1, keepdim=True)
     before = torch.where(crossing > 0, mass.gather(1, (crossing - 1).clamp(min=0)), 0.0).squeeze(1)
     row, token = (bins == crossing).nonzero(as_tuple=True)
@@ -147,4 +184,17 @@ def crossing_token(z: Tensor, p: Tensor, top_p: float) -> Crossing:
     reached = running - offset[row] + before[row]
     short = torch.zeros_like(n_in_bin).scatter_add_(0, row, (reached < goal.squeeze(1)[row]).long())
     last = first + torch.minimum(short, n_in_bin - 1)
-    return Crossing(z=z[row[last], token[last]], token_id=token[last], mass=reached[last])
+    share = reached[last] / mass[:, -1]
+    return Crossing(z=z[row[last], token[last]], token_id=token[last], mass=share)
+
+
+def _histogram(bins: Tensor, p: Tensor) -> Tensor:
+    """Return the mass of each bin, float64, shape (rows, N_BINS).
+
+    Added up in float64, since a bin may hold most of a flat tail; some columns at a time stay in cache.
+    """
+    mass = torch.zeros(p.shape[0], N_BINS, dtype=torch.float64, device=p.device)
+    for begin in range(0, p.shape[1], _COLUMNS):
+        some = slice(begin, begin + _COLUMNS)
+        mass.scatter_add_(1, bins[:, some], p[:, some].double())
+    return mass

@@ -11,12 +11,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from memprobe.scoring.schemes import Rows, log_share, scheme_logprob
+from memprobe.scoring.schemes import BLOCK, Rows, log_normaliser, log_share, scheme_logprob, total_mass
 from memprobe.tables.requests import Scheme
 
 # Logits handled at once: 1.6 million float32 stay in the last-level cache of common CPUs.
 CHUNK_LOGITS = {"cpu": 1_600_000, "other": 64_000_000}
-BLOCK = 128
 
 
 class TokenStatistics(NamedTuple):
@@ -47,7 +46,7 @@ def token_statistics(
 ) -> TokenStatistics:
     """Score each true token.
 
-    `logprob` equals `logits.float().log_softmax(-1)` gathered at the target; `rank`, `n_ties` and
+    `logprob` equals `logits.float().double().log_softmax(-1)` gathered at the target; `rank`, `n_ties` and
     `hit` are exact counts over the logits upcast to float32.
 
     Args:
@@ -118,7 +117,9 @@ def _rows_statistics(z: Tensor, targets: Tensor, schemes: Sequence[Scheme]) -> T
     rank = torch.gt(z, z_true, out=scratch).sum(1)
     n_ties = torch.eq(z, z_true, out=scratch).sum(1) - 1
     gap = _expected_gap(p, z, z_max, scratch)
-    logprob = log_share(z_true - z_max, p)
+    total = total_mass(p)
+    normaliser = log_normaliser(p, total)
+    logprob = log_share(z_true - z_max, normaliser)
     place = rank + _ties_below(z, z_true, targets, (n_ties > 0) & (rank < top.shape[1]))
     rows = Rows(z=z, p=p, z_true=z_true, targets=targets, place=place, top=top, logprob=logprob)
     other = torch.where(rank > 0, top[:, 0], top[:, -1] if top.shape[1] < 2 else top[:, 1])
@@ -127,7 +128,7 @@ def _rows_statistics(z: Tensor, targets: Tensor, schemes: Sequence[Scheme]) -> T
         rank=rank.int(),
         n_ties=n_ties.int(),
         hit=place == 0,
-        entropy=log_share(gap, p).abs_(),
+        entropy=log_share(gap / total, normaliser).abs_(),
         margin=z_true.squeeze(1) - other,
         schemes={scheme: scheme_logprob(scheme, rows) for scheme in schemes},
     )

@@ -9,20 +9,32 @@ With t the lag, t1 the first lag, and an offset of one step that keeps the laws 
 so `a` is always the fitted excess at the first lag, and all three decay towards no excess. Sources: Orhan
 (2023), https://arxiv.org/abs/2303.17557, whose curves are fitted on log10(1 + t); Chang et al. (2024),
 https://arxiv.org/abs/2406.11813, R = -d log10(t / tau); Wixted and Ebbesen (1991),
-https://doi.org/10.1111/j.1467-9280.1991.tb00175.x, for the power law.
+https://doi.org/10.1111/j.1467-9280.1991.tb00175.x, for the power law. Rates are fitted by the binomial
+likelihood, other means by weighted least squares; half_life.py has the intervals of half-lives.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from functools import cache
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Law = Literal["power", "exponential", "logarithmic"]
-LAWS: tuple[Law, ...] = get_args(Law)
+from memprobe.stats.half_life import (
+    LARGEST,
+    LAWS,
+    Binomial,
+    Fitted,
+    Floats,
+    Law,
+    Likelihood,
+    Normal,
+    Shape,
+    climb,
+    expanded,
+    half_life_ends,
+)
 
 MIN_LAGS = 3
 _N_PARAMETERS = 2
@@ -30,11 +42,10 @@ _GRID = 96
 _GOLDEN = (math.sqrt(5) - 1) / 2
 # Each step shortens the bracket by 0.618: sixty leave less of it than rounding does.
 _GOLDEN_STEPS = 60
-# A decay in which no more than this is left at the second lag: the lags cannot tell how fast it is.
-_GONE = 1e-3
-_LARGEST_DECAY = math.log(1e6)
 # Residuals this small beside the data, as a share of squares, are rounding.
 _ROUNDING = 1e-20
+# The squared mean excess over the variance of one lag in ln L, where only differences of laws count.
+_SHARP, _TINY = 1e4, 1e-300
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +85,10 @@ class CurveFit:
             `decay_per_decade` with `log10_tau` (log10 of offset + lag where nothing is left).
         residual_se: Weighted residual standard error on n - 2 degrees of freedom, in the unit of the excess,
             the weights scaled to a mean of 1.
-        aic: n ln(weighted sum of squares / n) + 2 (2 + 1), to be compared between laws on the same
-            points only; None where the residuals are no more than rounding.
-        half_life: See there.
+        aic: n ln(weighted sum of squares / n) + 2 (2 + 1), and of rates -2 ln L + 2 2, to be compared
+            between laws on the same points only; None where residuals are no more than rounding.
+        half_life: See there; its interval takes the law as given.
+        half_life_anew: The same half-life with an interval in which the law is chosen anew in each draw.
     """
 
     law: Law
@@ -84,6 +96,7 @@ class CurveFit:
     residual_se: float
     aic: float | None
     half_life: HalfLife
+    half_life_anew: HalfLife
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,26 +114,33 @@ class _Solved:
     squares: Floats
 
 
-def fit_law(
-    law: Law,
+def fit_law(law: Law, lag: Floats, excess: Floats, **more: Any) -> CurveFit:  # noqa: ANN401
+    """Fit one law alone; see `fit_laws`."""
+    return fit_laws(lag, excess, laws=(law,), **more)[law]
+
+
+def fit_laws(
     lag: Floats,
     excess: Floats,
     *,
     draws: Floats,
-    weights: Floats | None = None,
+    weights: Floats | Binomial | None = None,
+    n_clusters: int | None = None,
     offset: float = 1.0,
     level: float = 0.95,
-) -> CurveFit:
-    """Fit a law by weighted least squares, to the curve and to each of its bootstrap draws.
+    laws: Sequence[Law] = LAWS,
+) -> dict[Law, CurveFit]:
+    """Fit laws to a curve and to each of its bootstrap draws: by weighted least squares, or as rates.
 
     Args:
-        law: Which.
         lag: Steps, rising, shape (n_lags,).
         excess: What is left over the baseline at each lag, finite, shape (n_lags,).
         draws: The same of each resample, shape (n_draws, n_lags); no rows: no intervals.
-        weights: Of each lag, above 0, shape (n_lags,); None: all alike.
+        weights: Of each lag, above 0, shape (n_lags,); None: all alike; of rates, their likelihood.
+        n_clusters: What the draws draw; None: so many that it makes no difference.
         offset: Steps added to the lag in the power and logarithmic laws; with 0 the lags must be above 0.
         level: Nominal coverage.
+        laws: Which.
 
     Raises:
         ValueError: There are fewer than three lags, they do not rise, or the excess is 0 at all of them.
@@ -131,20 +151,65 @@ def fit_law(
         raise ValueError("lags must rise from 0 or more")
     if not excess.any():
         raise ValueError("the excess is 0 at every lag")
-    w = np.ones(len(lag)) if weights is None else weights / weights.mean()
-    x = lag - lag[0] if law == "exponential" else np.log((offset + lag) / (offset + lag[0]))
-    solve = _linear if law == "logarithmic" else _exponential
-    solved = solve(x, np.vstack([excess, draws]), w)
-    squares = float(solved.squares[0])
-    rounding = squares <= _ROUNDING * float((w * excess**2).sum())
-    n = len(lag)
-    return CurveFit(
-        law,
-        _parameters(law, solved, offset + float(lag[0]), level),
-        math.sqrt(squares / (n - _N_PARAMETERS)),
-        None if rounding else n * math.log(squares / n) + 2 * (_N_PARAMETERS + 1),
-        _half_life(law, solved, lag, x, offset, level),
-    )
+    if isinstance(weights, Binomial):
+        like: Likelihood = weights
+        w = _scaled(weights.score(excess, excess)[1])
+    else:
+        w = np.ones(len(lag)) if weights is None else _scaled(weights)
+        like = Normal(w * (_SHARP / float((w * excess**2).mean())))
+    rows = np.vstack([excess, draws])
+    shapes = {law: Shape.of(law, lag, offset, stops=isinstance(weights, Binomial)) for law in laws}
+    fitted = {law: _fitted(shape, rows, w, like) for law, shape in shapes.items()}
+    wide = level if n_clusters is None or n_clusters < 2 else expanded(level, n_clusters)
+
+    def ends_among(among: Sequence[Law]) -> Callable[[], tuple[float, float]]:
+        own = {shapes[each]: fitted[each] for each in among}
+        return cache(lambda: half_life_ends(own, like, rows, lag, wide))
+
+    anew = ends_among(laws)
+
+    def half_life(law: Law, ends: Callable[[], tuple[float, float]]) -> HalfLife:
+        return _half_life(float(shapes[law].half(fitted[law].decay[:1])[0]), fitted[law], lag, wide, ends)
+
+    return {
+        law: CurveFit(
+            law,
+            _parameters(law, each, offset + float(lag[0]), level),
+            **_quality(shapes[law], each, like, excess, w),
+            half_life=half_life(law, ends_among((law,))),
+            half_life_anew=half_life(law, anew),
+        )
+        for law, each in fitted.items()
+    }
+
+
+def _scaled(weights: Floats) -> Floats:
+    found: Floats = weights / weights.mean()
+    return found
+
+
+def _fitted(shape: Shape, rows: Floats, w: Floats, like: Likelihood) -> Fitted:
+    """Fit a law to each row: where it is not least squares that is wanted, they are where to begin."""
+    solved = (_linear if shape.law == "logarithmic" else _exponential)(shape.x, rows, w)
+    a, decay = solved.a, solved.fall
+    if shape.law == "logarithmic":
+        decay = decay / (np.where(a == 0, _TINY, a) * math.log(10))
+    if isinstance(like, Binomial):
+        return climb(shape, like, rows, Fitted(a, np.clip(decay, shape.least, shape.most), a))
+    return Fitted(a, decay, like.value(rows, a[:, None] * shape.left(decay)[0]))
+
+
+def _quality(shape: Shape, fitted: Fitted, like: Likelihood, excess: Floats, w: Floats) -> dict[str, Any]:
+    """Return `residual_se` and `aic` of the fit to the curve itself."""
+    n = len(excess)
+    residuals = excess - fitted.a[0] * shape.left(fitted.decay[:1])[0][0]
+    squares = float(w @ residuals**2)
+    if isinstance(like, Binomial):
+        aic: float | None = -2 * float(fitted.value[0]) + 2 * _N_PARAMETERS
+    else:
+        rounding = squares <= _ROUNDING * float((w * excess**2).sum())
+        aic = None if rounding else n * math.log(squares / n) + 2 * (_N_PARAMETERS + 1)
+    return {"residual_se": math.sqrt(squares / (n - _N_PARAMETERS)), "aic": aic}
 
 
 def best_law(fits: Mapping[Law, CurveFit]) -> Law | None:
@@ -171,8 +236,8 @@ def _exponential(x: Floats, y: Floats, w: Floats) -> _Solved:
     A grid over both signs finds the bracket, golden section the minimum in it.
     """
     small = 1e-4 / x[-1]
-    falls = np.geomspace(small, _LARGEST_DECAY / x[1], _GRID)
-    rises = np.geomspace(small, _LARGEST_DECAY / x[-1], _GRID // 4)
+    falls = np.geomspace(small, LARGEST / x[1], _GRID)
+    rises = np.geomspace(small, LARGEST / x[-1], _GRID // 4)
     grid = np.concatenate([-rises[::-1], [0.0], falls])
     shapes = np.exp(-grid[:, None] * x)
     gained = ((y * w) @ shapes.T) ** 2 / ((shapes**2) @ w)
@@ -205,13 +270,13 @@ def _golden(x: Floats, y: Floats, w: Floats, lo: Floats, hi: Floats) -> Floats:
     return middle
 
 
-def _parameters(law: Law, solved: _Solved, first: float, level: float) -> dict[str, Parameter]:
+def _parameters(law: Law, fitted: Fitted, first: float, level: float) -> dict[str, Parameter]:
     names = {"power": "exponent", "exponential": "decay_per_step", "logarithmic": "decay_per_decade"}
-    found = {"a": solved.a, names[law]: solved.fall}
-    if law == "logarithmic" and solved.fall[0] > 0:
+    fall = fitted.decay * fitted.a * math.log(10) if law == "logarithmic" else fitted.decay
+    found = {"a": fitted.a, names[law]: fall}
+    if law == "logarithmic" and fall[0] > 0:
         # Where a draw does not fall, nothing is ever lost.
-        falling = solved.fall > 0
-        decades = np.divide(solved.a, solved.fall, out=np.full_like(solved.a, np.inf), where=falling)
+        decades = np.divide(fitted.a, fall, out=np.full_like(fitted.a, np.inf), where=fall > 0)
         found["log10_tau"] = decades + math.log10(first)
     return {name: _parameter(values, level) for name, values in found.items()}
 
@@ -231,47 +296,36 @@ def _ends(draws: Floats, level: float) -> tuple[float | None, float | None]:
     return float(ends[0]), float(ends[1])
 
 
-def _half_life(law: Law, solved: _Solved, lag: Floats, x: Floats, offset: float, level: float) -> HalfLife:
-    """Return the half-life as far as the observed lags hold it."""
-    a_lo, _ = _ends(solved.a[1:], level)
-    a = float(solved.a[0])
+def _half_life(
+    half: float, fitted: Fitted, lag: Floats, level: float, ends: Callable[[], tuple[float, float]]
+) -> HalfLife:
+    """Return the half-life as far as the observed lags hold it.
+
+    Args:
+        half: That of the law that is told; 0 where nothing is left at the second lag.
+        fitted: That law.
+        lag: Steps, shape (n_lags,).
+        level: At which the draws are read.
+        ends: Finds the ends of the interval, where there is one.
+    """
+    a_lo, _ = _ends(fitted.a[1:], level)
+    a, observed = float(fitted.a[0]), float(lag[-1] - lag[0])
     if min(a, a if a_lo is None else a_lo) <= 0:
         text = f"the excess at the first lag, {a:.2g}, is not clearly above 0"
         return HalfLife(None, None, None, text)
-    observed = float(lag[-1] - lag[0])
-    # In a power or exponential law less than any lag can tell may be left at the second one.
-    gone = (law != "logarithmic") & (np.exp(-solved.fall * x[1]) < _GONE)
-    halves = np.where(gone, 0.0, _half(law, solved, float(lag[0]) + offset))
-    lo, hi = _ends(halves[1:][solved.a[1:] > 0], level)
-    lo = None if lo is None else min(lo, observed)
-    beyond = hi is not None and hi > observed
-    hi = None if beyond else hi
-    half = float(halves[0])
-    if gone[0]:
+    lo = hi = None
+    if a_lo is not None:
+        first, last = ends()
+        lo, hi = min(first, half, observed), None if max(last, half) > observed else max(last, half)
+    if half == 0:
         gap = float(lag[1] - lag[0])
         hi = hi if hi is None else max(hi, gap)
         return HalfLife(None, lo, hi, f"half is lost before the second lag, {gap:,.6g} steps after the first")
     if half > observed:
-        falls = solved.fall[0] > 0
+        falls = fitted.decay[0] > 0
         text = f"half is not reached by {observed:,.6g} steps" if falls else "the fitted curve does not fall"
         return HalfLife(None, lo, hi, text)
     if lo is None:
         return HalfLife(half, None, None, "no interval: no draws, or items of a single cluster")
-    return HalfLife(
-        half, lo, hi, f"its upper end is not reached by {observed:,.6g} steps" if beyond else None
-    )
-
-
-def _half(law: Law, solved: _Solved, first: float) -> Floats:
-    """Return the half-lives of the fitted curves in steps, infinite where they do not fall."""
-    falling = solved.fall > 0
-    fall = np.where(falling, solved.fall, 1.0)
-    with np.errstate(over="ignore"):
-        if law == "exponential":
-            steps = math.log(2) / fall
-        elif law == "power":
-            steps = first * np.expm1(math.log(2) / fall)
-        else:
-            steps = first * np.expm1(math.log(10) * solved.a / (2 * fall))
-    found: Floats = np.where(falling, steps, np.inf)
-    return found
+    beyond = f"its upper end is not reached by {observed:,.6g} steps"
+    return HalfLife(half, lo, hi, beyond if hi is None else None)

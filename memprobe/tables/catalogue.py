@@ -76,7 +76,7 @@ RECALL = item_table(
 )
 
 # `extraction` has one column n_at_p<p> for each p that was asked: sampled continuations needed to see
-# the suffix with probability p; inf where p_z is 0.
+# the suffix with probability p; inf where p_z is 0, at most 1.8e308 elsewhere.
 EXTRACTION = item_table(
     "extraction",
     {
@@ -87,7 +87,10 @@ EXTRACTION = item_table(
             pl.Float64(), "nats", "ln p_z of the suffix under the scheme; -inf: impossible", _NO_CONDITION
         ),
         "pz": Column(
-            pl.Float64(), "probability", "p_z; 0 where it underflows, so use logp_nats", _NO_CONDITION
+            pl.Float64(),
+            "probability",
+            "p_z; 0: impossible; at least 4.9e-324, so use logp_nats",
+            _NO_CONDITION,
         ),
         "max_rank": Column(pl.Int32(), "tokens", "worst rank of a suffix token, 0 is the top", _NO_CONDITION),
         "in_support": Column(pl.Boolean(), "-", "the scheme keeps every suffix token", _NO_CONDITION),

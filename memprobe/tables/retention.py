@@ -82,7 +82,10 @@ RETENTION_FIT = TableSchema(
             pl.Float64(), "steps", "from the first lag to half of the excess fitted there", "see reason"
         ),
         "half_life_lo": Column(
-            pl.Float64(), "steps", "lower end of its interval, at most the lags observed", "see reason"
+            pl.Float64(),
+            "steps",
+            "lower end of its interval given the law, at most the lags observed",
+            "see reason",
         ),
         "half_life_hi": Column(pl.Float64(), "steps", "upper end", "beyond the lags observed, or see reason"),
         "aic": Column(

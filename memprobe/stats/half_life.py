@@ -1,0 +1,308 @@
+"""The interval of a half-life: profile likelihood over the laws, its cut calibrated by a bootstrap.
+
+With D(h) twice the loss of log-likelihood when the half-life is held at h, whatever the law and its excess
+at the first lag, the interval is the hull of {h: D(h) <= c} and of the percentiles of the resampled
+half-lives, the law chosen anew in each resample. The cut c is the quantile of D*(h), D in the resamples at
+the half-life of the curve itself: rates of the same items at several lags are not independent, and so
+chi-squared is not its distribution. Sources: Venzon and Moolgavkar (1988), https://doi.org/10.2307/2347496,
+for the profile; Davison and Hinkley (1997), sections 4.4 and 5.2, for the calibration and the percentiles;
+Hesterberg (2015), https://doi.org/10.1080/00031305.2015.1089789, section 4.3, for `expanded`.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Law = Literal["power", "exponential", "logarithmic"]
+LAWS: tuple[Law, ...] = get_args(Law)
+
+# Half-lives at which the likelihood is profiled, and how far beyond the observed lags they reach.
+_N_HALVES, _BEYOND = 96, 100.0
+# A decay in which no more than this is left at the second lag: the lags cannot tell how fast it is.
+GONE = 1e-3
+LARGEST = math.log(1e6)
+_MOST_STEPS = 25
+# No more than this is gained by another step, in nats; from this damping on a row is at an edge.
+_DONE, _STUCK = 1e-6, 1e3
+_TINY = 1e-300
+
+
+class Likelihood(Protocol):
+    """ln L of curves, from fitted excesses."""
+
+    def value(self, excess: Floats, fitted: Floats) -> Floats:
+        """Return ln L of each row up to a constant; shapes (n_rows, n_lags)."""
+
+    def score(self, excess: Floats, fitted: Floats) -> tuple[Floats, Floats]:
+        """Return its slope in the fitted excess, and the expected curvature, both (n_rows, n_lags)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Binomial:
+    """Rates of items that are remembered or not.
+
+    Attributes:
+        floor: Rate without memory at each lag, shape (n_lags,).
+        n_items: Items of the curve.
+    """
+
+    floor: Floats
+    n_items: int
+
+    def value(self, excess: Floats, fitted: Floats) -> Floats:
+        """Return ln L of each row."""
+        y, (p, _) = np.clip(self.floor + excess, 0, 1), self._rate(fitted)
+        found: Floats = self.n_items * (y * np.log(p) + (1 - y) * np.log1p(-p)).sum(-1)
+        return found
+
+    def score(self, excess: Floats, fitted: Floats) -> tuple[Floats, Floats]:
+        """Return slope and expected curvature."""
+        y, (p, slope) = np.clip(self.floor + excess, 0, 1), self._rate(fitted)
+        weight = self.n_items * slope / (p * (1 - p))
+        return weight * (y - p), weight * slope
+
+    def _rate(self, fitted: Floats) -> tuple[Floats, float]:
+        """Return the fitted rate and its slope: half an item away from 0 and 1, none is impossible."""
+        edge = 0.5 / (self.n_items + 1)
+        return edge + (1 - 2 * edge) * np.clip(self.floor + fitted, 0, 1), 1 - 2 * edge
+
+
+@dataclass(frozen=True, slots=True)
+class Normal:
+    """Means whose errors are normal and independent between lags.
+
+    Attributes:
+        weights: 1 over the variance at each lag, shape (n_lags,).
+    """
+
+    weights: Floats
+
+    def value(self, excess: Floats, fitted: Floats) -> Floats:
+        """Return ln L of each row."""
+        found: Floats = -0.5 * ((excess - fitted) ** 2 @ self.weights)
+        return found
+
+    def score(self, excess: Floats, fitted: Floats) -> tuple[Floats, Floats]:
+        """Return slope and expected curvature."""
+        return self.weights * (excess - fitted), np.broadcast_to(self.weights, excess.shape)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shape:
+    """What is left of the excess of the first lag, by one law, as a function of its relative decay.
+
+    Attributes:
+        law: The law.
+        x: Its own time at each lag, 0 at the first, shape (n_lags,).
+        first: Offset and first lag, in steps.
+        stops: It stays at 0 once it is there.
+    """
+
+    law: Law
+    x: Floats
+    first: float
+    stops: bool
+
+    @classmethod
+    def of(cls, law: Law, lag: Floats, offset: float, *, stops: bool) -> "Shape":
+        """Return the shape of a law over these lags."""
+        first = offset + float(lag[0])
+        x = lag - lag[0] if law == "exponential" else np.log((offset + lag) / first)
+        return cls(law, x, first, stops)
+
+    def left(self, decay: Floats) -> tuple[Floats, Floats]:
+        """Return the share that is left and its slope in the decay, shape (n_rows, n_lags) each."""
+        if self.law != "logarithmic":
+            left = np.exp(-decay[:, None] * self.x)
+            return left, -self.x * left
+        left = 1 - decay[:, None] * self.x
+        slope = np.broadcast_to(-self.x, left.shape)
+        return (np.maximum(left, 0), np.where(left > 0, slope, 0)) if self.stops else (left, slope)
+
+    def decay(self, half: Floats) -> Floats:
+        """Return the decay of these half-lives."""
+        own = half if self.law == "exponential" else np.log1p(half / self.first)
+        found: Floats = (0.5 if self.law == "logarithmic" else math.log(2)) / own
+        return found
+
+    def half(self, decay: Floats) -> Floats:
+        """Return the half-lives in steps: infinite without decay, 0 where nothing is left at lag two."""
+        falling = decay > 0
+        own = (0.5 if self.law == "logarithmic" else math.log(2)) / np.where(falling, decay, 1.0)
+        with np.errstate(over="ignore"):
+            steps = own if self.law == "exponential" else self.first * np.expm1(own)
+        gone = (self.law != "logarithmic") & (np.exp(-np.maximum(decay, 0) * self.x[1]) < GONE)
+        found: Floats = np.where(gone, 0.0, np.where(falling, steps, np.inf))
+        return found
+
+    @property
+    def most(self) -> float:
+        """The largest decay that is looked at: next to nothing is left at the second lag."""
+        return LARGEST / float(self.x[1])
+
+    @property
+    def least(self) -> float:
+        """The largest rise that is looked at, as a decay below 0."""
+        return -LARGEST / float(self.x[-1])
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A law fitted to rows of curves; shape (n_rows,) each.
+
+    Attributes:
+        a: Excess at the first lag.
+        decay: Decay relative to it, in the law's own time.
+        value: ln L up to a constant that all laws share.
+    """
+
+    a: Floats
+    decay: Floats
+    value: Floats
+
+
+def expanded(level: float, n_clusters: int) -> float:
+    """Return the level at which to read a bootstrap of few clusters so that it covers `level`.
+
+        1 - 2 Phi(-t_(n-1) sqrt(n / (n - 1))),  t the quantile of Student's distribution at `level`
+
+    A resample varies less than a sample, by (n - 1) / n, and its tails are those of a normal.
+    """
+    from scipy.special import ndtr, stdtrit
+
+    t = float(stdtrit(n_clusters - 1, 0.5 + level / 2))
+    return 1 - 2 * float(ndtr(-t * math.sqrt(n_clusters / (n_clusters - 1))))
+
+
+def climb(shape: Shape, like: Likelihood, excess: Floats, start: Fitted, *, held: bool = False) -> Fitted:
+    """Maximise ln L of each row by damped Fisher scoring from a start; `held`: the decay stays.
+
+    Args:
+        shape: The law.
+        like: The likelihood.
+        excess: Curves, shape (n_rows, n_lags).
+        start: Where to begin; its `value` is not read.
+        held: Only `a` is searched.
+    """
+    a, decay = start.a.copy(), start.decay.copy()
+    value = like.value(excess, a[:, None] * shape.left(decay)[0])
+    damping = np.full(len(a), 1e-3)
+    going = np.arange(len(a))
+    for _ in range(_MOST_STEPS):
+        y, at = excess[going], Fitted(a[going], decay[going], value[going])
+        step = _step(shape, like, y, at, damping[going], held=held)
+        new_a, new_decay = at.a + step.a, np.clip(at.decay + step.decay, shape.least, shape.most)
+        new = like.value(y, new_a[:, None] * shape.left(new_decay)[0])
+        better = new > at.value
+        a[going], decay[going] = np.where(better, new_a, at.a), np.where(better, new_decay, at.decay)
+        value[going] = np.maximum(new, at.value)
+        damping[going] = np.maximum(damping[going] * np.where(better, 1 / 8, 6), 1e-9)
+        # What a step promises is twice what the top is away, until damping or an edge holds it back.
+        going = going[(step.value > _DONE) & (damping[going] < _STUCK)]
+        if not len(going):
+            break
+    return Fitted(a, decay, value)
+
+
+def _step(
+    shape: Shape, like: Likelihood, excess: Floats, at: Fitted, damping: Floats, *, held: bool
+) -> Fitted:
+    """Return the damped step of each row, and as `value` what the slope promises of it."""
+    left, slope = shape.left(at.decay)
+    score, curvature = like.score(excess, at.a[:, None] * left)
+    by_decay = at.a[:, None] * slope
+    g_a, g_d = (score * left).sum(1), (score * by_decay).sum(1)
+    h_aa = (curvature * left**2).sum(1) * (1 + damping)
+    if held:
+        up = g_a / np.maximum(h_aa, _TINY)
+        return Fitted(up, np.zeros_like(up), g_a * up)
+    h_dd, h_ad = (curvature * by_decay**2).sum(1) * (1 + damping), (curvature * left * by_decay).sum(1)
+    # A decay on which nothing depends does not move.
+    h_dd = np.where(h_dd > 0, h_dd, 1.0)
+    det = np.maximum(h_aa * h_dd - h_ad**2, _TINY)
+    up_a, up_decay = (g_a * h_dd - g_d * h_ad) / det, (g_d * h_aa - g_a * h_ad) / det
+    return Fitted(up_a, up_decay, g_a * up_a + g_d * up_decay)
+
+
+def held_at(shapes: Sequence[Shape], like: Likelihood, excess: Floats, half: Floats) -> Floats:
+    """Return the largest ln L of each row when its half-life is held, whatever the law.
+
+    Args:
+        shapes: The laws.
+        like: The likelihood.
+        excess: Curves, shape (n_rows, n_lags).
+        half: Half-lives above 0, shape (n_rows,).
+    """
+    values = []
+    for shape in shapes:
+        decay = shape.decay(half)
+        left = shape.left(decay)[0]
+        # At the first lag all is left, so that the start is never a division by 0.
+        a = (excess * left).sum(1) / (left**2).sum(1)
+        values.append(climb(shape, like, excess, Fitted(a, decay, a), held=True).value)
+    found: Floats = np.max(values, axis=0)
+    return found
+
+
+def half_life_ends(
+    fits: Mapping[Shape, Fitted], like: Likelihood, excess: Floats, lag: Floats, level: float
+) -> tuple[float, float]:
+    """Return the ends of the interval of the half-life, in steps; 0 and infinite where they are open.
+
+    Args:
+        fits: Laws fitted to the curve (row 0) and to its resamples (all others).
+        like: The likelihood.
+        excess: The curve and its resamples, shape (1 + n_draws, n_lags).
+        lag: Steps, shape (n_lags,).
+        level: Nominal coverage.
+    """
+    shapes = tuple(fits)
+    values = np.stack([fits[shape].value for shape in shapes])
+    halves = np.stack([shape.half(fits[shape].decay) for shape in shapes])
+    # A curve that is not above 0 at first has nothing to lose half of.
+    values = np.where(np.stack([fits[shape].a for shape in shapes]) > 0, values, -np.inf)
+    above = np.isfinite(values).any(0)
+    half = np.take_along_axis(halves, values.argmax(0)[None], 0)[0]
+    top = values.max(0)
+    grid = _grid(shapes, lag)
+    held = float(np.clip(half[0], grid[0], grid[-1]))
+    drawn = above & (np.arange(len(top)) > 0)
+    lost = 2 * (top[drawn] - held_at(shapes, like, excess[drawn], np.full(int(drawn.sum()), held)))
+    cut = float(np.quantile(lost, level, method="higher"))
+    lo, hi = _accepted(shapes, like, excess[0], np.unique(np.append(grid, held)), cut, float(top[0]))
+    tails = [(1 - level) / 2, (1 + level) / 2]
+    low, high = np.quantile(half[drawn], tails, method="inverted_cdf").tolist()
+    return min(lo, low, float(half[0])), max(hi, high, float(half[0]))
+
+
+def _grid(shapes: Sequence[Shape], lag: Floats) -> Floats:
+    """Return half-lives from where nothing is left at the second lag to far beyond the last one."""
+    least = min(
+        float(shape.first * math.expm1(shape.x[1] / 10)) if shape.law != "exponential" else shape.x[1] / 10
+        for shape in shapes
+    )
+    return np.geomspace(least, _BEYOND * (lag[-1] - lag[0]), _N_HALVES)
+
+
+def _accepted(
+    shapes: Sequence[Shape], like: Likelihood, curve: Floats, grid: Floats, cut: float, top: float
+) -> tuple[float, float]:
+    """Return the outermost half-lives whose loss is within the cut; 0 and infinite at the grid's ends."""
+    lost = 2 * (top - held_at(shapes, like, np.tile(curve, (len(grid), 1)), grid))
+    inside = np.flatnonzero(lost <= max(cut, float(lost.min())))
+    first, last = int(inside[0]), int(inside[-1])
+    # The root of the loss is nearly straight in ln h.
+    root, at = np.sqrt(np.maximum(lost, 0)), np.log(grid)
+
+    def crossing(within: int, beyond: int) -> float:
+        share = (math.sqrt(max(cut, 0)) - root[within]) / (root[beyond] - root[within])
+        return math.exp(at[within] + min(max(share, 0.0), 1.0) * (at[beyond] - at[within]))
+
+    lo = 0.0 if first == 0 else crossing(first, first - 1)
+    hi = math.inf if last == len(grid) - 1 else crossing(last, last + 1)
+    return lo, hi
