@@ -20,8 +20,7 @@ from memprobe.gate.rules import Limit, Rule, RuleSet, read_rules
 from memprobe.gate.select import Selected, select
 from memprobe.gate.verdict import GateResult, RowVerdict, RuleVerdict, Verdict
 from memprobe.reading import Run, open_run
-from memprobe.stats.blocks import BLOCK_METHOD
-from memprobe.stats.documents import FEW_EFFECTIVE, is_few
+from memprobe.stats.enough import BLOCK_METHOD, FEW_EFFECTIVE, is_few
 from memprobe.stats.intervals import FEW_CLUSTERS, LONG_RUN, NO_SPREAD
 
 _ENDS = {"lo": "ci_low", "hi": "ci_high", "estimate": "estimate"}

@@ -15,8 +15,7 @@ from typing import Any, Literal
 
 from memprobe.gate.known import Declared
 from memprobe.gate.rules import Limit, Rule
-from memprobe.stats.blocks import BLOCK_METHOD
-from memprobe.stats.documents import FEW, METHOD, documents_needed, documents_worth
+from memprobe.stats.enough import BLOCK_METHOD, FEW, METHOD, documents_needed, documents_worth
 from memprobe.stats.intervals import normal_quantile, wilson
 
 

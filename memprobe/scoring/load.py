@@ -214,7 +214,11 @@ def _context_tokens(config: Any) -> int | None:  # noqa: ANN401
     """Return the longest input that a text configuration allows, or None where it names none."""
     named = next((value for _, value in _contexts(config) if value > 0), None)
     padding = getattr(config, "pad_token_id", None)
-    if named is None or config.model_type not in _COUNTED_FROM_PADDING or not isinstance(padding, int):
+    if (
+        named is None
+        or getattr(config, "model_type", "") not in _COUNTED_FROM_PADDING
+        or not isinstance(padding, int)
+    ):
         return named
     return max(named - padding - 1, 1)
 

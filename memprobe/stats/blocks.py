@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memprobe.stats.bootstrap import N_DRAWS
-from memprobe.stats.documents import FEW_EFFECTIVE, METHOD, document_rate, effective_documents
+from memprobe.stats.documents import document_rate, effective_documents
+from memprobe.stats.enough import BLOCK_METHOD, FEW_EFFECTIVE, METHOD
 from memprobe.stats.intervals import FEW_CLUSTERS, LONG_RUN, Interval
 
 # Fewer stretches than these say nothing about how stretches differ.
@@ -29,7 +30,6 @@ N_BLOCKS = 20
 """So many equal blocks is a document cut into, if they do not become shorter than two overlaps."""
 LONGEST_RUN = 1.2
 """A run of so many blocks shows a passage that is too long for them."""
-BLOCK_METHOD = METHOD.replace("document", "block")
 _ROUNDING = 1e-9
 
 

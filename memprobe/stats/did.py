@@ -23,7 +23,7 @@ from memprobe.stats.did_cells import Contrasts, cell_errors, contrast
 from memprobe.stats.did_design import Design, Dropped, check, plan, without_controls
 from memprobe.stats.did_errors import Errors
 from memprobe.stats.did_estimates import Estimate, Estimates, with_bands
-from memprobe.stats.did_groups import FOREVER, Bools, Floats, Groups, Whole, arrange
+from memprobe.stats.did_groups import FOREVER, Bools, Floats, Groups, Whole, arrange, pooled_over
 from memprobe.stats.levels import BaseGap, base_gap, level_differences
 from memprobe.stats.multiplier import Draws, RowDraws, bootstrap
 from memprobe.stats.pretrend import Pretrend, before_treatment, pretrend
@@ -138,6 +138,7 @@ def profile(
     numbers = None if clusters is None else np.unique(clusters, return_inverse=True)[1]
     groups = arrange(y, first, numbers)
     planned, dropped = plan(groups, design)
+    groups = pooled_over(groups, ~np.isin(groups.first, [each.cohort for each in dropped]))
     cells = contrast(groups, *planned)
     post = cells.period >= groups.first[cells.own]
     if not post.any():

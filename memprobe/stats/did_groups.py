@@ -6,7 +6,7 @@ estimates; where they cancel to a small part of themselves, the clusters are gon
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +51,7 @@ class Groups:
         nested: No cluster has parts in two groups.
         noise: A standard error up to this is what rounding leaves of zero.
         sizes: Sizes of the parts of each group.
-        pooled: Products of columns around the means of their groups, summed over all groups, shape
+        pooled: Products of columns around the means of their groups, summed over the groups in use, shape
             (n_columns, n_columns); what items of any group are expected to vary by, up to a factor.
         overlap: Products of the items that clusters have in two groups, summed over clusters, shape
             (n_groups, n_groups); None where no cluster has parts in two groups.
@@ -87,11 +87,12 @@ class Groups:
         """
         leverage = self.sizes.leverage()
         unit = self.spread * leverage.factor / sizes
-        shows = (self.n_parts > 1) & (np.arange(len(self.first)) < len(self.first) - 1)
+        treated = np.arange(len(self.first)) < len(self.first) - 1
+        shows = treated & (self.n_parts > 1) & (self.spread > 0)
         found = np.ones(len(self.first))
         if shows.any() and self.n_parts[-1] > 1 and unit[-1] > 0:
-            treated = np.average(unit[shows], weights=leverage.freedom[shows])
-            found[:-1] = max(1.0, float(treated / unit[-1]))
+            of_treated = np.average(unit[shows], weights=leverage.freedom[shows])
+            found[:-1] = max(1.0, float(of_treated / unit[-1]))
         return found
 
     @property
@@ -127,8 +128,7 @@ def arrange(y: Floats, first: Whole, clusters: Whole | None) -> Groups:
     nested = clusters is None or len(np.unique(cluster)) == len(cluster)
     within = len(size) * values.shape[1] ** 2 <= _MOMENTS
     mean = (np.add.reduceat(values, start[:-1], axis=0) / size[:, None])[:, :-1]
-    centred = _centred(values, start, mean)
-    pooled = product(centred.T, centred)
+    pooled, spread = _pooled(_centred(values, start, mean), start, y.shape[1])
     return Groups(
         first=first[begin],
         size=size.astype(np.float64),
@@ -143,8 +143,22 @@ def arrange(y: Floats, first: Whole, clusters: Whole | None) -> Groups:
         sizes=Sizes.of(values[:, -1], start[:-1]),
         pooled=pooled,
         overlap=None if nested else _overlap(values[:, -1], start, cluster),
-        spread=_spread(centred[:, : y.shape[1]], start, np.diagonal(pooled)),
+        spread=spread,
     )
+
+
+def pooled_over(groups: Groups, kept: Bools) -> Groups:
+    """Return the groups with `pooled` and `spread` of those that estimates are made of, shape (n_groups,)."""
+    if kept.all():
+        return groups
+    centred = _centred(groups.values, groups.start, groups.mean) * np.repeat(kept, groups.n_parts)[:, None]
+    pooled, spread = _pooled(centred, groups.start, groups.n_periods)
+    return replace(groups, pooled=pooled, spread=spread)
+
+
+def _pooled(centred: Floats, start: Whole, n_periods: int) -> tuple[Floats, Floats]:
+    pooled = product(centred.T, centred)
+    return pooled, _spread(centred[:, :n_periods], start, np.diagonal(pooled))
 
 
 def _centred(values: Floats, start: Whole, mean: Floats) -> Floats:

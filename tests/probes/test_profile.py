@@ -366,9 +366,9 @@ def test_outcomes_are_means_over_all_scored_tokens(spans_of, items_of) -> None:
 
 # Copies
 
-# Ten treated items that rise by 1, and 30 controls, which are one text under 30 ids: they fall by 0.2.
-COPIED = {f"t{i}": (50, (0, 1 + i / 20, 1, 1)) for i in range(10)} | {
-    f"n{i:02d}": (None, (0, -0.2 + i / 1000, 0, 0)) for i in range(30)
+# Ten treated items that rise by about 1, and 30 controls, which are one text under 30 ids: they fall by 0.2.
+COPIED = {f"t{i}": (50, (0, 1 + i / 20, 1 + i / 30, 1 - i / 40)) for i in range(10)} | {
+    f"n{i:02d}": (None, (0, -0.2 + i / 1000, i / 900, -i / 800)) for i in range(30)
 }
 
 

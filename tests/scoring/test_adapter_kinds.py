@@ -11,6 +11,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from memprobe.checkpoints.adapter import refuse_adapter
 from memprobe.errors import CheckpointError
 from memprobe.scoring.forward import TokenSequence, score_batch, scoring_mode
 from memprobe.scoring.load import LoadOptions, load, read_limits
@@ -190,7 +191,7 @@ def test_a_lossy_initialisation_would_be_another_model_at_each_load(trained, at,
     # Why it is refused: forced through, the same files give the trained model only by luck.
     reference = trained("llama", init_lora_weights="pissa_niter_0")
     with pytest.raises(CheckpointError, match="`pissa_niter_0` takes a part out of the base"):
-        at(reference.folder)
+        refuse_adapter(at(reference.folder))
     from transformers import AutoModelForCausalLM
 
     with torch.no_grad():
