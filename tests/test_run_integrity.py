@@ -34,12 +34,13 @@ def flipped(file: Path, rng: random.Random) -> None:
     file.write_bytes(content)
 
 
-def test_of_five_hundred_single_bits_none_gives_another_number(copy, monkeypatch) -> None:
-    store, rng = RunStore(copy), random.Random(17)
+@pytest.mark.parametrize("n_bits", [100, pytest.param(500, marks=pytest.mark.slow)])
+def test_of_many_single_bits_none_gives_another_number(n_bits, copy, monkeypatch) -> None:
+    store, rng = RunStore(copy), random.Random(n_bits)
     units = sorted(copy.glob("units/*.parquet"))
     files = [*units, *sorted(copy.glob("tables/*.parquet")), copy / "summary.parquet"]
     store.write_manifest(store.read_manifest() | {"state": "scoring"})
-    for number in range(500):
+    for number in range(n_bits):
         file = files[number % len(files)]
         whole = file.read_bytes()
         flipped(file, rng)
