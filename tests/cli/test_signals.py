@@ -18,7 +18,9 @@ OTHERS = [(signal.SIGHUP, 129), (signal.SIGUSR1, 138), (signal.SIGXCPU, 152)]
 def test_a_batch_systems_signal_ends_a_run_like_sigterm_with_a_code_of_its_own(
     number, code, forked, tiny, tmp_path, units_of
 ) -> None:
-    process = forked("run", "quickstart", *tiny.one, "-o", "run", pause_s=0.05)
+    # The tests may have been started by nohup, which ignores SIGHUP.
+    heard = f"import signal; signal.signal({int(number)}, signal.SIG_DFL)"
+    process = forked("run", "quickstart", *tiny.one, "-o", "run", pause_s=0.05, prelude=heard)
     run, deadline = tmp_path / "run", time.monotonic() + 60
     while not list(run.glob("units/*.parquet")) and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -47,6 +49,10 @@ def received(*numbers: int) -> list[str]:
 def handlers():
     """Put back what a test's signals leave: after one, handlers stay for the process to end."""
     before = {number: signal.getsignal(number) for number in signals._SIGNALS}
+    for number, handler in before.items():
+        # Nor are any heard that were ignored when the tests began, as under nohup.
+        if handler is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
