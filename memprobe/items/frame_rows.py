@@ -8,6 +8,7 @@ import polars as pl
 
 from memprobe.errors import ItemError
 from memprobe.items.raw import Once, RawFile, RawRow
+from memprobe.tables.checked_parquet import UNREADABLE, first_line
 
 
 def read_parquet(path: Path, spec: str, limit: int | None) -> RawFile:
@@ -20,10 +21,8 @@ def read_parquet(path: Path, spec: str, limit: int | None) -> RawFile:
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
     try:
         frame = pl.read_parquet(path, n_rows=limit, glob=False)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        # What polars raises for a damaged file; its panics are no Exceptions.
-        said = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ItemError(f"no Parquet: {said}", where=spec) from error
+    except UNREADABLE as error:
+        raise ItemError(f"no Parquet: {first_line(error)}", where=spec) from error
     return RawFile(spec, sha256, "row", tuple(frame.columns), tuple(rows_from_frame(frame)))
 
 

@@ -28,7 +28,7 @@ _MARK = b"\x18" + bytes([len(KEY)]) + KEY.encode() + b"\x18" + bytes([_DIGITS])
 _MAGIC = b"PAR1"
 _CHUNK_BYTES = 1 << 20
 # What polars raises for a file that is no Parquet; its panics are no Exceptions.
-_UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
+UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
 # Files whose digest this process has seen to be right, as they were then.
 _SEEN: dict[tuple[Path, tuple[int, int, int]], str] = {}
 
@@ -86,7 +86,7 @@ def read(file: Path) -> Checked:
     try:
         about = pl.read_parquet_metadata(io.BytesIO(content))
         return Checked(pl.read_parquet(content), digest, about)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise AlteredFileError(f"this polars cannot read it: {first_line(error)}") from error
 
 
