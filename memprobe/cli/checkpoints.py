@@ -103,8 +103,9 @@ def verify(
 ) -> None:
     """Find gaps, damaged files, steps with the same weights, and what else differs inside a sequence.
 
-    Weights are compared by the hub's hashes, or by reading the files once. One checkpoint of each
-    architecture is loaded, if it is not large, to see that its scores depend on earlier tokens alone.
+    Weights are compared by the hub's hashes, or by reading the files once, and looked through for NaN. One
+    checkpoint of each architecture is loaded, if it is not large, to see that its scores depend on earlier
+    tokens alone.
 
     Exit codes:
     0: nothing that stops a run, though there may be warnings
@@ -126,12 +127,13 @@ def verify(
         trust_remote_code=bool(trust_remote_code),
     )
     surveys = _looked_into(surveys, trust_remote_code=bool(trust_remote_code))
+    surveys = _read_through(surveys, trust_remote_code=bool(trust_remote_code))
     surveys = _tried_out(surveys, trust_remote_code=bool(trust_remote_code), allow_pickle=bool(allow_pickle))
     if not json:
         _tell_notes(surveys)
     found: list[tuple[Survey, tuple[Finding, ...]]] = []
     for each in surveys:
-        with _Hashing(each.loadable) as heard:
+        with _Reading("hashing", each.loadable) as heard:
             found.append((each, find(each, one_tokenizer=tokenizer is not None, on_digest=heard)))
     if json:
         console.show_json({"sequences": [_sequence_json(each, findings) for each, findings in found]})
@@ -167,6 +169,28 @@ def _row(row: "Row", *, trust_remote_code: bool) -> "Row":
         *tokenizer_problems(row.checkpoint, trust_remote_code=trust_remote_code),
     ]
     return replace(row, problems=tuple(found))
+
+
+def _read_through(surveys: "tuple[Survey, ...]", *, trust_remote_code: bool) -> "tuple[Survey, ...]":
+    """Add which checkpoints hold what is no number; see `memprobe.scoring.finite`."""
+    return tuple(
+        _finite(each, trust_remote_code=trust_remote_code) if each.loadable else each for each in surveys
+    )
+
+
+def _finite(survey: "Survey", *, trust_remote_code: bool) -> "Survey":
+    from memprobe.scoring.finite import finite_problems
+
+    rows = []
+    with _Reading("reading", survey.loadable) as heard:
+        for row in survey.rows:
+            if row.checkpoint is not None and not row.problems:
+                found = finite_problems(row.checkpoint, trust_remote_code=trust_remote_code)
+                heard(row.checkpoint)
+                rows.append(replace(row, problems=found))
+            else:
+                rows.append(row)
+    return replace(survey, rows=tuple(rows))
 
 
 def _tried_out(
@@ -323,9 +347,10 @@ def _sentence(text: str) -> str:
 
 
 @dataclass(slots=True)
-class _Hashing:
-    """Shows how hashing goes on: a bar on a terminal, a line now and then elsewhere."""
+class _Reading:
+    """Shows how reading weights goes on: a bar on a terminal, a line now and then elsewhere."""
 
+    doing: str
     checkpoints: "tuple[Checkpoint, ...]"
     done: int = 0
     n_bytes: int = 0
@@ -337,7 +362,7 @@ class _Hashing:
         """Bytes to be read: those of weights that are here."""
         return sum(each.n_bytes for each in self.checkpoints if each.folder is not None)
 
-    def __enter__(self) -> "_Hashing":
+    def __enter__(self) -> "_Reading":
         import sys
 
         if not console.quiet() and self.total and not console.plain(sys.stderr):
@@ -347,7 +372,7 @@ class _Hashing:
             text = TextColumn("{task.description}", markup=False)
             self.bar = Progress(text, *columns, console=console.stderr(), transient=True)
             self.bar.start()
-            self.bar.add_task("hashing weights", total=self.total)
+            self.bar.add_task(f"{self.doing} weights", total=self.total)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -363,4 +388,4 @@ class _Hashing:
         elif now - self.last_line > _LINE_EVERY_S:
             self.last_line = now
             told = f"{self.done} of {len(self.checkpoints)} checkpoints, {_size(self.n_bytes)}"
-            console.note(f"hashing weights: {told} of {_size(self.total)}")
+            console.note(f"{self.doing} weights: {told} of {_size(self.total)}")

@@ -174,12 +174,15 @@ def test_several_models_are_several_tables(cli, tiny, sequence) -> None:
     assert len(told["sequences"]) == 2
 
 
-def test_hashing_tells_how_far_it_is_where_it_takes_long(cli, tiny, monkeypatch) -> None:
+def test_reading_tells_how_far_it_is_where_it_takes_long(cli, tiny, monkeypatch) -> None:
     from memprobe.cli import checkpoints
 
     monkeypatch.setattr(checkpoints, "_LINE_EVERY_S", 0.0)
     answer = cli("checkpoints", "verify", tiny.model)
     assert answer.err.splitlines() == [
+        "reading weights: 1 of 3 checkpoints, 43.4 kB of 130 kB",
+        "reading weights: 2 of 3 checkpoints, 86.9 kB of 130 kB",
+        "reading weights: 3 of 3 checkpoints, 130 kB of 130 kB",
         "hashing weights: 1 of 3 checkpoints, 43.4 kB of 130 kB",
         "hashing weights: 2 of 3 checkpoints, 86.9 kB of 130 kB",
         "hashing weights: 3 of 3 checkpoints, 130 kB of 130 kB",
@@ -242,6 +245,17 @@ def test_verify_refuses_a_model_that_sees_later_tokens_as_a_run_does(cli, sequen
         assert (answer.code, len(found)) == ((0, 0) if is_decoder else (2, 1))
     assert found[0]["revisions"] == ["step10"]
     assert "sees later tokens" in found[0]["what"]
+
+
+def test_verify_refuses_what_scores_nan_as_a_run_does(cli, sequence, tiny, tmp_path) -> None:
+    edit(sequence / "step10", lambda weights: weights["embed_out.weight"][3, 2].fill_(float("nan")))
+    answer = cli("checkpoints", "verify", sequence, "--json")
+    (found,) = [each for each in json.loads(answer.out)["sequences"][0]["findings"] if each["stops"]]
+    assert (answer.code, found["revisions"], found["kind"]) == (2, ["step10"], "unloadable")
+    assert "NaN or infinite (embed_out.weight)" in found["what"]
+    answer = cli("run", "-m", sequence, "-d", tiny.items, "-p", "recall", "-o", tmp_path / "out")
+    assert answer.code == 4
+    assert "NaN" in answer.err
 
 
 def test_one_of_several_alike_is_loaded_to_see_how_it_behaves(cli, tiny, monkeypatch) -> None:

@@ -1,0 +1,108 @@
+"""Whether the numbers in weight files are numbers: what is NaN or infinite makes every score NaN.
+
+Scoring finds it at the first batch; `checkpoints verify` looks at the files, which needs no forward pass and
+no room for a model. What was found is remembered by the SHA-256 of the file.
+"""
+
+from collections.abc import Collection
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from memprobe.checkpoints import Checkpoint
+from memprobe.checkpoints.cache import read_cache, write_cache
+from memprobe.checkpoints.digest import file_digest
+from memprobe.errors import CheckpointError, Problem, counted
+from memprobe.scoring.files import WeightFiles, read_files
+from memprobe.scoring.fit import check_fit
+from memprobe.scoring.outside import outside
+
+_CACHE = "finite.json"
+# Below this a file is read faster than the cache is written.
+_CACHED_FROM_BYTES = 8 * 2**20
+_CHUNK_NUMBERS = 2**24
+_FIX = "copy or download the checkpoint again; if its training diverged, leave it out with --steps"
+
+
+def finite_problems(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> tuple[Problem, ...]:
+    """Return a problem where tensors that the model takes hold NaN or infinite numbers.
+
+    Minus infinity in a vector is no problem: biases that forbid tokens hold it.
+
+    Args:
+        checkpoint: One whose weights fit its configuration; of an adapter, the base's files are read too.
+        trust_remote_code: Code of the checkpoint may run, where transformers has no such model.
+    """
+    if checkpoint.whole.folder is None:
+        return ()
+    found: tuple[Problem, ...] = ()
+    try:
+        left_out = check_fit(checkpoint, trust_remote_code=trust_remote_code).left_out.keys()
+        for part in dict.fromkeys((checkpoint.whole, checkpoint)):
+            found += _problems(part, left_out if part is checkpoint.whole else ())
+    except CheckpointError as error:
+        return error.problems
+    return found
+
+
+def _problems(checkpoint: Checkpoint, left_out: Collection[str]) -> tuple[Problem, ...]:
+    files = read_files(checkpoint)
+    broken = sorted(
+        name for file in checkpoint.weight_files for name in _broken(files, file) if name not in left_out
+    )
+    if not broken:
+        return ()
+    more = f" and {counted(len(broken) - 1, 'more tensor')}" if len(broken) > 1 else ""
+    what = f"the weights hold numbers that are NaN or infinite ({broken[0]}{more}), so the model scores NaN"
+    return (Problem(what, str(checkpoint.folder), _FIX),)
+
+
+def _broken(files: WeightFiles, file: str) -> list[str]:
+    """Return the tensors of one file that hold what is no number; a file once read is remembered."""
+    path = files.folder / file
+    if path.stat().st_size < _CACHED_FROM_BYTES:
+        return _read(files, file)
+    digest = file_digest(path)
+    known = read_cache(_CACHE).get(digest)
+    if isinstance(known, list) and all(isinstance(name, str) for name in known):
+        return known
+    found = _read(files, file)
+    write_cache(_CACHE, {**read_cache(_CACHE), digest: found})
+    return found
+
+
+def _read(files: WeightFiles, file: str) -> list[str]:
+    with outside("a tensor cannot be read", str(files.folder)):
+        if not file.endswith(".safetensors"):
+            named = {name: value for name, value in files.pickled.items() if files.tensors[name].file == file}
+            return [name for name, value in named.items() if not _is_finite(value)]
+        return _read_safetensors(files.folder / file)
+
+
+def _read_safetensors(path: Path) -> list[str]:
+    broken = []
+    with safe_open(path, framework="pt") as opened:
+        for name in opened.keys():  # noqa: SIM118 - no mapping
+            part = opened.get_slice(name)
+            shape = part.get_shape()
+            if len(shape) < 2:
+                values = [opened.get_tensor(name)]
+            else:
+                n_rows = max(1, _CHUNK_NUMBERS * shape[0] // max(1, torch.Size(shape).numel()))
+                values = (part[start : start + n_rows] for start in range(0, shape[0], n_rows))
+            if not all(map(_is_finite, values)):
+                broken.append(name)
+    return broken
+
+
+def _is_finite(values: Tensor) -> bool:
+    if not values.is_floating_point() or not values.numel():
+        return True
+    if values.itemsize == 1:
+        # torch has no test for numbers of one byte.
+        values = values.float()
+    if values.ndim < 2:
+        return not bool((values.isnan() | values.isposinf()).any())
+    return bool(values.isfinite().all())
