@@ -107,6 +107,10 @@ class CheckpointError(InputError):
     """A model spec, directory or revision cannot be used."""
 
 
+class UnloadableError(CheckpointError):
+    """What lies in the folder of one checkpoint is damaged or incomplete; the others may be sound."""
+
+
 class RunMismatchError(InputError):
     """The run directory belongs to another question."""
 

@@ -220,7 +220,7 @@ def token_sources(
         trust_remote_code=trust,
         needs_tokenizer=needs_tokenizer,
     ):
-        first = fetch(sequence.checkpoints[0], offline=options.offline)
+        first = fetch(sequence.first_loadable, offline=options.offline)
         limits = read_limits(first, trust_remote_code=trust)
         place = first.tokenizer_folder
         told = []

@@ -8,13 +8,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from memprobe.checkpoints.client import UnreachableError
 from memprobe.checkpoints.contents import ADAPTER, CONFIG, list_folder
 from memprobe.checkpoints.hub import find_on_hub
 from memprobe.checkpoints.identity import Candidate, Checkpoint, Options
 from memprobe.checkpoints.local import checkpoint_in, named_path, no_tokenizer
 from memprobe.checkpoints.lora import refusal
 from memprobe.checkpoints.spec import HubSpec, is_hub_id, step_in_name
-from memprobe.errors import CheckpointError, MemprobeError, Problem, SafetyError, install_command
+from memprobe.errors import (
+    CheckpointError,
+    MemprobeError,
+    Problem,
+    SafetyError,
+    UnloadableError,
+    install_command,
+)
 
 _INSTALL = f"{install_command('lora')}, or merge the adapter into its base (PEFT: merge_and_unload)"
 _KEY = "base_model_name_or_path"
@@ -33,7 +41,8 @@ def with_base(checkpoint: Checkpoint, options: Options) -> Checkpoint:
     Whether the adapter can be measured on it is asked by `refuse_adapter`, of each checkpoint by itself.
 
     Raises:
-        CheckpointError: The base is not there, or is none.
+        UnloadableError: The base is not there, or is none.
+        CheckpointError: The hub does not answer, or there is no tokenizer.
         SafetyError: The base needs a permission that was not given.
     """
     if checkpoint.weights_format != "lora" or checkpoint.base is not None:
@@ -45,7 +54,7 @@ def with_base(checkpoint: Checkpoint, options: Options) -> Checkpoint:
     if base.weights_format == "lora":
         what = f"the base model of the adapter, {base.label}, is itself an adapter"
         fix = "merge that one into its base first (PEFT: merge_and_unload, save_pretrained)"
-        raise CheckpointError(what, where=str(checkpoint.folder), fix=fix)
+        raise UnloadableError(what, where=str(checkpoint.folder), fix=fix)
     tokenizer_folder = checkpoint.tokenizer_folder or base.tokenizer_folder
     if tokenizer_folder is None and options.needs_tokenizer:
         raise no_tokenizer(str(checkpoint.folder))
@@ -82,7 +91,7 @@ def _base(settings: dict[str, Any], folder: Path, options: Options) -> Checkpoin
     name = settings.get(_KEY)
     if not isinstance(name, str) or not name.strip():
         fix = f"write the folder or the hub id of the base model into {_KEY}"
-        raise CheckpointError(f"{ADAPTER} names no base model", where=str(folder), fix=fix)
+        raise UnloadableError(f"{ADAPTER} names no base model", where=str(folder), fix=fix)
     options = replace(options, needs_tokenizer=False, tokenizer_folder=None)
     try:
         for place in _places(name, folder):
@@ -131,5 +140,8 @@ def _places(name: str, folder: Path) -> tuple[Path, ...]:
 def _unusable(name: str, folder: Path, error: CheckpointError | SafetyError) -> MemprobeError:
     """Return the error that says whose base it is; its place is the adapter's, so that many become one."""
     front = f"the adapter's base model `{name}` cannot be used: "
-    kind = SafetyError if isinstance(error, SafetyError) else CheckpointError
+    kind: type[MemprobeError] = UnloadableError
+    if isinstance(error, SafetyError | UnreachableError):
+        # Neither is the adapter's fault: a permission or the network is lacking.
+        kind = type(error)
     return kind([Problem(front + each.what, str(folder), each.fix) for each in error.problems])

@@ -12,7 +12,7 @@ from typing import Any
 from memprobe.checkpoints.identity import Options, WeightsFormat, listed
 from memprobe.checkpoints.lfs import is_pointer, refuse_pointer
 from memprobe.checkpoints.native import has_native_class
-from memprobe.errors import CheckpointError, Problem, SafetyError
+from memprobe.errors import CheckpointError, Problem, SafetyError, UnloadableError
 
 CONFIG = "config.json"
 ADAPTER = "adapter_config.json"
@@ -63,7 +63,7 @@ class Listing:
         """Read a file that holds a JSON object.
 
         Raises:
-            CheckpointError: It cannot be read, or holds something else.
+            UnloadableError: It cannot be read, or holds something else.
         """
         try:
             content = self.read(name)
@@ -71,11 +71,11 @@ class Listing:
                 raise refuse_pointer(name, self.where)
             value = json.loads(content)
         except OSError as error:
-            raise CheckpointError(f"{name} cannot be read: {error}", where=self.where) from error
+            raise UnloadableError(f"{name} cannot be read: {error}", where=self.where) from error
         except (ValueError, RecursionError) as error:
-            raise CheckpointError(f"{name} is no valid JSON", where=self.where) from error
+            raise UnloadableError(f"{name} is no valid JSON", where=self.where) from error
         if not isinstance(value, dict):
-            raise CheckpointError(f"{name} holds no JSON object", where=self.where)
+            raise UnloadableError(f"{name} holds no JSON object", where=self.where)
         return value
 
 
@@ -101,6 +101,12 @@ def list_folder(folder: Path) -> Listing:
     return Listing(str(folder), sizes_bytes, lambda name: (folder / name).read_bytes())
 
 
+def has_weights(listing: Listing) -> bool:
+    """Whether there are weights that could be loaded, or an index of them."""
+    names = [name for _, name in SINGLE]
+    return any(listing.has(name) or listing.has(f"{name}.index.json") for name in names)
+
+
 def has_tokenizer(listing: Listing) -> bool:
     """Whether the files hold a tokenizer with its vocabulary."""
     return any(map(listing.has, VOCABULARIES)) or bool(listing.ending(".tiktoken"))
@@ -110,6 +116,7 @@ def inspect(listing: Listing, options: Options) -> Weights:
     """Find the weights and check that they are those of a causal language model that may be loaded.
 
     Raises:
+        UnloadableError: There is no config.json, or an index of shards that cannot be read.
         CheckpointError: No weights, a missing shard, a kind of model that is not measured.
         SafetyError: It needs pickle or remote code and that was not allowed.
     """
@@ -119,7 +126,7 @@ def inspect(listing: Listing, options: Options) -> Weights:
             raise SafetyError(problems)
         return weights
     if not listing.has(CONFIG):
-        raise CheckpointError(
+        raise UnloadableError(
             "there are weights and no config.json, so the architecture is unknown",
             where=listing.where,
             fix="copy config.json from the model that was trained to this folder",
@@ -161,7 +168,7 @@ def _shards(listing: Listing, index: str) -> tuple[str, ...]:
     names = set(weight_map.values()) if isinstance(weight_map, dict) and weight_map else set()
     if not names or not all(isinstance(name, str) and Path(name).name == name for name in names):
         what = f"{index} has no `weight_map` from tensors to files of this folder"
-        raise CheckpointError(what, where=listing.where, fix="copy or download the checkpoint again")
+        raise UnloadableError(what, where=listing.where, fix="copy or download the checkpoint again")
     missing = sorted(name for name in names if not listing.has(name))
     if missing:
         what = f"{len(missing)} of {len(names)} weight shards missing: {listed(missing)}"

@@ -57,12 +57,14 @@ def weights_digest(checkpoint: Checkpoint) -> str:
     Equal for the same files in any folder. Files that the hub's cache names by their SHA-256 are
     not read; of the others, two are read at a time. Of weights that are not here, the digests that
     the hub lists are taken. That of a LoRA adapter covers its settings and
-    the weights of its base too.
+    the weights of its base too. A checkpoint of which nothing can be read is known by its name.
 
     Raises:
         CheckpointError: A file cannot be read.
         ValueError: The checkpoint is neither here nor listed by the hub.
     """
+    if checkpoint.problems:
+        return _combined({checkpoint.label: "unloadable"})
     named = dict(zip(checkpoint.weight_files, _weight_digests(checkpoint), strict=True))
     if checkpoint.base is not None:
         settings = list_folder(checkpoint.small_files).json(ADAPTER)
@@ -96,6 +98,8 @@ def config_digest(checkpoint: Checkpoint) -> str:
         CheckpointError: It cannot be read.
         ValueError: The checkpoint is neither here nor listed by the hub.
     """
+    if checkpoint.problems:
+        return _combined({checkpoint.label: "unloadable"})
     folder = checkpoint.whole.small_files
     try:
         config = list_folder(folder).json(CONFIG)

@@ -115,9 +115,11 @@ def fetch(checkpoint: Checkpoint, *, offline: bool) -> Checkpoint:
     The commit is fetched that `resolve` saw, wherever the revision points by now.
 
     Raises:
-        CheckpointError: The download failed, or gave other bytes than the hub lists.
+        CheckpointError: The download failed, or gave other bytes than the hub lists, or nothing of it can be
+            read.
         SafetyError: A download is needed and the network may not be used.
     """
+    checkpoint.check_loadable()
     if checkpoint.base is not None:
         base = fetch(checkpoint.base, offline=offline)
         checkpoint = replace(checkpoint, base=base, n_parameters=base.n_parameters, dtype=base.dtype)
@@ -160,7 +162,8 @@ def count_parameters(checkpoints: Sequence[Checkpoint], *, offline: bool) -> tup
     The hub is asked for the header of one of them; those of the same size have the same numbers. Where
     it does not tell, both stay None.
     """
-    unknown = [each for each in checkpoints if each.folder is None and each.n_parameters is None]
+    absent = [each for each in checkpoints if each.folder is None and not each.problems]
+    unknown = [each for each in absent if each.n_parameters is None]
     first = next((each for each in unknown if each.weights_format == "safetensors"), None)
     counts = None if first is None else _numbers(first, offline=offline)
     if first is None or counts is None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from memprobe.checkpoints.names import Named
-from memprobe.errors import CheckpointError, Problem, SafetyError
+from memprobe.errors import CheckpointError, Problem, SafetyError, UnloadableError
 
 WeightsFormat = Literal["safetensors", "pickle", "lora"]
 N_LISTED = 3
@@ -35,6 +35,8 @@ class Checkpoint:
         base: The model that a LoRA adapter changes; None for other formats.
         config_folder: Where config.json lies while `folder` is None: the snapshot that the weights go to.
         weight_sha256: SHA-256 of each weight file as the hub lists it; None where the files are here.
+        problems: Why it cannot be loaded, where so little of it can be read that nothing above is known but
+            where it lies and its place in the sequence; a run records it as failed.
     """
 
     model: str
@@ -52,6 +54,7 @@ class Checkpoint:
     base: "Checkpoint | None" = None
     config_folder: Path | None = None
     weight_sha256: tuple[str, ...] | None = None
+    problems: tuple[Problem, ...] = ()
 
     @property
     def label(self) -> str:
@@ -62,6 +65,15 @@ class Checkpoint:
     def whole(self) -> "Checkpoint":
         """The checkpoint whose config and architecture it has: a LoRA adapter's base, else itself."""
         return self.base or self
+
+    def check_loadable(self) -> None:
+        """Refuse a checkpoint of which nothing can be read.
+
+        Raises:
+            UnloadableError: It has `problems`.
+        """
+        if self.problems:
+            raise UnloadableError(self.problems)
 
     @property
     def small_files(self) -> Path:
@@ -89,6 +101,16 @@ class CheckpointSequence:
     model: str
     checkpoints: tuple[Checkpoint, ...]
     notes: tuple[str, ...] = ()
+
+    @property
+    def first_loadable(self) -> Checkpoint:
+        """The first checkpoint of which anything can be read; there is one."""
+        return next(each for each in self.checkpoints if not each.problems)
+
+    @property
+    def tokenizer_folder(self) -> Path | None:
+        """The folder of the tokenizer that serves all checkpoints; None where there is none."""
+        return self.first_loadable.tokenizer_folder
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ Format: https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md
 
 from pathlib import Path
 
-from memprobe.errors import CheckpointError
+from memprobe.errors import CheckpointError, UnloadableError
 
 _BEGINNING = b"version https://git-lfs"
 # The specification keeps a pointer below this.
@@ -17,9 +17,9 @@ def is_pointer(content: bytes) -> bool:
     return content.startswith(_BEGINNING)
 
 
-def refuse_pointer(name: str, where: str) -> CheckpointError:
+def refuse_pointer(name: str, where: str) -> UnloadableError:
     """Return the error for a pointer where the file itself is needed."""
-    return CheckpointError(
+    return UnloadableError(
         f"{name} is a Git LFS pointer and not the file that it stands for",
         where=where,
         fix="git lfs pull (in the folder that was cloned), or download the file",
@@ -30,7 +30,8 @@ def refuse_pointers(folder: Path, names: tuple[str, ...]) -> None:
     """Refuse a folder in which one of these files is a pointer.
 
     Raises:
-        CheckpointError: One is.
+        UnloadableError: One is.
+        CheckpointError: One cannot be read.
     """
     for name in names:
         file = folder / name

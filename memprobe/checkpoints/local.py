@@ -14,6 +14,7 @@ from memprobe.checkpoints.contents import (
     VOCABULARIES,
     Listing,
     has_tokenizer,
+    has_weights,
     inspect,
     list_folder,
 )
@@ -72,10 +73,12 @@ def find_folder(spec: str, *, with_steps: bool) -> Source:
     listing = list_folder(path)
     children = _children(path)
     stepped = [child for child in children if read_name(child.name) is not None]
-    found = [child for child in stepped if _is_checkpoint(child)]
+    found = [child for child in stepped if _holds_one(child)]
     if not found:
         # Names that say an order and no step: positions will be the steps.
-        found = [child for child in children if read_order(child.name) and _is_checkpoint(child)]
+        found = [child for child in children if read_order(child.name) and _holds_one(child)]
+    if not any(map(_is_checkpoint, found)):
+        found = []
     if _is_checkpoint(path) and not (with_steps and found):
         return _single(spec, path, found)
     if found:
@@ -98,10 +101,10 @@ def _sequence(spec: str, path: Path, found: list[Path], children: list[Path]) ->
     notes = []
     read = read_name if read_name(found[0].name) else read_order
     others = [child for child in children if child not in found]
-    empty = [child for child in others if read(child.name) and not _is_checkpoint(child)]
+    empty = [child for child in others if read(child.name) and not _holds_one(child)]
     unnamed = [child for child in others if child not in empty and _is_checkpoint(child)]
     if empty:
-        notes.append(f"left out of {path.name}, as they hold no config.json: {_names(empty)}")
+        notes.append(f"left out of {path.name}, as they hold no checkpoint: {_names(empty)}")
     if unnamed:
         notes.append(f"left out of {path.name}, as their names have no step: {_names(unnamed)}")
     candidates = tuple(Candidate(child.name, None, child, named=read(child.name)) for child in found)
@@ -229,6 +232,11 @@ def _nothing(path: Path, listing: Listing, children: list[Path], stepped: list[P
 
 def _is_checkpoint(path: Path) -> bool:
     return (path / CONFIG).is_file() or (path / ADAPTER).is_file()
+
+
+def _holds_one(path: Path) -> bool:
+    """Whether a folder within a sequence is a checkpoint, though perhaps one that lost its config.json."""
+    return _is_checkpoint(path) or has_weights(list_folder(path))
 
 
 def _children(path: Path) -> list[Path]:

@@ -19,8 +19,10 @@ from memprobe.checkpoints.identity import (
 )
 from memprobe.checkpoints.local import find_folder, is_there, named_path, path_problem, sibling_near
 from memprobe.checkpoints.order import Choice, in_order, refuse_mixed, twins_of, unknown_stages
+from memprobe.checkpoints.snapshots import Snapshot
 from memprobe.checkpoints.spec import StepSelection, parse_hub_spec, parse_stages, parse_steps
-from memprobe.errors import CheckpointError, SafetyError
+from memprobe.checkpoints.tokenizer_files import tokenizer_problems
+from memprobe.errors import CheckpointError, SafetyError, UnloadableError
 
 # The hub answers in tenths of a second; a sequence may have hundreds of revisions.
 _N_THREADS = 8
@@ -299,16 +301,61 @@ def look(group: Group, options: Options) -> list[Checkpoint | CheckpointError | 
 
 
 def _sequence(group: Group, options: Options, troubles: Troubles) -> CheckpointSequence:
-    checkpoints = []
-    for outcome in look(group, options):
+    """Look into all checkpoints; one that cannot be loaded keeps its place, if others of them can be."""
+    checkpoints, lost = [], []
+    for pair, outcome in zip(group.chosen, look(group, options), strict=True):
         if isinstance(outcome, Checkpoint):
-            checkpoints.append(outcome)
+            checkpoints.append(_with_tokenizer(outcome, options))
+        elif isinstance(outcome, UnloadableError):
+            checkpoints.append(_lost(group.name, pair, outcome))
         else:
-            troubles.add(outcome)
+            lost.append(outcome)
+    loadable = [each for each in checkpoints if not each.problems]
+    if not loadable:
+        lost += [UnloadableError(each.problems) for each in checkpoints]
+    for error in lost:
+        troubles.add(error)
     if options.needs_tokenizer and options.tokenizer_folder is None:
         with troubles.noted():
-            _refuse_mixed_tokenizers(group.name, checkpoints)
+            _refuse_mixed_tokenizers(group.name, loadable)
     return CheckpointSequence(group.name, tuple(checkpoints), group.notes)
+
+
+def _lost(model: str, pair: tuple[Source, Candidate], error: UnloadableError) -> Checkpoint:
+    """Return what keeps the place of a checkpoint of which nothing can be read."""
+    source, candidate = pair
+    snapshot = None if candidate.commit is None else Snapshot(source.model, candidate.commit)
+    return Checkpoint(
+        model=model,
+        revision=candidate.revision,
+        step=candidate.step,
+        folder=candidate.folder,
+        repo=None if snapshot is None else source.model,
+        tokenizer_folder=None,
+        weights_format="safetensors",
+        weight_files=(),
+        n_bytes=0,
+        n_parameters=None,
+        dtype=None,
+        commit=candidate.commit,
+        config_folder=None if snapshot is None else snapshot.folder,
+        problems=error.problems,
+    )
+
+
+def _with_tokenizer(checkpoint: Checkpoint, options: Options) -> Checkpoint:
+    """Return a checkpoint whose tokenizer cannot be read as one that cannot be loaded, if it needs one."""
+    folder = checkpoint.tokenizer_folder
+    if folder is None or folder == options.tokenizer_folder:
+        return checkpoint
+    if options.needs_tokenizer:
+        problems = tokenizer_problems(folder)
+        return replace(checkpoint, tokenizer_folder=None, problems=problems) if problems else checkpoint
+    try:
+        tokenizer_digest(folder)
+    except UnloadableError:
+        return replace(checkpoint, tokenizer_folder=None)
+    return checkpoint
 
 
 def tokenizers(checkpoints: Sequence[Checkpoint]) -> dict[str, list[str]]:

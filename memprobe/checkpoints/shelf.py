@@ -59,9 +59,10 @@ class Shelf:
         """Return the checkpoint with its files here, until `leave`; None where there is no room now.
 
         Raises:
-            CheckpointError: It could not be downloaded, after several tries.
+            CheckpointError: It could not be downloaded, after several tries, or nothing of it can be read.
             SafetyError: A download is needed and the network may not be used.
         """
+        checkpoint.check_loadable()
         if checkpoint.repo is None or checkpoint.commit is None:
             return checkpoint
         snapshot = Snapshot(checkpoint.repo, checkpoint.commit)

@@ -246,7 +246,8 @@ def read_models(options: RunOptions, items: ItemSet | None, notes: Notes) -> Mod
 def _described(sequence: CheckpointSequence, options: RunOptions) -> CheckpointSequence:
     """Bring the bases of adapters, which all of them need, and count the parameters of what is not here."""
     checkpoints = [
-        each if each.base is None else fetch(each, offline=options.offline) for each in sequence.checkpoints
+        each if each.base is None or each.problems else fetch(each, offline=options.offline)
+        for each in sequence.checkpoints
     ]
     return replace(sequence, checkpoints=count_parameters(checkpoints, offline=options.offline))
 
@@ -404,8 +405,7 @@ def _tokenise(
     from memprobe.scoring.tokenizer import load_tokenizer
     from memprobe.scoring.windows import with_views
 
-    first = sequence.checkpoints[0]
-    folder = first.tokenizer_folder
+    folder = sequence.tokenizer_folder
     trust, texts = options.trust_remote_code, texts_of(items.table)
     try:
         tokenizer = (

@@ -88,11 +88,11 @@ def _read_safetensors(path: Path) -> list[str]:
             part = opened.get_slice(name)
             shape = part.get_shape()
             if len(shape) < 2:
-                values = [opened.get_tensor(name)]
+                is_sound = _is_finite(opened.get_tensor(name))
             else:
                 n_rows = max(1, _CHUNK_NUMBERS * shape[0] // max(1, torch.Size(shape).numel()))
-                values = (part[start : start + n_rows] for start in range(0, shape[0], n_rows))
-            if not all(map(_is_finite, values)):
+                is_sound = all(_is_finite(part[row : row + n_rows]) for row in range(0, shape[0], n_rows))
+            if not is_sound:
                 broken.append(name)
     return broken
 

@@ -103,6 +103,7 @@ def check_fit(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> Fit
         CheckpointError: transformers cannot read the configuration, a package is missing, the weights are
             not those of the model, or the adapter cannot be measured on it: all that is wrong at once.
     """
+    checkpoint.check_loadable()
     refuse_adapter(checkpoint)
     whole = checkpoint.whole
     files = read_files(whole)

@@ -130,6 +130,7 @@ def read_config(checkpoint: Checkpoint, *, trust_remote_code: bool) -> Any:  # n
     Raises:
         CheckpointError: It cannot be read, or asks for what no model has.
     """
+    checkpoint.check_loadable()
     whole = checkpoint.whole
     settings = list_folder(whole.small_files).json(CONFIG)
     _refuse_absurd(settings, str(checkpoint.folder or checkpoint.label))

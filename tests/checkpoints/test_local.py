@@ -62,7 +62,7 @@ def test_other_subfolders_are_ignored_and_those_with_a_config_named(make) -> Non
     (sequence,) = resolve(["main"])
     assert [checkpoint.revision for checkpoint in sequence.checkpoints] == ["step1"]
     assert sequence.notes == (
-        "left out of main, as they hold no config.json: step3",
+        "left out of main, as they hold no checkpoint: step3",
         "left out of main, as their names have no step: final",
     )
 

@@ -117,7 +117,8 @@ def test_names_that_no_parent_tells_apart_are_refused(main, contents) -> None:
 
 
 def other_tokenizer(contents) -> dict[str, bytes]:
-    return contents.files() | {"tokenizer.json": b'{"model": {"vocab": {"z": 0}}}'}
+    model = b'{"model": {"type": "WordLevel", "vocab": {"z": 0}, "unk_token": "z"}}'
+    return contents.files() | {"tokenizer.json": model}
 
 
 def test_a_tokenizer_that_differs_inside_a_sequence_is_refused(main, contents) -> None:

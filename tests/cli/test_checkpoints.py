@@ -98,7 +98,7 @@ def test_ls_as_json_is_exact_and_nothing_else(cli, sequence) -> None:
 
 def test_notes_are_said_on_stderr_unless_quiet(cli, sequence) -> None:
     (sequence / "step99").mkdir()
-    note = "note: left out of main, as they hold no config.json: step99\n"
+    note = "note: left out of main, as they hold no checkpoint: step99\n"
     assert cli("checkpoints", "ls", sequence).err == note
     assert cli("checkpoints", "ls", sequence, "-q").err == ""
 
