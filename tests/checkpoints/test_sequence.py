@@ -3,12 +3,13 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from memprobe import checkpoints as package
-from memprobe.checkpoints import resolve
-from memprobe.errors import CheckpointError, SafetyError
+from memprobe.checkpoints import Shelf, count_parameters, fetch, resolve, weights_digest
+from memprobe.errors import CheckpointError, SafetyError, UnloadableError
 
 
 def refused(*specs: str, kind: type = CheckpointError, **options):
@@ -199,3 +200,25 @@ def test_no_heavy_library_is_imported_for_a_folder(main) -> None:
 def test_the_public_names_are_there() -> None:
     assert all(hasattr(package, name) for name in package.__all__)
     assert sorted(package.__all__) == package.__all__
+
+
+def test_a_revision_of_which_nothing_can_be_read_keeps_its_place(hub, contents) -> None:
+    lacking = {name: content for name, content in contents.files().items() if name != "config.json"}
+    for step in range(3):
+        hub.add("org/name", f"step{step}", lacking if step == 1 else contents.files())
+    (sequence,) = resolve(["org/name@step*"])
+    lost = sequence.checkpoints[1]
+    assert [(each.step, bool(each.problems)) for each in sequence.checkpoints] == [
+        (0, False),
+        (1, True),
+        (2, False),
+    ]
+    assert "no config.json" in lost.problems[0].what
+    assert (lost.repo, lost.commit is None, lost.small_files.name) == ("org/name", False, lost.commit)
+    assert sequence.tokenizer_folder == sequence.checkpoints[0].tokenizer_folder
+    counted = count_parameters(sequence.checkpoints, offline=False)
+    assert [each.n_parameters is None for each in counted] == [False, True, False]
+    assert weights_digest(lost) != weights_digest(replace(lost, revision="step9"))
+    for call in (Shelf().bring, lambda each: fetch(each, offline=False)):
+        with pytest.raises(UnloadableError, match=r"no config\.json"):
+            call(lost)
