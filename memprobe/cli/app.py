@@ -28,6 +28,7 @@ from memprobe.cli import (
     run,
     worker,
 )
+from memprobe.cli.examples import epilog
 from memprobe.cli.signals import Terminated, ending
 from memprobe.errors import IncompleteRunError, InputError, MemprobeError, Problem
 
@@ -153,19 +154,19 @@ def root(
     """Measures what language models remember of their training data, and for how long."""
 
 
-app.command("demo")(lab.demo)
-app.command("init")(init.init)
-app.command("run")(run.run)
-app.command("fetch")(fetch.fetch)
-app.command("doctor")(doctor.doctor)
-app.command("worker")(worker.worker)
-app.command("status")(worker.status)
-app.command("summary")(results.summary)
-app.command("report")(figures.report)
-app.command("plot")(figures.plot)
-app.command("export")(export.export)
-app.command("compare")(compare.compare)
-app.command("gate")(gate.gate)
+app.command("demo", epilog=epilog("demo"))(lab.demo)
+app.command("init", epilog=epilog("init"))(init.init)
+app.command("run", epilog=epilog("run"))(run.run)
+app.command("fetch", epilog=epilog("fetch"))(fetch.fetch)
+app.command("doctor", epilog=epilog("doctor"))(doctor.doctor)
+app.command("worker", epilog=epilog("worker"))(worker.worker)
+app.command("status", epilog=epilog("status"))(worker.status)
+app.command("summary", epilog=epilog("summary"))(results.summary)
+app.command("report", epilog=epilog("report"))(figures.report)
+app.command("plot", epilog=epilog("plot"))(figures.plot)
+app.command("export", epilog=epilog("export"))(export.export)
+app.command("compare", epilog=epilog("compare"))(compare.compare)
+app.command("gate", epilog=epilog("gate"))(gate.gate)
 app.add_typer(inspect.probes, name="probes")
 app.add_typer(data.data, name="data")
 app.add_typer(checkpoints.checkpoints, name="checkpoints")

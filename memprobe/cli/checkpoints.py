@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from memprobe.cli import console, options
+from memprobe.cli.examples import epilog
 from memprobe.errors import counted, step_cell
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ Specs = Annotated[
 ]
 
 
-@checkpoints.command("ls")
+@checkpoints.command("ls", epilog=epilog("checkpoints ls"))
 def ls(
     spec: Specs = None,
     model: options.Model = None,
@@ -87,7 +88,7 @@ def ls(
             console.show_line(line)
 
 
-@checkpoints.command("verify")
+@checkpoints.command("verify", epilog=epilog("checkpoints verify"))
 def verify(
     spec: Specs = None,
     model: options.Model = None,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from memprobe.cli import console, options
+from memprobe.cli.examples import epilog
 from memprobe.errors import InputError
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def _size(name: str, help: str, panel: str) -> Any:  # noqa: ANN401
     return options.option(name, help=help, panel=panel, metavar="N")
 
 
-@data.command("check")
+@data.command("check", epilog=epilog("data check"))
 def check(
     files: Files,
     model: options.Model = None,
@@ -142,7 +143,7 @@ HowMany = Annotated[int | None, _size("--n", "Draw so many windows or sequences 
 Force = Annotated[bool, options.option("--force", help="Write over a file that is there.")]
 
 
-@data.command("split")
+@data.command("split", epilog=epilog("data split"))
 def split(
     files: Sources,
     out: Out,
@@ -289,7 +290,7 @@ Validation = Annotated[
 ]
 
 
-@data.command("sort")
+@data.command("sort", epilog=epilog("data sort"))
 def sort(
     files: Texts,
     out: Out,

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from memprobe.cli import console, options
+from memprobe.cli.examples import epilog
 from memprobe.errors import SuiteError, near_miss
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 probes = typer.Typer(help="The probes and suites that ship.", no_args_is_help=True)
 
 
-@probes.command("ls")
+@probes.command("ls", epilog=epilog("probes ls"))
 def ls(quiet: options.Quiet = False, verbose: options.Verbose = False, json: options.Json = False) -> None:
     """List probes and suites."""
     options.begin(quiet, verbose)
@@ -50,7 +51,7 @@ def ls(quiet: options.Quiet = False, verbose: options.Verbose = False, json: opt
     console.show(table)
 
 
-@probes.command("describe")
+@probes.command("describe", epilog=epilog("probes describe"))
 def describe(
     name: Annotated[str, typer.Argument(help="A probe or a suite.", metavar="NAME")],
     quiet: options.Quiet = False,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from memprobe.cli import console, options
+from memprobe.cli.examples import epilog
 from memprobe.options import check_number
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def _start_over(out: Path) -> None:
         shutil.rmtree(lab_folder)
 
 
-@lab.command("train")
+@lab.command("train", epilog=epilog("lab train"))
 def train(
     text: Annotated[list[Path], options.option("--text", help="A text file. Repeatable.", metavar="FILE")],
     out: Annotated[Path, options.option("--out", "-o", help="Where the lab goes.", metavar="DIR")],

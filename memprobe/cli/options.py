@@ -8,17 +8,39 @@ import typer
 
 from memprobe.cli import console, surroundings
 from memprobe.errors import InputError
-from memprobe.options import check_number, number_ranges
+from memprobe.options import RunOptions, check_number, number_ranges
 
 # No number of an option needs more.
 _DIGITS = 20
 
+# What `--help` shows as the default where None stands for a choice that is made later.
+_CHOSEN_LATER = {"batch_tokens": "auto", "threads": "torch decides", "limit": "all items", "resume": "resume"}
+
 
 def option(*names: str, help: str, panel: str | None = None, **more: Any) -> Any:  # noqa: ANN401
-    """Return an option that can also be given as a `MEMPROBE_*` variable."""
+    """Return an option that can also be given as a `MEMPROBE_*` variable; `--help` shows its default."""
     long = next(name for name in names if name.startswith("--")).split("/")[0]
-    variable = "MEMPROBE_" + long.removeprefix("--").replace("-", "_").upper()
-    return typer.Option(*names, help=help, envvar=variable, show_envvar=False, rich_help_panel=panel, **more)
+    name = long.removeprefix("--").replace("-", "_")
+    return typer.Option(
+        *names,
+        help=help,
+        envvar=f"MEMPROBE_{name.upper()}",
+        show_envvar=False,
+        show_default=_shown_default(name) or True,
+        rich_help_panel=panel,
+        **more,
+    )
+
+
+def _shown_default(name: str) -> str:
+    """Return the default of a flag of `RunOptions` in words; empty where the flag has none of its own.
+
+    Commands take None for a flag that was not given, so that a suite's `[run]` table can set it.
+    """
+    value = getattr(RunOptions(), name, None)
+    if name in _CHOSEN_LATER or value in (None, ()):
+        return _CHOSEN_LATER.get(name, "")
+    return ("" if value else "no-") + name.replace("_", "-") if isinstance(value, bool) else str(value)
 
 
 def _in_range(name: str) -> Callable[[int | None], int | None]:
