@@ -8,7 +8,7 @@ TORCH_INDEX ?=
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 TORCH = $(if $(TORCH_INDEX),$(PIP) --index-url $(TORCH_INDEX) torch,true)
 
-.PHONY: demo test test-slow bench screenshots lint fmt clean
+.PHONY: demo test test-slow bench screenshots reference docs lint fmt clean
 
 demo: $(VENV)/.installed
 	$(BIN)/memprobe demo
@@ -24,6 +24,14 @@ bench: $(VENV)/.dev
 
 screenshots: $(VENV)/.dev
 	$(BIN)/python tests/screenshots.py
+
+# Rewrites the parts of the pages that are generated from the code.
+reference: $(VENV)/.dev
+	$(BIN)/python tests/reference_pages.py
+
+# The site is build/docs/index.html; every warning, such as a broken link, is an error.
+docs: reference $(VENV)/.docs
+	$(BIN)/python -m sphinx -E -q -n -W --keep-going docs build/docs
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -48,4 +56,8 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.installed
 	$(PIP) -e '.[dev]'
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.dev
+	$(PIP) -e '.[docs]'
 	touch $@
