@@ -28,6 +28,8 @@ from memprobe.tables.schema import Column, TableSchema
 
 DOCS = Path(__file__).parents[1] / "docs"
 _PART = re.compile(r"(<!-- generated: (\w+)(?: ([\w ]+))? -->\n).*?(<!-- end -->)", re.DOTALL)
+# A name such as `exact_frac` in the prose of a probe.
+_NAME = re.compile(r"(?<![\w`=;.])([a-z]+(?:_[a-z0-9]+)+)(?![\w`])")
 _KINDS = {
     "rate": "rate over items",
     "mean": "mean over items",
@@ -172,10 +174,15 @@ def metrics() -> str:
 
 def _metric_table(found: Iterable[Metric]) -> str:
     rows = [
-        (f"`{each.name}`", each.unit, _KINDS[each.summary], each.more_means, _direction(each))
+        (f"`{each.name}`", each.unit, _KINDS[each.summary], _marked(each.more_means), _direction(each))
         for each in found
     ]
     return table(("metric", "unit", "estimate", "a larger value means", "more memorized"), rows)
+
+
+def _marked(text: str) -> str:
+    """Return prose with its names marked as code."""
+    return _NAME.sub(r"`\1`", text)
 
 
 def _direction(metric: Metric) -> str:
@@ -204,9 +211,9 @@ def about(name: str) -> str:
     needs = ", ".join(f"`{column}`" for column in probe.needs)
     asked = f"It needs the item {'columns' if len(probe.needs) > 1 else 'column'} {needs}." if needs else ""
     found = [
-        f"{probe.about.measures} {asked}".strip(),
-        f"**How to read it.** {probe.about.how_to_read}",
-        f"**Limits.** {probe.about.limits}",
+        f"{_marked(probe.about.measures)} {asked}".strip(),
+        f"**How to read it.** {_marked(probe.about.how_to_read)}",
+        f"**Limits.** {_marked(probe.about.limits)}",
         f"```text\n{probe.formula}\n```",
         f"Version {probe.version} of the definition. Source: {probe.source}.",
     ]

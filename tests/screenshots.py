@@ -1,4 +1,4 @@
-"""Makes what the README shows of the demo: its report, and pictures of the report and of the summary.
+"""Makes what README and docs show of the demo: its report, and pictures of the report and the summary.
 
 `make screenshots` runs it; it needs Chromium. Without a run it makes the demo, under a path of no machine.
 """

@@ -129,7 +129,7 @@ def _system() -> dict[str, str]:
 
 
 def _packages() -> Iterator[Package]:
-    """Yield what the installed distribution asks for, development tools left out."""
+    """Yield what the installed distribution asks for, tools of its developers left out."""
     from packaging.requirements import Requirement
 
     try:
@@ -139,7 +139,7 @@ def _packages() -> Iterator[Package]:
     for line in wanted:
         requirement = Requirement(line)
         extra = str(requirement.marker).partition("extra == ")[2].strip("\"'") if requirement.marker else ""
-        if extra != "dev":
+        if extra not in ("dev", "docs"):
             yield Package(requirement.name, str(requirement.specifier), _version(requirement.name), extra)
 
 

@@ -120,6 +120,17 @@ def test_a_package_that_is_missing_or_too_old_is_said_unless_only_an_extra_bring
     assert wrong() == ([] if what is None else [what])
 
 
+def test_tools_of_developers_are_not_listed(monkeypatch):
+    wanted = [
+        "polars>=2.0",
+        'ruff>=0.14; extra == "dev"',
+        'sphinx>=8.2; extra == "docs"',
+        'peft; extra == "lora"',
+    ]
+    monkeypatch.setattr(doctor.metadata, "requires", lambda name: wanted)
+    assert [each.name for each in doctor._packages()] == ["polars", "peft"]
+
+
 def test_where_torch_cannot_be_imported_the_rest_is_still_told(monkeypatch):
     import sys
 
