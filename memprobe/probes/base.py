@@ -180,7 +180,8 @@ class Metric:
             null where undefined. Values in a series, such as those of windows that overlap, have also
             `position` (Int64, the order in the item), `overlap` (Int64: so many neighbours share text),
             `weight` (Float64, of the value in the mean) and perhaps `passage` (Int64: so many neighbours lie
-            in the longest memorized passage; null: not known); their intervals are by blocks.
+            in the longest memorized passage; null: not known); their intervals are by blocks. Values from 0
+            to a number that the item's text sets have it as `most` (Float64).
         since_first: The value is taken as the change from the sequence's first checkpoint.
         more_is_memorized: Direction: True where more means more memorized; None: neither more nor less does.
         against_never: A share that means little alone: beside it stand that of items never trained on, and

@@ -135,9 +135,9 @@ def test_one_item_with_a_small_share_does_not_narrow_the_bound_of_none() -> None
     assert one["ci_high"] >= none["ci_high"] == pytest.approx(1 - 0.025 ** (1 / 20), abs=1e-6)
 
 
-def test_a_mean_without_bounds_takes_the_bootstrap() -> None:
+def test_a_mean_without_bounds_takes_students_interval() -> None:
     row = pick(rows_of("mean", values_of(*ALONE), unit="tokens"))
-    assert (row["ci_method"], row["n_clusters"]) == ("bootstrap", 5)
+    assert (row["ci_method"], row["n_clusters"]) == ("t", 5)
     assert row["ci_low"] < row["estimate"] < row["ci_high"]
 
 
@@ -167,9 +167,9 @@ def test_an_auc_has_the_interval_of_its_pairs() -> None:
     row = pick(rows_of("auc", frame))
     expected = paired_auc(np.array(ours), np.array(theirs))
     assert (row["estimate"], row["ci_low"]) == (expected.auc, expected.interval.lo)
-    assert row["ci_method"] == "delong-logit"
+    assert row["ci_method"] == "delong-logit-t"
     clustered = pick(rows_of("auc", frame, ITEMS.with_columns(doc_id=pl.Series(["x", "x", "y", "y", None]))))
-    assert (clustered["ci_method"], clustered["n_clusters"]) == ("cluster-delong-logit", 3)
+    assert (clustered["ci_method"], clustered["n_clusters"]) == ("cluster-delong-logit-t", 3)
     assert clustered["estimate"] == row["estimate"]
 
 

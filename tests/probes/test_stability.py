@@ -317,7 +317,7 @@ def test_a_set_without_a_complete_item_stops_all() -> None:
 def test_other_outcomes_have_their_unit() -> None:
     told = tell(history(outcome="logprob_mean_nats"), Settings(outcome="logprob_mean_nats"))
     assert set(told.estimates["unit"]) == {"nats per token", "steps"}
-    assert set(told.tables["stability"]["ci_method"].drop_nulls()) == {"bootstrap"}
+    assert set(told.tables["stability"]["ci_method"].drop_nulls()) == {"expanded-bootstrap"}
 
 
 @pytest.mark.parametrize(

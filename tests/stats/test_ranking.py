@@ -86,7 +86,7 @@ def test_variance_equals_naive_delong_of_pairs(seed) -> None:
     result = paired_auc(positives, negatives)
     expected = slow_variance(positives, negatives, range(12))
     assert variance_of(result) == pytest.approx(expected, rel=RTOL)
-    assert result.interval.method == "delong-logit"
+    assert result.interval.method == "delong-logit-t"
 
 
 CLUSTERS = np.array([0, 1, 1, 2, 3, 3, 3, 0, 4, 2, 4, 1])
@@ -98,7 +98,7 @@ def test_variance_equals_naive_delong_of_clusters(seed) -> None:
     result = paired_auc(positives, negatives, clusters=CLUSTERS)
     expected = slow_variance(positives, negatives, CLUSTERS.tolist())
     assert variance_of(result) == pytest.approx(expected, rel=RTOL)
-    assert result.interval.method == "cluster-delong-logit"
+    assert result.interval.method == "cluster-delong-logit-t"
     # The fixture tells clusters from items.
     assert expected != pytest.approx(slow_variance(positives, negatives, range(12)), rel=0.01)
 
@@ -148,21 +148,23 @@ def test_shared_variation_of_pairs_narrows_the_interval() -> None:
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_at_zero_and_one_wilson_of_as_many_items_stands_in(sign) -> None:
+def test_at_zero_and_one_as_many_comparisons_are_apart_as_there_are_items(sign) -> None:
     high, low = np.array([5.0, 6.0, 7.0, 8.0]), np.array([1.0, 2.0, 3.0, 4.0])
     result = paired_auc(sign * high, sign * low)
-    expected = wilson(4 if sign > 0 else 0, 4)
+    # area^4 = 0.025.
+    end = 0.025**0.25
     assert result.auc == (1.0 if sign > 0 else 0.0)
-    assert (result.interval.lo, result.interval.hi) == (expected.lo, expected.hi)
-    assert result.interval.method == "wilson-stand-in"
+    expected = (end, 1) if sign > 0 else (0, 1 - end)
+    assert (result.interval.lo, result.interval.hi) == pytest.approx(expected, abs=1e-6)
+    assert result.interval.method == "pseudo-document-few-of-pairs"
 
 
-def test_at_one_the_stand_in_counts_clusters_not_items() -> None:
+def test_at_one_clusters_count_and_not_items() -> None:
     high, low = np.array([5.0, 6.0, 7.0, 8.0]), np.array([1.0, 2.0, 3.0, 4.0])
     result = paired_auc(high, low, clusters=np.array([0, 0, 1, 1]))
     # All hits of 2 documents: 0.025^(1/2).
     assert result.interval.lo == pytest.approx(0.025**0.5, abs=1e-6)
-    assert result.interval.method == "pseudo-document-few-stand-in"
+    assert result.interval.method == "pseudo-document-few-of-pairs"
 
 
 @pytest.mark.parametrize("n", range(1, 60))
