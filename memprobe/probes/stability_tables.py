@@ -13,6 +13,7 @@ from memprobe.probes.base import History, Told
 from memprobe.probes.panel import cluster_numbers, told_frame, wide
 from memprobe.probes.profile_tables import no_estimates
 from memprobe.stats.half_life import expanded
+from memprobe.stats.intervals import BIASED
 from memprobe.stats.joint_draws import (
     Estimate,
     basic_estimate,
@@ -34,6 +35,7 @@ UNITS = {"exact": "fraction", "hit_frac": "fraction", "logprob_mean_nats": "nats
 # These are scores of sets, so that between 0 and 1 they have nowhere else to go.
 _SCORES = ("acc", "min_acc", "wc_acc")
 _SAME = "the draws do not vary: no interval and no bias can be told"
+_NOISE = "noise of the items biases it by more than a quarter of its error: no interval"
 _NOT_BACK = "not back at the score of the switch when the next task ended"
 _HALF_NOT_BACK = f"half of the sets or more are {_NOT_BACK}"
 _SOMETIMES_BACK = "too many draws are not back: no interval"
@@ -239,18 +241,21 @@ def _measure_rows(
 def _told(estimate: Estimate, data: _Data, sets: tuple[int, ...], *, bounded: bool) -> dict[str, Any]:
     n, n_clusters = data.n_of(sets)
     lo, hi = estimate.lo, estimate.hi
+    reason = _SAME if lo is None else None
+    if estimate.is_biased:
+        lo, hi, reason = None, None, _NOISE
     if bounded and lo is not None and hi is not None:
         lo, hi = max(0.0, lo), min(1.0, hi)
     return {
         "estimate": estimate.value,
         "lo": lo,
         "hi": hi,
-        "ci_method": None if lo is None else _BASIC,
+        "ci_method": _BASIC if lo is not None else BIASED if estimate.is_biased else None,
         "bias": estimate.bias,
         "is_biased": estimate.is_biased,
         "n_items": n,
         "n_clusters": n_clusters,
-        "reason": _SAME if lo is None else None,
+        "reason": reason,
     }
 
 
@@ -321,14 +326,15 @@ def _gap_rows(
     for place, (switch, number) in enumerate(design.pairs):
         level = data.level_of((number,))
         depth = basic_estimate(float(found.depth[place]), drawn.depth[:, place], level=level)
+        known = not depth.is_biased
         n, n_clusters = data.n_of((number,))
         yield {
             "switch_step": design.steps[design.ends[switch]],
             "until_step": design.steps[design.ends[switch + 1]],
             "eval_set": data.names[number],
             "depth_of_gap": depth.value,
-            "depth_lo": depth.lo,
-            "depth_hi": depth.hi,
+            "depth_lo": depth.lo if known else None,
+            "depth_hi": depth.hi if known else None,
             "depth_bias": depth.bias,
             "trough_step": design.steps[int(found.trough[place])],
             **_recovery(found.recovery_steps[place], drawn.recovery_steps[:, place], level),

@@ -1,12 +1,15 @@
 """The interval of a mean of values without known bounds, of items of their own or in clusters.
 
-    mean +- t se,  se^2 = (G - 1) / G sum_c (e_c / (1 - m_c / n))^2 / n^2,  e_c = sum_c - m_c mean
+    mean - se q(t) to mean - se q(-t),  se^2 = (G - 1) / G sum_c (e_c / (1 - m_c / n))^2 / n^2
+    q(y) = 3 / k ((1 + k (y - k / 6))^(1/3) - 1),  k = skewness of the e_c / sqrt(K),  e_c = sum_c - m_c mean
 
-over G clusters of m_c items: the jackknife that leaves out one cluster. t has as many degrees of freedom as
-there are clusters of equal size that weigh the same, less one.
+over G clusters of m_c items. The error is the jackknife's that leaves out one cluster. t has K - 1 degrees of
+freedom, K clusters of equal size weighing the same. q takes the skewness of the sampled mean away, which
+lets Student's interval (k = 0) miss a mean of skewed values on one side.
 
 References: Efron and Tibshirani (1993), chapter 11 (jackknife); Cameron and Miller (2015),
-https://doi.org/10.3368/jhr.50.2.317, section VI (few clusters).
+https://doi.org/10.3368/jhr.50.2.317, section VI (few clusters); Hall (1992),
+https://doi.org/10.1111/j.2517-6161.1992.tb01872.x (the transformation).
 """
 
 import math
@@ -20,6 +23,8 @@ from memprobe.stats.intervals import FEW_CLUSTERS, NO_SPREAD, Interval
 
 # An error below this share of the largest value is rounding.
 _ROUNDING = 1e-12
+# Less skewness than this moves no end by more than rounding does.
+_SYMMETRIC = 1e-9
 
 
 def mean_interval(
@@ -68,8 +73,18 @@ def sums_interval(
     error = math.sqrt(float((apart**2).sum()) * (1 - 1 / len(sums))) / n
     if error <= _ROUNDING * max(1.0, float(np.abs(sums / sizes).max())):
         return None
-    half = float(stdtrit(effective - 1, 0.5 + level / 2)) * error
-    return Interval(mean - half, mean + half, level, "t" if (sizes == 1).all() else "cluster-t")
+    t = float(stdtrit(effective - 1, 0.5 + level / 2))
+    skew = float((apart**3).mean() / (apart**2).mean() ** 1.5) / math.sqrt(effective)
+    lo, hi = (mean - error * _unskewed(end, skew) for end in (t, -t))
+    return Interval(lo, hi, level, "hall-t" if (sizes == 1).all() else "cluster-hall-t")
+
+
+def _unskewed(y: float, k: float) -> float:
+    """Return T of which T + k T^2 / 3 + k^2 T^3 / 27 + k / 6 is y."""
+    if abs(k) < _SYMMETRIC:
+        return y
+    inner = 1 + k * (y - k / 6)
+    return 3 / k * (math.copysign(abs(inner) ** (1 / 3), inner) - 1)
 
 
 def why_none(clusters: NDArray[np.int64]) -> str:

@@ -151,7 +151,7 @@ def decay_cells(coverage: Any) -> Iterator[Any]:
                 math.sqrt(ICC) * rng.normal(size=documents)[own] + math.sqrt(1 - ICC) * rng.normal(size=n)
             )
             kept = 1 - slope[:, None] * (np.log10(times) - 1) + 0.1 * rng.normal(size=(n, len(times)))
-            gain = rng.exponential(size=documents)[own] * rng.exponential(size=n)
+            gain = rng.gamma(4, 0.25, documents)[own] * rng.gamma(4, 0.25, n)
             fit = log_decay(np.tile(times, n), kept.ravel(), np.repeat(own, len(times)), np.ones(kept.size), rng=rng)
             ends = fit.decay_ends
             rise = sums_interval(np.bincount(own, weights=gain), np.bincount(own).astype(float))

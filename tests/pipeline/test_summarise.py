@@ -137,7 +137,7 @@ def test_one_item_with_a_small_share_does_not_narrow_the_bound_of_none() -> None
 
 def test_a_mean_without_bounds_takes_students_interval() -> None:
     row = pick(rows_of("mean", values_of(*ALONE), unit="tokens"))
-    assert (row["ci_method"], row["n_clusters"]) == ("t", 5)
+    assert (row["ci_method"], row["n_clusters"]) == ("hall-t", 5)
     assert row["ci_low"] < row["estimate"] < row["ci_high"]
 
 

@@ -218,7 +218,7 @@ def test_facts_are_clusters_and_groups_have_rows_of_their_own() -> None:
     at = {name: [5] for name in levels}
     told = tell(history(levels, at, doc_id=doc, group=group), Settings())
     found = estimate(told, "effectivity_nats")
-    assert (found["n_items"], found["n_clusters"], found["ci_method"]) == (8, 4, "cluster-t")
+    assert (found["n_items"], found["n_clusters"], found["ci_method"]) == (8, 4, "cluster-hall-t")
     assert found["ci_low"] < found["estimate"] < found["ci_high"]
     assert told.tables["acquisition_fit"]["group"].to_list() == [None, "x", "y"]
     fit = told.tables["acquisition_fit"].row(0, named=True)

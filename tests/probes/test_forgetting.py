@@ -212,7 +212,7 @@ def test_documents_are_clusters() -> None:
     assert (row["n_items"], row["n_clusters"], row["ci_method"]) == (12, 3, "pseudo-document-few")
     alone = estimate(tell(history(CHECK_13), Settings()), "never_learned_frac")
     assert row["ci_high"] - row["ci_low"] >= alone["ci_high"] - alone["ci_low"]
-    assert estimate(told, "n_forgetting_events")["ci_method"] == "cluster-t"
+    assert estimate(told, "n_forgetting_events")["ci_method"] == "cluster-hall-t"
     assert told.tables["forgetting_survival"]["n_clusters"].unique().to_list() == [2]
 
 
