@@ -12,8 +12,8 @@ from memprobe.errors import counted
 from memprobe.probes.base import History, Other, Told
 from memprobe.probes.panel import cluster_numbers, step_name, told_frame, wide
 from memprobe.probes.profile_tables import no_estimates
-from memprobe.stats.intervals import FEW_CLUSTERS
 from memprobe.stats.forecast import Forecast, Ratio, forecast, mcnemar
+from memprobe.stats.intervals import FEW_CLUSTERS
 from memprobe.tables.tasks import FORECAST
 
 if TYPE_CHECKING:

@@ -50,7 +50,8 @@ def mean_interval(
     if clusters is None:
         return sums_interval(values, np.ones(len(values)), level=level)
     sizes = np.bincount(clusters).astype(np.float64)
-    return sums_interval(np.bincount(clusters, weights=values), sizes, level=level)
+    sums = np.bincount(clusters, weights=values).astype(np.float64)
+    return sums_interval(sums, sizes, level=level)
 
 
 def sums_interval(

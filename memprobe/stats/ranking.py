@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from memprobe.stats.documents import effective_documents
 from memprobe.stats.enough import MIN_EFFECTIVE
-from memprobe.stats.intervals import Interval
+from memprobe.stats.intervals import Interval, wilson
 from memprobe.stats.rates import share_interval
 
 
@@ -58,8 +58,7 @@ def paired_auc(
 
     The variance is that of the placement values, summed over what belongs together: the two scores
     of an item, and the items of a cluster. The interval is made on the logit scale, so it stays
-    within 0 and 1. Where the placement values do not vary, as at an area of 0 or 1, the interval is the
-    bound by documents, see `_unvaried`. Quantiles are of t, as there are clusters of equal size.
+    within 0 and 1. Where the placement values do not vary, as at an area of 0 or 1, see `_unvaried`. Quantiles are of t, as there are clusters of equal size.
 
     Args:
         positives: Scores of the positives, shape (n_items,); higher means more positive.
@@ -90,7 +89,8 @@ def paired_auc(
     if effective < MIN_EFFECTIVE:
         return Auc(area, None)
     if not 0 < area < 1 or variance == 0:
-        return Auc(area, _unvaried(area, n, clusters, level))
+        own = np.arange(n) if clusters is None else clusters
+        return Auc(area, _unvaried(area, own, level))
     method = "delong-logit-t" if clusters is None else "cluster-delong-logit-t"
     logit = math.log(area / (1 - area))
     t = float(stdtrit(effective - 1, 0.5 + level / 2))
@@ -98,14 +98,18 @@ def paired_auc(
     return Auc(area, Interval(_expit(logit - half), _expit(logit + half), level, method))
 
 
-def _unvaried(area: float, n: int, clusters: NDArray[np.int64] | None, level: float) -> Interval | None:
-    """Return the bound by documents of as many items, of which each has the area as its value.
+def _unvaried(area: float, clusters: NDArray[np.int64], level: float) -> Interval | None:
+    """Return an interval where the placement values do not vary.
 
     If every positive outscores every negative, then so does each the negative of the next item (of the next
-    cluster), and these are n comparisons apart: that none of them fails has a chance of at most area^n.
+    cluster), and these are n comparisons apart: that none of them fails has a chance of at most area^n, as
+    in the bound by documents that are all hits. Elsewhere nothing varies more than a rate of whole clusters.
     """
-    own = np.arange(n) if clusters is None else clusters
-    found = share_interval(np.full(n, area), own, level=level)
+    if area in (0, 1):
+        found = share_interval(np.full(len(clusters), area), clusters, level=level)
+    else:
+        n = int(effective_documents(np.bincount(clusters).astype(np.float64)))
+        found = wilson(area * n, n, level=level)
     return found and replace(found, method=f"{found.method}-of-pairs")
 
 

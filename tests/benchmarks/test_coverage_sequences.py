@@ -135,7 +135,9 @@ def stability_cells(coverage: Any) -> Iterator[Any]:
                 for row in rows.iter_rows(named=True)
             }
 
-        name = f"{kind}, {documents * size} items a set" if size == 1 else f"{kind}, {documents} x {size} a set"
+        name = (
+            f"{kind}, {documents * size} items a set" if size == 1 else f"{kind}, {documents} x {size} a set"
+        )
         yield from coverage.of(name, truth, draw, REPLICATIONS)
 
 
@@ -152,7 +154,9 @@ def decay_cells(coverage: Any) -> Iterator[Any]:
             )
             kept = 1 - slope[:, None] * (np.log10(times) - 1) + 0.1 * rng.normal(size=(n, len(times)))
             gain = rng.gamma(4, 0.25, documents)[own] * rng.gamma(4, 0.25, n)
-            fit = log_decay(np.tile(times, n), kept.ravel(), np.repeat(own, len(times)), np.ones(kept.size), rng=rng)
+            fit = log_decay(
+                np.tile(times, n), kept.ravel(), np.repeat(own, len(times)), np.ones(kept.size), rng=rng
+            )
             ends = fit.decay_ends
             rise = sums_interval(np.bincount(own, weights=gain), np.bincount(own).astype(float))
             return {
@@ -188,7 +192,11 @@ def exposed_and_controls(
         y, other = 2 * level / 0.7 + mine, theirs
     steps = np.arange(len(LAGS))
     exposed = Exposed(
-        y, np.tile(LAGS, (n, 1)), np.tile(steps, (n, 1)), np.zeros(n, np.int64), np.repeat(np.arange(documents), size)
+        y,
+        np.tile(LAGS, (n, 1)),
+        np.tile(steps, (n, 1)),
+        np.zeros(n, np.int64),
+        np.repeat(np.arange(documents), size),
     )
     number = documents + np.repeat(np.arange(controls), size)
     return exposed, Controls(other, np.ones((1, controls * size), dtype=np.bool_), number)
@@ -225,13 +233,16 @@ def lag_cells(coverage: Any) -> Iterator[Any]:
                 for name, each in ((kind, found.level), (f"excess {kind}", found.excess)):
                     interval = each.interval[at] if each else None
                     ends[f"{name} at lag {LAGS[at]:g}"] = (
-                        None if interval is None else (interval.lo, interval.hi, interval.method.replace("-few", ""))
+                        None
+                        if interval is None
+                        else (interval.lo, interval.hi, interval.method.replace("-few", ""))
                     )
             if not rates:
                 fits = law_fits(found)
+                law = "calibrated-profile" if size == 1 else "cluster-calibrated-profile"
                 half = fits[best_law(fits) or "power"].half_life_anew
                 open_at = math.inf if half.hi is None else half.hi
-                ends["half-life of ln p"] = None if half.lo is None else (half.lo, open_at, "calibrated-profile")
+                ends["half-life of ln p"] = None if half.lo is None else (half.lo, open_at, law)
             return ends
 
         name = f"{documents} x {size} against {controls} x {size}"

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from memprobe.stats.acquisition import (
-    Ends,
     highest,
     log_decay,
     mean_curve,

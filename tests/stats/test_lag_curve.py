@@ -123,8 +123,9 @@ def test_whole_clusters_are_drawn() -> None:
     cluster = np.repeat(np.arange(12), 5)
     clustered, alone = curve(exposed(y, cluster=cluster), n_draws=2000), curve(exposed(y), n_draws=2000)
     width = [each.level.interval[0].hi - each.level.interval[0].lo for each in (clustered, alone)]
-    # Five copies of each: the standard error is sqrt(5) times that of independent items.
-    assert width[0] / width[1] == pytest.approx(np.sqrt(5), rel=0.1)
+    # Five copies of each: the error is sqrt(5) times that of independent items, and t of 11 degrees of
+    # freedom, 2.201 sqrt(12 / 11), is 1.139 times that of 59, 2.001 sqrt(60 / 59).
+    assert width[0] / width[1] == pytest.approx(1.139 * np.sqrt(5), rel=0.1)
     assert clustered.level.interval[0].method == "expanded-bootstrap"
     assert clustered.n_clusters.tolist() == [12, 12]
 

@@ -5,6 +5,7 @@ import pytest
 
 from memprobe.stats.medians import km_median, median_interval
 
+
 def test_items_of_their_own_have_order_statistics_of_the_sign_test() -> None:
     # Of 20 values, P(Bin(20, 1/2) <= 5) = 0.0207 and <= 6 is 0.0577: the 6th and the 15th.
     values = np.random.default_rng(1).permutation(np.arange(1.0, 21.0))
