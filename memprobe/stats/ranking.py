@@ -58,7 +58,8 @@ def paired_auc(
 
     The variance is that of the placement values, summed over what belongs together: the two scores
     of an item, and the items of a cluster. The interval is made on the logit scale, so it stays
-    within 0 and 1. Where the placement values do not vary, as at an area of 0 or 1, see `_unvaried`. Quantiles are of t, as there are clusters of equal size.
+    within 0 and 1, with a quantile of t: clusters of equal size that weigh the same, less one, are its
+    degrees of freedom. Where the placement values do not vary, as at an area of 0 or 1, see `_unvaried`.
 
     Args:
         positives: Scores of the positives, shape (n_items,); higher means more positive.

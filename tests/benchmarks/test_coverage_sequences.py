@@ -203,7 +203,7 @@ def exposed_and_controls(
 
 
 def lag_cells(coverage: Any) -> Iterator[Any]:
-    """Level and excess at the first and the last lag, of rates and of log-probabilities, and the half-life."""
+    """Level and excess at the first and the last lag, of rates and of ln p, and the half-life of ln p."""
     for rates, (documents, size, controls) in product(
         (True, False), ((30, 1, 30), (100, 1, 100), (5, 10, 5), (20, 10, 20), (50, 10, 10))
     ):
