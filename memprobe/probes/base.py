@@ -22,10 +22,10 @@ from memprobe.tables.views import CharWindows, TokenWindows, View
 if TYPE_CHECKING:
     import numpy as np
 
-# How item values become an estimate: `rate` of values in {0, 0.5, 1} by Wilson, `mean` and `median` by
-# bootstrap, `auc` of `value` against `other`, `difference` of two rates, `km_median` the Kaplan-Meier median
-# of `value`, which is the value where `other` is 1 and a lower bound of it where that is 0. Where items
-# overlap in clusters, clusters are drawn. `told`: the probe estimates it itself, over the whole sequence.
+# How item values become an estimate: `rate` of values in {0, 0.5, 1}, `mean`, `median`, `auc` of `value` against
+# `other`, `difference` of two rates, `km_median` the Kaplan-Meier median of `value`, which is the value where
+# `other` is 1 and a lower bound of it where that is 0. `told`: the probe estimates it itself, over the whole
+# sequence. `memprobe.stats.methods` names the intervals of each.
 SummaryKind = Literal["rate", "mean", "median", "km_median", "auc", "difference", "told"]
 
 
