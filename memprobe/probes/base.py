@@ -22,8 +22,8 @@ from memprobe.tables.views import CharWindows, TokenWindows, View
 if TYPE_CHECKING:
     import numpy as np
 
-# How item values become an estimate: `rate` of values in {0, 0.5, 1}, `mean`, `median`, `auc` of `value` against
-# `other`, `difference` of two rates, `km_median` the Kaplan-Meier median of `value`, which is the value where
+# How item values become an estimate: `rate` of values in {0, 0.5, 1}, `mean`, `median`, `auc` of `value`
+# against `other`, `difference` of two rates, `km_median` the Kaplan-Meier median of `value`, a value where
 # `other` is 1 and a lower bound of it where that is 0. `told`: the probe estimates it itself, over the whole
 # sequence. `memprobe.stats.methods` names the intervals of each.
 SummaryKind = Literal["rate", "mean", "median", "km_median", "auc", "difference", "told"]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memprobe.stats.enough import FEW
-from memprobe.stats.intervals import Interval
+from memprobe.stats.intervals import Interval, clopper_pearson
 from memprobe.stats.rates import share_interval
 from memprobe.stats.survival import kaplan_meier
 
@@ -82,10 +82,17 @@ def _least(
     low, high = 0, len(ordered) - 1
     while low < high:
         middle = (low + high) // 2
-        share = up_to(float(ordered[middle])).astype(np.float64)
-        found = share_interval(share, clusters, level=level)
-        low, high = (low, middle) if found is not None and found.hi >= _HALF else (middle + 1, high)
+        reached = _bound(up_to(float(ordered[middle])), clusters, level)
+        low, high = (low, middle) if reached >= _HALF else (middle + 1, high)
     return float(ordered[low])
+
+
+def _bound(yes: NDArray[np.bool_], clusters: NDArray[np.int64], level: float) -> float:
+    """Return the upper bound of a share: Clopper and Pearson's of items of their own, which is quicker."""
+    if int(clusters.max()) + 1 == len(clusters):
+        return clopper_pearson(int(yes.sum()), len(yes), level=level).hi
+    found = share_interval(yes.astype(np.float64), clusters, level=level)
+    return 1.0 if found is None else found.hi
 
 
 def km_median(
