@@ -22,10 +22,10 @@ from memprobe.tables.views import CharWindows, TokenWindows, View
 if TYPE_CHECKING:
     import numpy as np
 
-# How item values become an estimate: `rate` of values in {0, 0.5, 1} by Wilson, `mean` and `median` by
-# bootstrap, `auc` of `value` against `other`, `difference` of two rates, `km_median` the Kaplan-Meier median
-# of `value`, which is the value where `other` is 1 and a lower bound of it where that is 0. Where items
-# overlap in clusters, clusters are drawn. `told`: the probe estimates it itself, over the whole sequence.
+# How item values become an estimate: `rate` of values in {0, 0.5, 1}, `mean`, `median`, `auc` of `value`
+# against `other`, `difference` of two rates, `km_median` the Kaplan-Meier median of `value`, a value where
+# `other` is 1 and a lower bound of it where that is 0. `told`: the probe estimates it itself, over the whole
+# sequence. `memprobe.stats.methods` names the intervals of each.
 SummaryKind = Literal["rate", "mean", "median", "km_median", "auc", "difference", "told"]
 
 
@@ -180,7 +180,8 @@ class Metric:
             null where undefined. Values in a series, such as those of windows that overlap, have also
             `position` (Int64, the order in the item), `overlap` (Int64: so many neighbours share text),
             `weight` (Float64, of the value in the mean) and perhaps `passage` (Int64: so many neighbours lie
-            in the longest memorized passage; null: not known); their intervals are by blocks.
+            in the longest memorized passage; null: not known); their intervals are by blocks. Values from 0
+            to a number that the item's text sets have it as `most` (Float64).
         since_first: The value is taken as the change from the sequence's first checkpoint.
         more_is_memorized: Direction: True where more means more memorized; None: neither more nor less does.
         against_never: A share that means little alone: beside it stand that of items never trained on, and

@@ -13,6 +13,7 @@ from memprobe.probes.base import History, Other, Told
 from memprobe.probes.panel import cluster_numbers, step_name, told_frame, wide
 from memprobe.probes.profile_tables import no_estimates
 from memprobe.stats.forecast import Forecast, Ratio, forecast, mcnemar
+from memprobe.stats.intervals import FEW_CLUSTERS
 from memprobe.tables.tasks import FORECAST
 
 if TYPE_CHECKING:
@@ -289,7 +290,7 @@ def _estimates(
             "estimate": ratio.value,
             "ci_low": interval.lo if interval else None,
             "ci_high": interval.hi if interval else None,
-            "ci_method": interval.method if interval else None,
+            "ci_method": interval.method if interval else None if ratio.value is None else FEW_CLUSTERS,
             "n_items": ratio.n,
             "n_clusters": ratio.n_clusters,
             "n_missing": row["n_missing"],

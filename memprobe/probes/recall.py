@@ -143,6 +143,11 @@ def _column(column: str, table: pl.DataFrame, _: Settings) -> pl.DataFrame:
     return whole(table, column)
 
 
+def _lcp(table: pl.DataFrame, _: Settings) -> pl.DataFrame:
+    """Return the tokens before the first miss, of no more than the suffix has."""
+    return whole(table, "lcp_tokens").with_columns(most=table["suffix_tokens"].cast(pl.Float64))
+
+
 _ABOUT = About(
     measures="Given the beginning of a text, does greedy decoding yield its end, token for token? "
     "Every item that does is memorized in the sense of discoverable extraction.",
@@ -199,7 +204,7 @@ PROBE = Probe(
             "tokens",
             "longer recall before the first miss",
             "mean",
-            partial(_column, "lcp_tokens"),
+            _lcp,
         ),
         Metric(
             "hit_frac",

@@ -13,6 +13,7 @@ from memprobe.probes.retention_items import Timeline, infinite
 from memprobe.probes.retention_tables import FLOORS, Found, Named, curve_rows, ends, find, fit_rows
 from memprobe.stats.curves import MIN_LAGS, best_law
 from memprobe.stats.half_life import Law
+from memprobe.stats.intervals import FEW_CLUSTERS, Interval
 from memprobe.tables.retention import RETENTION_CURVE, RETENTION_FIT
 
 _INFINITE = "infinite at some checkpoint"
@@ -63,10 +64,15 @@ def _rates(strata: Sequence[Found]) -> Iterator[dict[str, Any]]:
                 "group": each.stratum.group,
                 "condition": condition,
                 "estimate": float(each.same.curve.level.value[at]),
-                **ends(each.same.curve.level.interval[at], "ci"),
+                **_ends(each.same.curve.level.interval[at]),
                 **_counts(each, each.same),
                 "unit": "fraction",
             }
+
+
+def _ends(interval: Interval | None) -> dict[str, Any]:
+    """Return the interval of a rate, or why there is none."""
+    return ends(interval, "ci") | ({} if interval else {"ci_method": FEW_CLUSTERS})
 
 
 def _common(strata: Sequence[Found]) -> list[int]:
