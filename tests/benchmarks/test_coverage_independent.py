@@ -23,6 +23,8 @@ from memprobe.stats.half_life import Binomial
 from memprobe.stats.lag_curve import Controls, Exposed, lag_curve
 from memprobe.stats.rates import rate_interval, share_interval
 
+pytestmark = pytest.mark.benchmark
+
 N_SIMULATIONS = 200
 N_HALF_LIVES = 120
 # A tail of 0.035 is asked for; three standard errors of a share of 0.035 in 200 simulations are 0.039.
