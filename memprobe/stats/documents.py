@@ -271,7 +271,7 @@ def _logarithm(scaled: Floats, shapes: Floats, t: Floats, powers: Floats) -> tup
 def _near(scaled: Floats, shapes: Floats, powers: Floats) -> tuple[Floats, Floats]:
     """Return the sums of `_logarithm` by their power series.
 
-        atan(x) = x - x^3 / 3 + x^5 / 5 - ...,  -1/2 ln(1 + x^2) = -x^2 / 2 + x^4 / 4 - ...
+    atan(x) = x - x^3 / 3 + x^5 / 5 - ...,  -1/2 ln(1 + x^2) = -x^2 / 2 + x^4 / 4 - ...
     """
     k = np.arange(1, _N_POWERS + 1)
     sums = _powers(scaled) @ shapes

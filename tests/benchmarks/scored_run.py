@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from memprobe.options import RunOptions
 from memprobe.pipeline.manifest import entries_of, new_manifest
 from memprobe.pipeline.measure import write_items
 from memprobe.pipeline.planning import SequencePlan
 from memprobe.pipeline.prepare import plans_of
-from memprobe.options import RunOptions
 from memprobe.suite import Suite, suite_of, with_settings
 from memprobe.tables.spans import SPANS
 from memprobe.tables.store import RunStore

@@ -31,7 +31,8 @@ def test_no_hit_in_documents_of_many_sizes_has_the_bound_in_closed_form(n_docume
     """One heavy document among many light ones: the integrand turns fast before it is nothing."""
     sizes = np.random.default_rng(n_documents).integers(1, 51, n_documents).astype(float)
     found = document_rate(np.zeros(n_documents), sizes)
-    # P(G_0 M (1 - u) > u sum m_i G_i) = E exp(-u sum m_i G_i / (M (1 - u))) = 1 / prod(1 + u m_i / (M (1 - u)))
+    # P(G_0 M (1 - u) > u sum m_i G_i) = E exp(-u sum m_i G_i / (M (1 - u))), a product over the documents of
+    # 1 / (1 + u m_i / (M (1 - u))).
     typical = (sizes**2).sum() / sizes.sum()
     above = np.exp(-np.log1p(found.hi * sizes / (typical * (1 - found.hi))).sum())
     assert above == pytest.approx(0.025, abs=CLOSE)
