@@ -184,7 +184,7 @@ def test_documents_enough_count_whole_where_one_of_them_is_memorized_whole() -> 
 
 
 def test_many_windows_of_several_documents_say_nothing_of_other_documents() -> None:
-    """Documents may be memorized whole: 5 without a hit have the bound of 5, however many windows they have."""
+    """Documents may be memorized whole, so 5 without a hit have the bound of 5, however long they are."""
     texts = [series(np.zeros(300), overlap=10)] * 5
     five = blocks_interval(texts).interval
     assert five.method == "pseudo-document"
