@@ -13,7 +13,7 @@ from memprobe.probes.retention_items import Timeline, infinite
 from memprobe.probes.retention_tables import FLOORS, Found, Named, curve_rows, ends, find, fit_rows
 from memprobe.stats.curves import MIN_LAGS, best_law
 from memprobe.stats.half_life import Law
-from memprobe.stats.intervals import FEW_CLUSTERS, Interval
+from memprobe.stats.intervals import FEW_CLUSTERS, UNFIT, Interval
 from memprobe.tables.retention import RETENTION_CURVE, RETENTION_FIT
 
 _INFINITE = "infinite at some checkpoint"
@@ -103,9 +103,11 @@ def _half_lives(strata: Sequence[Found]) -> Iterator[dict[str, Any]]:
 
 
 def _half_life(found: Found, same: Named, law: Law | None) -> dict[str, Any]:
-    half = found.fits[law].half_life_anew if law is not None and law in found.fits else None
+    fit = None if law is None else found.fits.get(law)
+    half = fit.half_life_anew if fit else None
     clustered = bool(same.curve.n_clusters[0] < same.curve.n_items[0])
     bounded = half is not None and half.lo is not None
+    method = "cluster-calibrated-profile" if clustered else "calibrated-profile"
     return {
         "metric": "half_life_steps",
         "group": found.stratum.group,
@@ -113,9 +115,7 @@ def _half_life(found: Found, same: Named, law: Law | None) -> dict[str, Any]:
         "estimate": half.steps if half else None,
         "ci_low": half.lo if half else None,
         "ci_high": half.hi if half else None,
-        "ci_method": ("cluster-calibrated-profile" if clustered else "calibrated-profile")
-        if bounded
-        else None,
+        "ci_method": UNFIT if fit and fit.is_unfit else method if bounded else None,
         **_counts(found, same),
         "unit": "steps",
     }

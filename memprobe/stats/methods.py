@@ -5,7 +5,7 @@ Each has rows of measured coverage in `docs/validation`, or stands for no interv
 
 import re
 
-from memprobe.stats.intervals import BIASED, FEW_CLUSTERS, FEW_FOR_MEDIAN, LONG_RUN, NO_SPREAD
+from memprobe.stats.intervals import BIASED, FEW_CLUSTERS, FEW_FOR_MEDIAN, LONG_RUN, NO_SPREAD, UNFIT
 
 MEASURED = {
     "wilson": "rates of items of their own",
@@ -40,6 +40,7 @@ WITHOUT = {
     LONG_RUN: "a memorized passage is longer than the blocks",
     FEW_FOR_MEDIAN: "the median may lie beyond all values seen",
     BIASED: "a minimum or maximum over checkpoints that noise moves",
+    UNFIT: "a curve follows none of the laws, so it has no half-life by them",
 }
 """What stands for the method where there is no interval, and why there is none."""
 
