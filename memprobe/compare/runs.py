@@ -16,6 +16,7 @@ from memprobe.pipeline.summarise import change, signature
 from memprobe.probes.base import Metric, discover
 from memprobe.reading import Run, choose_steps, open_run
 from memprobe.suite import Entry
+from memprobe.tables.conditions import build
 from memprobe.tables.differences import DIFFERENCES
 from memprobe.tables.store import RunStore
 
@@ -322,7 +323,7 @@ def _over_control(
     control = sides[1].manifest.get("control")
     if not control:
         return
-    rows = of_step.filter(pl.col("condition").str.ends_with(f"control={control['label']}"))
+    rows = of_step.filter(pl.col("condition").str.ends_with(build(control=control["label"])))
     same = (sides[0].manifest.get("control") or {}).get("label") == control["label"]
     cancels = f"the control cancels out: see {metric.name}"
     reason = cancels if same else "the base run has another control, or none"

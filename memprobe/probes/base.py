@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import polars as pl
 
 from memprobe.errors import SuiteError, near_miss
+from memprobe.tables.conditions import pairs
 from memprobe.tables.requests import Plan
 from memprobe.tables.schema import TableSchema
 from memprobe.tables.views import CharWindows, TokenWindows, View
@@ -213,7 +214,7 @@ class Metric:
 
     def stands_alone(self, condition: str | None) -> bool:
         """Whether the value under a condition means something without one to compare with."""
-        return not set(self.relative) & set((condition or "").split(";"))
+        return not set(self.relative) & set(pairs(condition))
 
     def excess(self) -> "Metric":
         """Return the metric that says how far this rate lies above another one, like `exact_excess_frac`."""

@@ -28,6 +28,7 @@ from memprobe.probes.windows import (
     window_view,
 )
 from memprobe.tables.catalogue import COVERAGE, EXTRACTION, EXTRACTION_WINDOWS
+from memprobe.tables.conditions import built
 from memprobe.tables.requests import Plan, Scheme, request_frame
 from memprobe.tables.views import CharWindows, Chat, TokenWindows
 
@@ -228,7 +229,7 @@ def _rate(table: pl.DataFrame, settings: Settings) -> pl.DataFrame:
             _values(
                 table,
                 settings,
-                condition=pl.format("scheme={};n={};p={}", "scheme", pl.lit(n), pl.lit(f"{p:.15g}")),
+                condition=built(scheme="scheme", n=pl.lit(n), p=pl.lit(f"{p:.15g}")),
                 value=(pl.col(column_of(p)) <= n).cast(pl.Float64),
             )
             for n in settings.n
@@ -239,7 +240,7 @@ def _rate(table: pl.DataFrame, settings: Settings) -> pl.DataFrame:
 
 def _in_support(table: pl.DataFrame, settings: Settings) -> pl.DataFrame:
     value = pl.col("in_support").cast(pl.Float64)
-    return _values(table, settings, condition=pl.format("scheme={}", "scheme"), value=value)
+    return _values(table, settings, condition=built(scheme="scheme"), value=value)
 
 
 def _greedy(table: pl.DataFrame, settings: Settings) -> pl.DataFrame:
