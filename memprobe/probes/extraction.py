@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from memprobe.probes.base import About, Derived, Metric, Probe, Scores, arxiv
+from memprobe.probes.base import About, Derived, Metric, Probe, Ranking, Scores, arxiv
 from memprobe.probes.recall import length_problems
 from memprobe.probes.spans import Align, Lengths, chat_problems, place, place_chats
 from memprobe.probes.windows import (
@@ -329,4 +329,8 @@ PROBE = Probe(
     window_table=EXTRACTION_WINDOWS,
     derived=(Derived(COVERAGE, _coverage, of_windows=True),),
     swept="prefix_tokens",
+    rankings=(
+        Ranking("extraction", "logp_nats", ("scheme", "suffix_tokens", "logp_nats", "max_rank")),
+        Ranking("coverage", "coverage_frac", ("scheme", "tau", "coverage_frac", "longest_run_chars")),
+    ),
 )

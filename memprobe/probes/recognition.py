@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from memprobe.probes.base import About, Metric, Probe, Scores, arxiv
+from memprobe.probes.base import About, Metric, Probe, Ranking, Scores, arxiv
 from memprobe.tables.catalogue import RECOGNITION
 from memprobe.tables.conditions import built
 from memprobe.tables.requests import Plan, request_frame
@@ -134,4 +134,5 @@ PROBE = Probe(
             since_first=True,
         ),
     ),
+    rankings=(Ranking("recognition", "margin_nats", ("margin_nats", "foil_kind")),),
 )

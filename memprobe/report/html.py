@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
-from memprobe import __version__
+from memprobe._version import __version__
 from memprobe.errors import counted, step_cell
 from memprobe.report.console import head_lines
 from memprobe.report.elements import Html, element, join, raw, table, text, user_text

@@ -49,7 +49,7 @@ def probe_section(results: Results, probe: str, found: Sequence[Headline], *, in
         _numbers(rows, about),
         *_by_part(rows, found),
         *_over_steps(rows, found),
-        *worst_items(results, probe, about, include_text=include_text),
+        *worst_items(results, about, include_text=include_text),
         element("h3", "How to read it"),
         element("p", text(texts.get("how_to_read", ""))),
         element("p", element("b", "Limits. "), text(texts.get("limits", ""))),
