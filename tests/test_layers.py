@@ -296,7 +296,10 @@ def test_importing_memprobe_loads_nothing_but_the_standard_library() -> None:
             "print(json.dumps(sorted(set(sys.modules) - before)))"
         )
     )
-    assert [name for name in loaded if name.split(".")[0] not in sys.stdlib_module_names] == ["memprobe"]
+    assert [name for name in loaded if name.split(".")[0] not in sys.stdlib_module_names] == [
+        "memprobe",
+        "memprobe._version",
+    ]
 
 
 HIDDEN = """
