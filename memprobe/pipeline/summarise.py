@@ -26,6 +26,7 @@ from memprobe.stats.ranking import auc, paired_auc
 from memprobe.stats.rates import rate_interval, share_interval
 from memprobe.suite import Entry, settings_table
 from memprobe.tables.catalogue import SUMMARY
+from memprobe.tables.conditions import build, built, joined
 
 LEVEL = 0.95
 
@@ -184,20 +185,15 @@ def blocks_of(frame: pl.DataFrame, prefix: str | None, *, split: bool = False) -
     )
     last = (
         pl.when(pl.col("part") == 2)
-        .then(pl.format("exposures={}", "exposures"))
+        .then(built(exposures="exposures"))
         .when(pl.col("part") == 3)
-        .then(pl.format("trained={}", "trained"))
+        .then(built(trained="trained"))
     )
     # What a condition is made of goes from the general to the particular.
     of = pl.col("condition").cast(pl.String)
-    base = pl.concat_str(pl.lit(prefix, dtype=pl.String), of, separator=";", ignore_nulls=True)
-    return (
-        blocks.with_columns(of=of, base=pl.when(base != "").then(base), last=last)
-        .with_columns(condition=pl.concat_str("base", "last", separator=";", ignore_nulls=True))
-        .with_columns(
-            condition=pl.when(pl.col("condition") != "").then("condition"),
-            number=pl.coalesce("exposures", pl.col("trained").cast(pl.Int64)),
-        )
+    return blocks.with_columns(of=of, base=joined(prefix, of), last=last).with_columns(
+        joined(pl.col("base"), pl.col("last")),
+        number=pl.coalesce("exposures", pl.col("trained").cast(pl.Int64)),
     )
 
 
@@ -350,5 +346,5 @@ def condition_prefixes(entries: tuple[Entry, ...]) -> list[str | None]:
         twins = [settings_table(each.settings) for each in entries if each.probe.name == entry.probe.name]
         mine = settings_table(entry.settings)
         differing = [name for name in mine if any(twin.get(name) != mine[name] for twin in twins)]
-        prefixes.append(";".join(f"{name}={_short(mine[name])}" for name in differing) or None)
+        prefixes.append(build(**{name: _short(mine[name]) for name in differing}))
     return prefixes

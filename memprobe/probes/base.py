@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import polars as pl
 
 from memprobe.errors import SuiteError, near_miss
+from memprobe.tables.conditions import pairs
 from memprobe.tables.requests import Plan
 from memprobe.tables.schema import TableSchema
 from memprobe.tables.views import CharWindows, TokenWindows, View
@@ -214,7 +215,7 @@ class Metric:
 
     def stands_alone(self, condition: str | None) -> bool:
         """Whether the value under a condition means something without one to compare with."""
-        return not set(self.relative) & set((condition or "").split(";"))
+        return not set(self.relative) & set(pairs(condition))
 
     def excess(self) -> "Metric":
         """Return the metric that says how far this rate lies above another one, like `exact_excess_frac`."""
@@ -278,6 +279,23 @@ def arxiv(key: str, author: str, title: str, year: int, number: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Ranking:
+    """Which items of a table show most memory; it travels in the manifest.
+
+    Attributes:
+        table: Name of the table of items.
+        by: Its column that ranks them, the largest first.
+        shown: The columns that a report shows of each.
+        title: Of the list.
+    """
+
+    table: str
+    by: str
+    shown: tuple[str, ...]
+    title: str = "Most memorized items"
+
+
+@dataclass(frozen=True, slots=True)
 class Probe:
     """One probe.
 
@@ -305,6 +323,8 @@ class Probe:
         resolved: From the settings as asked to settings that say the same whatever ships later.
         over_time: What it says of a whole sequence; then two checkpoints with the same weights are an
             error, not a warning.
+        rankings: Which items a report lists, from the first of these tables that a run has; empty: none.
+            None: by the first metric that is a column of the table.
         searches: It searches for minutes where others score for seconds, so no other suite takes it along.
         swept: A setting for which a suite may give a list: one entry for each of its values, all of
             them on the same items.
@@ -331,6 +351,7 @@ class Probe:
     resolved: Callable[[Any], Any] = field(default=lambda asked: asked)
     over_time: OverTime | None = None
     swept: str | None = None
+    rankings: tuple[Ranking, ...] | None = None
     searches: bool = False
 
     @property

@@ -14,6 +14,7 @@ from memprobe.probes.panel import cluster_numbers, step_name, told_frame, wide
 from memprobe.probes.profile_tables import no_estimates
 from memprobe.stats.forecast import Forecast, Ratio, forecast, mcnemar
 from memprobe.stats.intervals import FEW_CLUSTERS
+from memprobe.tables.conditions import build
 from memprobe.tables.tasks import FORECAST
 
 if TYPE_CHECKING:
@@ -279,7 +280,7 @@ def _estimates(
     if not predictor.shown or row["seen"] is False:
         return
     name = f"step{predictor.step}" if predictor.model == target.model else predictor.model
-    condition = f"predictor={name}" + (";seen=true" if row["seen"] else "")
+    condition = build(predictor=name, seen=row["seen"] or None)
     for metric, of in _METRICS.items():
         ratio: Ratio = getattr(found, of)
         interval = ratio.interval

@@ -16,6 +16,7 @@ from memprobe.stats.did_estimates import Estimate
 from memprobe.stats.intervals import FEW_CLUSTERS, NO_SPREAD
 from memprobe.tables.catalogue import PROFILE, PROFILE_AGG, PROFILE_DROPPED, PROFILE_PRETREND
 from memprobe.tables.clusters import cluster_names
+from memprobe.tables.conditions import build
 from memprobe.tables.facts import (
     NO_TIME,
     NOT_SAID,
@@ -381,7 +382,7 @@ def _estimates(found: Profile, data: _Data, outcome: str, group: str | None) -> 
         {
             "metric": name,
             "group": group,
-            "condition": None if outcome == "logprob_mean_nats" else f"outcome={outcome}",
+            "condition": None if outcome == "logprob_mean_nats" else build(outcome=outcome),
             "estimate": estimate.value,
             "ci_low": estimate.lo if estimate.se else None,
             "ci_high": estimate.hi if estimate.se else None,

@@ -16,7 +16,7 @@ from functools import partial
 
 import polars as pl
 
-from memprobe.probes.base import About, Metric, Probe, Scores, arxiv, whole
+from memprobe.probes.base import About, Metric, Probe, Ranking, Scores, arxiv, whole
 from memprobe.probes.spans import Align, Lengths, chat_problems, place, place_chats
 from memprobe.tables.catalogue import RECALL
 from memprobe.tables.requests import Plan, request_frame
@@ -220,4 +220,7 @@ PROBE = Probe(
     checks=checks,
     view=lambda settings: Chat() if settings.chat else None,
     swept="prefix_tokens",
+    rankings=(
+        Ranking("recall", "min_margin_nats", ("exact", "lcp_tokens", "suffix_tokens", "min_margin_nats")),
+    ),
 )

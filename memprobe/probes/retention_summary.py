@@ -14,6 +14,7 @@ from memprobe.probes.retention_tables import FLOORS, Found, Named, curve_rows, e
 from memprobe.stats.curves import MIN_LAGS, best_law
 from memprobe.stats.half_life import Law
 from memprobe.stats.intervals import FEW_CLUSTERS, UNFIT, Interval
+from memprobe.tables.conditions import build
 from memprobe.tables.retention import RETENTION_CURVE, RETENTION_FIT
 
 _INFINITE = "infinite at some checkpoint"
@@ -56,9 +57,7 @@ def _rates(strata: Sequence[Found]) -> Iterator[dict[str, Any]]:
         # Of exposure counts one lag is enough for a reader; the table has all.
         for name in own if exposures is None else own[-1:]:
             at = each.same.names.tolist().index(name)
-            condition = f"steps_since_exposure={name}" + (
-                "" if exposures is None else f";exposures={exposures}"
-            )
+            condition = build(steps_since_exposure=name, exposures=exposures)
             yield {
                 "metric": metric,
                 "group": each.stratum.group,
@@ -111,7 +110,7 @@ def _half_life(found: Found, same: Named, law: Law | None) -> dict[str, Any]:
     return {
         "metric": "half_life_steps",
         "group": found.stratum.group,
-        "condition": f"outcome={found.outcome}" + ("" if law is None else f";law={law}"),
+        "condition": build(outcome=found.outcome, law=law),
         "estimate": half.steps if half else None,
         "ci_low": half.lo if half else None,
         "ci_high": half.hi if half else None,

@@ -23,6 +23,7 @@ from memprobe.stats.joint_draws import (
 )
 from memprobe.stats.rates import rate_interval, share_interval
 from memprobe.stats.stability import Design, Gaps, Measure, gaps, measures, task_checkpoints
+from memprobe.tables.conditions import build
 from memprobe.tables.tasks import STABILITY, STABILITY_GAPS, STABILITY_MEASURES
 
 if TYPE_CHECKING:
@@ -350,7 +351,7 @@ def _estimates(rows: list[dict[str, Any]], data: _Data, settings: "Settings") ->
         {
             "metric": row["metric"],
             "group": row.get("eval_set"),
-            "condition": None if row.get("window") is None else f"window={row['window']}",
+            "condition": build(window=row.get("window")),
             "estimate": row.get("estimate"),
             "ci_low": row.get("lo"),
             "ci_high": row.get("hi"),
