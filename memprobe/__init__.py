@@ -7,7 +7,7 @@ imports almost nothing, because until the command line has begun Ctrl-C shows a 
 import sys
 from types import ModuleType
 
-__version__ = "0.1.0.dev0"
+from memprobe._version import __version__
 
 # As in typing, which takes longer to import than all of this: type checkers know the name.
 TYPE_CHECKING = False

@@ -118,7 +118,7 @@ def examine() -> Examination:
 
 
 def _system() -> dict[str, str]:
-    from memprobe import __version__
+    from memprobe._version import __version__
 
     return {
         "memprobe": __version__,

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from memprobe import __version__
+from memprobe._version import __version__
 from memprobe.cli import (
     checkpoints,
     compare,

@@ -11,7 +11,7 @@ import polars as pl
 from memprobe.compare.differences import not_compared, of_metric
 from memprobe.compare.match import Checkpoints, Matched, MatchedEntry, MatchedItems, match
 from memprobe.errors import InputError, Problem, near_miss
-from memprobe.pipeline.contrast import about_items
+from memprobe.pipeline.contrast import about_items, with_control
 from memprobe.pipeline.summarise import change, signature
 from memprobe.probes.base import Metric, discover
 from memprobe.reading import Run, choose_steps, open_run
@@ -322,7 +322,7 @@ def _over_control(
     control = sides[1].manifest.get("control")
     if not control:
         return
-    rows = of_step.filter(pl.col("condition").str.ends_with(f"control={control['label']}"))
+    rows = of_step.filter(pl.col("condition").str.ends_with(with_control(None, control["label"])))
     same = (sides[0].manifest.get("control") or {}).get("label") == control["label"]
     cancels = f"the control cancels out: see {metric.name}"
     reason = cancels if same else "the base run has another control, or none"

@@ -9,8 +9,8 @@ from typing import Any
 
 import polars as pl
 
-from memprobe.gate.known import parsed
 from memprobe.reading import Run
+from memprobe.tables.conditions import parse
 from memprobe.tables.facts import TRAINED, is_control, is_timed, with_trained
 
 _COLUMNS = ("model", "group", "exposures", "first_step", TRAINED, "content_hash")
@@ -64,7 +64,7 @@ class RunItems:
         """Return the counts behind a row of a summary or a comparison."""
         if self.table is None:
             return Behind()
-        part = parsed(row["condition"])
+        part = parse(row["condition"])
         chosen = self.table.filter(pl.col("model") == row["model"])
         if row["group"] is not None:
             chosen = chosen.filter(pl.col("group") == row["group"])

@@ -21,7 +21,7 @@ from memprobe.gate.select import Selected, select
 from memprobe.gate.verdict import GateResult, RowVerdict, RuleVerdict, Verdict
 from memprobe.reading import Run, open_run
 from memprobe.stats.enough import BLOCK_METHOD, FEW_EFFECTIVE, is_few
-from memprobe.stats.intervals import FEW_CLUSTERS, LONG_RUN, NO_SPREAD
+from memprobe.stats.intervals import BIASED, FEW_CLUSTERS, FEW_FOR_MEDIAN, LONG_RUN, NO_SPREAD, UNFIT
 
 _ENDS = {"lo": "ci_low", "hi": "ci_high", "estimate": "estimate"}
 _WORDS = {"lo": "lower bound", "hi": "upper bound", "estimate": "estimate"}
@@ -299,6 +299,13 @@ def _why_none(row: Mapping[str, Any]) -> str:
     if row["ci_method"] == FEW_CLUSTERS:
         documents = counted(row["n_clusters"], "document")
         return f", as its items come from {documents}, worth fewer than two of equal size"
+    if row["ci_method"] == FEW_FOR_MEDIAN:
+        what = counted(row["n_clusters"], "item" if row["n_clusters"] == row["n_items"] else "document")
+        return f", as of {what} the median may lie beyond all values seen"
+    if row["ci_method"] == BIASED:
+        return ", as it is a minimum or maximum that noise moves by more than a quarter of its error"
+    if row["ci_method"] == UNFIT:
+        return ", as the curve follows none of the laws that a half-life is of"
     if row["ci_method"] == LONG_RUN:
         return ", as a memorized passage is longer than the stretches that documents are cut into"
     return ""

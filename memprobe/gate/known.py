@@ -11,6 +11,7 @@ from memprobe.errors import Problem, counted, near_miss
 from memprobe.gate.rules import Limit, Rule, RuleSet, place
 from memprobe.reading import Run
 from memprobe.tables.catalogue import SUMMARY
+from memprobe.tables.conditions import parse
 
 KEYS = ("model", "revision", "step", "group")
 """What `where` may name of the summary's columns; all else is part of a condition."""
@@ -191,7 +192,7 @@ def _problems_of_where(rule: Rule, rules: RuleSet, known: Known) -> list[Problem
     if of_probe.is_empty():
         return []
     conditions = of_probe["condition"].drop_nulls().unique().to_list()
-    keys = {key for each in conditions for key in parsed(each)}
+    keys = {key for each in conditions for key in parse(each)}
     unknown = [key for key in rule.where if key not in {*KEYS, *POOLED, *keys}]
     if not unknown:
         return []
@@ -209,16 +210,3 @@ def _problems_of_where(rule: Rule, rules: RuleSet, known: Known) -> list[Problem
         for key in unknown
         if key not in settings
     ]
-
-
-def parsed(condition: str | None) -> dict[str, str]:
-    """Return the keys and values of a condition: `a=b;c=d`."""
-    pairs: dict[str, str] = {}
-    last = ""
-    for piece in condition.split(";") if condition else []:
-        key, equals, value = piece.partition("=")
-        if equals:
-            pairs[key], last = value, key
-        elif last:
-            pairs[last] += f";{piece}"
-    return pairs

@@ -7,9 +7,10 @@ import polars as pl
 
 from memprobe.errors import counted
 from memprobe.gate.behind import RunItems
-from memprobe.gate.known import Declared, Known, parsed
+from memprobe.gate.known import Declared, Known
 from memprobe.gate.rules import Rule
 from memprobe.reading import Run
+from memprobe.tables.conditions import parse
 
 _SHOWN = 5
 # With more of the items without a value, those that have one say too little of all.
@@ -55,7 +56,7 @@ def _models(rule: Rule, rows: pl.DataFrame, known: Known, items: RunItems) -> It
 
 
 def _controls(rule: Rule, rows: pl.DataFrame) -> Iterator[str]:
-    found = dict.fromkeys(parsed(each).get("control") for each in rows["condition"])
+    found = dict.fromkeys(parse(each).get("control") for each in rows["condition"])
     names = [each for each in found if each is not None]
     if "control" not in rule.where and len(names) > 1:
         yield f"the rule names no control, so the excess over each of these is judged: {', '.join(names)}"

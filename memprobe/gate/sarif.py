@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from memprobe import __version__
+from memprobe._version import __version__
 from memprobe.gate.listing import figures
 from memprobe.gate.verdict import GateResult, RowVerdict, RuleVerdict
 from memprobe.report.escape import visible

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import polars as pl
 
 from memprobe.errors import near_miss, step_cell
-from memprobe.gate.known import KEYS, POOLED, Known, parsed
+from memprobe.gate.known import KEYS, POOLED, Known
 from memprobe.gate.rules import Rule, Scalar
+from memprobe.tables.conditions import parse
 
 _SHOWN = 8
 # Each condition that the metric has, with its keys and values.
@@ -40,7 +41,7 @@ def select(rule: Rule, rows: pl.DataFrame, known: Known) -> Selected:
     """
     if rows.is_empty():
         return Selected(rows, _nothing_of(rule, known))
-    conditions = {each: parsed(each) for each in rows["condition"].unique(maintain_order=True).to_list()}
+    conditions = {each: parse(each) for each in rows["condition"].unique(maintain_order=True).to_list()}
     kept = _kept(rule, rows, conditions, known, pooled=True)
     return Selected(kept, _why_none(rule, rows, conditions, known) if kept.is_empty() else "")
 

@@ -272,7 +272,7 @@ def _write_manifest(job: _Job, path: Path, threads: int | None, seconds: float) 
     import torch
     import transformers
 
-    from memprobe import __version__
+    from memprobe._version import __version__
 
     groups = [item.group for item in job.items]
     content = {

@@ -14,6 +14,7 @@ from memprobe.probes.base import Metric
 from memprobe.stats.differences import independent_difference
 from memprobe.stats.intervals import Interval
 from memprobe.tables.clusters import cluster_names
+from memprobe.tables.conditions import build, join
 from memprobe.tables.facts import TRAINED, with_trained
 
 NEVER = "never-trained"
@@ -82,7 +83,7 @@ def over_never(
 
 def with_control(condition: str | None, label: str) -> str:
     """Return a condition that says what a rate is in excess of."""
-    return f"{condition};control={label}" if condition else f"control={label}"
+    return join(condition, build(control=label)) or ""
 
 
 def beside_control(frame: pl.DataFrame, control: pl.DataFrame) -> pl.DataFrame:

@@ -19,6 +19,7 @@ from memprobe.probes.base import Metric
 from memprobe.stats.dose import Cells, Fit, linear, log_odds
 from memprobe.suite import Entry
 from memprobe.tables.catalogue import DOSE_RESPONSE
+from memprobe.tables.conditions import joined, without_key
 
 _FITS = {"linear_log10": linear, "logistic": log_odds}
 _UNITS = {"linear_log10": "fraction per tenfold", "logistic": "log odds per tenfold"}
@@ -101,7 +102,7 @@ def _contexts(measurement: Measurement) -> Iterator[dict[str, Any]]:
             continue
         for metric in _metrics(first):
             outcomes = [
-                _outcomes(measurement, place, metric, without=f"{first.probe.swept}=").with_columns(
+                _outcomes(measurement, place, metric, without=first.probe.swept).with_columns(
                     x=pl.lit(float(swept_value(entries[place]) or 0))
                 )
                 for place in places
@@ -132,14 +133,12 @@ def _outcomes(measurement: Measurement, number: int, metric: Metric, *, without:
         metric: Which of its metrics.
         without: The setting whose part of the entry's prefix is left out of the conditions.
     """
-    parts = [each for each in (measurement.prefixes[number] or "").split(";") if each]
-    prefix = ";".join(each for each in parts if not (without and each.startswith(without))) or None
-    condition = pl.concat_str(pl.lit(prefix, dtype=pl.String), "condition", separator=";", ignore_nulls=True)
+    prefix = without_key(measurement.prefixes[number], without)
     return (
         measurement.values[number][metric.name]
         .select("item_id", "condition", "value")
         .drop_nulls("value")
-        .with_columns(condition=pl.when(condition != "").then(condition))
+        .with_columns(joined(prefix, pl.col("condition")))
     )
 
 

@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from memprobe import __version__
+from memprobe._version import __version__
 from memprobe.checkpoints import CheckpointSequence, tokenizer_digest
 from memprobe.errors import Problem, RunMismatchError
 from memprobe.items import ItemSet
@@ -154,6 +154,7 @@ def describe_probes(suite: Suite) -> dict[str, Any]:
                 )
             ),
             "about": asdict(probe.about),
+            "rankings": None if probe.rankings is None else [asdict(each) for each in probe.rankings],
         }
         for probe in {entry.probe.name: entry.probe for entry in suite.entries}.values()
     }

@@ -22,6 +22,7 @@ from memprobe.probes.base import Scores
 from memprobe.suite import Entry
 from memprobe.tables.catalogue import DOSE_RESPONSE, SUMMARY
 from memprobe.tables.clusters import COPIES
+from memprobe.tables.conditions import is_under, join
 from memprobe.tables.keys import ITEM_KEYS
 from memprobe.tables.schema import Column, TableSchema
 from memprobe.tables.spans import answer
@@ -245,7 +246,7 @@ def _draws(
     """Return a source of draws for metric, group and condition, the same as that of the summary's row."""
 
     def draw(metric: str, group: str | None, condition: str) -> "np.random.Generator":
-        full = f"{prefix};{condition}" if prefix else condition
+        full = join(prefix, condition) or ""
         return rng_of((str(manifest["seed"]), entry.probe.name, metric, str(group), full))
 
     return draw
@@ -291,9 +292,7 @@ def _count_left_out(plan: SequencePlan, measured: Measured) -> None:
                 pl.col("metric") == metrics[0].name,
                 pl.col("group").is_null(),
             )
-            if prefix is not None:
-                condition = pl.col("condition").fill_null("")
-                rows = rows.filter((condition == prefix) | condition.str.starts_with(f"{prefix};"))
+            rows = rows.filter(is_under(prefix))
             n_missing: int = rows["n_missing"].max() or 0  # type: ignore[assignment]  # whole numbers
             measured.add_left_out(model, probe.name, prefix, NO_VALUE, n_missing)
 

@@ -14,6 +14,7 @@ from memprobe.pipeline.summarise import LEVEL, condition_prefixes, rng_of, signa
 from memprobe.probes.base import History, Other, OverTime, Told
 from memprobe.suite import Entry
 from memprobe.tables.catalogue import SUMMARY
+from memprobe.tables.conditions import joined
 from memprobe.tables.facts import with_trained
 from memprobe.tables.keys import ITEM_KEYS
 
@@ -223,9 +224,6 @@ class Past:
         scoring = (
             f"bos:{self.manifest['bos']}|{self.manifest['dtype']}|tok:{(target.tokenizer or 'none')[:12]}"
         )
-        condition = pl.concat_str(
-            pl.lit(prefix, dtype=pl.String), "condition", separator=";", ignore_nulls=True
-        )
         return SUMMARY.conform(
             estimates.select(
                 pl.lit(target.model).alias("model"),
@@ -234,7 +232,7 @@ class Past:
                 pl.lit(entry.probe.name).alias("probe"),
                 "metric",
                 "group",
-                pl.when(condition != "").then(condition).alias("condition"),
+                joined(prefix, pl.col("condition")),
                 "estimate",
                 "ci_low",
                 "ci_high",

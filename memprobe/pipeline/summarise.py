@@ -8,7 +8,7 @@ rows nor what else is summarised matters.
 import hashlib
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,21 +18,22 @@ from numpy.typing import NDArray
 from memprobe.pipeline.contrast import Control, about_items, beside_control, over_never, with_control
 from memprobe.probes.base import Metric, Probe
 from memprobe.stats.blocks import Blocked, Series, blocks_interval, moving_blocks, weighted_mean
-from memprobe.stats.bootstrap import bootstrap_mean
 from memprobe.stats.differences import difference_interval, paired_difference
-from memprobe.stats.intervals import FEW_CLUSTERS, NO_SPREAD, Interval
-from memprobe.stats.medians import Median, bootstrap_median, km_median
+from memprobe.stats.intervals import FEW_CLUSTERS, FEW_FOR_MEDIAN, NO_SPREAD, Interval
+from memprobe.stats.means import mean_interval, why_none
+from memprobe.stats.medians import Median, km_median, median_interval
 from memprobe.stats.ranking import auc, paired_auc
 from memprobe.stats.rates import rate_interval, share_interval
 from memprobe.suite import Entry, settings_table
 from memprobe.tables.catalogue import SUMMARY
+from memprobe.tables.conditions import build, built, joined
 
 LEVEL = 0.95
 
 # An item's values in a block: of a metric, its partner in a pair, and both of them in another run.
 VALUES = ("value", "other", "value_base", "other_base")
-# What there is more of values in a series.
-SERIES = ("item", "position", "overlap", "weight", "passage")
+# What there is more of values in a series, and of ones that cannot pass a known number.
+SERIES = ("item", "position", "overlap", "weight", "passage", "most")
 # Settings that are longer, or hold what parts signatures and conditions, stand there as their digest.
 _LONGEST = 200
 _SEPARATORS = ";|\n"
@@ -184,20 +185,15 @@ def blocks_of(frame: pl.DataFrame, prefix: str | None, *, split: bool = False) -
     )
     last = (
         pl.when(pl.col("part") == 2)
-        .then(pl.format("exposures={}", "exposures"))
+        .then(built(exposures="exposures"))
         .when(pl.col("part") == 3)
-        .then(pl.format("trained={}", "trained"))
+        .then(built(trained="trained"))
     )
     # What a condition is made of goes from the general to the particular.
     of = pl.col("condition").cast(pl.String)
-    base = pl.concat_str(pl.lit(prefix, dtype=pl.String), of, separator=";", ignore_nulls=True)
-    return (
-        blocks.with_columns(of=of, base=pl.when(base != "").then(base), last=last)
-        .with_columns(condition=pl.concat_str("base", "last", separator=";", ignore_nulls=True))
-        .with_columns(
-            condition=pl.when(pl.col("condition") != "").then("condition"),
-            number=pl.coalesce("exposures", pl.col("trained").cast(pl.Int64)),
-        )
+    return blocks.with_columns(of=of, base=joined(prefix, of), last=last).with_columns(
+        joined(pl.col("base"), pl.col("last")),
+        number=pl.coalesce("exposures", pl.col("trained").cast(pl.Int64)),
     )
 
 
@@ -227,8 +223,9 @@ def _row(metric: Metric, probe: Probe, block: dict[str, Any], context: Context) 
         estimate, blocked = estimate_series(metric, series_of(block), seed)
         interval, why = blocked.interval, blocked.why
     else:
-        estimate, interval = _estimate(metric, values, others, clusters, seed)
-        why = None if estimate is None else FEW_CLUSTERS
+        most = max(block.get("most") or [0])
+        estimate, interval = _estimate(metric, values, others, clusters, most)
+        why = None if estimate is None else _why_none(metric, clusters)
     if (
         isinstance(interval, Interval)
         and interval.lo == interval.hi
@@ -261,9 +258,9 @@ def _estimate(
     values: NDArray[np.float64],
     others: NDArray[np.float64],
     clusters: NDArray[np.int64],
-    seed: tuple[str, ...],
+    most: float,
 ) -> tuple[float | None, Interval | Median | None]:
-    """Return estimate and interval.
+    """Return estimate and interval; `most` is what no value can pass, 0 where that is not known.
 
     One cluster says nothing about how clusters differ, and one value nothing about how values do:
     then no interval is better than a false one.
@@ -285,10 +282,7 @@ def _estimate(
         found = km_median(values, others > 0, clusters=together, level=LEVEL)
         return found.median, found
     if metric.summary == "median":
-        draws = None
-        if n_clusters > 1:
-            draws = bootstrap_median(values, rng=rng_of(seed), clusters=together, level=LEVEL)
-        return float(np.median(values)), draws
+        return float(np.median(values)), median_interval(values, together, level=LEVEL)
     estimate = float(values.mean())
     if metric.summary == "rate":
         return estimate, rate_interval(values, clusters, level=LEVEL)
@@ -296,9 +290,18 @@ def _estimate(
         return estimate, share_interval(values, clusters, level=LEVEL)
     if metric.within_1_of_0:
         return estimate, difference_interval(values, clusters=clusters, level=LEVEL)
-    if n_clusters < 2:
-        return estimate, None
-    return estimate, bootstrap_mean(values, rng=rng_of(seed), clusters=together, level=LEVEL)
+    if most > 0:
+        share = share_interval(values / most, clusters, level=LEVEL)
+        return estimate, share and replace(share, lo=most * share.lo, hi=most * share.hi)
+    return estimate, mean_interval(values, together, level=LEVEL)
+
+
+def _why_none(metric: Metric, clusters: NDArray[np.int64]) -> str:
+    """Return what stands for the method where `_estimate` has no interval."""
+    why = why_none(clusters)
+    if why != FEW_CLUSTERS and metric.summary == "median":
+        return FEW_FOR_MEDIAN
+    return why if metric.summary == "mean" else FEW_CLUSTERS
 
 
 def series_of(block: Mapping[str, Any]) -> list[Series]:
@@ -343,5 +346,5 @@ def condition_prefixes(entries: tuple[Entry, ...]) -> list[str | None]:
         twins = [settings_table(each.settings) for each in entries if each.probe.name == entry.probe.name]
         mine = settings_table(entry.settings)
         differing = [name for name in mine if any(twin.get(name) != mine[name] for twin in twins)]
-        prefixes.append(";".join(f"{name}={_short(mine[name])}" for name in differing) or None)
+        prefixes.append(build(**{name: _short(mine[name]) for name in differing}))
     return prefixes

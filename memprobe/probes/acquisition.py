@@ -21,7 +21,7 @@ from typing import Literal
 import polars as pl
 
 from memprobe.probes.acquisition_tables import tell_acquisition
-from memprobe.probes.base import About, History, OverTime, Probe, Scores, Told, arxiv, told_metric
+from memprobe.probes.base import About, History, OverTime, Probe, Ranking, Scores, Told, arxiv, told_metric
 from memprobe.probes.injections import Injections
 from memprobe.probes.profile_tables import no_estimates
 from memprobe.probes.recall import length_problems
@@ -162,4 +162,7 @@ PROBE = Probe(
         ),
     ),
     over_time=OverTime((ACQUISITION, ACQUISITION_CURVE, ACQUISITION_FIT), tell, problems, keeps_items=False),
+    rankings=(
+        Ranking("acquisition", "effectivity_nats", ("injection", "injection_step", "effectivity_nats")),
+    ),
 )

@@ -11,8 +11,10 @@ from memprobe.probes.base import History, Told
 from memprobe.probes.injections import Kept, Reached
 from memprobe.probes.profile_tables import no_estimates
 from memprobe.probes.tracks import Stratum, Tracks, nullable, strata
-from memprobe.stats.acquisition import Decay, Ends, log_decay, mean_curve, null_rises, ratio_ends
+from memprobe.stats.acquisition import DECAY_METHOD, Decay, Ends, log_decay, mean_curve, null_rises
 from memprobe.stats.events import rate
+from memprobe.stats.intervals import Interval
+from memprobe.stats.means import sums_interval
 from memprobe.tables.events import ACQUISITION, ACQUISITION_CURVE, ACQUISITION_FIT
 from memprobe.tables.facts import NO_TIME, NOT_SAID, TRAINED, is_control, is_timed, is_untimed
 from memprobe.tables.schema import TableSchema
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
 
 # Below this share of a window's steps with a checkpoint, its highest point is probably missed.
 DENSE_FRAC = 0.5
-_BOOTSTRAP = "cluster-bootstrap"
 _BROKEN = "without a finite level at some checkpoint"
 _UNCLEAR = "of more than one exposure without exposure_steps"
 
@@ -49,10 +50,10 @@ def tell_acquisition(history: History, settings: "Settings") -> Told:
             kept.gain[own] if settings.weight == "gain" else np.ones(int(own.sum())),
             rng=history.draws(f"decay {each.group}"),
         )
-        rows += _estimates(found, kept, fit, each, history)
+        rows += _estimates(found, kept, fit, each)
         curves.append(_curve(kept, each))
         fits.append(_fit(kept, fit, each, min_gain))
-    rows.append(_null_row(found, history))
+    rows.append(_null_row(found))
     fit_types = _shape(ACQUISITION_FIT).schema
     tables = {
         ACQUISITION.name: _injection_rows(found, min_gain),
@@ -119,7 +120,7 @@ def _curve(kept: Kept, of: Stratum) -> pl.DataFrame:
         "retainability_mean": curve.mean,
         "lo": nullable(curve.lo),
         "hi": nullable(curve.hi),
-        "ci_method": ["cluster-robust-t" if n > 1 else None for n in curve.n_clusters],
+        "ci_method": ["cluster-t" if n > 1 else None for n in curve.n_clusters],
         "retainability_pooled": left / gain,
         "n_items": curve.n,
         "n_clusters": curve.n_clusters,
@@ -143,7 +144,7 @@ def _fit(kept: Kept, fit: Decay, of: Stratum, min_gain: float) -> dict[str, Any]
         "tau_steps": fit.tau,
         "tau_lo": fit.tau_ends.lo,
         "tau_hi": fit.tau_ends.hi,
-        "ci_method": _BOOTSTRAP if fit.decay_ends.lo is not None or fit.tau_ends.lo is not None else None,
+        "ci_method": DECAY_METHOD if fit.decay_ends.lo is not None or fit.tau_ends.lo is not None else None,
         "r2": fit.r2,
         "residual_se": fit.residual_se,
         "n_points": fit.n_points,
@@ -154,7 +155,7 @@ def _fit(kept: Kept, fit: Decay, of: Stratum, min_gain: float) -> dict[str, Any]
     }
 
 
-def _estimates(found: Reached, kept: Kept, fit: Decay, of: Stratum, history: History) -> list[dict[str, Any]]:
+def _estimates(found: Reached, kept: Kept, fit: Decay, of: Stratum) -> list[dict[str, Any]]:
     """Return the summary rows of some items: effectivity, share acquired, decay."""
     clusters = found.tracks.items["cluster"].to_numpy()
     timed = found.tracks.items.select(is_timed()).to_series().to_numpy()
@@ -162,31 +163,28 @@ def _estimates(found: Reached, kept: Kept, fit: Decay, of: Stratum, history: His
     used = of.rows[found.item] & ~np.isnan(found.effectivity)
     rise, cluster = found.effectivity[used], clusters[found.item[used]]
     sums = _by_cluster(cluster, rise, np.ones(len(rise)))
-    ends = ratio_ends(sums, history.draws(f"effectivity {of.group}")) if len(sums) else Ends(None, None)
+    found_rise = sums_interval(*sums.T) if len(sums) else None
     judged = kept.judged[of.rows[kept.judged]]
     share = rate(np.isin(judged, kept.acquired), clusters[judged])
-    interval = share.interval
     own = of.rows[kept.item]
     mean = float(rise.mean()) if len(rise) else None
     rows = [
-        _row(of, "effectivity_nats", mean, ends, len(np.unique(found.item[used])), len(sums), _BOOTSTRAP),
+        _row(of, "effectivity_nats", mean, found_rise, len(np.unique(found.item[used])), len(sums)),
         _row(
             of,
             "acquired_frac",
             share.value,
-            Ends(interval.lo, interval.hi) if interval else Ends(None, None),
+            share.interval,
             share.n,
             share.n_clusters,
-            interval.method if interval else "",
         ),
         _row(
             of,
             "decay_per_decade",
             fit.decay,
-            fit.decay_ends,
+            _bounded(fit.decay_ends),
             len(np.unique(kept.item[own])),
             len(np.unique(kept.cluster[own])),
-            _BOOTSTRAP,
         ),
     ]
     return [row | {"n_missing": n_trained - row["n_items"]} for row in rows]
@@ -198,7 +196,7 @@ def _by_cluster(clusters: NDArray[np.int64], *values: NDArray[np.float64]) -> ND
     return np.column_stack([np.bincount(numbers, weights=each) for each in values])
 
 
-def _null_row(found: Reached, history: History) -> dict[str, Any]:
+def _null_row(found: Reached) -> dict[str, Any]:
     """Return the effectivity of windows without an injection.
 
     Over items that were never trained on; where there are none, over the windows that end before an
@@ -212,16 +210,28 @@ def _null_row(found: Reached, history: History) -> dict[str, Any]:
     total, count = null_rises(tracks.values, unseen_to, found.injections.windows)
     used = count > 0
     sums = _by_cluster(tracks.items["cluster"].to_numpy()[used], total[used], count[used])
-    ends = ratio_ends(sums, history.draws("effectivity null")) if used.any() else Ends(None, None)
+    interval = sums_interval(*sums.T) if used.any() else None
     mean = float(total.sum() / count.sum()) if used.any() else None
     of_all = Stratum(None, None, np.ones(len(used), dtype=np.bool_), tracks.broken)
-    row = _row(of_all, "effectivity_null_nats", mean, ends, int(used.sum()), len(sums), _BOOTSTRAP)
+    row = _row(of_all, "effectivity_null_nats", mean, interval, int(used.sum()), len(sums))
     n_broken = tracks.broken.filter(is_control()).height if never.any() else 0
     return row | {"n_missing": int(never.sum() - used[never].sum()) + n_broken}
 
 
+def _bounded(ends: Ends) -> Interval | None:
+    """Return both ends as an interval; None where one is not known."""
+    if ends.lo is None or ends.hi is None:
+        return None
+    return Interval(ends.lo, ends.hi, 0.95, DECAY_METHOD)
+
+
 def _row(
-    of: Stratum, metric: str, estimate: float | None, ends: Ends, n_items: int, n_clusters: int, method: str
+    of: Stratum,
+    metric: str,
+    estimate: float | None,
+    interval: Interval | None,
+    n_items: int,
+    n_clusters: int,
 ) -> dict[str, Any]:
     units = {"acquired_frac": "fraction", "decay_per_decade": "per decade"}
     return {
@@ -229,9 +239,9 @@ def _row(
         "group": of.group,
         "condition": of.condition,
         "estimate": estimate,
-        "ci_low": ends.lo,
-        "ci_high": ends.hi,
-        "ci_method": None if ends.lo is None else method,
+        "ci_low": interval.lo if interval else None,
+        "ci_high": interval.hi if interval else None,
+        "ci_method": interval.method if interval else None,
         "n_items": n_items,
         "n_clusters": n_clusters,
         "unit": units.get(metric, "nats per token"),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import polars as pl
 
 from memprobe.errors import SuiteError, near_miss
+from memprobe.tables.conditions import pairs
 from memprobe.tables.requests import Plan
 from memprobe.tables.schema import TableSchema
 from memprobe.tables.views import CharWindows, TokenWindows, View
@@ -22,10 +23,10 @@ from memprobe.tables.views import CharWindows, TokenWindows, View
 if TYPE_CHECKING:
     import numpy as np
 
-# How item values become an estimate: `rate` of values in {0, 0.5, 1} by Wilson, `mean` and `median` by
-# bootstrap, `auc` of `value` against `other`, `difference` of two rates, `km_median` the Kaplan-Meier median
-# of `value`, which is the value where `other` is 1 and a lower bound of it where that is 0. Where items
-# overlap in clusters, clusters are drawn. `told`: the probe estimates it itself, over the whole sequence.
+# How item values become an estimate: `rate` of values in {0, 0.5, 1}, `mean`, `median`, `auc` of `value`
+# against `other`, `difference` of two rates, `km_median` the Kaplan-Meier median of `value`, a value where
+# `other` is 1 and a lower bound of it where that is 0. `told`: the probe estimates it itself, over the whole
+# sequence. `memprobe.stats.methods` names the intervals of each.
 SummaryKind = Literal["rate", "mean", "median", "km_median", "auc", "difference", "told"]
 
 
@@ -180,7 +181,8 @@ class Metric:
             null where undefined. Values in a series, such as those of windows that overlap, have also
             `position` (Int64, the order in the item), `overlap` (Int64: so many neighbours share text),
             `weight` (Float64, of the value in the mean) and perhaps `passage` (Int64: so many neighbours lie
-            in the longest memorized passage; null: not known); their intervals are by blocks.
+            in the longest memorized passage; null: not known); their intervals are by blocks. Values from 0
+            to a number that the item's text sets have it as `most` (Float64).
         since_first: The value is taken as the change from the sequence's first checkpoint.
         more_is_memorized: Direction: True where more means more memorized; None: neither more nor less does.
         against_never: A share that means little alone: beside it stand that of items never trained on, and
@@ -213,7 +215,7 @@ class Metric:
 
     def stands_alone(self, condition: str | None) -> bool:
         """Whether the value under a condition means something without one to compare with."""
-        return not set(self.relative) & set((condition or "").split(";"))
+        return not set(self.relative) & set(pairs(condition))
 
     def excess(self) -> "Metric":
         """Return the metric that says how far this rate lies above another one, like `exact_excess_frac`."""
@@ -277,6 +279,23 @@ def arxiv(key: str, author: str, title: str, year: int, number: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Ranking:
+    """Which items of a table show most memory; it travels in the manifest.
+
+    Attributes:
+        table: Name of the table of items.
+        by: Its column that ranks them, the largest first.
+        shown: The columns that a report shows of each.
+        title: Of the list.
+    """
+
+    table: str
+    by: str
+    shown: tuple[str, ...]
+    title: str = "Most memorized items"
+
+
+@dataclass(frozen=True, slots=True)
 class Probe:
     """One probe.
 
@@ -304,6 +323,8 @@ class Probe:
         resolved: From the settings as asked to settings that say the same whatever ships later.
         over_time: What it says of a whole sequence; then two checkpoints with the same weights are an
             error, not a warning.
+        rankings: Which items a report lists, from the first of these tables that a run has; empty: none.
+            None: by the first metric that is a column of the table.
         searches: It searches for minutes where others score for seconds, so no other suite takes it along.
         swept: A setting for which a suite may give a list: one entry for each of its values, all of
             them on the same items.
@@ -330,6 +351,7 @@ class Probe:
     resolved: Callable[[Any], Any] = field(default=lambda asked: asked)
     over_time: OverTime | None = None
     swept: str | None = None
+    rankings: tuple[Ranking, ...] | None = None
     searches: bool = False
 
     @property

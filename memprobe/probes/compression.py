@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from memprobe.errors import ItemError, near_miss
-from memprobe.probes.base import About, Metric, Probe, Scores, arxiv
+from memprobe.probes.base import About, Metric, Probe, Ranking, Scores, arxiv
 from memprobe.tables.compression import COMPRESSION
 from memprobe.tables.requests import Plan, Search, is_search, request_frame
 from memprobe.tables.spans import FOUND
@@ -304,4 +304,5 @@ PROBE = Probe(
     ),
     view=lambda settings: settings.targets,
     searches=True,
+    rankings=(Ranking("compression", "acr", ("target_tokens", "prompt_tokens", "acr")),),
 )

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from memprobe.probes.base import About, Derived, Metric, Probe, Scores, arxiv
+from memprobe.probes.base import About, Derived, Metric, Probe, Ranking, Scores, arxiv
 from memprobe.probes.recall import length_problems
 from memprobe.probes.spans import Align, Lengths, chat_problems, place, place_chats
 from memprobe.probes.windows import (
@@ -28,6 +28,7 @@ from memprobe.probes.windows import (
     window_view,
 )
 from memprobe.tables.catalogue import COVERAGE, EXTRACTION, EXTRACTION_WINDOWS
+from memprobe.tables.conditions import built
 from memprobe.tables.requests import Plan, Scheme, request_frame
 from memprobe.tables.views import CharWindows, Chat, TokenWindows
 
@@ -228,7 +229,7 @@ def _rate(table: pl.DataFrame, settings: Settings) -> pl.DataFrame:
             _values(
                 table,
                 settings,
-                condition=pl.format("scheme={};n={};p={}", "scheme", pl.lit(n), pl.lit(f"{p:.15g}")),
+                condition=built(scheme="scheme", n=pl.lit(n), p=pl.lit(f"{p:.15g}")),
                 value=(pl.col(column_of(p)) <= n).cast(pl.Float64),
             )
             for n in settings.n
@@ -239,7 +240,7 @@ def _rate(table: pl.DataFrame, settings: Settings) -> pl.DataFrame:
 
 def _in_support(table: pl.DataFrame, settings: Settings) -> pl.DataFrame:
     value = pl.col("in_support").cast(pl.Float64)
-    return _values(table, settings, condition=pl.format("scheme={}", "scheme"), value=value)
+    return _values(table, settings, condition=built(scheme="scheme"), value=value)
 
 
 def _greedy(table: pl.DataFrame, settings: Settings) -> pl.DataFrame:
@@ -328,4 +329,8 @@ PROBE = Probe(
     window_table=EXTRACTION_WINDOWS,
     derived=(Derived(COVERAGE, _coverage, of_windows=True),),
     swept="prefix_tokens",
+    rankings=(
+        Ranking("extraction", "logp_nats", ("scheme", "suffix_tokens", "logp_nats", "max_rank")),
+        Ranking("coverage", "coverage_frac", ("scheme", "tau", "coverage_frac", "longest_run_chars")),
+    ),
 )

@@ -101,4 +101,6 @@ PROBE = Probe(
         _metric(name="f2", more_means="both, recall counting four times"),
     ),
     over_time=OverTime((FORECAST,), tell, problems, keeps_items=False, beside=beside),
+    # The sections of the probes that score its items say more of each.
+    rankings=(),
 )

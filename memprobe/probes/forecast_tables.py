@@ -13,6 +13,8 @@ from memprobe.probes.base import History, Other, Told
 from memprobe.probes.panel import cluster_numbers, step_name, told_frame, wide
 from memprobe.probes.profile_tables import no_estimates
 from memprobe.stats.forecast import Forecast, Ratio, forecast, mcnemar
+from memprobe.stats.intervals import FEW_CLUSTERS
+from memprobe.tables.conditions import build
 from memprobe.tables.tasks import FORECAST
 
 if TYPE_CHECKING:
@@ -278,7 +280,7 @@ def _estimates(
     if not predictor.shown or row["seen"] is False:
         return
     name = f"step{predictor.step}" if predictor.model == target.model else predictor.model
-    condition = f"predictor={name}" + (";seen=true" if row["seen"] else "")
+    condition = build(predictor=name, seen=row["seen"] or None)
     for metric, of in _METRICS.items():
         ratio: Ratio = getattr(found, of)
         interval = ratio.interval
@@ -289,7 +291,7 @@ def _estimates(
             "estimate": ratio.value,
             "ci_low": interval.lo if interval else None,
             "ci_high": interval.hi if interval else None,
-            "ci_method": interval.method if interval else None,
+            "ci_method": interval.method if interval else None if ratio.value is None else FEW_CLUSTERS,
             "n_items": ratio.n,
             "n_clusters": ratio.n_clusters,
             "n_missing": row["n_missing"],

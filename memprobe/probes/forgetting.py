@@ -18,7 +18,7 @@ from typing import Literal
 
 import polars as pl
 
-from memprobe.probes.base import About, History, OverTime, Probe, Scores, Told, arxiv, told_metric
+from memprobe.probes.base import About, History, OverTime, Probe, Ranking, Scores, Told, arxiv, told_metric
 from memprobe.probes.forgetting_tables import Thresholds, tell_events
 from memprobe.probes.profile_tables import no_estimates
 from memprobe.probes.recall import length_problems
@@ -161,5 +161,13 @@ PROBE = Probe(
     ),
     over_time=OverTime(
         (FORGETTING, FORGETTING_SURVIVAL, FORGETTING_HAZARD), tell, problems, keeps_items=False
+    ),
+    rankings=(
+        Ranking(
+            "forgetting",
+            "n_forgetting_events",
+            ("n_learning_events", "n_forgetting_events", "last_state"),
+            title="Items most often forgotten",
+        ),
     ),
 )

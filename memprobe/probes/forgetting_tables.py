@@ -1,6 +1,6 @@
 """From the states of items over a sequence to the tables and summary rows of forgetting."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +12,9 @@ from memprobe.errors import counted
 from memprobe.probes.base import History, Told
 from memprobe.probes.profile_tables import no_estimates
 from memprobe.probes.tracks import Stratum, Tracks, nullable, strata
-from memprobe.stats.bootstrap import bootstrap_mean
 from memprobe.stats.events import Events, Rate, events, learned_states, rate
-from memprobe.stats.intervals import FEW_CLUSTERS, NO_SPREAD
+from memprobe.stats.intervals import FEW_CLUSTERS
+from memprobe.stats.means import mean_interval, why_none
 from memprobe.stats.survival import Survival, at_times, kaplan_meier
 from memprobe.tables.events import FORGETTING, FORGETTING_HAZARD, FORGETTING_SURVIVAL
 from memprobe.tables.facts import TOO_LATE
@@ -37,7 +37,6 @@ _METRICS = (
     "first_forgotten_median_steps",
 )
 _Lasted = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]
-Draws = Callable[[str], np.random.Generator]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +105,7 @@ def tell_events(history: History, thresholds: Thresholds) -> Told:
             [_shape(FORGETTING_HAZARD), *(_hazards(past, each) for each in of_all)]
         ),
     }
-    rows = [row for each in of_all for row in _estimates(past, each, history.draws)]
+    rows = [row for each in of_all for row in _estimates(past, each)]
     rows.sort(key=lambda row: _METRICS.index(row["metric"]))
     estimates = pl.DataFrame(rows, schema=no_estimates().schema, orient="row")
     return Told(tables, estimates, _warnings(history, past), _left_out(past))
@@ -274,7 +273,7 @@ def _ends(of: Rate, prefix: str) -> dict[str, Any]:
     }
 
 
-def _estimates(past: _Past, of: Stratum, draws: Draws) -> list[dict[str, Any]]:
+def _estimates(past: _Past, of: Stratum) -> list[dict[str, Any]]:
     """Return the summary rows of some items; none where no item of them counts."""
     used = of.rows & past.used
     learned = used & past.found.was_learned
@@ -296,7 +295,7 @@ def _estimates(past: _Past, of: Stratum, draws: Draws) -> list[dict[str, Any]]:
         clusters = _clusters(past, learned) if learned.any() else None
         n = int(learned.sum())
         n_clusters = _n_clusters(clusters, n) if n else 0
-        rows.append(_mean_events(past, of, learned, clusters, n_clusters, draws))
+        rows.append(_mean_events(past, of, learned, clusters, n_clusters))
         rows.append(_median(past, of, n, n_clusters))
     return [row | {"n_missing": n_all - row["n_items"]} for row in rows]
 
@@ -307,16 +306,14 @@ def _mean_events(
     learned: NDArray[np.bool_],
     clusters: NDArray[np.int64] | None,
     n_clusters: int,
-    draws: Draws,
 ) -> dict[str, Any]:
     values = past.found.n_forgetting[learned].astype(np.float64)
-    ends: tuple[Any, ...] = (None, None, FEW_CLUSTERS if len(values) else None)
-    if n_clusters > 1:
-        rng = draws(f"n_forgetting_events {of.group} {of.condition}")
-        found = bootstrap_mean(values, rng=rng, clusters=clusters)
+    ends: tuple[Any, ...] = (None, None, None)
+    if len(values):
+        found = mean_interval(values, clusters)
         # That no item of a few was forgotten does not say that none ever is.
-        known = found.lo < found.hi
-        ends = (found.lo, found.hi, found.method) if known else (None, None, NO_SPREAD)
+        why = why_none(np.arange(len(values)) if clusters is None else clusters)
+        ends = (max(0.0, found.lo), found.hi, found.method) if found else (None, None, why)
     mean = float(values.mean()) if len(values) else None
     return _row(of, "n_forgetting_events", mean, ends, len(values), n_clusters)
 

@@ -198,6 +198,8 @@ PROBE = Probe(
         _metric("residual", "at the last checkpoint"),
     ),
     over_time=OverTime(_SCHEMAS, tell, problems, keeps_items=False),
+    # The sections of the probes that score its items say more of each.
+    rankings=(),
 )
 
 OUTCOMES: tuple[str, ...] = get_args(Outcome)

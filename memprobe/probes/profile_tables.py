@@ -13,8 +13,10 @@ from memprobe.probes.base import History, Told
 from memprobe.stats.did import Profile, profile
 from memprobe.stats.did_design import NO_BASE, Design
 from memprobe.stats.did_estimates import Estimate
+from memprobe.stats.intervals import FEW_CLUSTERS, NO_SPREAD
 from memprobe.tables.catalogue import PROFILE, PROFILE_AGG, PROFILE_DROPPED, PROFILE_PRETREND
 from memprobe.tables.clusters import cluster_names
+from memprobe.tables.conditions import build
 from memprobe.tables.facts import (
     NO_TIME,
     NOT_SAID,
@@ -375,16 +377,16 @@ def _estimates(found: Profile, data: _Data, outcome: str, group: str | None) -> 
         "residual": found.residual,
     }
     clusters = len(data.y) if data.clusters is None else len(np.unique(data.clusters))
+    none = FEW_CLUSTERS if found.has_single_cluster else NO_SPREAD
     rows = [
         {
             "metric": name,
             "group": group,
-            "condition": None if outcome == "logprob_mean_nats" else f"outcome={outcome}",
+            "condition": None if outcome == "logprob_mean_nats" else build(outcome=outcome),
             "estimate": estimate.value,
-            # Where no item differs from its group there is no error to make an interval of.
             "ci_low": estimate.lo if estimate.se else None,
             "ci_high": estimate.hi if estimate.se else None,
-            "ci_method": CI_METHOD if estimate.se else None,
+            "ci_method": CI_METHOD if estimate.se else none,
             "n_items": len(data.y),
             "n_clusters": clusters,
             "n_missing": len(data.unbalanced),
@@ -467,10 +469,11 @@ def _size_warning(found: Profile) -> list[str]:
     att, post = found.cells.att, found.cells.is_post
     texts = []
     still = [each for each in (found.instantaneous, found.persistent, found.residual) if each is not None]
-    if any(each.se == 0 for each in still):
+    if any(not each.se for each in still) and not found.has_single_cluster:
         texts.append("no item differs from the others of its cohort, so means of effects have no interval")
     if n := int((~att.known & post).sum()):
-        texts.append(f"{n} of {int(post.sum())} effects have no interval, as one side is a single cluster")
+        why = "one side is a single cluster" if found.has_single_cluster else "all treated items change alike"
+        texts.append(f"{n} of {int(post.sum())} effects have no interval, as {why}")
     few = att.known & post & (att.se > 0) & (att.freedom < FEW_FREEDOM)
     if few.any():
         widest = int(np.flatnonzero(few)[att.freedom[few].argmin()])

@@ -16,7 +16,7 @@ from functools import partial
 
 import polars as pl
 
-from memprobe.probes.base import About, Metric, Probe, Scores, arxiv, whole
+from memprobe.probes.base import About, Metric, Probe, Ranking, Scores, arxiv, whole
 from memprobe.probes.spans import Align, Lengths, chat_problems, place, place_chats
 from memprobe.tables.catalogue import RECALL
 from memprobe.tables.requests import Plan, request_frame
@@ -143,6 +143,11 @@ def _column(column: str, table: pl.DataFrame, _: Settings) -> pl.DataFrame:
     return whole(table, column)
 
 
+def _lcp(table: pl.DataFrame, _: Settings) -> pl.DataFrame:
+    """Return the tokens before the first miss, of no more than the suffix has."""
+    return whole(table, "lcp_tokens").with_columns(most=table["suffix_tokens"].cast(pl.Float64))
+
+
 _ABOUT = About(
     measures="Given the beginning of a text, does greedy decoding yield its end, token for token? "
     "Every item that does is memorized in the sense of discoverable extraction.",
@@ -199,7 +204,7 @@ PROBE = Probe(
             "tokens",
             "longer recall before the first miss",
             "mean",
-            partial(_column, "lcp_tokens"),
+            _lcp,
         ),
         Metric(
             "hit_frac",
@@ -215,4 +220,7 @@ PROBE = Probe(
     checks=checks,
     view=lambda settings: Chat() if settings.chat else None,
     swept="prefix_tokens",
+    rankings=(
+        Ranking("recall", "min_margin_nats", ("exact", "lcp_tokens", "suffix_tokens", "min_margin_nats")),
+    ),
 )

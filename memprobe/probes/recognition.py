@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from memprobe.probes.base import About, Metric, Probe, Scores, arxiv
+from memprobe.probes.base import About, Metric, Probe, Ranking, Scores, arxiv
 from memprobe.tables.catalogue import RECOGNITION
+from memprobe.tables.conditions import built
 from memprobe.tables.requests import Plan, request_frame
 
 
@@ -68,7 +69,7 @@ def by_foil_kind(values: pl.DataFrame, *columns: pl.Expr) -> pl.DataFrame:
     """Return the values of all items together and once more under each foil kind."""
     pooled = values.select("item_id", *columns, condition=pl.lit(None, dtype=pl.String))
     kinds = values.filter(pl.col("foil_kind").is_not_null()).select(
-        "item_id", *columns, condition=pl.format("foil_kind={}", "foil_kind")
+        "item_id", *columns, condition=built(foil_kind="foil_kind")
     )
     return pl.concat([pooled, kinds])
 
@@ -133,4 +134,5 @@ PROBE = Probe(
             since_first=True,
         ),
     ),
+    rankings=(Ranking("recognition", "margin_nats", ("margin_nats", "foil_kind")),),
 )

@@ -158,4 +158,6 @@ PROBE = Probe(
         ),
     ),
     over_time=OverTime((RETENTION_CURVE, RETENTION_FIT), tell, problems),
+    # The sections of the probes that score its items say more of each.
+    rankings=(),
 )

@@ -13,6 +13,8 @@ from memprobe.probes.retention_items import Timeline, infinite
 from memprobe.probes.retention_tables import FLOORS, Found, Named, curve_rows, ends, find, fit_rows
 from memprobe.stats.curves import MIN_LAGS, best_law
 from memprobe.stats.half_life import Law
+from memprobe.stats.intervals import FEW_CLUSTERS, UNFIT, Interval
+from memprobe.tables.conditions import build
 from memprobe.tables.retention import RETENTION_CURVE, RETENTION_FIT
 
 _INFINITE = "infinite at some checkpoint"
@@ -55,18 +57,21 @@ def _rates(strata: Sequence[Found]) -> Iterator[dict[str, Any]]:
         # Of exposure counts one lag is enough for a reader; the table has all.
         for name in own if exposures is None else own[-1:]:
             at = each.same.names.tolist().index(name)
-            condition = f"steps_since_exposure={name}" + (
-                "" if exposures is None else f";exposures={exposures}"
-            )
+            condition = build(steps_since_exposure=name, exposures=exposures)
             yield {
                 "metric": metric,
                 "group": each.stratum.group,
                 "condition": condition,
                 "estimate": float(each.same.curve.level.value[at]),
-                **ends(each.same.curve.level.interval[at], "ci"),
+                **_ends(each.same.curve.level.interval[at]),
                 **_counts(each, each.same),
                 "unit": "fraction",
             }
+
+
+def _ends(interval: Interval | None) -> dict[str, Any]:
+    """Return the interval of a rate, or why there is none."""
+    return ends(interval, "ci") | ({} if interval else {"ci_method": FEW_CLUSTERS})
 
 
 def _common(strata: Sequence[Found]) -> list[int]:
@@ -97,19 +102,19 @@ def _half_lives(strata: Sequence[Found]) -> Iterator[dict[str, Any]]:
 
 
 def _half_life(found: Found, same: Named, law: Law | None) -> dict[str, Any]:
-    half = found.fits[law].half_life_anew if law is not None and law in found.fits else None
+    fit = None if law is None else found.fits.get(law)
+    half = fit.half_life_anew if fit else None
     clustered = bool(same.curve.n_clusters[0] < same.curve.n_items[0])
     bounded = half is not None and half.lo is not None
+    method = "cluster-calibrated-profile" if clustered else "calibrated-profile"
     return {
         "metric": "half_life_steps",
         "group": found.stratum.group,
-        "condition": f"outcome={found.outcome}" + ("" if law is None else f";law={law}"),
+        "condition": build(outcome=found.outcome, law=law),
         "estimate": half.steps if half else None,
         "ci_low": half.lo if half else None,
         "ci_high": half.hi if half else None,
-        "ci_method": ("cluster-calibrated-profile" if clustered else "calibrated-profile")
-        if bounded
-        else None,
+        "ci_method": UNFIT if fit and fit.is_unfit else method if bounded else None,
         **_counts(found, same),
         "unit": "steps",
     }

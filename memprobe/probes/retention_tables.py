@@ -202,5 +202,5 @@ def _fitted(fit: CurveFit) -> dict[str, Any]:
         "half_life_lo": half.lo,
         "half_life_hi": half.hi,
         "aic": fit.aic,
-        "reason": half.reason,
+        "reason": fit.half_life_anew.reason if fit.is_unfit else half.reason,
     }

@@ -15,7 +15,7 @@ from typing import Literal
 import polars as pl
 
 from memprobe.errors import ItemError, near_miss
-from memprobe.probes.base import About, Aggregate, Metric, Probe, Scores, arxiv
+from memprobe.probes.base import About, Aggregate, Metric, Probe, Ranking, Scores, arxiv
 from memprobe.probes.sort_tables import accuracy_table, prompts_table
 from memprobe.probes.sort_trials import in_test, of_chosen, prompt_rows, trial_table
 from memprobe.probes.sort_values import BY_LIKELIHOOD, correct, doubts, gap, mass, position_bias
@@ -230,4 +230,5 @@ PROBE = Probe(
     aggregates=(Aggregate(SORT_ACCURACY, accuracy_table), Aggregate(SORT_PROMPTS, prompts_table)),
     doubts=doubts,
     resolved=lambda settings: settings.resolved,
+    rankings=(Ranking("sort", "delta", ("condition", "mode", "distance_words", "delta")),),
 )

@@ -16,6 +16,7 @@ from memprobe.probes.sort_values import BREAKDOWNS, position_bias
 from memprobe.stats.binomial import binomial_p
 from memprobe.stats.intervals import FEW_CLUSTERS
 from memprobe.stats.rates import rate_interval
+from memprobe.tables.conditions import built
 from memprobe.tables.sort import SORT_ACCURACY, SORT_PROMPTS
 
 LEVEL = 0.95
@@ -48,9 +49,7 @@ def accuracy_table(
     share = position_bias(table, settings).select("item_id", "condition", first="value")
     trials = (
         table.filter(pl.col("mode") == "prompt")
-        .with_columns(
-            position=BREAKDOWNS["position"], of=pl.format("condition={};mode={}", "condition", "mode")
-        )
+        .with_columns(position=BREAKDOWNS["position"], of=built(condition="condition", mode="mode"))
         .join(share, left_on=["item_id", "of"], right_on=["item_id", "condition"], how="left")
         .drop("group")
         .join(about, on="item_id", how="left")

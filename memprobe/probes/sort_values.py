@@ -6,6 +6,7 @@ import polars as pl
 
 from memprobe.errors import counted
 from memprobe.probes.sort_trials import right
+from memprobe.tables.conditions import built, has, has_pair, joined
 
 BY_LIKELIHOOD = "mode=likelihood"
 """The part of a condition under which accuracy also measures coherence."""
@@ -20,7 +21,7 @@ BREAKDOWNS = {
 }
 # A model that answers has most of its mass on the labels, one that does not some thousandths.
 LEAST_MASS = 0.1
-_OF = pl.format("condition={};mode={}", "condition", "mode")
+_OF = built(condition="condition", mode="mode")
 
 
 def correct(table: pl.DataFrame, _: Any) -> pl.DataFrame:  # noqa: ANN401
@@ -37,7 +38,7 @@ def gap(table: pl.DataFrame, _: Any) -> pl.DataFrame:  # noqa: ANN401
     in_context = asked.filter(pl.col("condition") == "in_context").with_columns(value="correct")
     other = asked.filter(pl.col("condition") == "parametric").select("item_id", other="correct")
     pairs = in_context.join(other, on="item_id", maintain_order="left")
-    return _broken_down(pairs.with_columns(of=pl.format("mode={}", "mode")), ["value", "other"])
+    return _broken_down(pairs.with_columns(of=built(mode="mode")), ["value", "other"])
 
 
 def position_bias(table: pl.DataFrame, _: Any) -> pl.DataFrame:  # noqa: ANN401
@@ -63,7 +64,7 @@ def _broken_down(rows: pl.DataFrame, values: list[str]) -> pl.DataFrame:
     frames = [rows.select("item_id", pl.col("of").alias("condition"), *values)]
     for name, part in BREAKDOWNS.items():
         known = rows.with_columns(part=part).filter(pl.col("part").is_not_null())
-        condition = pl.format(f"{{}};{name}={{}}", "of", "part").alias("condition")
+        condition = joined(pl.col("of"), built(**{name: "part"}))
         frames.append(known.select("item_id", condition, *values))
     return pl.concat(frames)
 
@@ -76,16 +77,13 @@ def doubts(summary: pl.DataFrame, settings: Any) -> tuple[str, ...]:  # noqa: AN
         settings: Of the probe.
     """
     found = []
-    parts = pl.col("condition").fill_null("").str.split(";")
-    excess = summary.filter(pl.col("metric") == "accuracy_excess_frac", parts.list.contains(BY_LIKELIHOOD))
+    excess = summary.filter(pl.col("metric") == "accuracy_excess_frac", has_pair(BY_LIKELIHOOD))
     if settings.mode != "prompt" and excess.is_empty():
         found.append(
             "likelihood mode is not in the summary: it also measures coherence, so it needs trials of "
             "documents never trained on (exposures 0) beside trained ones, or --control MODEL"
         )
-    of_all = (
-        pl.col("group").is_null() & ~parts.list.eval(pl.element().str.starts_with("exposures=")).list.any()
-    )
+    of_all = pl.col("group").is_null() & ~has("exposures")
     masses = summary.filter(pl.col("metric") == "label_mass", of_all)
     for (condition,), rows in masses.group_by("condition", maintain_order=True):
         low = rows["estimate"].filter(rows["estimate"] < LEAST_MASS).to_list()

@@ -152,4 +152,6 @@ PROBE = Probe(
         ),
     ),
     over_time=OverTime((STABILITY, STABILITY_MEASURES, STABILITY_GAPS), tell, problems, keeps_items=False),
+    # The sections of the probes that score its items say more of each.
+    rankings=(),
 )

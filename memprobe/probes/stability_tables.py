@@ -12,6 +12,8 @@ from memprobe.errors import counted
 from memprobe.probes.base import History, Told
 from memprobe.probes.panel import cluster_numbers, told_frame, wide
 from memprobe.probes.profile_tables import no_estimates
+from memprobe.stats.half_life import expanded
+from memprobe.stats.intervals import BIASED
 from memprobe.stats.joint_draws import (
     Estimate,
     basic_estimate,
@@ -21,17 +23,20 @@ from memprobe.stats.joint_draws import (
 )
 from memprobe.stats.rates import rate_interval, share_interval
 from memprobe.stats.stability import Design, Gaps, Measure, gaps, measures, task_checkpoints
+from memprobe.tables.conditions import build
 from memprobe.tables.tasks import STABILITY, STABILITY_GAPS, STABILITY_MEASURES
 
 if TYPE_CHECKING:
     from memprobe.probes.stability import Settings
 
 LEVEL = 0.95
+_BASIC, _PERCENTILE = "expanded-basic-bootstrap", "expanded-bootstrap"
 _INCOMPLETE = "without a finite outcome at some checkpoint"
 UNITS = {"exact": "fraction", "hit_frac": "fraction", "logprob_mean_nats": "nats per token"}
 # These are scores of sets, so that between 0 and 1 they have nowhere else to go.
 _SCORES = ("acc", "min_acc", "wc_acc")
 _SAME = "the draws do not vary: no interval and no bias can be told"
+_NOISE = "noise of the items biases it by more than a quarter of its error: no interval"
 _NOT_BACK = "not back at the score of the switch when the next task ended"
 _HALF_NOT_BACK = f"half of the sets or more are {_NOT_BACK}"
 _SOMETIMES_BACK = "too many draws are not back: no interval"
@@ -110,6 +115,11 @@ class _Data:
         chosen = np.isin(self.sets, sets)
         return int(chosen.sum()), len(np.unique(self.clusters[chosen]))
 
+    def level_of(self, sets: tuple[int, ...]) -> float:
+        """Return the level at which to read draws of some sets: the one of the fewest clusters says."""
+        fewest = min(self.n_of((each,))[1] for each in sets)
+        return expanded(LEVEL, fewest) if fewest > 1 else LEVEL
+
 
 def _data(history: History, settings: "Settings") -> _Data:
     tested = history.items.filter(pl.col("task_end_step").is_not_null())
@@ -173,13 +183,14 @@ def _curve_rows(
 ) -> Iterator[dict[str, Any]]:
     """Yield the score of each set at each checkpoint."""
     fraction = settings.outcome != "logprob_mean_nats"
-    quantiles = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
     for i, name in enumerate(data.names):
         n, n_clusters = data.n_of((i,))
+        level = data.level_of((i,))
+        quantiles = np.quantile(drawn[:, i], [(1 - level) / 2, (1 + level) / 2], axis=0)
         for place, step in enumerate(design.steps):
             score = float(curves[i, place])
-            lo, hi = (float(each) for each in quantiles[:, i, place])
-            method: str | None = "bootstrap" if n == n_clusters else "cluster-bootstrap"
+            lo, hi = (float(each) for each in quantiles[:, place])
+            method: str | None = _PERCENTILE
             if fraction:
                 own = data.sets == i
                 lo, hi, method = _score_interval(data.values[own, place], data.clusters[own], settings)
@@ -220,29 +231,32 @@ def _measure_rows(
             n, n_clusters = data.n_of(everything)
             yield row | {"n_items": n, "n_clusters": n_clusters, "reason": measure.reason}
             continue
-        pooled = basic_estimate(float(measure.pooled), draws.pooled, level=LEVEL)
+        pooled = basic_estimate(float(measure.pooled), draws.pooled, level=data.level_of(over))
         yield row | _told(pooled, data, over, bounded=bounded)
         for place, number in enumerate(measure.sets):
-            own = basic_estimate(float(measure.each[place]), draws.each[:, place], level=LEVEL)
+            level = data.level_of((number,))
+            own = basic_estimate(float(measure.each[place]), draws.each[:, place], level=level)
             yield row | {"eval_set": data.names[number]} | _told(own, data, (number,), bounded=bounded)
 
 
 def _told(estimate: Estimate, data: _Data, sets: tuple[int, ...], *, bounded: bool) -> dict[str, Any]:
     n, n_clusters = data.n_of(sets)
     lo, hi = estimate.lo, estimate.hi
+    reason = _SAME if lo is None else None
+    if estimate.is_biased:
+        lo, hi, reason = None, None, _NOISE
     if bounded and lo is not None and hi is not None:
         lo, hi = max(0.0, lo), min(1.0, hi)
-    method = "basic-bootstrap" if n == n_clusters else "basic-cluster-bootstrap"
     return {
         "estimate": estimate.value,
         "lo": lo,
         "hi": hi,
-        "ci_method": None if lo is None else method,
+        "ci_method": _BASIC if lo is not None else BIASED if estimate.is_biased else None,
         "bias": estimate.bias,
         "is_biased": estimate.is_biased,
         "n_items": n,
         "n_clusters": n_clusters,
-        "reason": _SAME if lo is None else None,
+        "reason": reason,
     }
 
 
@@ -265,10 +279,10 @@ def _pooled_gaps(found: Gaps | None, drawn: Gaps | None, data: _Data, design: De
         reason = "there is one task alone, so there is no switch"
         return [{"metric": name, "reason": reason, **common} for name in names]
     sets = tuple(range(len(data.names) - 1))
-    depth = basic_estimate(float(found.depth.mean()), drawn.depth.mean(-1), level=LEVEL)
-    waited = _recovery(_median(found.recovery_steps), _median(drawn.recovery_steps))
+    level = data.level_of(sets)
+    depth = basic_estimate(float(found.depth.mean()), drawn.depth.mean(-1), level=level)
+    waited = _recovery(_median(found.recovery_steps), _median(drawn.recovery_steps), level)
     n, n_clusters = data.n_of(sets)
-    method = "bootstrap" if n == n_clusters else "cluster-bootstrap"
     return [
         {"metric": names[0], **_spacing(design), **_told(depth, data, sets, bounded=False)},
         {
@@ -276,7 +290,7 @@ def _pooled_gaps(found: Gaps | None, drawn: Gaps | None, data: _Data, design: De
             "estimate": waited["recovery_steps"],
             "lo": waited["recovery_lo"],
             "hi": waited["recovery_hi"],
-            "ci_method": None if waited["recovery_lo"] is None else method,
+            "ci_method": None if waited["recovery_lo"] is None else _PERCENTILE,
             "n_items": n,
             "n_clusters": n_clusters,
             "reason": _HALF_NOT_BACK if waited["recovery_steps"] is None else waited["reason"],
@@ -291,10 +305,10 @@ def _median(steps: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.sort(steps, axis=-1)[..., middle])
 
 
-def _recovery(value: NDArray[np.float64], draws: NDArray[np.float64]) -> dict[str, Any]:
+def _recovery(value: NDArray[np.float64], draws: NDArray[np.float64], level: float) -> dict[str, Any]:
     if not np.isfinite(value):
         return {"recovery_steps": None, "recovery_lo": None, "recovery_hi": None, "reason": _NOT_BACK}
-    estimate = percentile_estimate(float(value), draws, level=LEVEL)
+    estimate = percentile_estimate(float(value), draws, level=level)
     none = _SAME if len(np.unique(draws)) == 1 else _SOMETIMES_BACK
     return {
         "recovery_steps": estimate.value,
@@ -311,18 +325,20 @@ def _gap_rows(
     if found is None or drawn is None:
         return
     for place, (switch, number) in enumerate(design.pairs):
-        depth = basic_estimate(float(found.depth[place]), drawn.depth[:, place], level=LEVEL)
+        level = data.level_of((number,))
+        depth = basic_estimate(float(found.depth[place]), drawn.depth[:, place], level=level)
+        known = not depth.is_biased
         n, n_clusters = data.n_of((number,))
         yield {
             "switch_step": design.steps[design.ends[switch]],
             "until_step": design.steps[design.ends[switch + 1]],
             "eval_set": data.names[number],
             "depth_of_gap": depth.value,
-            "depth_lo": depth.lo,
-            "depth_hi": depth.hi,
+            "depth_lo": depth.lo if known else None,
+            "depth_hi": depth.hi if known else None,
             "depth_bias": depth.bias,
             "trough_step": design.steps[int(found.trough[place])],
-            **_recovery(found.recovery_steps[place], drawn.recovery_steps[:, place]),
+            **_recovery(found.recovery_steps[place], drawn.recovery_steps[:, place], level),
             "n_items": n,
             "n_clusters": n_clusters,
         }
@@ -335,7 +351,7 @@ def _estimates(rows: list[dict[str, Any]], data: _Data, settings: "Settings") ->
         {
             "metric": row["metric"],
             "group": row.get("eval_set"),
-            "condition": None if row.get("window") is None else f"window={row['window']}",
+            "condition": build(window=row.get("window")),
             "estimate": row.get("estimate"),
             "ci_low": row.get("lo"),
             "ci_high": row.get("hi"),

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from memprobe.probes.base import History
 from memprobe.probes.panel import cluster_numbers
+from memprobe.tables.conditions import build
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +85,7 @@ def strata(tracks: Tracks, split: Sequence[str] = ("exposures", "trained")) -> l
         if column == "trained" and len(values) < 2:
             continue
         for value in values:
-            shown = str(value).lower() if isinstance(value, bool) else str(value)
-            group, condition = (value, None) if column == "group" else (None, f"{column}={shown}")
+            group, condition = (value, None) if column == "group" else (None, build(**{column: value}))
             rows = (items[column] == value).fill_null(value=False).to_numpy()
             found.append(Stratum(group, condition, rows, tracks.broken.filter(pl.col(column) == value)))
     return found

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from memprobe.probes.base import Scores
 from memprobe.probes.spans import tokens_shown
 from memprobe.stats.coverage import coverage, covered_chars
+from memprobe.tables.conditions import build
 from memprobe.tables.requests import Plan, Scheme, request_frame
 from memprobe.tables.views import CharWindows, TokenWindows
 
@@ -164,7 +165,7 @@ def coverage_values(
                     }
                 ).select(
                     pl.lit(item).alias("item_id"),
-                    pl.lit(f"scheme={scheme};tau={tau:.15g}").alias("condition"),
+                    pl.lit(build(scheme=scheme, tau=f"{tau:.15g}")).alias("condition"),
                     "value",
                     "position",
                     pl.lit(max(2, -(-reach // length)), pl.Int64).alias("overlap"),

@@ -24,6 +24,15 @@ from memprobe.report.plain import (
     sparkline,
 )
 from memprobe.report.sort import cell_tables
+from memprobe.tables.conditions import (
+    NEVER_TRAINED,
+    OF_COMPARISON,
+    broken_down,
+    dropped,
+    has,
+    has_pair,
+    value_of,
+)
 
 _MANY_CONDITIONS = 6
 # Beside two intervals, a trend and a count, 80 columns have room for so many.
@@ -31,13 +40,11 @@ _LABEL_CHARS = 27
 _MAX_BARS = 16
 # Beside two rates with their intervals, 80 columns have room for so many.
 _FEW_BARS = 8
-_NEVER = "trained=false"
 _Step = TypeVar("_Step")
 # A probe, a metric of it, and the condition of the metric that is shown.
 _Leading = tuple[str, str, str | None]
 # Its row for each part of the items.
 _ByPart = dict[str, dict[str, Any]]
-_BESIDE = r"(^|;)(trained|control)=[^;]*$"
 
 
 def summary_view(
@@ -61,7 +68,7 @@ def summary_view(
     summary, doses = harmless(summary), None if doses is None else harmless(doses)
     parts += [Text(f"in brackets: {level:.0%} intervals") for level in summary["ci_level"].unique().sort()]
     tables: list[Table] = []
-    beside = pl.col("condition").fill_null("").str.contains(_BESIDE)
+    beside = has(*OF_COMPARISON)
     plain = summary.filter(~beside, of_checkpoints())
     told = summary.filter(~of_checkpoints())
     for model in summary["model"].unique(maintain_order=True):
@@ -165,11 +172,9 @@ def _probe_tables(rows: pl.DataFrame, others: pl.DataFrame, title: str, *, every
         title: Of the first table.
         everything: All conditions instead of the telling ones.
     """
-    pooled = rows.filter(
-        pl.col("group").is_null(), ~pl.col("condition").fill_null("").str.contains(r"(^|;)exposures=")
-    )
-    never = others.filter(pl.col("group").is_null(), pl.col("condition").str.ends_with(_NEVER)).with_columns(
-        condition=_without(_BESIDE)
+    pooled = rows.filter(pl.col("group").is_null(), ~has("exposures"))
+    never = others.filter(pl.col("group").is_null(), has_pair(NEVER_TRAINED)).with_columns(
+        dropped(*OF_COMPARISON)
     )
     rates = pl.col("metric").is_in(never["metric"].unique().to_list())
     tables = [
@@ -180,12 +185,6 @@ def _probe_tables(rows: pl.DataFrame, others: pl.DataFrame, title: str, *, every
     for table in tables[1:]:
         table.title = f"{title}, further"
     return tables
-
-
-def _without(ending: str) -> pl.Expr:
-    """Return conditions without their ending, null where nothing else is in them."""
-    rest = pl.col("condition").str.replace(ending, "")
-    return pl.when(rest != "").then(rest)
 
 
 def _probe_table(pooled: pl.DataFrame, never: pl.DataFrame | None, title: str, *, everything: bool) -> Table:
@@ -255,11 +254,9 @@ def _condition_cells(
 
 def _excess_table(contrasts: pl.DataFrame, *, everything: bool) -> Table | None:
     """Return the rates of the last step in excess of never-trained items and of the control."""
-    rows = contrasts.filter(
-        pl.col("group").is_null(), pl.col("condition").str.contains(r"(^|;)control=[^;]*$")
-    )
+    rows = contrasts.filter(pl.col("group").is_null(), has("control"))
     rows = rows.filter(of_checkpoints(), at_last_step()).with_columns(
-        control=pl.col("condition").str.extract(r"control=([^;]*)$"), condition=_without(_BESIDE)
+        dropped(*OF_COMPARISON), control=value_of("control")
     )
     if rows.is_empty():
         return None
@@ -341,16 +338,6 @@ def telling(conditions: Sequence[str | None]) -> list[str | None]:
     return list(half) or [conditions[i] for i in spread(range(len(conditions)), _MANY_CONDITIONS)]
 
 
-def broken_down(conditions: Sequence[str | None]) -> list[str | None]:
-    """Return the conditions that others break down further: theirs and more."""
-    parts = [frozenset((each or "").split(";")) for each in conditions]
-    return [
-        each
-        for each, own in zip(conditions, parts, strict=True)
-        if each is not None and any(own < other for other in parts)
-    ]
-
-
 def _breakdowns(of_model: pl.DataFrame, column: str, title: str) -> list[Table]:
     """Return the leading metric of each probe at the last step, per group or exposure count.
 
@@ -362,13 +349,9 @@ def _breakdowns(of_model: pl.DataFrame, column: str, title: str) -> list[Table]:
             part=pl.col("group"), rest="condition"
         )
     else:
-        split = last.filter(
-            pl.col("group").is_null(), pl.col("condition").str.contains(r"(^|;)exposures=\d+$")
+        split = last.filter(pl.col("group").is_null(), has("exposures")).with_columns(
+            part=value_of("exposures"), rest=dropped("exposures")
         )
-        split = split.with_columns(
-            part=pl.col("condition").str.extract(r"exposures=(\d+)$"),
-            rest=pl.col("condition").str.replace(r";?exposures=\d+$", ""),
-        ).with_columns(rest=pl.when(pl.col("rest") != "").then("rest"))
     together: list[tuple[dict[str, int], dict[_Leading, _ByPart]]] = []
     for rows in parts_of(split, "probe").values():
         leading, found = _leading(rows)

@@ -6,12 +6,12 @@ from typing import Any
 
 import polars as pl
 
-from memprobe.report.console import broken_down, telling
+from memprobe.report.console import telling
 from memprobe.report.plain import at_last_step, of_checkpoints
+from memprobe.tables.conditions import OF_ITEMS, broken_down, dropped, has, is_exactly, value_of
 
-# Conditions that name some of the items, or set them beside others.
-_SOME = r"(^|;)(exposures|trained|control|target|seen)=[^;]*"
-NEVER = "trained=false"
+# Conditions that select some of the items, or compare them with others.
+_SOME = (*OF_ITEMS, "control", "target")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Headline:
 
 def pooled(summary: pl.DataFrame) -> pl.DataFrame:
     """Return the rows of all items together."""
-    return summary.filter(pl.col("group").is_null(), ~pl.col("condition").fill_null("").str.contains(_SOME))
+    return summary.filter(pl.col("group").is_null(), ~has(*_SOME))
 
 
 def headlines(summary: pl.DataFrame, metrics: Mapping[str, Sequence[str]]) -> list[Headline]:
@@ -63,8 +63,7 @@ def headlines(summary: pl.DataFrame, metrics: Mapping[str, Sequence[str]]) -> li
 def _speaking(rows: pl.DataFrame) -> dict[str, Any]:
     """Return the row of the last step under the condition that speaks for the others."""
     last = last_step(rows)
-    wanted = pl.lit(leading_condition(last), dtype=pl.String)
-    return last.filter(pl.col("condition").eq_missing(wanted)).row(0, named=True)
+    return last.filter(is_exactly(leading_condition(last))).row(0, named=True)
 
 
 def leading_condition(rows: pl.DataFrame) -> str | None:
@@ -91,13 +90,5 @@ def part_of(rows: pl.DataFrame, key: str) -> pl.DataFrame:
 
     `part` is the value of the key; `condition` loses it.
     """
-    named = rows.with_columns(
-        part=pl.col("condition").str.extract(rf"(?:^|;){key}=([^;]*)"),
-        condition=_without(rf"(^|;){key}=[^;]*"),
-    ).filter(pl.col("part").is_not_null())
-    return named.filter(~pl.col("condition").fill_null("").str.contains(_SOME))
-
-
-def _without(pattern: str) -> pl.Expr:
-    rest = pl.col("condition").str.replace(pattern, "").str.strip_chars_start(";")
-    return pl.when(rest != "").then(rest)
+    named = rows.filter(has(key)).with_columns(dropped(key), part=value_of(key))
+    return named.filter(~has(*_SOME))

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
-from memprobe import __version__
+from memprobe._version import __version__
 from memprobe.errors import counted, step_cell
 from memprobe.report.console import head_lines
 from memprobe.report.elements import Html, element, join, raw, table, text, user_text
@@ -18,6 +18,7 @@ from memprobe.report.html_appendix import appendix
 from memprobe.report.html_probe import named, probe_section
 from memprobe.report.plain import number
 from memprobe.report.results import Results
+from memprobe.tables.conditions import readable
 
 _VERDICTS = {"passed": "passed", "failed": "failed", "could not judge": "unsure"}
 _OLD_VERDICT = "It judged an earlier state of this run: run the gate again."
@@ -177,7 +178,7 @@ def _headlines(found: list[Headline], unmeasured: list[str]) -> Html:
 
 
 def _condition(condition: str | None) -> Html:
-    return text("") if condition is None else join([" ", user_text(condition.replace(";", ", "), 80)])
+    return text("") if condition is None else join([" ", user_text(readable(condition), 80)])
 
 
 def _exact(value: float | None) -> str:

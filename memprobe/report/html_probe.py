@@ -14,6 +14,7 @@ from memprobe.report.figures.theme import Look
 from memprobe.report.html_items import worst_items
 from memprobe.report.plain import number
 from memprobe.report.results import Results
+from memprobe.tables.conditions import readable
 
 _MAX_GROUPS = 20
 _MAX_PANELS = 6
@@ -48,7 +49,7 @@ def probe_section(results: Results, probe: str, found: Sequence[Headline], *, in
         _numbers(rows, about),
         *_by_part(rows, found),
         *_over_steps(rows, found),
-        *worst_items(results, probe, about, include_text=include_text),
+        *worst_items(results, about, include_text=include_text),
         element("h3", "How to read it"),
         element("p", text(texts.get("how_to_read", ""))),
         element("p", element("b", "Limits. "), text(texts.get("limits", ""))),
@@ -128,7 +129,7 @@ def _numbers(rows: pl.DataFrame, about: Mapping[str, Any]) -> Html:
 
 
 def _listed(condition: str | None) -> str:
-    return "" if condition is None else f" {condition}".replace(";", ", ")
+    return "" if condition is None else f" {readable(condition)}"
 
 
 def _together(of_model: pl.DataFrame, metric: str) -> pl.DataFrame:

@@ -8,12 +8,11 @@ from rich.table import Table
 
 from memprobe.errors import counted
 from memprobe.report.plain import folded, number, parts_of, plain_table, short
+from memprobe.tables.conditions import OF_ITEMS, has
 
 # More columns with intervals do not fit a terminal.
 _FEW_GROUPS = 1
 _LABEL_CHARS = 32
-# Conditions that name some of the items; what they say of all of them stands beside.
-_SOME_ITEMS = r"(^|;)(exposures|trained|seen)="
 
 
 def told_tables(told: pl.DataFrame, *, everything: bool = False) -> list[Table]:
@@ -25,8 +24,7 @@ def told_tables(told: pl.DataFrame, *, everything: bool = False) -> list[Table]:
     """
     tables = []
     for probe, of_probe in parts_of(told, "probe").items():
-        some = pl.col("condition").fill_null("").str.contains(_SOME_ITEMS)
-        rows = of_probe if everything else of_probe.filter(~some)
+        rows = of_probe if everything else of_probe.filter(~has(*OF_ITEMS))
         hidden = (
             of_probe.select("metric", "condition").n_unique() - rows.select("metric", "condition").n_unique()
         )

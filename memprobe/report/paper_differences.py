@@ -10,6 +10,7 @@ from memprobe.report.console import telling
 from memprobe.report.estimates import pooled
 from memprobe.report.papers import Cell, Line, PaperTable, Style, cut_pages, shown_number
 from memprobe.report.plain import parts_of
+from memprobe.tables.conditions import readable
 
 _COLUMNS = ("base", "new", "difference")
 
@@ -56,7 +57,7 @@ def _probe_lines(rows: pl.DataFrame, style: Style) -> list[Line]:
             lines.append(Line(metric, 1))
         for condition in shown:
             for row in under[condition].to_dicts():
-                label = metric if condition is None else condition.replace(";", ", ")
+                label = metric if condition is None else readable(condition)
                 lines.append(
                     Line(label, 1 if condition is None else 2, _cells(row, style), f"{row['n_items']:,}")
                 )

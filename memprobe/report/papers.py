@@ -14,6 +14,7 @@ from memprobe.errors import at_step
 from memprobe.report.console import spread, telling
 from memprobe.report.estimates import pooled
 from memprobe.report.plain import at_last_step, of_checkpoints
+from memprobe.tables.conditions import is_exactly, pairs, shared
 
 MAX_COLUMNS = 4
 MAX_LINES = 40
@@ -197,30 +198,17 @@ def _probe_lines(
         of_metric = rows.filter(pl.col("metric") == metric)
         conditions = of_metric["condition"].unique(maintain_order=True).to_list()
         shown = conditions if style.everything else telling(conditions)
-        shared = _shared(shown)
+        common = shared(shown)
         up = directions.get((str(rows["probe"][0]), metric))
-        if shown != [None] and (shown[0] is not None or shared):
-            lines.append(Line(metric + (f", {', '.join(shared)}" if shared else ""), 1))
+        if shown != [None] and (shown[0] is not None or common):
+            lines.append(Line(metric + (f", {', '.join(common)}" if common else ""), 1))
         for condition in shown:
-            found = {
-                row[by]: row
-                for row in of_metric.filter(
-                    pl.col("condition").eq_missing(pl.lit(condition, dtype=pl.String))
-                ).iter_rows(named=True)
-            }
-            pieces = [each for each in (condition or "").split(";") if each and each not in shared]
+            found = {row[by]: row for row in of_metric.filter(is_exactly(condition)).iter_rows(named=True)}
+            pieces = [each for each in pairs(condition) if each not in common]
             cells = _cells([found.get(column) for column in columns], up, style)
             n = _count(found.values())
             lines.append(Line(", ".join(pieces) or metric, 2 if pieces else 1, cells, n))
     return lines
-
-
-def _shared(conditions: Sequence[str | None]) -> list[str]:
-    """Return the parts that all of several conditions have."""
-    if len(conditions) < 2 or None in conditions:
-        return []
-    parts = [(each or "").split(";") for each in conditions]
-    return [part for part in parts[0] if all(part in other for other in parts)]
 
 
 def _count(rows: Any) -> str:  # noqa: ANN401

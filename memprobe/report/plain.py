@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from memprobe.report.escape import visible
+from memprobe.tables.conditions import one_pair_a_line
 
 _BARS = "▁▂▃▄▅▆▇█"
 
@@ -78,7 +79,7 @@ def short(value: float) -> str:
 
 def folded(label: str, at_most: int) -> str:
     """Return a long condition in lines, one for each of its parts."""
-    return label if len(label) <= at_most else label.replace(";", ";\n  ")
+    return label if len(label) <= at_most else one_pair_a_line(label)
 
 
 def sparkline(values: Sequence[float | None]) -> str:

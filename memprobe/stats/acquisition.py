@@ -13,9 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memprobe.stats.bootstrap import N_DRAWS
+from memprobe.stats.half_life import expanded
 
 Floats = NDArray[np.float64]
 Whole = NDArray[np.int64]
+DECAY_METHOD = "expanded-bootstrap"
+"""How the intervals of a decay are made."""
 # Counts of drawn clusters are made in blocks of about this many numbers.
 _BLOCK = 4_000_000
 # Times that differ by no more than this factor are one: a slope per decade would be made of noise.
@@ -157,7 +160,8 @@ def log_decay(
     """Fit the decay by weighted least squares on log10 of the time.
 
     Points of one item follow each other closely, so errors of least squares would be far too small: whole
-    clusters are drawn with replacement and the line is fitted anew.
+    clusters are drawn with replacement and the line is fitted anew; the draws are read as wide as few
+    clusters ask for (`memprobe.stats.half_life.expanded`).
 
     Args:
         time: Above 0, shape (n_points,).
@@ -183,11 +187,12 @@ def log_decay(
     decay = -slope
     tau = _power(middle + level_at / decay) if decay > 0 else None
     draws = _lines(resampled_sums(moments, rng)) if len(moments) > 1 else None
+    wide = expanded(level, len(moments)) if len(moments) > 1 else level
     return Decay(
         decay=decay,
-        decay_ends=_UNKNOWN if draws is None else _ends(-draws[0], level),
+        decay_ends=_UNKNOWN if draws is None else _ends(-draws[0], wide),
         tau=tau,
-        tau_ends=_UNKNOWN if draws is None or tau is None else _tau_ends(draws, middle, level),
+        tau_ends=_UNKNOWN if draws is None or tau is None else _tau_ends(draws, middle, wide),
         r2=1 - squares / spread if spread > 0 else None,
         residual_se=float(np.sqrt(squares * len(x) / (len(x) - 2))) if len(x) > 2 else None,
         n_points=len(x),
@@ -236,22 +241,6 @@ def resampled_sums(sums: Floats, rng: np.random.Generator, n_draws: int = N_DRAW
         counts = np.bincount(picks.ravel(), minlength=rows * n).reshape(rows, n)
         drawn.append(counts @ sums)
     return np.concatenate(drawn)
-
-
-def ratio_ends(sums: Floats, rng: np.random.Generator, *, level: float = 0.95) -> Ends:
-    """Return the percentile interval of a ratio of two sums over clusters.
-
-    The ends are None of one cluster, and where the draws do not vary.
-
-    Args:
-        sums: Numerator and denominator of each cluster, shape (n_clusters, 2).
-        rng: Source of the draws.
-        level: Nominal coverage.
-    """
-    if len(sums) < 2:
-        return _UNKNOWN
-    above, below = resampled_sums(sums, rng).T
-    return _ends(above[below > 0] / below[below > 0], level)
 
 
 def _ends(values: Floats, level: float) -> Ends:

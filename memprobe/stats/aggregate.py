@@ -208,7 +208,16 @@ def row_errors(groups: Groups, cells: Contrasts, rows: Rows) -> Errors:
     return errors.at_most(shared_freedom(groups, expected))
 
 
-def rows_known(cells: Contrasts, rows: Rows) -> Bools:
-    """Return whether all cells of each row show an error, shape (n_rows,)."""
+def rows_known(cells: Contrasts, rows: Rows, differ: Bools | None = None) -> Bools:
+    """Return whether all cells of each row show an error, shape (n_rows,).
+
+    Args:
+        cells: All cells.
+        rows: Means of cells.
+        differ: Whether the treated of each cell differ; those of one cell of a row have to. None: not asked.
+    """
     unknown = np.bincount(rows.row, weights=~cells.known[rows.cell], minlength=len(rows))
-    return np.asarray(unknown == 0)
+    if differ is None:
+        return np.asarray(unknown == 0)
+    n_differ = np.bincount(rows.row, weights=differ[rows.cell], minlength=len(rows))
+    return np.asarray((unknown == 0) & (n_differ > 0))

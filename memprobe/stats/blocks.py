@@ -3,10 +3,14 @@
 Of values between two bounds, such as rates, each document is cut into 20 equal blocks, and the blocks are
 documents in the bound of `memprobe.stats.documents`. No length of blocks is taken from the data: a memorized
 passage that the document does not show leaves no trace in them. A passage longer than a block would count as
-several, so there is no interval where one shows, unless there are documents enough to count them whole.
+several, so there is no interval where one shows.
+
+Blocks know which stretches of these documents are memorized, not how documents differ: with a few documents
+the interval is about these alone. From five effective documents on, the interval is at least as wide as the
+bound over whole documents, since documents may be memorized whole.
 
 Of other values blocks of neighbours are drawn with replacement within each series (moving blocks). What is
-random in both is which stretches of these documents were seen, not which documents.
+random there is which stretches of these documents were seen, not which documents.
 
 References: Künsch (1989), Annals of Statistics 17(3); Hall, Horowitz and Jing (1995), Biometrika
 82(3), for moving blocks that grow with the cube root of the length.
@@ -14,7 +18,7 @@ References: Künsch (1989), Annals of Statistics 17(3); Hall, Horowitz and Jing 
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,7 +141,7 @@ class Blocked:
 
 
 def blocks_interval(series: Sequence[Series], *, low: float = 0.0, level: float = 0.95) -> Blocked:
-    """Return the interval of the mean of values between `low` and 1, with blocks as documents.
+    """Return the interval of the mean of values between `low` and 1, by blocks and by whole documents.
 
     Args:
         series: One for each document.
@@ -152,19 +156,28 @@ def blocks_interval(series: Sequence[Series], *, low: float = 0.0, level: float 
     if any((each.values < low - _ROUNDING).any() or (each.values > 1 + _ROUNDING).any() for each in series):
         raise ValueError(f"a value is not between {low:g} and 1")
     base = 0.0 if low < 0 else float(weighted_mean(series) > 0.5)
-    sizes, sums = _sums([_parts(each) for each in series], series)
-    method = BLOCK_METHOD
+    sizes, sums = _sums([[np.arange(len(each.values))] for each in series], series)
+    whole = _bound(sizes, sums, low, level) if effective_documents(sizes) >= FEW_EFFECTIVE else None
     if any(_longest_run(each.values, base) > LONGEST_RUN * len(_parts(each)[0]) for each in series):
-        sizes, sums = _sums([[np.arange(len(each.values))] for each in series], series)
-        method = METHOD
-        if effective_documents(sizes) < FEW_EFFECTIVE:
-            return Blocked(None, LONG_RUN)
+        return Blocked(whole, LONG_RUN if whole is None else None)
+    found = _bound(*_sums([_parts(each) for each in series], series), low, level)
+    if found is None:
+        return Blocked(whole, FEW_CLUSTERS if whole is None else None)
+    if whole is None:
+        return Blocked(replace(found, method=found.method.replace(METHOD, BLOCK_METHOD)))
+    return Blocked(replace(whole, lo=min(whole.lo, found.lo), hi=max(whole.hi, found.hi)))
+
+
+def _bound(
+    sizes: NDArray[np.float64], sums: NDArray[np.float64], low: float, level: float
+) -> Interval | None:
+    """Return the bound over documents of a mean of values between `low` and 1."""
     shares = (sums - low * sizes) / (1 - low)
     found = document_rate(np.clip(shares, 0, sizes), sizes, level=level)
     if found is None:
-        return Blocked(None, FEW_CLUSTERS)
+        return None
     lo, hi = (low + (1 - low) * end for end in (found.lo, found.hi))
-    return Blocked(Interval(lo, hi, level, found.method.replace(METHOD, method)))
+    return replace(found, lo=lo, hi=hi)
 
 
 def _parts(one: Series) -> list[NDArray[np.int64]]:

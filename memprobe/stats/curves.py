@@ -34,9 +34,13 @@ from memprobe.stats.half_life import (
     climb,
     expanded,
     half_life_ends,
+    lack_of_fit,
 )
 
 MIN_LAGS = 3
+UNFIT_P = 0.01
+"""Below this p value a curve does not follow a law, and the law says nothing of its half-life."""
+_UNFIT = f"the curve does not follow the law (p below {UNFIT_P:g})"
 _N_PARAMETERS = 2
 _GRID = 96
 _GOLDEN = (math.sqrt(5) - 1) / 2
@@ -88,7 +92,9 @@ class CurveFit:
         aic: n ln(weighted sum of squares / n) + 2 (2 + 1), and of rates -2 ln L + 2 2, to be compared
             between laws on the same points only; None where residuals are no more than rounding.
         half_life: See there; its interval takes the law as given.
-        half_life_anew: The same half-life with an interval in which the law is chosen anew in each draw.
+        half_life_anew: The same half-life with an interval in which the law is chosen anew in each draw; None
+            where the curve does not follow the law.
+        fit_p: p value of the hypothesis that the curve follows the law; None without draws.
     """
 
     law: Law
@@ -97,6 +103,12 @@ class CurveFit:
     aic: float | None
     half_life: HalfLife
     half_life_anew: HalfLife
+    fit_p: float | None
+
+    @property
+    def is_unfit(self) -> bool:
+        """Whether the half-life is withheld because the curve does not follow the law."""
+        return self.half_life_anew.reason == _UNFIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,16 +183,26 @@ def fit_laws(
     def half_life(law: Law, ends: Callable[[], tuple[float, float]]) -> HalfLife:
         return _half_life(float(shapes[law].half(fitted[law].decay[:1])[0]), fitted[law], lag, wide, ends)
 
-    return {
-        law: CurveFit(
+    def half_life_anew(law: Law, p: float | None) -> HalfLife:
+        found = half_life(law, anew)
+        # A curve that is not above 0 has nothing to lose half of, whatever its law.
+        refused = p is not None and p < UNFIT_P and found.lo is not None
+        return HalfLife(None, None, None, _UNFIT) if refused else found
+
+    def fit(law: Law, found: Fitted) -> CurveFit:
+        p = None
+        if len(draws):
+            p = lack_of_fit(shapes[law], like, rows, float(found.a[0]), float(found.decay[0]))
+        return CurveFit(
             law,
-            _parameters(law, each, offset + float(lag[0]), level),
-            **_quality(shapes[law], each, like, excess, w),
+            _parameters(law, found, offset + float(lag[0]), level),
+            **_quality(shapes[law], found, like, excess, w),
             half_life=half_life(law, ends_among((law,))),
-            half_life_anew=half_life(law, anew),
+            half_life_anew=half_life_anew(law, p),
+            fit_p=p,
         )
-        for law, each in fitted.items()
-    }
+
+    return {law: fit(law, each) for law, each in fitted.items()}
 
 
 def _scaled(weights: Floats) -> Floats:

@@ -19,7 +19,7 @@ from memprobe.stats.aggregate import (
     rows_known,
     stacked,
 )
-from memprobe.stats.did_cells import Contrasts, cell_errors, contrast
+from memprobe.stats.did_cells import Contrasts, cell_errors, contrast, treated_differ
 from memprobe.stats.did_design import Design, Dropped, check, plan, without_controls
 from memprobe.stats.did_errors import Errors
 from memprobe.stats.did_estimates import Estimate, Estimates, with_bands
@@ -72,6 +72,7 @@ class Profile:
         base_gap: Treated minus control at the base.
         dropped: What no estimate is made of.
         n_periods: Periods of the panel.
+        has_single_cluster: A side of some cell is one cluster, which shows no error.
     """
 
     cells: Cells
@@ -80,6 +81,7 @@ class Profile:
     base_gap: BaseGap
     dropped: tuple[Dropped, ...]
     n_periods: int
+    has_single_cluster: bool = False
 
     @property
     def instantaneous(self) -> Estimate:
@@ -160,6 +162,7 @@ def profile(
         base_gap=gap,
         dropped=tuple(dropped),
         n_periods=y.shape[1],
+        has_single_cluster=not cells.known.all(),
     )
 
 
@@ -170,9 +173,11 @@ def _estimate(
     found = families(groups, cells, balanced_to=design.balanced_to)
     rows = stacked([family.rows for family in found])
     errors, row_error = cell_errors(groups, cells), row_errors(groups, cells, rows)
-    known = rows_known(cells, rows)
+    differ = treated_differ(groups, cells)
+    known = rows_known(cells, rows, differ)
     before = before_treatment(groups, cells, design.anticipation)
-    varies = cells.known & (errors.se > 0)
+    shown = cells.known & differ
+    varies = shown & (errors.se > 0)
     se_boot = largest = before_largest = None
     drawn: Draws | None = None
     if n_draws:
@@ -182,7 +187,7 @@ def _estimate(
         se_boot = drawn.se_boot
         largest, before_largest = drawn.largest
     within = largest if varies.any() else None
-    att = with_bands(cells.value, errors, cells.known, level, se_boot, within)
+    att = with_bands(cells.value, errors, shown, level, se_boot, within)
     aggregations: dict[Kind, Aggregation] = {}
     begin = 0
     for family in found:

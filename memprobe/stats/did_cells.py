@@ -105,6 +105,21 @@ def contrast(groups: Groups, own: Whole, period: Whole, base: Whole, reach: Whol
     )
 
 
+def treated_differ(groups: Groups, cells: Contrasts) -> Bools:
+    """Return whether the treated items of each cell do not all change by the same, shape (n_cells,).
+
+    Where they do, as rates of a few items often do, their spread is estimated as none, and any error is too
+    small. True where a period is compared with itself.
+    """
+    found = cells.period == cells.base
+    for rows in cells.by_cohort():
+        values = groups.values[groups.parts(int(cells.own[rows.start]))]
+        means = values[:, :-1] / values[:, -1:]
+        change = means[:, cells.period[rows]] - means[:, cells.base[rows]]
+        found[rows] |= np.ptp(change, axis=0) > groups.noise
+    return np.asarray(found)
+
+
 def _many_clusters(groups: Groups, controls: Bools) -> Bools:
     """Return whether the controls of each cell have more than one cluster among them."""
     low = np.minimum.reduceat(groups.cluster, groups.start[:-1])[:, None]

@@ -18,7 +18,9 @@ https://doi.org/10.1093/biomet/48.3-4.419, uses it.
 """
 
 import math
+from dataclasses import dataclass
 from functools import lru_cache
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +38,12 @@ _LOG_T_MIN, _LOG_T_MAX = -18.0, 20.0
 _NOTHING = -23.0
 # Nodes times kinds of documents that are held at once.
 _BLOCK = 2_000_000
+# Terms of the power series of atan and ln, of which no more than 1e-16 is left within the radius.
+_RADIUS, _N_POWERS = 0.25, 26
+# Nodes may differ by no larger angle, in radians: half a turn and they would miss one.
+_MOST_TURN = 2.5
+# Where they do, they are moved so close that two differ by this times _STEP, one radian.
+_SPEED = 10.0
 # Kinds of documents that are told apart; of more, those of nearly equal weight count as one kind.
 _MOST_KINDS = 512
 _TOLERANCE = 1e-9
@@ -72,47 +80,124 @@ def document_rate(hits: Floats, sizes: Floats, *, level: float = 0.95) -> Interv
     effective = effective_documents(sizes)
     if effective < MIN_EFFECTIVE:
         return None
-    documents, counts = np.unique(np.column_stack([hits, sizes]), axis=0, return_counts=True)
+    documents, counts = _distinct(hits, sizes)
     tail = (1 - level) / 2
-    upper = _upper(_key(documents[:, 0], documents[:, 1], counts), tail)
-    lower = 1 - _upper(_key(documents[:, 1] - documents[:, 0], documents[:, 1], counts), tail)
+    upper = _upper(_key(documents[0], documents[1], counts), tail)
+    lower = 1 - _upper(_key(documents[1] - documents[0], documents[1], counts), tail)
     return Interval(lower, upper, level, METHOD if effective >= FEW_EFFECTIVE else FEW)
 
 
-_Key = tuple[tuple[float, float, int], ...]
+def _distinct(hits: Floats, sizes: Floats) -> tuple[Floats, Floats]:
+    """Return the documents that differ, shape (2, n_kinds), and how often each occurs."""
+    order = np.lexsort((sizes, hits))
+    ordered = np.stack([hits[order], sizes[order]])
+    starts = np.flatnonzero(np.append(True, (ordered[:, 1:] != ordered[:, :-1]).any(0)))
+    return ordered[:, starts], np.diff(np.append(starts, len(hits))).astype(np.float64)
 
 
-def _key(hits: Floats, sizes: Floats, counts: NDArray[np.int64]) -> _Key:
+def _key(hits: Floats, sizes: Floats, counts: Floats) -> bytes:
     """Return the documents as a key, in an order that does not depend on how they were given."""
-    rows = zip(hits.tolist(), sizes.tolist(), counts.tolist(), strict=True)
-    return tuple(sorted(rows))
+    rows = np.stack([hits, sizes, counts])
+    return np.ascontiguousarray(rows[:, np.lexsort(rows[::-1])]).tobytes()
 
 
-@lru_cache(maxsize=4096)
-def _upper(documents: _Key, tail: float) -> float:
-    """Return the upper bound; the same documents come up at many checkpoints."""
-    from scipy.optimize import brentq
-
-    hits, sizes, counts = (np.array(each, dtype=np.float64) for each in zip(*documents, strict=True))
+# A key of 16,000 documents that all differ has 400 kB, and there may be thousands of intervals.
+@lru_cache(maxsize=256)
+def _upper(documents: bytes, tail: float) -> float:
+    """Return the upper bound; the same documents come up again, such as those without a hit."""
+    hits, sizes, counts = np.frombuffer(documents).reshape(3, -1)
     if (hits == sizes).all():
         return 1.0
-    total = float(counts @ sizes)
-    typical = float(counts @ sizes**2) / total
-
-    def beyond(rate: float) -> float:
-        weights, shapes = _kinds(hits - rate * sizes, counts)
-        weights, shapes = np.append(weights, typical * (1 - rate)), np.append(shapes, 1.0)
-        z = float(shapes @ weights / np.sqrt(shapes @ weights**2))
-        # Cantelli's inequality decides far from the bound, where the integrand turns too fast.
-        if z > 1:
-            return 0.5
-        if z < 0 and 1 / (1 + z**2) < tail:
-            return -tail
-        return _probability_above_zero(weights, shapes, _STEP if z > -3 else _STEP / 2) - tail
-
+    weighted = _Weighted.of(hits, sizes, counts)
     last = 1.0 - _TOLERANCE
-    # Of values that differ from 1 by rounding, say, no bound can be told from 1.
-    return 1.0 if beyond(last) >= 0 else float(brentq(beyond, 0.0, last, xtol=_TOLERANCE))
+    # Cantelli's inequality decides farther from the bound, where the integrand turns too fast.
+    farthest = weighted.rate_at(-math.sqrt(1 / tail - 1))
+    if farthest is None or farthest >= last:
+        # Of values that differ from 1 by rounding, say, no bound can be told from 1.
+        if weighted.above(last) >= tail:
+            return 1.0
+        farthest = last
+    return _root(weighted, tail, max(0.0, weighted.rate_at(1.0) or 0.0), farthest)
+
+
+@dataclass(frozen=True, slots=True)
+class _Weighted:
+    """The documents and the pseudo-document, as weights that are linear in the rate.
+
+    Attributes:
+        hits: x, the pseudo-document last, shape (n,).
+        sizes: m.
+        counts: How often each occurs.
+    """
+
+    hits: Floats
+    sizes: Floats
+    counts: Floats
+
+    @classmethod
+    def of(cls, hits: Floats, sizes: Floats, counts: Floats) -> "_Weighted":
+        """Add the pseudo-document, which is all hits."""
+        typical = float(counts @ sizes**2) / float(counts @ sizes)
+        return cls(np.append(hits, typical), np.append(sizes, typical), np.append(counts, 1.0))
+
+    def above(self, rate: float) -> float:
+        """Return P(sum_i G_i (x_i - rate m_i) > 0), the pseudo-document among them."""
+        weights = self.hits - rate * self.sizes
+        z = float(self.counts @ weights / np.sqrt(self.counts @ weights**2))
+        kinds, shapes = _kinds(weights[:-1], self.counts[:-1])
+        weights, shapes = np.append(kinds, weights[-1]), np.append(shapes, 1.0)
+        return _probability_above_zero(weights, shapes, _STEP if z > -3 else _STEP / 2)
+
+    def rate_at(self, z: float) -> float | None:
+        """Return the rate at which the mean of the sum is z of its standard deviations; None: at none.
+
+        Mean and variance are A - B u and C - 2 D u + E u^2, so that the rate is a root of a square equation,
+        whose other root belongs to -z.
+        """
+        (a, b), (c, d, e) = self._first(), self._second()
+        square, middle, rest = b * b - z * z * e, a * b - z * z * d, a * a - z * z * c
+        if square <= 0:
+            return None
+        return (middle - math.copysign(math.sqrt(max(middle**2 - square * rest, 0.0)), z)) / square
+
+    def slope_at(self, rate: float) -> float:
+        """Return how fast the mean, in standard deviations, falls with the rate."""
+        (a, b), (c, d, e) = self._first(), self._second()
+        variance = c - 2 * d * rate + e * rate**2
+        return (-b + (a - b * rate) * (d - e * rate) / variance) / math.sqrt(variance)
+
+    def _first(self) -> tuple[float, float]:
+        return float(self.counts @ self.hits), float(self.counts @ self.sizes)
+
+    def _second(self) -> tuple[float, float, float]:
+        weighted = self.counts * self.sizes
+        squares = float(self.counts @ self.hits**2), float(weighted @ self.sizes)
+        return squares[0], float(weighted @ self.hits), squares[1]
+
+
+def _root(weighted: _Weighted, tail: float, low: float, high: float) -> float:
+    """Return the rate in a bracket at which the probability above 0 is the tail.
+
+    The normal quantile of the probability is nearly linear in the rate, so that a few secants find it; where
+    they leave the bracket it is halved.
+    """
+    normal = NormalDist()
+    target = normal.inv_cdf(tail)
+    start = weighted.rate_at(target)
+    rate = start if start is not None and low < start < high else (low + high) / 2
+    slope, before = weighted.slope_at(rate), (math.nan, math.nan)
+    while high - low > _TOLERANCE:
+        found = weighted.above(rate)
+        low, high = (rate, high) if found > tail else (low, rate)
+        off = normal.inv_cdf(found) - target if 0 < found < 1 else math.nan
+        if before[0] == before[0]:
+            slope = (off - before[1]) / (rate - before[0])
+        step = -off / slope if slope < 0 else math.nan
+        if abs(step) < _TOLERANCE:
+            return min(max(rate + step, low), high)
+        before = rate, off
+        rate = rate + step if low < rate + step < high else (low + high) / 2
+    return (low + high) / 2
 
 
 def _kinds(weights: Floats, counts: Floats) -> tuple[Floats, Floats]:
@@ -138,16 +223,72 @@ def _probability_above_zero(weights: Floats, shapes: Floats, step: float) -> flo
         step: Between nodes, in log t.
     """
     scaled = weights / np.sqrt(shapes @ weights**2)
-    t = np.exp(np.arange(_LOG_T_MIN, _last_log_t(scaled, shapes), step))
+    last = _last_log_t(scaled, shapes)
+    t, powers = (each[..., : math.ceil((last - _LOG_T_MIN) / step)] for each in _nodes(step))
+    angle, log_size = _logarithm(scaled, shapes, t, powers)
+    turn = np.abs(np.diff(angle))
+    missed = (turn >= _MOST_TURN) & (log_size[1:] > _NOTHING)
+    if not missed.any():
+        return float(0.5 + step * (np.sin(angle) * np.exp(log_size)).sum() / np.pi)
+    # With a heavy document among many light ones the integrand turns fast before it is nothing, so that
+    # nodes have to be evenly spaced in t there: with t = ln(1 + e^v) / c, dt / t = dv / (1 + e^-v) / (c t).
+    scale = float((turn / np.diff(t))[missed].max()) / _SPEED
+    v = np.arange(_LOG_T_MIN + math.log(scale), max(1.0, scale * t[-1]), _STEP)
+    grown = np.logaddexp(0.0, v)
+    angle, log_size = _logarithm(scaled, shapes, grown / scale, _powers(grown / scale))
+    integrand = np.sin(angle) * np.exp(log_size) / (1 + np.exp(-v)) / grown
+    return float(0.5 + _STEP * integrand.sum() / np.pi)
+
+
+@lru_cache(maxsize=2)
+def _nodes(step: float) -> tuple[Floats, Floats]:
+    """Return nodes t that are evenly spaced in ln t, and their powers."""
+    t = np.exp(np.arange(_LOG_T_MIN, _LOG_T_MAX, step))
+    return t, _powers(t)
+
+
+def _powers(t: Floats) -> Floats:
+    """Return t to the powers from 1 on, shape (_N_POWERS, n_nodes)."""
+    return np.multiply.accumulate(np.broadcast_to(t, (_N_POWERS, len(t))), axis=0)
+
+
+def _logarithm(scaled: Floats, shapes: Floats, t: Floats, powers: Floats) -> tuple[Floats, Floats]:
+    """Return sum h atan(w t) and -1/2 sum h ln(1 + w^2 t^2) at nodes t, shape (n_nodes,) each.
+
+    Where w t is small the power series of both hold, and need no function of every weight at every node.
+    """
+    size = np.abs(scaled)
+    light = size * t[-1] <= _RADIUS
+    angle, log_size = _near(scaled[light], shapes[light], powers)
+    heavy, their = scaled[~light], shapes[~light]
+    if len(heavy):
+        n_near = int(np.searchsorted(t, _RADIUS / size.max()))
+        near, far = _near(heavy, their, powers[:, :n_near]), _far(heavy, their, t[n_near:])
+        angle, log_size = angle + np.append(near[0], far[0]), log_size + np.append(near[1], far[1])
+    return angle, log_size
+
+
+def _near(scaled: Floats, shapes: Floats, powers: Floats) -> tuple[Floats, Floats]:
+    """Return the sums of `_logarithm` by their power series.
+
+    atan(x) = x - x^3 / 3 + x^5 / 5 - ...,  -1/2 ln(1 + x^2) = -x^2 / 2 + x^4 / 4 - ...
+    """
+    k = np.arange(1, _N_POWERS + 1)
+    sums = _powers(scaled) @ shapes
+    terms = sums / k * np.where(k % 4 < 2, 1.0, -1.0)
+    return terms[::2] @ powers[::2], terms[1::2] @ powers[1::2]
+
+
+def _far(scaled: Floats, shapes: Floats, t: Floats) -> tuple[Floats, Floats]:
+    """Return the sums of `_logarithm` by the functions themselves."""
     angle, log_size = np.zeros_like(t), np.zeros_like(t)
-    at_once = max(1, _BLOCK // len(t))
+    at_once = max(1, _BLOCK // max(1, len(t)))
     for first in range(0, len(scaled), at_once):
         part = slice(first, first + at_once)
         product = t[:, None] * scaled[part]
         angle += np.arctan(product) @ shapes[part]
         log_size -= 0.5 * (np.log1p(product**2) @ shapes[part])
-    integrand = np.sin(angle) * np.exp(log_size)
-    return float(0.5 + step * integrand.sum() / np.pi)
+    return angle, log_size
 
 
 def _last_log_t(scaled: Floats, shapes: Floats) -> float:

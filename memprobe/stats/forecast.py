@@ -10,11 +10,12 @@ Information Retrieval, chapter 7 (F); McNemar (1947), https://doi.org/10.1007/BF
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from memprobe.stats.documents import document_rate
 from memprobe.stats.intervals import Interval
 from memprobe.stats.rates import rate_interval
 
@@ -100,8 +101,9 @@ def forecast(
 ) -> Forecast:
     """Judge one prediction.
 
-    Precision and recall have the interval of all rates (`memprobe.stats.rates`); that of F and phi is
-    between quantiles of the bootstrap.
+    Precision and recall have the interval of all rates (`memprobe.stats.rates`). F is a share of weights,
+    of (1 + b^2) TP among itself, b^2 FN and FP, and has the bound by documents of it, in which an item
+    weighs as much (`memprobe.stats.documents`). That of phi is between quantiles of the bootstrap.
 
     Args:
         predicted: Which items are predicted, shape (n_items,).
@@ -122,20 +124,35 @@ def forecast(
     method = "cluster-bootstrap" if n_all < counts.n else "bootstrap"
     tp, fp, fn, tn = (np.asarray(each) for each in (counts.tp, counts.fp, counts.fn, counts.tn))
 
-    def whole(value: Floats, draws: Floats, defined: bool) -> Ratio:
-        shown = float(value) if defined and math.isfinite(value) else None
-        interval = None if shown is None else _percentile(draws, level, method)
-        return Ratio(shown, interval, counts.n, n_all)
+    def f_of(beta: float) -> Ratio:
+        if not (predicted.any() and truth.any()):
+            return Ratio(None, None, counts.n, n_all)
+        found = _f_interval(predicted, truth, clusters, beta, level)
+        return Ratio(float(f_beta(tp, fp, fn, beta)), found, counts.n, n_all)
 
-    both = bool(predicted.any() and truth.any())
+    value = float(phi(tp, fp, fn, tn))
+    spread = _percentile(phi(*drawn), level, method) if math.isfinite(value) else None
     return Forecast(
         counts=counts,
         precision=_rate(truth, predicted, clusters, level),
         recall=_rate(predicted, truth, clusters, level),
-        f1=whole(f_beta(tp, fp, fn, 1), f_beta(drawn[0], drawn[1], drawn[2], 1), both),
-        f2=whole(f_beta(tp, fp, fn, 2), f_beta(drawn[0], drawn[1], drawn[2], 2), both),
-        phi=whole(phi(tp, fp, fn, tn), phi(drawn[0], drawn[1], drawn[2], drawn[3]), defined=True),
+        f1=f_of(1),
+        f2=f_of(2),
+        phi=Ratio(value if math.isfinite(value) else None, spread, counts.n, n_all),
     )
+
+
+def _f_interval(
+    predicted: Bools, truth: Bools, clusters: Whole | None, beta: float, level: float
+) -> Interval | None:
+    """Return the bound by documents of F: the share of weights that are hits."""
+    square = beta * beta
+    hits = (1 + square) * (predicted & truth)
+    weights = hits + square * (~predicted & truth) + (predicted & ~truth)
+    own = np.arange(len(weights)) if clusters is None else clusters
+    sums, sizes = (np.bincount(own, weights=each).astype(np.float64) for each in (hits, weights))
+    found = document_rate(sums[sizes > 0], sizes[sizes > 0], level=level)
+    return found and replace(found, method=f"{found.method}-weighted")
 
 
 def f_beta(tp: Whole, fp: Whole, fn: Whole, beta: float) -> Floats:

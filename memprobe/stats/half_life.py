@@ -56,20 +56,23 @@ class Binomial:
 
     def value(self, excess: Floats, fitted: Floats) -> Floats:
         """Return ln L of each row."""
-        y, (p, _) = np.clip(self.floor + excess, 0, 1), self._rate(fitted)
+        (y, _), (p, _) = self._rate(excess), self._rate(fitted)
         found: Floats = self.n_items * (y * np.log(p) + (1 - y) * np.log1p(-p)).sum(-1)
         return found
 
     def score(self, excess: Floats, fitted: Floats) -> tuple[Floats, Floats]:
         """Return slope and expected curvature."""
-        y, (p, slope) = np.clip(self.floor + excess, 0, 1), self._rate(fitted)
+        (y, _), (p, slope) = self._rate(excess), self._rate(fitted)
         weight = self.n_items * slope / (p * (1 - p))
         return weight * (y - p), weight * slope
 
-    def _rate(self, fitted: Floats) -> tuple[Floats, float]:
-        """Return the fitted rate and its slope: half an item away from 0 and 1, none is impossible."""
+    def _rate(self, excess: Floats) -> tuple[Floats, float]:
+        """Return the rate of an excess, and its slope: half an item away from 0 and 1, none is impossible.
+
+        Observed and fitted rates are moved alike, so that a curve that lies on a law is fitted by it exactly.
+        """
         edge = 0.5 / (self.n_items + 1)
-        return edge + (1 - 2 * edge) * np.clip(self.floor + fitted, 0, 1), 1 - 2 * edge
+        return edge + (1 - 2 * edge) * np.clip(self.floor + excess, 0, 1), 1 - 2 * edge
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +281,31 @@ def half_life_ends(
     tails = [(1 - level) / 2, (1 + level) / 2]
     low, high = np.quantile(half[drawn], tails, method="inverted_cdf").tolist()
     return min(lo, low, float(half[0])), max(hi, high, float(half[0]))
+
+
+def lack_of_fit(shape: Shape, like: Likelihood, excess: Floats, a: float, decay: float) -> float:
+    """Return the p value of the hypothesis that a curve follows the law that was fitted to it.
+
+    The statistic is the weighted sum of squared residuals. Under the hypothesis they are what the fit leaves
+    of noise, and the resamples show the noise: r = (I - J (J' W J)^-1 J' W) noise, with J the slopes of the
+    law in its parameters, as in a linear model. Chi-squared is not its distribution, since lags of the same
+    items depend on each other.
+
+    Args:
+        shape: The law.
+        like: The likelihood.
+        excess: The curve and its resamples, shape (1 + n_draws, n_lags), at least one resample.
+        a: Fitted excess at the first lag.
+        decay: Fitted decay.
+    """
+    left, slope = (each[0] for each in shape.left(np.array([decay])))
+    slopes = np.stack([left, a * slope], axis=1)
+    weights = like.score(excess[:1], a * left[None])[1][0]
+    projected = slopes @ np.linalg.pinv(slopes.T @ (weights[:, None] * slopes)) @ (slopes.T * weights)
+    noise = (excess[1:] - excess[0]) @ (np.eye(len(left)) - projected).T
+    found = (excess[0] - a * left) ** 2 @ weights
+    # The curve counts among the resamples, so that few of them cannot refuse a law.
+    return float(((noise**2 @ weights >= found).sum() + 1) / (len(noise) + 1))
 
 
 def _grid(shapes: Sequence[Shape], lag: Floats) -> Floats:

@@ -9,9 +9,13 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 NO_SPREAD, FEW_CLUSTERS, LONG_RUN = "none:all-equal", "none:few-clusters", "none:long-run"
+FEW_FOR_MEDIAN, BIASED, UNFIT = "none:few-for-median", "none:biased", "none:unfit"
 """What stands for the method where there is no interval: the items, or their clusters, agree, and no bound
-of their values is known; clusters are worth fewer than two, which does not show how they differ; or a
-memorized passage is longer than the blocks that a document is cut into."""
+of their values is known; clusters are worth fewer than two, which does not show how they differ; a
+memorized passage is longer than the blocks that a document is cut into; a median may lie beyond all values
+seen, as fewer than six items, or documents of equal size, were; a minimum or maximum over checkpoints is
+biased by more than a quarter of its error, and no resampling shows how far; or a curve follows none of the
+laws that say what is estimated."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,9 @@
     excess(t) = mean_i [Y_i(s_i) - C_g(i)(s_i)],  s_i the checkpoint at which item i is at lag t
 
 C_g(s) is the mean of the controls of the item's group at that checkpoint, of all controls where the group
-has none: what the model does anyway with such texts at that time. Intervals: of rates Wilson's, and for
-their excess Newcombe's (1998), https://doi.org/10.1002/(SICI)1097-0258(19980430)17:8<873::AID-SIM779>3.0.CO;2-I;
-else percentiles of a bootstrap that draws whole clusters, the same at all lags.
+has none: what the model does anyway with such texts at that time. Intervals: of rates those of all rates, and
+of their excess Newcombe's (1998), https://doi.org/10.1002/(SICI)1097-0258(19980430)17:8<873::AID-SIM779>3.0.CO;2-I,
+or square-and-add; else percentiles of a bootstrap that draws whole clusters, the same at all lags.
 """
 
 from dataclasses import dataclass, replace
@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memprobe.stats.differences import independent_difference
+from memprobe.stats.half_life import expanded
 from memprobe.stats.intervals import Interval, wilson
+from memprobe.stats.rates import rate_interval
 
 Floats = NDArray[np.float64]
 Whole = NDArray[np.int64]
@@ -172,7 +174,10 @@ def lag_curve(
     apart = len(np.unique(exposed.cluster)) == len(exposed.cluster)
     n_clusters = n if apart else np.array([len(np.unique(exposed.cluster[here])) for here in seen.T])
     is_rate = floor is not None
-    own = _intervals(mean, by_lag.level, n, n_clusters, level, is_rate=is_rate)
+    if is_rate:
+        own = Ends(mean, _of_rates(exposed, seen, level))
+    else:
+        own = _intervals(mean, by_lag.level, n_clusters, level)
     baseline = None if controls is None else mean - _excess(exposed, controls, seen).sum(0) / n
     parts = np.zeros((0, len(n))) if controls is None else _parts(exposed, controls, seen)
     curve = LagCurve(
@@ -231,7 +236,7 @@ def _over_floor(own: Ends, floor: float) -> Ends:
 def _over_controls(curve: LagCurve, baseline: Floats, n_alike: Whole, level: float) -> Ends:
     excess = curve.level.value - baseline
     if not curve.is_rate:
-        return _intervals(excess, curve.draws, curve.n_items, curve.n_clusters, level, is_rate=False)
+        return _intervals(excess, curve.draws, curve.n_clusters, level)
     found = [
         None if own is None else independent_difference(value, own, rate, wilson(rate * n, n, level=level))
         for value, own, rate, n in zip(
@@ -245,26 +250,26 @@ def _over_controls(curve: LagCurve, baseline: Floats, n_alike: Whole, level: flo
     return Ends(excess, tuple(found))
 
 
-def _intervals(
-    value: Floats, draws: Floats, n: Whole, n_clusters: Whole, level: float, *, is_rate: bool
-) -> Ends:
-    """Return Wilson's intervals of rates of independent items, else percentiles of the draws."""
-    found: list[Interval | None] = []
-    lows = highs = np.full(len(value), np.nan)
-    if len(draws):
-        lows, highs = np.nanquantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    for at, number in enumerate(value.tolist()):
+def _of_rates(exposed: Exposed, seen: NDArray[np.bool_], level: float) -> tuple[Interval | None, ...]:
+    """Return the interval of the rate at each lag, by the rule of all rates (`memprobe.stats.rates`)."""
+    found = []
+    for y, here in zip(exposed.y.T, seen.T, strict=True):
+        own = np.unique(exposed.cluster[here], return_inverse=True)[1]
+        found.append(rate_interval(y[here], own, level=level))
+    return tuple(found)
+
+
+def _intervals(value: Floats, draws: Floats, n_clusters: Whole, level: float) -> Ends:
+    """Return percentiles of the draws, read as wide as few clusters ask for."""
+    found: list[Interval | None] = [None] * len(value)
+    for at, number in enumerate(value.tolist() if len(draws) else []):
         apart = int(n_clusters[at])
-        if is_rate and apart == n[at]:
-            found.append(wilson(min(number, 1.0) * apart, apart, level=level))
-        elif is_rate and number in (0, 1):
-            # Of no spread resampling knows nothing; nothing between 0 and 1 varies more than a rate does.
-            found.append(replace(wilson(number * apart, apart, level=level), method="wilson-stand-in"))
-        elif apart < 2 or not highs[at] - lows[at] > _ROUNDING * max(1.0, abs(number)):
-            found.append(None)
-        else:
-            method = "bootstrap" if apart == n[at] else "cluster-bootstrap"
-            found.append(Interval(float(lows[at]), float(highs[at]), level, method))
+        if apart < 2:
+            continue
+        wide = expanded(level, apart)
+        lo, hi = np.nanquantile(draws[:, at], [(1 - wide) / 2, (1 + wide) / 2]).tolist()
+        if hi - lo > _ROUNDING * max(1.0, abs(number)):
+            found[at] = Interval(lo, hi, level, "expanded-bootstrap")
     return Ends(value, tuple(found))
 
 

@@ -1,20 +1,22 @@
-"""Medians: the bootstrap interval of a plain one, and the Kaplan-Meier median of values that may be bounds.
+"""Medians: the interval of a plain one by the sign test, and that of values of which some are lower bounds.
 
-References: Efron and Tibshirani (1993), chapter 13 (percentile interval); Davison and Hinkley (1997),
-section 3.8 (resampling of clusters); survival.py for the other.
+References: Conover (1999), section 3.2 (interval of a quantile by order statistics); documents.py for items
+in clusters; survival.py for the Kaplan-Meier median.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from memprobe.stats.bootstrap import N_DRAWS
-from memprobe.stats.intervals import Interval
+from memprobe.stats.enough import FEW
+from memprobe.stats.intervals import Interval, clopper_pearson
+from memprobe.stats.rates import share_interval
 from memprobe.stats.survival import kaplan_meier
 
-# Resamples are made in blocks of about this many numbers, so that memory stays small.
-_BLOCK = 4_000_000
+# A bound this near to one half is one half.
+_HALF = 0.5 - 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,55 +36,63 @@ class Median:
     method: str | None
 
 
-def bootstrap_median(
-    values: NDArray[np.float64],
-    *,
-    rng: np.random.Generator,
-    clusters: NDArray[np.int64] | None = None,
-    level: float = 0.95,
-    n_draws: int = N_DRAWS,
-) -> Interval:
-    """Percentile bootstrap interval of the median.
+def median_interval(
+    values: NDArray[np.float64], clusters: NDArray[np.int64] | None = None, *, level: float = 0.95
+) -> Interval | None:
+    """Return the interval of the median: between the values that it cannot be excluded to be.
+
+        lower end: the least y whose share of values <= y has an upper bound of one half or more
+        upper end: the largest y of which the same is true of the share of values >= y
+
+    The bound is that of all rates over documents (`memprobe.stats.documents`). For items of their own it is
+    Clopper and Pearson's, so that the ends are order statistics by the sign test.
 
     Args:
-        values: One value per item, shape (n_items,), finite; sorted by item, as the draws depend on it.
-        rng: Source of the draws.
-        clusters: Cluster number of each item, shape (n_items,), 0 to n_clusters - 1; whole clusters are
-            drawn. None: every item is its own.
-        level: Nominal coverage.
-        n_draws: Number of resamples.
+        values: One of each item, shape (n_items,).
+        clusters: Cluster number of each item, 0 to n_clusters - 1; None: every item is its own.
+        level: Nominal coverage; each side misses with at most half of what is left.
+
+    Returns:
+        The interval; None of so few clusters that the median may lie beyond all values seen: below six
+        items of their own at 95%.
 
     Raises:
         ValueError: There are no values, or not one cluster number per value.
     """
-    if not len(values):
-        raise ValueError("no values to bootstrap")
-    if clusters is not None and len(clusters) != len(values):
-        raise ValueError(f"{len(clusters)} cluster numbers for {len(values)} values")
+    if not len(values) or (clusters is not None and len(clusters) != len(values)):
+        n_numbers = 0 if clusters is None else len(clusters)
+        raise ValueError(f"{n_numbers} cluster numbers for {len(values)} values")
     own = np.arange(len(values)) if clusters is None else clusters
-    order = np.argsort(values, kind="stable")
-    medians = _resampled(values[order], own[order], rng, n_draws)
-    lo, hi = np.quantile(medians, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(lo), float(hi), level, "bootstrap" if clusters is None else "cluster-bootstrap")
+    none = share_interval(np.zeros(len(values)), own, level=level)
+    if none is None or none.hi >= _HALF:
+        return None
+    lo = _least(np.unique(values), lambda y: values <= y, own, level)
+    hi = -_least(np.unique(-values), lambda y: -values <= y, own, level)
+    kind = "sign-test" if clusters is None else "cluster-sign-test"
+    return Interval(lo, hi, level, f"{kind}-few" if none.method == FEW else kind)
 
 
-def _resampled(
-    ordered: NDArray[np.float64], cluster: NDArray[np.int64], rng: np.random.Generator, n_draws: int
-) -> NDArray[np.float64]:
-    """Return the median of each resample of clusters, shape (n_draws,)."""
-    n = int(cluster.max()) + 1
-    at_once = max(1, _BLOCK // len(ordered))
-    medians = []
-    for first in range(0, n_draws, at_once):
-        n_rows = min(at_once, n_draws - first)
-        cell = rng.integers(0, n, size=(n_rows, n)) + n * np.arange(n_rows)[:, None]
-        drawn = np.bincount(cell.ravel(), minlength=n_rows * n).reshape(n_rows, n)
-        # How many of a resample are no larger than each value: the middle two are where half are reached.
-        reached = np.cumsum(drawn[:, cluster], axis=1)
-        total = reached[:, -1:]
-        low, high = ((reached <= half).sum(axis=1) for half in ((total - 1) // 2, total // 2))
-        medians.append((ordered[low] + ordered[high]) / 2)
-    return np.concatenate(medians)
+def _least(
+    ordered: NDArray[np.float64],
+    up_to: Callable[[float], NDArray[np.bool_]],
+    clusters: NDArray[np.int64],
+    level: float,
+) -> float:
+    """Return the least value that half of all values may lie at or below, by bisection: the bound rises."""
+    low, high = 0, len(ordered) - 1
+    while low < high:
+        middle = (low + high) // 2
+        reached = _bound(up_to(float(ordered[middle])), clusters, level)
+        low, high = (low, middle) if reached >= _HALF else (middle + 1, high)
+    return float(ordered[low])
+
+
+def _bound(yes: NDArray[np.bool_], clusters: NDArray[np.int64], level: float) -> float:
+    """Return the upper bound of a share: Clopper and Pearson's of items of their own, which is quicker."""
+    if int(clusters.max()) + 1 == len(clusters):
+        return clopper_pearson(int(yes.sum()), len(yes), level=level).hi
+    found = share_interval(yes.astype(np.float64), clusters, level=level)
+    return 1.0 if found is None else found.hi
 
 
 def km_median(

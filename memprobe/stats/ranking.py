@@ -10,8 +10,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from memprobe.stats.intervals import Interval, normal_quantile
-from memprobe.stats.rates import rate_interval
+from memprobe.stats.documents import effective_documents
+from memprobe.stats.enough import MIN_EFFECTIVE
+from memprobe.stats.intervals import Interval, wilson
+from memprobe.stats.rates import share_interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +58,8 @@ def paired_auc(
 
     The variance is that of the placement values, summed over what belongs together: the two scores
     of an item, and the items of a cluster. The interval is made on the logit scale, so it stays
-    within 0 and 1. At an area of 0 or 1 the placement values do not vary: Wilson's interval of as
-    many items stands in, or the bound by documents where items come in clusters; the method says so.
+    within 0 and 1, with a quantile of t: clusters of equal size that weigh the same, less one, are its
+    degrees of freedom. Where the placement values do not vary, as at an area of 0 or 1, see `_unvaried`.
 
     Args:
         positives: Scores of the positives, shape (n_items,); higher means more positive.
@@ -68,6 +70,8 @@ def paired_auc(
     Raises:
         ValueError: There are no pairs, or the lengths differ.
     """
+    from scipy.special import stdtrit
+
     n = len(positives)
     if n < 1 or len(negatives) != n:
         raise ValueError(f"{n} positives and {len(negatives)} negatives; need as many of both")
@@ -81,19 +85,33 @@ def paired_auc(
     influence = whole / (2 * n * n)
     n_clusters = len(influence)
     variance = float((influence**2).sum()) / n**2 * n_clusters / max(1, n_clusters - 1)
-    method = "delong-logit" if clusters is None else "cluster-delong-logit"
+    sizes = np.ones(n) if clusters is None else np.bincount(clusters).astype(np.float64)
+    effective = effective_documents(sizes)
+    if effective < MIN_EFFECTIVE:
+        return Auc(area, None)
     if not 0 < area < 1 or variance == 0:
-        return Auc(area, _stand_in(area, n, clusters, level))
+        own = np.arange(n) if clusters is None else clusters
+        return Auc(area, _unvaried(area, own, level))
+    method = "delong-logit-t" if clusters is None else "cluster-delong-logit-t"
     logit = math.log(area / (1 - area))
-    half = normal_quantile(level) * math.sqrt(variance) / (area * (1 - area))
+    t = float(stdtrit(effective - 1, 0.5 + level / 2))
+    half = t * math.sqrt(variance) / (area * (1 - area))
     return Auc(area, Interval(_expit(logit - half), _expit(logit + half), level, method))
 
 
-def _stand_in(area: float, n: int, clusters: NDArray[np.int64] | None, level: float) -> Interval | None:
-    """Return the interval of as many items, of which each has the area as its value."""
-    own = np.arange(n) if clusters is None else clusters
-    found = rate_interval(np.full(n, area), own, level=level)
-    return found and replace(found, method=f"{found.method}-stand-in")
+def _unvaried(area: float, clusters: NDArray[np.int64], level: float) -> Interval | None:
+    """Return an interval where the placement values do not vary.
+
+    If every positive outscores every negative, then so does each the negative of the next item (of the next
+    cluster), and these are n comparisons apart: that none of them fails has a chance of at most area^n, as
+    in the bound by documents that are all hits. Elsewhere nothing varies more than a rate of whole clusters.
+    """
+    if area in (0, 1):
+        found = share_interval(np.full(len(clusters), area), clusters, level=level)
+    else:
+        n = int(effective_documents(np.bincount(clusters).astype(np.float64)))
+        found = wilson(area * n, n, level=level)
+    return found and replace(found, method=f"{found.method}-of-pairs")
 
 
 def _expit(x: float) -> float:

@@ -59,8 +59,8 @@ def kaplan_meier(
     """Estimate a survival curve.
 
     Intervals are exp(-exp(ln(-ln S) -+ z se(ln S) / ln S)). With clusters the variance of ln S is the sum of
-    squares of the clusters' summed influences, times G / (G - 1); if each item is its own, that sum is
-    Greenwood's sum of d / (Y (Y - d)).
+    squares of the clusters' summed influences, times G / (G - 1), and z is a quantile of t with G - 1 degrees
+    of freedom; if each item is its own, that sum is Greenwood's sum of d / (Y (Y - d)).
 
     Args:
         time: Time of the event, or of leaving without one, shape (n_items,), 0 or more. Who leaves at a
@@ -87,7 +87,7 @@ def kaplan_meier(
         else:
             variance = _clustered(place, event, clusters, hazard, at_risk)
     se_log = np.where((survival > 0) & np.isfinite(variance), np.sqrt(variance), np.nan)
-    lo, hi = _log_log(survival, se_log, normal_quantile(level))
+    lo, hi = _log_log(survival, se_log, _quantile(clusters, level))
     return Survival(
         time=at,
         n_at_risk=at_risk,
@@ -99,8 +99,17 @@ def kaplan_meier(
         median=_first_at_half(at, survival),
         median_lo=_first_at_half(at, lo),
         median_hi=_first_at_half(at, hi),
-        method="greenwood-log-log" if clusters is None else "cluster-robust-log-log",
+        method="greenwood-log-log" if clusters is None else "cluster-log-log-t",
     )
+
+
+def _quantile(clusters: Whole | None, level: float) -> float:
+    n = 0 if clusters is None else len(np.unique(clusters))
+    if n < 2:
+        return normal_quantile(level)
+    from scipy.special import stdtrit
+
+    return float(stdtrit(n - 1, 0.5 + level / 2))
 
 
 def at_times(curve: Survival, times: Floats) -> Floats:

@@ -304,7 +304,9 @@ SUMMARY = TableSchema(
             pl.String(),
             "-",
             "how the interval was made; none:REASON where there is none (all-equal: the items agree, and how "
-            "far others may differ is not known; few-clusters: worth fewer than two of equal size)",
+            "far others may differ is not known; few-clusters: worth fewer than two of equal size; long-run: "
+            "a passage longer than the blocks; few-for-median: it may lie beyond all values; biased: a "
+            "minimum or maximum that noise moves; unfit: the curve follows no law)",
             "there is no interval",
         ),
         "n_items": Column(pl.Int64(), "items", "items in the estimate"),

@@ -100,7 +100,12 @@ RETENTION_FIT = TableSchema(
         "against": Column(
             pl.String(), "-", "what the excess is over: never-trained items, or chance", _NO_BASELINE
         ),
-        "reason": Column(pl.String(), "-", "why fit, half-life or an end is missing", "all are there"),
+        "reason": Column(
+            pl.String(),
+            "-",
+            "why fit, half-life or an end is missing, or the curve does not follow the law",
+            "all are there",
+        ),
     },
     open_ended=True,
 )

@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -110,6 +110,89 @@ class Bench:
     random_items = staticmethod(random_items)
     suffix_requests = staticmethod(suffix_requests)
     time_pairs = staticmethod(time_pairs)
+
+
+COVERAGE_HEAD = (
+    "| method | cell | nominal | coverage | lower tail | upper tail | median width | replications |"
+)
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How often an interval held the truth of one population.
+
+    Attributes:
+        name: Of the population.
+        method: Of the interval, as `ci_method` has it.
+        below: Share of intervals that lie above the truth.
+        above: Share that lie below it.
+        width: Median of the widths.
+        n: Intervals.
+        n_none: Draws without one.
+    """
+
+    name: str
+    method: str
+    below: float
+    above: float
+    width: float
+    n: int
+    n_none: int
+
+    def line(self) -> str:
+        tails = f"{1 - self.below - self.above:.3f} | {self.below:.3f} | {self.above:.3f} | {self.width:.3g}"
+        none = f", {self.n_none} without" if self.n_none else ""
+        return f"| {self.method} | {self.name} | 0.95 | {tails} | {self.n}{none} |"
+
+
+def coverage_of(
+    name: str,
+    truths: Mapping[str, float],
+    draw: Callable[[np.random.Generator], Mapping[str, tuple[float, float, str] | None]],
+    n: int,
+) -> list[Coverage]:
+    """Simulate one population: what is estimated, its truth, and the ends and method of each interval."""
+    rng = np.random.default_rng(sum(name.encode()))
+    draws = [draw(rng) for _ in range(n)]
+    cells = []
+    for what, truth in truths.items():
+        found = [each for one in draws if (each := one[what]) is not None]
+        if not found:
+            continue
+        lo, hi = np.array([each[:2] for each in found]).T
+        room = 1e-9 * max(1.0, abs(truth))
+        cells.append(
+            Coverage(
+                f"{what}, {name}",
+                statistics.mode(each[2] for each in found),
+                float((lo > truth + room).mean()),
+                float((hi < truth - room).mean()),
+                float(np.median(hi - lo)),
+                len(found),
+                n - len(found),
+            )
+        )
+    return cells
+
+
+def sizes_of_documents(n: int, size: int | str, rng: np.random.Generator) -> np.ndarray:
+    """Items of each document: as many in each, or log-uniform from 2 to 50."""
+    if size != "2-50":
+        return np.full(n, int(size))
+    return np.floor(np.exp(rng.uniform(np.log(2), np.log(51), n))).astype(int)
+
+
+class Simulation:
+    """The helpers of coverage, for test modules, which cannot import each other."""
+
+    head = COVERAGE_HEAD
+    of = staticmethod(coverage_of)
+    sizes = staticmethod(sizes_of_documents)
+
+
+@pytest.fixture(scope="session")
+def coverage() -> Simulation:
+    return Simulation()
 
 
 @pytest.fixture(scope="session")

@@ -211,6 +211,16 @@ def test_windows_count_by_blocks(judge):
             "so no upper bound",
         ),
         (
+            "none:few-for-median",
+            "there is no interval, as of 2 documents the median may lie beyond all values seen, "
+            "so no upper bound",
+        ),
+        (
+            "none:biased",
+            "there is no interval, as it is a minimum or maximum that noise moves by more than a quarter of "
+            "its error, so no upper bound",
+        ),
+        (
             "none:all-equal",
             "there is no interval, as its 60 items agree and do not show how far others may differ, "
             "so no upper bound",

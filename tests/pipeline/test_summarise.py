@@ -11,8 +11,16 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from memprobe.pipeline.summarise import Context, condition_prefixes, item_values, signature, summarise
+from memprobe.pipeline.summarise import (
+    Context,
+    condition_prefixes,
+    estimate_series,
+    item_values,
+    signature,
+    summarise,
+)
 from memprobe.probes.base import Metric, find
+from memprobe.stats.blocks import Series
 from memprobe.stats.intervals import wilson
 from memprobe.stats.ranking import paired_auc
 from memprobe.suite import Entry, load_suite, suite_of, with_settings
@@ -135,9 +143,9 @@ def test_one_item_with_a_small_share_does_not_narrow_the_bound_of_none() -> None
     assert one["ci_high"] >= none["ci_high"] == pytest.approx(1 - 0.025 ** (1 / 20), abs=1e-6)
 
 
-def test_a_mean_without_bounds_takes_the_bootstrap() -> None:
+def test_a_mean_without_bounds_takes_students_interval() -> None:
     row = pick(rows_of("mean", values_of(*ALONE), unit="tokens"))
-    assert (row["ci_method"], row["n_clusters"]) == ("bootstrap", 5)
+    assert (row["ci_method"], row["n_clusters"]) == ("hall-t", 5)
     assert row["ci_low"] < row["estimate"] < row["ci_high"]
 
 
@@ -167,9 +175,9 @@ def test_an_auc_has_the_interval_of_its_pairs() -> None:
     row = pick(rows_of("auc", frame))
     expected = paired_auc(np.array(ours), np.array(theirs))
     assert (row["estimate"], row["ci_low"]) == (expected.auc, expected.interval.lo)
-    assert row["ci_method"] == "delong-logit"
+    assert row["ci_method"] == "delong-logit-t"
     clustered = pick(rows_of("auc", frame, ITEMS.with_columns(doc_id=pl.Series(["x", "x", "y", "y", None]))))
-    assert (clustered["ci_method"], clustered["n_clusters"]) == ("cluster-delong-logit", 3)
+    assert (clustered["ci_method"], clustered["n_clusters"]) == ("cluster-delong-logit-t", 3)
     assert clustered["estimate"] == row["estimate"]
 
 
@@ -282,23 +290,23 @@ def test_what_else_is_summarised_does_not_change_a_row() -> None:
     assert_frame_equal(both.filter(pl.col("condition").str.starts_with("n=10")), alone, check_exact=True)
 
 
-def test_draws_depend_on_seed_probe_metric_group_and_condition() -> None:
-    # The same numbers under two conditions and in two groups: only the draws can differ.
+def test_intervals_of_items_need_no_draws() -> None:
     g = np.random.default_rng(1).normal(size=20)
     items = about(*({"item_id": f"i{k:02}", "group": "ab"[k // 20]} for k in range(40)))
-    rows = [(f"i{k:02}", condition, float(g[k % 20])) for condition in ("n=1", "n=2") for k in range(40)]
-    values = values_of(*rows)
-    table = rows_of("mean", values, items, unit="nats")
-    lows = [pick(table, group, f"n={n}")["ci_low"] for group in "ab" for n in (1, 2)]
-    assert len(set(lows)) == 4
-    other_seed = rows_of("mean", values, items, unit="nats", context=replace(CONTEXT, seed=1))
-    lows.append(pick(other_seed, "a", "n=1")["ci_low"])
-    renamed = summarise(entry(metric("mean", "y_frac", "nats")), {"y_frac": values}, None, items, CONTEXT)
-    lows.append(pick(renamed, "a", "n=1")["ci_low"])
-    assert len(set(lows)) == 6
-    # The model and the step are no part of the seed: checkpoints share their resamples.
-    later = rows_of("mean", values, items, unit="nats", context=replace(CONTEXT, step=99, revision="step99"))
-    assert later["ci_low"].to_list() == table["ci_low"].to_list()
+    values = values_of(*((f"i{k:02}", c, float(g[k % 20])) for c in ("n=1", "n=2") for k in range(40)))
+    for summary in ("mean", "median"):
+        table = rows_of(summary, values, items, unit="nats")
+        assert len({pick(table, group, f"n={n}")["ci_low"] for group in "ab" for n in (1, 2)}) == 1
+        other = rows_of(summary, values, items, unit="nats", context=replace(CONTEXT, seed=1))
+        assert_frame_equal(table, other, check_exact=True)
+
+
+def test_draws_of_blocks_depend_on_all_words_of_the_seed() -> None:
+    series = [Series(np.random.default_rng(1).normal(size=200), np.ones(200), 2)]
+    seeds = [("0", "p", "m", "a", "n=1"), ("1", "p", "m", "a", "n=1"), ("0", "p", "m", "a", "n=2")]
+    lows = [estimate_series(metric("mean", "y", "nats"), series, seed)[1].interval.lo for seed in seeds]
+    assert len(set(lows)) == 3
+    assert estimate_series(metric("mean", "y", "nats"), series, seeds[0])[1].interval.lo == lows[0]
 
 
 # Signatures and prefixes

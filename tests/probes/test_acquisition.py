@@ -173,7 +173,9 @@ def test_the_null_is_the_same_window_over_never_trained_items() -> None:
     found = estimate(tell(history(levels, {"a": [5]}), Settings()), "effectivity_null_nats")
     # Highest of 10 to 40 minus 0: -2.5 + 3 = 0.5 and -1 + 1 = 0.
     assert (found["estimate"], found["n_items"]) == (pytest.approx(0.25), 2)
-    assert (found["ci_low"], found["ci_high"]) == (0, 0.5)
+    # Two items: t with one degree of freedom, 12.7062, times half of their distance, 0.25.
+    ends = (0.25 - 12.7062 * 0.25, 0.25 + 12.7062 * 0.25)
+    assert (found["ci_low"], found["ci_high"]) == pytest.approx(ends, abs=1e-4)
 
 
 def test_without_controls_windows_before_the_first_injection_are_the_null() -> None:
@@ -218,7 +220,7 @@ def test_facts_are_clusters_and_groups_have_rows_of_their_own() -> None:
     at = {name: [5] for name in levels}
     told = tell(history(levels, at, doc_id=doc, group=group), Settings())
     found = estimate(told, "effectivity_nats")
-    assert (found["n_items"], found["n_clusters"], found["ci_method"]) == (8, 4, "cluster-bootstrap")
+    assert (found["n_items"], found["n_clusters"], found["ci_method"]) == (8, 4, "cluster-hall-t")
     assert found["ci_low"] < found["estimate"] < found["ci_high"]
     assert told.tables["acquisition_fit"]["group"].to_list() == [None, "x", "y"]
     fit = told.tables["acquisition_fit"].row(0, named=True)
@@ -226,7 +228,7 @@ def test_facts_are_clusters_and_groups_have_rows_of_their_own() -> None:
     assert fit["tau_lo"] <= fit["tau_steps"] <= fit["tau_hi"]
     curve = told.tables["acquisition_curve"].filter(pl.col("group").is_null())
     assert set(curve["n_clusters"]) == {4}
-    assert set(curve["ci_method"]) == {"cluster-robust-t"}
+    assert set(curve["ci_method"]) == {"cluster-t"}
 
 
 def test_small_gains_count_little_unless_each_item_counts_once() -> None:

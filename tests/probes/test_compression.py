@@ -154,6 +154,7 @@ def test_controls_stand_under_conditions_of_their_own_and_never_among_the_items(
 
 def test_the_median_ratio_has_an_interval_and_its_n(table_of, items_of) -> None:
     rows = [searched(f"i{n}", 12, found(n)) for n in (2, 3, 4, 6, 12)]
+    rows.append(searched("i5", 12, found(4)))
     table = table_of(*rows, searched("i0", 12, found(None, censored=60)))
     entry = Entry(PROBE, Settings())
     items = items_of(*({"item_id": row["item_id"]} for row in (*rows, {"item_id": "i0"})))
@@ -162,12 +163,12 @@ def test_the_median_ratio_has_an_interval_and_its_n(table_of, items_of) -> None:
         summary.filter(pl.col("metric") == name).row(0, named=True)
         for name in ("acr_median", "prompt_tokens_km_median")
     )
-    # Ratios 6, 4, 3, 2, 1: the median is 3, of five; one is missing.
-    assert (median["estimate"], median["n_items"], median["n_missing"]) == (3.0, 5, 1)
-    assert 1 <= median["ci_low"] < 3 < median["ci_high"] <= 6
-    assert median["ci_method"] == "bootstrap"
-    # Lengths 2 3 4 6 12 and above 60: S is 1/2 at the third.
-    assert (length["estimate"], length["n_items"]) == (4.0, 6)
+    # Ratios 6, 4, 3, 3, 2, 1: the median is 3, of six; one is missing.
+    assert (median["estimate"], median["n_items"], median["n_missing"]) == (3.0, 6, 1)
+    # That all six lie on one side of the median has a chance of 2^-6 = 0.016, so it is between all.
+    assert (median["ci_low"], median["ci_high"], median["ci_method"]) == (1, 6, "sign-test")
+    # Lengths 2 3 4 4 6 12 and above 60: S is 3/7 at 4.
+    assert (length["estimate"], length["n_items"]) == (4.0, 7)
     assert length["ci_method"] == "greenwood-log-log"
 
 

@@ -166,6 +166,17 @@ def test_every_metric_has_a_unit_a_direction_and_a_name_that_ends_in_its_unit(pr
             assert metric.name in WITHOUT_A_UNIT_IN_THE_NAME
 
 
+@ALL
+def test_what_a_report_lists_of_items_are_columns_of_its_tables(probe) -> None:
+    schemas = {each.name: each for each in (probe.table, *(each.schema for each in probe.derived))}
+    if probe.over_time:
+        schemas |= {each.name: each for each in probe.over_time.schemas}
+    for ranking in probe.rankings or ():
+        columns = schemas[ranking.table].columns
+        assert "item_id" in columns
+        assert {ranking.by, *ranking.shown} <= columns.keys()
+
+
 @pytest.mark.parametrize("name", METRICS)
 def test_probes_have_the_contracts_metrics_and_more_of_each_is_more_memorized(name) -> None:
     assert [metric.name for metric in find(name).metrics] == METRICS[name]
@@ -227,7 +238,10 @@ def test_values_are_one_number_per_item_and_condition(probe, items, scores_for) 
         values = metric.values(table, probe.settings())
         expected = {"item_id": pl.String, "condition": pl.String, "value": pl.Float64}
         paired = {"other": pl.Float64} if metric.summary in ("auc", "km_median", "difference") else {}
-        assert dict(values.schema) == expected | paired
+        # What no value can pass, where the text of an item sets it.
+        bounded = {"most": pl.Float64} if metric.name == "lcp_tokens" else {}
+        assert dict(values.schema) == expected | paired | bounded
+        assert not bounded or (values["value"] <= values["most"]).all()
         assert not values.select("item_id", "condition").is_duplicated().any()
         assert not values["value"].is_nan().any()
         if metric.summary == "rate":

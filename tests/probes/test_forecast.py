@@ -190,8 +190,11 @@ def test_ratios_of_the_summary_say_of_how_many_items_they_are() -> None:
         "precision_frac": 10, "recall_frac": 20, "f1": 100, "f2": 100,
     }  # fmt: skip
     assert dict(told.estimates.select("metric", "ci_method").rows()) == {
-        "precision_frac": "wilson", "recall_frac": "wilson", "f1": "bootstrap", "f2": "bootstrap",
-    }  # fmt: skip
+        "precision_frac": "wilson",
+        "recall_frac": "wilson",
+        "f1": "pseudo-document-weighted",
+        "f2": "pseudo-document-weighted",
+    }
 
 
 def test_items_of_one_document_are_drawn_together() -> None:

@@ -305,7 +305,12 @@ def test_means_that_no_item_differs_from_have_no_interval_and_a_reason() -> None
     panel |= {f"n{i}": (None, (0.0, 0.0, 0.0, 0.0)) for i in range(5)}
     told = tell(history(panel), Settings(draws=20))
     row = told.estimates.filter(metric="instantaneous").row(0, named=True)
-    assert (row["estimate"], row["ci_low"], row["ci_high"], row["ci_method"]) == (1.0, None, None, None)
+    assert (row["estimate"], row["ci_low"], row["ci_high"], row["ci_method"]) == (
+        1.0,
+        None,
+        None,
+        "none:all-equal",
+    )
     assert any("no item differs" in text for text in told.warnings)
 
 
@@ -387,8 +392,9 @@ def test_thirty_copies_of_one_text_are_one_control_and_give_no_interval(cluster)
     )
     assert apart.estimates["ci_low"].null_count() == 0
     assert (apart.estimates["n_clusters"] == 40).all()
-    for name in ("ci_low", "ci_high", "ci_method"):
+    for name in ("ci_low", "ci_high"):
         assert one.estimates[name].null_count() == one.estimates.height
+    assert set(one.estimates["ci_method"]) == {"none:few-clusters"}
     assert (one.estimates["n_items"] == 40).all()
     assert (one.estimates["n_clusters"] == 11).all()
     cells = one.tables["profile"]

@@ -318,8 +318,10 @@ def test_items_of_one_document_are_a_cluster() -> None:
     doc = {name: {"doc_id": "d"} for name in ("a1", "a2")}
     rows = curve(tell(history(TOY, items=doc), Settings()))
     assert rows["n_clusters"].to_list() == [2, 2, 2, 1]
-    # Two items of one document: nothing says how documents differ, but for a rate that cannot vary more.
-    assert rows["ci_method"].to_list()[-1] == "wilson-stand-in"
+    # Two items of one document and one of another are worth 9 / 5 documents: too few to say how they differ.
+    assert rows["ci_method"].to_list() == [None] * 4
+    told = tell(history(TOY, items=doc), Settings()).estimates.filter(pl.col("metric") == "recall_frac")
+    assert set(told["ci_method"]) == {"none:few-clusters"}
 
 
 def test_missing_checkpoints_are_named() -> None:

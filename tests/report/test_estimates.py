@@ -2,8 +2,8 @@
 
 import polars as pl
 
-from memprobe.report.console import broken_down
 from memprobe.report.estimates import headlines, last_step, leading_condition, part_of, pooled
+from memprobe.tables.conditions import broken_down
 from tests.report.conftest import summary_rows
 
 

@@ -4,12 +4,10 @@ import numpy as np
 import pytest
 
 from memprobe.stats.acquisition import (
-    Ends,
     highest,
     log_decay,
     mean_curve,
     null_rises,
-    ratio_ends,
     resampled_sums,
     windows,
 )
@@ -187,14 +185,6 @@ def test_resampled_sums_are_sums_over_drawn_clusters(monkeypatch) -> None:
     assert resampled_sums(sums, rng(), 50).shape == (50, 2)
 
 
-def test_the_ends_of_a_ratio_are_those_of_its_bootstrap() -> None:
-    values = np.random.default_rng(4).normal(5, 1, 400)
-    ends = ratio_ends(np.column_stack([values, np.ones(400)]), rng())
-    # 1.96 / sqrt(400) = 0.098 on each side, within the spread of 2,000 draws.
-    assert (ends.lo, ends.hi) == pytest.approx((values.mean() - 0.098, values.mean() + 0.098), abs=0.02)
-    assert ratio_ends(np.ones((1, 2)), rng()).lo is None
-
-
 def test_the_mean_at_each_time_has_the_error_of_its_clusters() -> None:
     # Two facts with means 0 and 1 (two items of the second): mean 2/3, sums apart -2/3 and 2/3.
     curve = mean_curve(np.array([7, 7, 7, 9]), np.array([0.0, 1.0, 1.0, 3.0]), np.array([0, 1, 1, 0]))
@@ -204,11 +194,3 @@ def test_the_mean_at_each_time_has_the_error_of_its_clusters() -> None:
     assert curve.hi[0] - curve.mean[0] == pytest.approx(12.7062 * 4 / 9, abs=1e-4)
     assert np.isnan(curve.lo[1])
     assert (curve.n.tolist(), curve.n_clusters.tolist()) == ([3, 1], [2, 1])
-
-
-def test_what_is_equal_in_all_clusters_has_no_interval_of_no_width() -> None:
-    rng = np.random.default_rng(0)
-    third = 0.1 + 0.2
-    assert ratio_ends(np.array([[third, 1.0], [0.3, 1.0], [0.6, 2.0]]), rng) == Ends(None, None)
-    found = ratio_ends(np.array([[0.2, 1.0], [0.3, 1.0]]), rng)
-    assert (found.lo, found.hi) == (0.2, 0.3)

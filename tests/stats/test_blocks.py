@@ -183,6 +183,25 @@ def test_documents_enough_count_whole_where_one_of_them_is_memorized_whole() -> 
     assert blocks_interval(texts[:4]).why == "none:long-run"
 
 
+def test_many_windows_of_several_documents_say_nothing_of_other_documents() -> None:
+    """Documents may be memorized whole, so 5 without a hit have the bound of 5, however long they are."""
+    texts = [series(np.zeros(300), overlap=10)] * 5
+    five = blocks_interval(texts).interval
+    assert five.method == "pseudo-document"
+    assert five.hi == pytest.approx(1 - 0.025 ** (1 / 5), abs=1e-6)
+    four = blocks_interval(texts[:4]).interval
+    assert (four.method, four.hi < 0.1) == ("pseudo-block", True)
+
+
+def test_documents_that_agree_do_not_hide_how_their_stretches_differ() -> None:
+    half = series(np.tile(np.repeat([1.0, 0.0], 20), 10), overlap=1)
+    found = blocks_interval([half] * 200).interval
+    whole = document_rate(np.full(200, 200.0), np.full(200, 400.0))
+    blocks = document_rate(np.tile([20.0, 0.0], 2000), np.full(4000, 20.0))
+    assert whole.hi < blocks.hi
+    assert (found.lo, found.hi) == (blocks.lo, blocks.hi)
+
+
 def test_differences_have_their_bound_from_minus_1_to_1() -> None:
     alike = blocks_interval([series(np.zeros(400), overlap=2)], low=-1.0).interval
     assert (-alike.lo, alike.hi) == pytest.approx((1 - 0.025 ** (1 / 20),) * 2, abs=1e-6)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from scipy.optimize import curve_fit
 
-from memprobe.stats.curves import MIN_LAGS, best_law, fit_law
-from memprobe.stats.half_life import LAWS
+from memprobe.stats.curves import MIN_LAGS, best_law, fit_law, fit_laws
+from memprobe.stats.half_life import LAWS, Binomial
 
 # Golden section finds a minimum to the square root of rounding, and no better.
 FOUND = 1e-6
@@ -238,3 +238,41 @@ def test_lags_of_any_range_can_be_fitted(lags) -> None:
         y = CURVES[law](lags, 0.5, second)
         fit = fit_law(law, lags, y, draws=NONE[:, : len(lags)] if len(lags) <= len(LAGS) else y[None][:0])
         assert fit.parameters[SECOND[law]].value == pytest.approx(second, rel=1e-4)
+
+
+# Curves that follow no law
+
+
+def remembered(share, n_items, rng):
+    """Whether each item is remembered at each lag: it is until its own threshold falls below the share."""
+    return (rng.random(n_items)[:, None] < share).astype(float)
+
+
+@pytest.mark.parametrize(
+    ("share", "n_items", "is_unfit"),
+    [
+        (lambda t: 0.8 * 0.5 ** (t / 40), 1000, False),
+        (lambda t: 0.8 * (1 + t) ** -0.2, 1000, False),
+        (lambda t: 0.8 * (0.25 + 0.75 * 0.5 ** (t / 20)), 1000, True),
+    ],
+    ids=["exponential", "power", "a quarter is never forgotten"],
+)
+def test_a_curve_that_follows_none_of_the_laws_has_no_half_life(share, n_items, is_unfit) -> None:
+    rng = np.random.default_rng(2)
+    lag = np.array([0.0, 5, 10, 20, 40, 80, 160, 320])
+    items = remembered(share(lag), n_items, rng)
+    draws = rng.multinomial(n_items, np.full(n_items, 1 / n_items), 300) @ items / n_items
+    fits = fit_laws(lag, items.mean(0), draws=draws, weights=Binomial(np.zeros(8), n_items))
+    best = fits[best_law(fits)]
+    assert best.is_unfit is is_unfit
+    assert (best.half_life_anew.steps is None) is is_unfit
+    assert ("does not follow the law" in (best.half_life_anew.reason or "")) is is_unfit
+
+
+def test_a_curve_on_a_law_has_its_half_life_whatever_the_number_of_items() -> None:
+    lag = np.arange(8) * 125.0
+    for n_items in (10, 30, 1000):
+        curve = {"draws": np.zeros((0, 8)), "weights": Binomial(np.zeros(8), n_items)}
+        fit = fit_laws(lag, 0.8 * 0.5 ** (lag / 100), **curve)["exponential"]
+        assert fit.half_life.steps == pytest.approx(100, rel=1e-3)
+        assert (fit.fit_p, fit.is_unfit) == (None, False)

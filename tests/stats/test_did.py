@@ -343,14 +343,14 @@ def test_a_side_of_one_cluster_shows_no_error() -> None:
     clusters = np.array([0, 0, 1, 2, 2, 3, 4])
     found = toy(clusters=clusters, n_draws=20)
     cells = found.cells
-    assert cells.att.known.tolist() == [False] * 3 + [True] * 3
-    assert cells.att.nullable("se")[:3] == [None] * 3
-    assert cells.att.nullable("lo_sim")[:3] == [None] * 3
+    # The two clusters of cohort 2 change by 0.2 both before training, which shows no error either.
+    assert cells.att.known.tolist() == [False] * 4 + [True] * 2
+    assert cells.att.nullable("se")[:4] == [None] * 4
+    assert cells.att.nullable("lo_sim")[:4] == [None] * 4
     assert None not in cells.att.nullable("value")
-    assert None not in cells.att.nullable("se")[3:]
+    assert None not in cells.att.nullable("se")[4:]
     event = found.aggregations["event"].estimates
-    # Event -1 is of cohort 2 alone.
-    assert event.known.tolist() == [True, False, False, False]
+    assert event.known.tolist() == [False] * 4
     assert (found.instantaneous.value, found.instantaneous.se) == (pytest.approx(1.84), None)
     assert found.residual.lo is None
     without = toy(clusters=clusters, n_draws=20, min_clusters=2)
@@ -399,3 +399,19 @@ def test_bad_input_is_refused(change, message) -> None:
 def test_a_level_outside_0_to_1_is_refused() -> None:
     with pytest.raises(ValueError, match="level 95"):
         profile(TOY, TOY_COHORT, never=TOY_NEVER, rng=np.random.default_rng(0), level=95)
+
+
+@pytest.mark.parametrize("n_draws", [0, 20])
+def test_rates_of_treated_items_that_all_agree_show_no_error(n_draws) -> None:
+    """All of 5 recalled is no certainty of 1: their spread is not known to be 0."""
+    rng = np.random.default_rng(0)
+    y = np.zeros((30, 3))
+    y[:5, 1:] = 1
+    y[5:, 1:] = rng.random((25, 2)) < 0.3
+    y[0, 2] = 0
+    found = estimate(y, np.full(30, 1), np.arange(30) >= 5, n_draws=n_draws)
+    assert found.cells.att.known.tolist() == [False, True]
+    assert found.instantaneous.se is None
+    assert found.residual.se > 0
+    # The mean of both has a cell that shows an error.
+    assert found.aggregations["simple"].overall.se > 0

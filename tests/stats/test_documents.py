@@ -14,7 +14,7 @@ def of(hits, sizes, level=0.95):
     return document_rate(np.array(hits, float), np.array(sizes, float), level=level)
 
 
-@pytest.mark.parametrize(("n", "k"), [(20, 0), (20, 3), (100, 50), (7, 7), (2000, 3)])
+@pytest.mark.parametrize(("n", "k"), [(20, 0), (20, 3), (100, 50), (7, 7), (2000, 3), (16_000, 1)])
 def test_documents_of_one_item_have_the_bounds_of_clopper_and_pearson(n, k) -> None:
     found, expected = of([1] * k + [0] * (n - k), [1] * n), clopper_pearson(k, n)
     assert (found.lo, found.hi) == pytest.approx((expected.lo, expected.hi), abs=CLOSE)
@@ -24,6 +24,19 @@ def test_no_hit_in_equal_documents_is_no_hit_among_as_many_items() -> None:
     # P(G_0 M (1 - u) > u m sum G_i) with M = m is P(Beta(1, K) > u) = (1 - u)^K: u = 1 - 0.025^(1/K).
     found = of([0] * 20, [3] * 20)
     assert (found.lo, found.hi) == pytest.approx((0, 1 - 0.025 ** (1 / 20)), abs=CLOSE)
+
+
+@pytest.mark.parametrize("n_documents", [30, 500, 2600, 16_000])
+def test_no_hit_in_documents_of_many_sizes_has_the_bound_in_closed_form(n_documents) -> None:
+    """One heavy document among many light ones: the integrand turns fast before it is nothing."""
+    sizes = np.random.default_rng(n_documents).integers(1, 51, n_documents).astype(float)
+    found = document_rate(np.zeros(n_documents), sizes)
+    # P(G_0 M (1 - u) > u sum m_i G_i) = E exp(-u sum m_i G_i / (M (1 - u))), a product over the documents of
+    # 1 / (1 + u m_i / (M (1 - u))).
+    typical = (sizes**2).sum() / sizes.sum()
+    above = np.exp(-np.log1p(found.hi * sizes / (typical * (1 - found.hi))).sum())
+    assert above == pytest.approx(0.025, abs=CLOSE)
+    assert found.lo == 0
 
 
 def test_the_bound_is_where_random_weights_say_it_is() -> None:

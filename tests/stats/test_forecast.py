@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
+from memprobe.stats.documents import document_rate
 from memprobe.stats.forecast import Counts, counts_of, f_beta, forecast, mcnemar, phi
 from memprobe.stats.intervals import wilson
 
@@ -81,19 +82,21 @@ def test_a_ratio_over_nothing_is_undefined_and_never_0(cells, undefined) -> None
 def test_predictions_that_all_fail_are_0() -> None:
     found = judged(0, 3, 5, 20)
     assert (found.precision.value, found.recall.value, found.f1.value) == (0, 0, 0)
-    # No draw has a hit: no interval rather than [0, 0]; Wilson's needs no draw.
-    assert found.f1.interval is None
+    # No hit among eight items of equal weight: 1 - 0.025^(1/8).
+    assert found.f1.interval.lo == 0
+    assert found.f1.interval.hi == pytest.approx(1 - 0.025 ** (1 / 8), abs=1e-6)
+    assert found.f1.interval.method == "pseudo-document-weighted"
     assert found.precision.interval == wilson(0, 3)
 
 
 def naive(predicted, truth, clusters, n_draws, rng) -> np.ndarray:
-    """Intervals of precision, recall and F1 of clusters drawn one by one, shape (2, 3)."""
+    """Interval of phi of clusters drawn one by one, shape (2,)."""
     values = []
     for _ in range(n_draws):
         drawn = rng.choice(np.unique(clusters), size=len(np.unique(clusters)))
         rows = np.concatenate([np.flatnonzero(clusters == each) for each in drawn])
         c = counts_of(predicted[rows], truth[rows])
-        values.append((c.tp / (c.tp + c.fp), c.tp / (c.tp + c.fn), 2 * c.tp / (2 * c.tp + c.fp + c.fn)))
+        values.append(float(phi(c.tp, c.fp, c.fn, c.tn)))
     return np.quantile(values, [0.025, 0.975], axis=0)
 
 
@@ -110,10 +113,20 @@ def test_draws_of_kinds_of_clusters_are_draws_of_clusters(size) -> None:
     if size == 1:
         alone = forecast(predicted, truth, rng=rng, n_draws=4000)
         assert (found.precision, found.recall) == (alone.precision, alone.recall)
-    ratios, expected = [found.f1], expected[:, [2]]
-    for ratio, ends in zip(ratios, expected.T, strict=True):
-        assert (ratio.interval.lo, ratio.interval.hi) == pytest.approx(tuple(ends), abs=DRAWN)
-        assert ratio.interval.method == ("bootstrap" if size == 1 else "cluster-bootstrap")
+    assert (found.phi.interval.lo, found.phi.interval.hi) == pytest.approx(tuple(expected), abs=DRAWN)
+    assert found.phi.interval.method == ("bootstrap" if size == 1 else "cluster-bootstrap")
+
+
+def test_f_is_the_bound_by_documents_of_weights() -> None:
+    predicted, truth = items(12, 4, 8, 76)
+    clusters = np.arange(100) // 4
+    found = forecast(predicted, truth, rng=np.random.default_rng(0), clusters=clusters, n_draws=2)
+    # An item that is hit weighs 5, one that is missed 4, one that is extra 1.
+    hits = np.bincount(clusters, weights=5 * (predicted & truth))
+    sizes = hits + np.bincount(clusters, weights=4 * (truth & ~predicted) + (predicted & ~truth))
+    expected = document_rate(hits[sizes > 0], sizes[sizes > 0])
+    assert (found.f2.interval.lo, found.f2.interval.hi) == (expected.lo, expected.hi)
+    assert found.f2.value == pytest.approx(hits.sum() / sizes.sum(), abs=EXACT)
 
 
 def test_items_that_share_a_document_with_others_alone_are_independent() -> None:

@@ -94,7 +94,7 @@ def test_without_controls_a_rate_is_set_against_its_floor() -> None:
 def test_without_controls_a_log_probability_has_no_excess() -> None:
     found = curve(exposed([[-1, -2], [-2, -3]]))
     assert found.excess is None
-    assert found.level.interval[0].method == "bootstrap"
+    assert found.level.interval[0].method == "expanded-bootstrap"
 
 
 def test_outcomes_that_are_all_alike_have_no_interval_of_no_width() -> None:
@@ -123,9 +123,10 @@ def test_whole_clusters_are_drawn() -> None:
     cluster = np.repeat(np.arange(12), 5)
     clustered, alone = curve(exposed(y, cluster=cluster), n_draws=2000), curve(exposed(y), n_draws=2000)
     width = [each.level.interval[0].hi - each.level.interval[0].lo for each in (clustered, alone)]
-    # Five copies of each: the standard error is sqrt(5) times that of independent items.
-    assert width[0] / width[1] == pytest.approx(np.sqrt(5), rel=0.1)
-    assert clustered.level.interval[0].method == "cluster-bootstrap"
+    # Five copies of each: the error is sqrt(5) times that of independent items, and t of 11 degrees of
+    # freedom, 2.201 sqrt(12 / 11), is 1.139 times that of 59, 2.001 sqrt(60 / 59).
+    assert width[0] / width[1] == pytest.approx(1.139 * np.sqrt(5), rel=0.1)
+    assert clustered.level.interval[0].method == "expanded-bootstrap"
     assert clustered.n_clusters.tolist() == [12, 12]
 
 
@@ -157,10 +158,26 @@ def test_controls_are_drawn_within_their_groups() -> None:
     assert set(np.round(found.draws[:, 0] + 200 / 12, 9)) == {1, 1.5, 2}
 
 
-def test_a_rate_of_clusters_that_never_varies_has_a_stand_in() -> None:
+def test_a_rate_of_clusters_has_the_bound_by_documents() -> None:
     found = curve(exposed([[0, 1]] * 6, cluster=[0, 0, 1, 1, 2, 2]), floor=0.0)
     first = found.level.interval[0]
-    assert (first.lo, first.hi, first.method) == (0, wilson(0, 3).hi, "wilson-stand-in")
+    # No hit in three documents: 1 - 0.025^(1/3).
+    assert (first.lo, first.method) == (0, "pseudo-document-few")
+    assert first.hi == pytest.approx(1 - 0.025 ** (1 / 3), abs=1e-6)
+    assert found.excess.interval == found.level.interval
+
+
+def test_draws_of_few_clusters_are_read_wider() -> None:
+    y = np.random.default_rng(3).normal(size=(60, 1))
+    few = curve(exposed(y.tolist(), cluster=[i % 6 for i in range(60)])).level.interval[0]
+    draws = curve(exposed(y.tolist(), cluster=[i % 6 for i in range(60)]))
+    assert few.method == "expanded-bootstrap"
+    # t_5 sqrt(6 / 5) = 2.816 standard errors of a resample, where percentiles of 95% are 1.96.
+    means = np.array([y[i::6].mean() for i in range(6)])
+    se = means.std() / np.sqrt(6)
+    assert few.hi - few.lo == pytest.approx(2 * 2.816 * se, rel=0.25)
+    assert few.hi - few.lo > 2 * 2.2 * se
+    assert draws.level.interval[0] == few
 
 
 def test_weights_are_one_over_the_variance_and_never_infinite() -> None:

@@ -1,49 +1,61 @@
-"""Medians: draws against numpy's own median of resamples made slowly, and censoring by hand."""
+"""Medians: order statistics and censoring by hand, and simulated coverage."""
 
 import numpy as np
 import pytest
 
-from memprobe.stats.bootstrap import N_DRAWS
-from memprobe.stats.medians import bootstrap_median, km_median
-
-VALUES = np.array([3.0, 1.0, 4.0, 1.5, 9.0, 2.6, 5.0])
+from memprobe.stats.medians import km_median, median_interval
 
 
-@pytest.mark.parametrize("clusters", [None, np.array([0, 0, 1, 2, 2, 2, 3])])
-def test_the_interval_is_that_of_medians_of_resamples_made_one_by_one(clusters) -> None:
-    own = np.arange(len(VALUES)) if clusters is None else clusters
-    n = own.max() + 1
-    drawn = np.random.default_rng(5).integers(0, n, size=(N_DRAWS, n))
-    slow = [np.median(np.concatenate([VALUES[own == each] for each in row])) for row in drawn]
-    found = bootstrap_median(VALUES, rng=np.random.default_rng(5), clusters=clusters)
-    assert (found.lo, found.hi) == tuple(np.quantile(slow, [0.025, 0.975]))
-    assert found.method == ("bootstrap" if clusters is None else "cluster-bootstrap")
+def test_items_of_their_own_have_order_statistics_of_the_sign_test() -> None:
+    # Of 20 values, P(Bin(20, 1/2) <= 5) = 0.0207 and <= 6 is 0.0577: the 6th and the 15th.
+    values = np.random.default_rng(1).permutation(np.arange(1.0, 21.0))
+    found = median_interval(values)
+    assert (found.lo, found.hi, found.method) == (6, 15, "sign-test")
+    # Of nine, P(Bin(9, 1/2) <= 1) = 0.0195: the second and the eighth.
+    found = median_interval(np.arange(1.0, 10.0))
+    assert (found.lo, found.hi) == (2, 8)
 
 
-def test_draws_in_blocks_are_the_same_draws(monkeypatch) -> None:
-    whole = bootstrap_median(VALUES, rng=np.random.default_rng(1))
-    monkeypatch.setattr("memprobe.stats.medians._BLOCK", 20)
-    assert bootstrap_median(VALUES, rng=np.random.default_rng(1)) == whole
+def test_documents_of_equal_items_count_once() -> None:
+    values = np.repeat(np.arange(1.0, 21.0), 7)
+    found = median_interval(values, np.repeat(np.arange(20), 7))
+    assert (found.lo, found.hi, found.method) == (6, 15, "cluster-sign-test")
+    assert median_interval(values).hi - median_interval(values).lo < 9
 
 
-def test_the_interval_covers_the_median_about_as_often_as_it_says() -> None:
-    rng = np.random.default_rng(0)
-    # The median of an exponential is ln 2; 400 samples of 40: the share has a standard error of 0.011.
-    covers = [
-        (found := bootstrap_median(rng.exponential(size=40), rng=rng, n_draws=300)).lo
-        <= np.log(2)
-        <= found.hi
-        for _ in range(400)
-    ]
-    assert 0.91 <= np.mean(covers) <= 0.99
+def test_ends_are_values_and_turn_with_the_sign_and_the_order() -> None:
+    rng = np.random.default_rng(2)
+    values, clusters = np.round(rng.exponential(size=60), 1), np.repeat(np.arange(20), 3)
+    order = rng.permutation(60)
+    one, other = median_interval(values, clusters), median_interval(-values[order], clusters[order])
+    assert (one.lo, one.hi) == (-other.hi, -other.lo)
+    assert {one.lo, one.hi} <= set(values.tolist())
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_of_fewer_than_six_the_median_may_lie_beyond_all_values(n) -> None:
+    # Five values all lie on one side of it with a chance of 2^-5 = 0.031, six with 0.016.
+    assert median_interval(np.arange(float(n))) is None
+    assert median_interval(np.arange(6.0)) is not None
+    assert median_interval(np.arange(50.0), np.arange(50) % n) is None
+
+
+@pytest.mark.parametrize("size", [1, 10])
+def test_it_holds_the_median_at_least_as_often_as_it_says(size) -> None:
+    rng = np.random.default_rng(size)
+    own = np.repeat(np.arange(20), size)
+    held = 0
+    for _ in range(150):
+        values = np.exp(rng.normal(size=20)[own] + rng.normal(size=len(own)))
+        found = median_interval(values, None if size == 1 else own)
+        held += found.lo <= 1 <= found.hi
+    assert held / 150 >= 0.94
 
 
 @pytest.mark.parametrize(("values", "clusters"), [([], None), ([1.0, 2.0], [0])])
-def test_nothing_to_draw_is_refused(values, clusters) -> None:
+def test_nothing_to_order_is_refused(values, clusters) -> None:
     with pytest.raises(ValueError, match="values"):
-        bootstrap_median(
-            np.array(values), rng=np.random.default_rng(0), clusters=clusters and np.array(clusters)
-        )
+        median_interval(np.array(values), clusters and np.array(clusters))
 
 
 def test_the_median_of_values_that_are_all_known_is_where_half_are_reached() -> None:

@@ -8,13 +8,13 @@ import math
 
 import numpy as np
 import pytest
+from scipy.special import stdtrit
 
 from memprobe.stats.intervals import wilson
 from memprobe.stats.ranking import auc, paired_auc
 
 # Both sides are short sums of fractions in float64.
 RTOL = 1e-9
-Z = 1.959963984540054
 
 
 def slow_kernel(x: float, y: float) -> float:
@@ -42,11 +42,13 @@ def slow_variance(xs, ys, clusters) -> float:
     return len(names) / (len(names) - 1) * (s10 + s01 + 2 * s11) / n**2
 
 
-def variance_of(result) -> float:
-    """Undo the logit interval: its half width is z sqrt(variance) / (area (1 - area))."""
+def variance_of(result, clusters=range(12)) -> float:
+    """Undo the logit interval: its half width is t sqrt(variance) / (area (1 - area))."""
     logit = [math.log(p / (1 - p)) for p in (result.interval.lo, result.interval.hi)]
     half = (logit[1] - logit[0]) / 2
-    return (half * result.auc * (1 - result.auc) / Z) ** 2
+    sizes = np.bincount(clusters)
+    t = stdtrit(sizes.sum() ** 2 / (sizes**2).sum() - 1, 0.975)
+    return (half * result.auc * (1 - result.auc) / t) ** 2
 
 
 def drawn(seed: int, n: int = 12) -> tuple[np.ndarray, np.ndarray]:
@@ -86,7 +88,7 @@ def test_variance_equals_naive_delong_of_pairs(seed) -> None:
     result = paired_auc(positives, negatives)
     expected = slow_variance(positives, negatives, range(12))
     assert variance_of(result) == pytest.approx(expected, rel=RTOL)
-    assert result.interval.method == "delong-logit"
+    assert result.interval.method == "delong-logit-t"
 
 
 CLUSTERS = np.array([0, 1, 1, 2, 3, 3, 3, 0, 4, 2, 4, 1])
@@ -97,8 +99,8 @@ def test_variance_equals_naive_delong_of_clusters(seed) -> None:
     positives, negatives = drawn(seed)
     result = paired_auc(positives, negatives, clusters=CLUSTERS)
     expected = slow_variance(positives, negatives, CLUSTERS.tolist())
-    assert variance_of(result) == pytest.approx(expected, rel=RTOL)
-    assert result.interval.method == "cluster-delong-logit"
+    assert variance_of(result, CLUSTERS) == pytest.approx(expected, rel=RTOL)
+    assert result.interval.method == "cluster-delong-logit-t"
     # The fixture tells clusters from items.
     assert expected != pytest.approx(slow_variance(positives, negatives, range(12)), rel=0.01)
 
@@ -107,10 +109,10 @@ def test_the_interval_is_even_on_the_logit_scale_and_holds_the_area() -> None:
     result = paired_auc(*drawn(1), level=0.8)
     lo, mid, hi = (math.log(p / (1 - p)) for p in (result.interval.lo, result.auc, result.interval.hi))
     assert hi - mid == pytest.approx(mid - lo, rel=RTOL)
-    # The 80% interval is narrower by the ratio of the normal quantiles, 1.2815515655 to 1.9599639845.
+    # The 80% interval is narrower by the ratio of the quantiles of t with 11 degrees of freedom.
     whole = paired_auc(*drawn(1)).interval
     ratio = (hi - mid) / (math.log(whole.hi / (1 - whole.hi)) - mid)
-    assert ratio == pytest.approx(1.2815515655446004 / Z, rel=RTOL)
+    assert ratio == pytest.approx(stdtrit(11, 0.9) / stdtrit(11, 0.975), rel=RTOL)
     assert result.interval.level == 0.8
 
 
@@ -148,30 +150,32 @@ def test_shared_variation_of_pairs_narrows_the_interval() -> None:
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_at_zero_and_one_wilson_of_as_many_items_stands_in(sign) -> None:
+def test_at_zero_and_one_as_many_comparisons_are_apart_as_there_are_items(sign) -> None:
     high, low = np.array([5.0, 6.0, 7.0, 8.0]), np.array([1.0, 2.0, 3.0, 4.0])
     result = paired_auc(sign * high, sign * low)
-    expected = wilson(4 if sign > 0 else 0, 4)
+    # area^4 = 0.025.
+    end = 0.025**0.25
     assert result.auc == (1.0 if sign > 0 else 0.0)
-    assert (result.interval.lo, result.interval.hi) == (expected.lo, expected.hi)
-    assert result.interval.method == "wilson-stand-in"
+    expected = (end, 1) if sign > 0 else (0, 1 - end)
+    assert (result.interval.lo, result.interval.hi) == pytest.approx(expected, abs=1e-6)
+    assert result.interval.method == "pseudo-document-few-of-pairs"
 
 
-def test_at_one_the_stand_in_counts_clusters_not_items() -> None:
+def test_at_one_clusters_count_and_not_items() -> None:
     high, low = np.array([5.0, 6.0, 7.0, 8.0]), np.array([1.0, 2.0, 3.0, 4.0])
     result = paired_auc(high, low, clusters=np.array([0, 0, 1, 1]))
     # All hits of 2 documents: 0.025^(1/2).
     assert result.interval.lo == pytest.approx(0.025**0.5, abs=1e-6)
-    assert result.interval.method == "pseudo-document-few-stand-in"
+    assert result.interval.method == "pseudo-document-few-of-pairs"
 
 
-@pytest.mark.parametrize("n", range(1, 60))
+@pytest.mark.parametrize("n", range(2, 60))
 def test_a_foil_that_equals_its_text_gives_a_half_with_a_real_interval(n) -> None:
     """The negative control: no pair varies, which rounding must not hide (20 items are one such case)."""
     scores = np.linspace(-7, -1, n)
     result = paired_auc(scores, scores)
     assert result.auc == 0.5
-    assert result.interval.method == "wilson-stand-in"
+    assert result.interval.method == "wilson-of-pairs"
     assert result.interval.hi - result.interval.lo == pytest.approx(
         wilson(n / 2, n).hi - wilson(n / 2, n).lo, rel=RTOL
     )

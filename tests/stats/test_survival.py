@@ -77,7 +77,7 @@ def test_items_that_are_their_own_clusters_have_greenwoods_error() -> None:
     n = len(TIME)
     known = plain.se_log > 0
     assert own.se_log[known] == pytest.approx(plain.se_log[known] * np.sqrt(n / (n - 1)), abs=EXACT)
-    assert (own.method, plain.method) == ("cluster-robust-log-log", "greenwood-log-log")
+    assert (own.method, plain.method) == ("cluster-log-log-t", "greenwood-log-log")
 
 
 def test_items_that_are_there_three_times_add_nothing() -> None:

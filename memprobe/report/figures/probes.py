@@ -15,6 +15,7 @@ from memprobe.report.estimates import last_step, pooled
 from memprobe.report.figures.lines import Axes, curves
 from memprobe.report.figures.marks import ratios, surface
 from memprobe.report.figures.theme import NAME_CHARS, Look
+from memprobe.tables.conditions import has, value_of
 
 # A heat map of more cells is neither told apart on paper nor small in a page.
 _MAX_CELLS = 36
@@ -66,10 +67,8 @@ def _laid(x: pl.Expr, estimate: str, lo: str, hi: str, series: pl.Expr) -> list[
 
 def rows_of_samples(summary: pl.DataFrame) -> list[Panel]:
     """Return the extraction rate over the number of samples, for each p; one panel per scheme."""
-    rows = last_step(pooled(summary)).filter(
-        pl.col("metric") == "rate_frac", pl.col("condition").str.contains(r"(^|;)n=\d")
-    )
-    parts = {key: pl.col("condition").str.extract(rf"(?:^|;){key}=([^;]*)") for key in ("scheme", "n", "p")}
+    rows = last_step(pooled(summary)).filter(pl.col("metric") == "rate_frac", has("n"))
+    parts = {key: value_of(key) for key in ("scheme", "n", "p")}
     rows = rows.with_columns(**parts).sort(
         "model", "scheme", pl.col("p").cast(pl.Float64), maintain_order=True
     )

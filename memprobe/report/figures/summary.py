@@ -4,13 +4,14 @@ from typing import Any
 
 import polars as pl
 
-from memprobe.report.console import broken_down, telling
+from memprobe.report.console import telling
 from memprobe.report.estimates import leading_condition, part_of, pooled
 from memprobe.report.figures.lines import Axes, curves
 from memprobe.report.figures.marks import categories, column
 from memprobe.report.figures.probes import Panel
 from memprobe.report.figures.theme import MAX_SERIES, Look
 from memprobe.report.plain import at_last_step
+from memprobe.tables.conditions import broken_down, is_exactly, pairs, readable_column
 
 _MAX_ROWS = 16
 _BESIDE = "never trained"
@@ -47,8 +48,7 @@ def rows_of_metric(summary: pl.DataFrame, metric: str) -> list[Panel]:
 def _over_steps(rows: pl.DataFrame, of_metric: pl.DataFrame) -> pl.DataFrame:
     """Return one series for each telling condition; of several models, one for each of them."""
     if rows["model"].n_unique() > 1:
-        wanted = pl.lit(leading_condition(rows), dtype=pl.String)
-        shown = rows.filter(pl.col("condition").eq_missing(wanted))
+        shown = rows.filter(is_exactly(leading_condition(rows)))
         return _curve(shown, pl.col("model"))
     conditions = rows["condition"].unique(maintain_order=True).to_list()
     few = _alike(broken_down(conditions) or telling(conditions), leading_condition(rows))
@@ -57,8 +57,7 @@ def _over_steps(rows: pl.DataFrame, of_metric: pl.DataFrame) -> pl.DataFrame:
     parts = [_curve(shown, _readable())]
     never = part_of(of_metric.filter(pl.col("group").is_null()), "trained").filter(pl.col("part") == "false")
     if never.height:
-        wanted = pl.lit(leading_condition(never), dtype=pl.String)
-        beside = never.filter(pl.col("condition").eq_missing(wanted))
+        beside = never.filter(is_exactly(leading_condition(never)))
         parts.append(_curve(beside, pl.lit(_BESIDE)))
     return pl.concat(parts)
 
@@ -67,13 +66,13 @@ def _alike(conditions: list[str | None], leading: str | None) -> list[str | None
     """Return conditions few enough for a frame: of many, those that begin as the leading one does."""
     if len(conditions) <= MAX_SERIES - 1 or leading is None:
         return conditions[: MAX_SERIES - 1]
-    begin = leading.split(";", 1)[0]
-    return [each for each in conditions if (each or "").split(";", 1)[0] == begin][: MAX_SERIES - 1]
+    begin = pairs(leading)[:1]
+    return [each for each in conditions if pairs(each)[:1] == begin][: MAX_SERIES - 1]
 
 
 def _readable() -> pl.Expr:
     """Return conditions as a legend shows them: `top40, n = 100, p = 0.5`."""
-    text = pl.col("condition").str.replace_all(";", ", ").str.replace_all("scheme=", "")
+    text = readable_column().str.replace_all("scheme=", "")
     return text.fill_null(_NAME)
 
 

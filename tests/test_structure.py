@@ -1,0 +1,30 @@
+"""Modules do not import each other in circles; tests/structure.py measures the rest."""
+
+import pytest
+
+from tests.structure import cycles, imports, modules
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    sources = dict(modules())
+    known = frozenset(sources)
+    assert cycles({name: imports(name, source, known) for name, source in sources.items()}) == []
+
+
+@pytest.mark.parametrize(
+    ("graph", "found"),
+    [
+        ({"a": {"b"}, "b": {"c"}, "c": set()}, []),
+        ({"a": {"b"}, "b": {"a"}, "c": {"a"}}, [["a", "b"]]),
+        ({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a", "e"}, "e": {"d"}}, [["a", "b", "c"], ["d", "e"]]),
+    ],
+)
+def test_circles_are_found(graph, found) -> None:
+    assert cycles(graph) == found
+
+
+def test_imports_within_functions_do_not_count() -> None:
+    known = frozenset({"p", "p.a", "p.b"})
+    source = "from p import a\nfrom p.b import name\n\ndef f():\n    import p\n"
+    assert imports("p.c", source, known) == {"p.a", "p.b"}
+    assert imports("p.c", "from p import name", known) == {"p"}
