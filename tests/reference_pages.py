@@ -20,6 +20,7 @@ from memprobe.items.schema import GIVEN, ITEMS
 from memprobe.lab.truth import LAB_TRUTH
 from memprobe.probes.base import Metric, Probe, discover
 from memprobe.probes.meanings import option_meanings
+from memprobe.stats import methods
 from memprobe.suite import load_suite, settings_table, shipped_suites
 from memprobe.tables.catalogue import DOSE_RESPONSE, EXTRACTION_WINDOWS, SUMMARY
 from memprobe.tables.differences import DIFFERENCES
@@ -155,6 +156,15 @@ def window_columns() -> str:
     return columns(EXTRACTION_WINDOWS, skip=plain)
 
 
+def interval_methods() -> str:
+    """Return what each value of `ci_method` is used for, or why it stands for no interval."""
+    rows, last = [], ""
+    for name, used in {**methods.MEASURED, **methods.IN_TABLES, **methods.WITHOUT}.items():
+        last = used.replace("the same", last) if used.startswith("the same ") else used
+        rows.append((f"`{name}`", last))
+    return table(("method", "used for, or why there is no interval"), rows)
+
+
 def item_columns() -> str:
     """Return the columns that an item file may give."""
     return table(
@@ -241,7 +251,17 @@ def reference(name: str) -> str:
 
 PARTS = {
     each.__name__: each
-    for each in (commands, tables, item_keys, window_columns, item_columns, metrics, suites, about)
+    for each in (
+        commands,
+        tables,
+        item_keys,
+        window_columns,
+        item_columns,
+        interval_methods,
+        metrics,
+        suites,
+        about,
+    )
 } | {"reference": reference}
 
 
