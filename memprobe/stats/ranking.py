@@ -1,4 +1,4 @@
-"""Area under the ROC curve with ties as half, and its standard error from placement values.
+"""Area under the ROC curve with ties as half, and its interval from placement values.
 
 References: DeLong, DeLong and Clarke-Pearson (1988), https://doi.org/10.2307/2531595; Obuchowski (1997),
 https://doi.org/10.2307/2533958, for pairs and clusters.
@@ -56,10 +56,10 @@ def paired_auc(
 ) -> Auc:
     """Area under the ROC curve of scores that come in pairs, with an interval.
 
-    The variance is that of the placement values, summed over what belongs together: the two scores
-    of an item, and the items of a cluster. The interval is made on the logit scale, so it stays
-    within 0 and 1, with a quantile of t: clusters of equal size that weigh the same, less one, are its
-    degrees of freedom. Where the placement values do not vary, as at an area of 0 or 1, see `_unvaried`.
+    Of items of their own the variance is that of the placement values, the two scores of an item taken
+    together. The interval is made on the logit scale, so it stays within 0 and 1, with a quantile of t.
+    Where the placement values do not vary, as at an area of 0 or 1, see `_unvaried`. Over clusters see
+    `_over_clusters`.
 
     Args:
         positives: Scores of the positives, shape (n_items,); higher means more positive.
@@ -70,33 +70,60 @@ def paired_auc(
     Raises:
         ValueError: There are no pairs, or the lengths differ.
     """
-    from scipy.special import stdtrit
-
     n = len(positives)
     if n < 1 or len(negatives) != n:
         raise ValueError(f"{n} positives and {len(negatives)} negatives; need as many of both")
     area = auc(positives, negatives)
+    wins, losses = _half_wins(positives, negatives), _half_wins(negatives, positives)
+    if clusters is not None:
+        if effective_documents(np.bincount(clusters).astype(np.float64)) < MIN_EFFECTIVE:
+            return Auc(area, None)
+        if 0 < area < 1:
+            return Auc(area, _over_clusters(wins / (2 * n), 1 - losses / (2 * n), clusters, level))
+        return Auc(area, _unvaried(area, clusters, level))
+    if n < MIN_EFFECTIVE:
+        return Auc(area, None)
     # Influence of each pair: how its positive stands among negatives, and its negative among positives.
     # In whole numbers of 1 / 2n^2: in fractions, rounding would hide that a variance is 0.
-    wins, losses = _half_wins(positives, negatives), _half_wins(negatives, positives)
     whole: NDArray[np.float64] = (n * (wins - losses) + 2 * n * n - 2 * int(wins.sum())).astype(np.float64)
-    if clusters is not None:
-        whole = np.bincount(clusters, weights=whole).astype(np.float64)
-    influence = whole / (2 * n * n)
-    n_clusters = len(influence)
-    variance = float((influence**2).sum()) / n**2 * n_clusters / max(1, n_clusters - 1)
-    sizes = np.ones(n) if clusters is None else np.bincount(clusters).astype(np.float64)
-    effective = effective_documents(sizes)
-    if effective < MIN_EFFECTIVE:
-        return Auc(area, None)
+    variance = float(((whole / (2 * n * n)) ** 2).sum()) / n / (n - 1)
     if not 0 < area < 1 or variance == 0:
-        own = np.arange(n) if clusters is None else clusters
-        return Auc(area, _unvaried(area, own, level))
-    method = "delong-logit-t" if clusters is None else "cluster-delong-logit-t"
+        return Auc(area, _unvaried(area, np.arange(n), level))
+    return Auc(area, _on_logits(area, variance, n, level))
+
+
+def _on_logits(area: float, variance: float, n: int, level: float) -> Interval:
+    """Return the interval of DeLong et al. on the logit scale, with a quantile of t."""
+    from scipy.special import stdtrit
+
     logit = math.log(area / (1 - area))
-    t = float(stdtrit(effective - 1, 0.5 + level / 2))
-    half = t * math.sqrt(variance) / (area * (1 - area))
-    return Auc(area, Interval(_expit(logit - half), _expit(logit + half), level, method))
+    half = float(stdtrit(n - 1, 0.5 + level / 2)) * math.sqrt(variance) / (area * (1 - area))
+    return Interval(_expit(logit - half), _expit(logit + half), level, "delong-logit-t")
+
+
+def _over_clusters(
+    wins: NDArray[np.float64], losses: NDArray[np.float64], clusters: NDArray[np.int64], level: float
+) -> Interval | None:
+    """Return an interval that holds where clusters are memorized whole, though none of them may be drawn.
+
+    The area is the mean of both kinds of placement values, which lie between 0 and 1: of each positive among
+    the negatives, and of each negative among the positives. Each mean has its bound over documents, and the
+    squares of how far the two bounds reach are added, as for the difference of two rates.
+
+    Args:
+        wins: Share of the negatives that each positive outscores, shape (n_items,).
+        losses: Share of the positives that outscore each negative, shape (n_items,).
+        clusters: Cluster number of each item.
+        level: Nominal coverage.
+    """
+    area = float(wins.mean())
+    one, other = (share_interval(each, clusters, level=level) for each in (wins, losses))
+    if one is None or other is None:
+        return None
+    lo = area - math.hypot(area - one.lo, area - other.lo)
+    hi = area + math.hypot(one.hi - area, other.hi - area)
+    names = ", ".join(dict.fromkeys((one.method, other.method)))
+    return Interval(max(lo, 0.0), min(hi, 1.0), level, f"square-and-add ({names})")
 
 
 def _unvaried(area: float, clusters: NDArray[np.int64], level: float) -> Interval | None:

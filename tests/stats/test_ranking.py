@@ -12,6 +12,7 @@ from scipy.special import stdtrit
 
 from memprobe.stats.intervals import wilson
 from memprobe.stats.ranking import auc, paired_auc
+from memprobe.stats.rates import share_interval
 
 # Both sides are short sums of fractions in float64.
 RTOL = 1e-9
@@ -95,14 +96,29 @@ CLUSTERS = np.array([0, 1, 1, 2, 3, 3, 3, 0, 4, 2, 4, 1])
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_variance_equals_naive_delong_of_clusters(seed) -> None:
+def test_over_documents_the_bounds_of_both_placements_are_added_as_squares(seed) -> None:
     positives, negatives = drawn(seed)
     result = paired_auc(positives, negatives, clusters=CLUSTERS)
-    expected = slow_variance(positives, negatives, CLUSTERS.tolist())
-    assert variance_of(result, CLUSTERS) == pytest.approx(expected, rel=RTOL)
-    assert result.interval.method == "cluster-delong-logit-t"
-    # The fixture tells clusters from items.
-    assert expected != pytest.approx(slow_variance(positives, negatives, range(12)), rel=0.01)
+    above = positives[:, None] - negatives[None, :]
+    wins = (above > 0) + 0.5 * (above == 0)
+    one, other = (share_interval(wins.mean(axis), CLUSTERS) for axis in (1, 0))
+    area = wins.mean()
+    lo = area - math.hypot(area - one.lo, area - other.lo)
+    hi = area + math.hypot(one.hi - area, other.hi - area)
+    assert result.interval.lo == pytest.approx(max(lo, 0), abs=1e-9)
+    assert result.interval.hi == pytest.approx(min(hi, 1), abs=1e-9)
+    assert result.interval.method == f"square-and-add ({one.method})"
+
+
+def test_an_area_over_documents_allows_for_one_memorized_whole_that_was_not_drawn() -> None:
+    """Of 20 documents none is known: one in ten may be, of whose items nearly all outscore their foils."""
+    g = np.random.default_rng(0)
+    positives, negatives = g.normal(size=1000), g.normal(size=1000)
+    documents = np.arange(1000) // 50
+    found = paired_auc(positives, negatives, clusters=documents).interval
+    assert found.hi > 0.1 * 1 + 0.9 * 0.5
+    # Taken for items of their own, they seem to exclude that.
+    assert paired_auc(positives, negatives).interval.hi < 0.55
 
 
 def test_the_interval_is_even_on_the_logit_scale_and_holds_the_area() -> None:
