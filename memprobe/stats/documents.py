@@ -47,6 +47,8 @@ _SPEED = 10.0
 # Kinds of documents that are told apart; of more, those of nearly equal weight count as one kind.
 _MOST_KINDS = 512
 _TOLERANCE = 1e-9
+# How much shorter than the tolerance the step after the last one is to be.
+_SAFE = 0.01
 
 
 def effective_documents(sizes: Floats) -> float:
@@ -160,6 +162,27 @@ class _Weighted:
             return None
         return (middle - math.copysign(math.sqrt(max(middle**2 - square * rest, 0.0)), z)) / square
 
+    def start(self, target: float) -> tuple[float, float]:
+        """Return about the rate at which the normal quantile of `above` is the target, and its slope there.
+
+        By the expansion of Cornish and Fisher, x = z + (z^2 - 1) s / 6 + (z^3 - 3 z) k / 24
+        - (2 z^3 - 5 z) s^2 / 36 with skewness s and excess kurtosis k; NaN where there is no such rate.
+        """
+        z, moved, spread = -target, -target, 1.0
+        rate = self.rate_at(target)
+        for _ in range(2):
+            if rate is None:
+                return math.nan, math.nan
+            weights = self.hits - rate * self.sizes
+            variance = float(self.counts @ weights**2)
+            skew = 2 * float(self.counts @ weights**3) / variance**1.5
+            kurtosis = 6 * float(self.counts @ weights**4) / variance**2
+            moved = z + (z * z - 1) * skew / 6 + (z**3 - 3 * z) * kurtosis / 24
+            moved -= (2 * z**3 - 5 * z) * skew**2 / 36
+            spread = 1 + z * skew / 3 + (z * z - 1) * kurtosis / 8 - (6 * z * z - 5) * skew**2 / 36
+            rate = self.rate_at(-moved)
+        return (math.nan, math.nan) if rate is None else (rate, self.slope_at(rate) / max(spread, 0.2))
+
     def slope_at(self, rate: float) -> float:
         """Return how fast the mean, in standard deviations, falls with the rate."""
         (a, b), (c, d, e) = self._first(), self._second()
@@ -183,9 +206,9 @@ def _root(weighted: _Weighted, tail: float, low: float, high: float) -> float:
     """
     normal = NormalDist()
     target = normal.inv_cdf(tail)
-    start = weighted.rate_at(target)
-    rate = start if start is not None and low < start < high else (low + high) / 2
-    slope, before = weighted.slope_at(rate), (math.nan, math.nan)
+    rate, slope = weighted.start(target)
+    rate = rate if low < rate < high else (low + high) / 2
+    before, last_step = (math.nan, math.nan), math.nan
     while high - low > _TOLERANCE:
         found = weighted.above(rate)
         low, high = (rate, high) if found > tail else (low, rate)
@@ -193,9 +216,10 @@ def _root(weighted: _Weighted, tail: float, low: float, high: float) -> float:
         if before[0] == before[0]:
             slope = (off - before[1]) / (rate - before[0])
         step = -off / slope if slope < 0 else math.nan
-        if abs(step) < _TOLERANCE:
+        # The steps of secants shrink faster and faster, so the next one is shorter than this.
+        if abs(step) < _TOLERANCE or step**2 < _TOLERANCE * _SAFE * abs(last_step):
             return min(max(rate + step, low), high)
-        before = rate, off
+        before, last_step = (rate, off), step
         rate = rate + step if low < rate + step < high else (low + high) / 2
     return (low + high) / 2
 
