@@ -7,6 +7,7 @@ MemprobeError
 │   │   └── OutsideVocabularyError   ids that the model does not have
 │   ├── RuleError             a file of gate rules
 │   ├── CheckpointError       a model spec, a directory, a revision
+│   │   └── UnloadableError   the files of one checkpoint of a sequence
 │   └── RunMismatchError      a run directory that belongs to something else
 ├── InvalidRunError       the measurement cannot be trusted or does not exist    (exit 3)
 │   ├── TableError            a table breaks its schema
