@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Unpack
 
-from memprobe.checkpoints import Shelf, config_digest, run_name
+from memprobe.checkpoints import CheckpointCache, config_digest, run_name
 from memprobe.errors import BrokenUnitError, LostClaimError, sized
 from memprobe.options import GivenOptions
 from memprobe.pipeline.finish import CARRIED, finish
@@ -41,7 +41,7 @@ class Listener(Protocol):
         """A batch or a unit is done."""
 
 
-class Silence:
+class NullListener:
     """Hears everything and says nothing."""
 
     def stage(self, name: str) -> None:
@@ -91,7 +91,7 @@ def run(
     """
     given = {name: _listed(value) if name in ("model", "data") else value for name, value in options.items()}
     question = ask(suite, probes=_listed(probes), settings=_listed(settings), out=out, options=given)
-    return answer_question(question, fresh=fresh, listener=listener or Silence())
+    return answer_question(question, fresh=fresh, listener=listener or NullListener())
 
 
 def _listed(value: object) -> tuple[str, ...]:
@@ -155,7 +155,7 @@ def _asked(prepared: Prepared, before: Mapping[str, Any]) -> dict[str, Any]:
 
 def complete(
     prepared: Prepared, store: RunStore, listener: Listener, *, started: float, shard: Shard = WHOLE
-) -> "Ended":
+) -> "ShareResult":
     """Score what is missing of a share; where nothing is left to others, build tables and summary.
 
     Args:
@@ -195,11 +195,11 @@ def complete(
                 continue
         # Another process may have set aside a unit of this share.
         if not left & mine:
-            return Ended(n_scored, len(left))
+            return ShareResult(n_scored, len(left))
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class ShareResult:
     """How a process's share ended.
 
     Attributes:
@@ -215,15 +215,18 @@ def _score(
     prepared: Prepared, store: RunStore, listener: Listener, mine: set[tuple[str, str]]
 ) -> "ScoringReport":
     """Make one pass over each sequence's checkpoints, where units of this share are missing."""
-    from memprobe.scoring.chain import Before
+    from memprobe.scoring.chain import PreviousCheckpoint
     from memprobe.scoring.engine import EngineOptions, Job, ScoringReport, score
     from memprobe.scoring.load import LoadOptions
 
     options = prepared.options
     load = LoadOptions(options.device, options.dtype, options.trust_remote_code, options.allow_pickle)
     total = ScoringReport(batch_tokens=options.batch_tokens or 0)
-    shelf = _shelf(prepared, store, listener)
-    before = {context: Before(*each) if each else None for context, each in befores(prepared.plans).items()}
+    cache = _checkpoint_cache(prepared, store, listener)
+    before = {
+        context: PreviousCheckpoint(*each) if each else None
+        for context, each in befores(prepared.plans).items()
+    }
     try:
         for sequence, tokenised, plan in zip(
             prepared.sequences, prepared.tokenised, prepared.plans, strict=True
@@ -241,17 +244,17 @@ def _score(
                 for one, target in zip(sequence.checkpoints, plan.targets, strict=True)
             ]
             waiting = listener.note
-            total.add(score(jobs, tokenised, engine, store, listener.scoring, shelf=shelf, on_wait=waiting))
+            total.add(score(jobs, tokenised, engine, store, listener.scoring, cache=cache, on_wait=waiting))
     finally:
-        shelf.close()
+        cache.close()
     return total
 
 
-def _shelf(prepared: Prepared, store: RunStore, listener: Listener) -> Shelf:
+def _checkpoint_cache(prepared: Prepared, store: RunStore, listener: Listener) -> CheckpointCache:
     """Return what brings checkpoints of the hub and takes them away again."""
     of_hub = [each for sequence in prepared.sequences for each in sequence.checkpoints if each.repo]
     keep = prepared.options.keep_checkpoints
-    return Shelf(
+    return CheckpointCache(
         run_name(store.path),
         sorted({each.repo for each in of_hub if each.repo}),
         # As many as may lie on the disk: nothing has to go, and the next run on them fetches nothing.

@@ -13,7 +13,7 @@ from memprobe.pipeline.prepare import Prepared, check_supplies, prepare
 from memprobe.pipeline.question import Question, ask
 from memprobe.pipeline.shard import WHOLE, Shard
 from memprobe.reading import Run
-from memprobe.run import Listener, Silence, complete
+from memprobe.run import Listener, NullListener, complete
 from memprobe.suite import load_suite
 from memprobe.tables.store import RunStore
 
@@ -25,7 +25,7 @@ _BEGUN = {"units", "tables", "tables.lock", "suite.toml", "skipped.jsonl"}
 
 
 @dataclass(frozen=True, slots=True)
-class Worked:
+class WorkerResult:
     """What a worker did.
 
     Attributes:
@@ -46,7 +46,7 @@ def work(
     listener: Listener | None = None,
     wait_s: float = WAIT_S,
     **options: object,
-) -> Worked:
+) -> WorkerResult:
     """Score units of a run that nobody holds; whoever ends the last one builds tables and summary.
 
     Args:
@@ -62,18 +62,18 @@ def work(
         InvalidRunError: No run began in time.
         SafetyError: Something unsafe, or the network under `offline`, was needed.
     """
-    started, listener = time.perf_counter(), listener or Silence()
+    started, listener = time.perf_counter(), listener or NullListener()
     manifest = _wait(Path(path), listener, wait_s)
     now = status(path)
     if now.state == "done" and now.n_left == 0:
-        return Worked(Run(Path(path)), 0, 0)
+        return WorkerResult(Run(Path(path)), 0, 0)
     question = question_of(Path(path), manifest, options)
     store = RunStore(question.out, private=question.options.include_text)
     try:
         ended = complete(_join(question, store, listener), store, listener, started=started, shard=shard)
     finally:
         store.release()
-    return Worked(Run(question.out), ended.n_scored, ended.n_left)
+    return WorkerResult(Run(question.out), ended.n_scored, ended.n_left)
 
 
 def _wait(folder: Path, listener: Listener, wait_s: float) -> dict[str, Any]:

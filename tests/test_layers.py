@@ -29,7 +29,7 @@ PIPELINE = {
     *("options", "parsing", "shipped", "tables", "stats", "checkpoints", "items", "probes", "suite"),
     *("manifest", "planning", "question", "summarise", "prepare", "measure", "forecast", "reading"),
     *("finish", "shard", "status"),
-    *("contrast", "control", "dose", "limits", "past", "sweep"),
+    *("contrast", "control", "dose", "limits", "history", "sweep"),
 }
 EVERYTHING = PIPELINE | {
     "scoring",
@@ -80,7 +80,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "measure": PIPELINE,
     "contrast": {"probes", "stats", "tables"},
     "control": {"checkpoints", "scoring"},
-    "past": {"items", "planning", "probes", "suite", "summarise", "tables"},
+    "history": {"items", "planning", "probes", "suite", "summarise", "tables"},
     "dose": {"contrast", "planning", "probes", "stats", "suite", "summarise", "sweep", "tables"},
     "sweep": {"suite", "tables"},
     "reading": PIPELINE,
@@ -108,7 +108,7 @@ LAZY = {
     "control",
     "dose",
     "limits",
-    "past",
+    "history",
     "sweep",
     "manifest",
     "planning",

@@ -8,7 +8,7 @@ import pytest
 
 from memprobe.errors import CheckpointError
 from memprobe.probes import base, recall
-from memprobe.probes.base import OverTime, Told
+from memprobe.probes.base import OverTime, SequenceResult
 from memprobe.probes.profile_tables import no_estimates
 
 
@@ -23,7 +23,7 @@ def twice(tiny, tmp_path) -> str:
 
 @pytest.fixture
 def _recall_over_time(monkeypatch) -> None:
-    silent = OverTime((), lambda *_: Told({}, no_estimates()), lambda *_: [])
+    silent = OverTime((), lambda *_: SequenceResult({}, no_estimates()), lambda *_: [])
     monkeypatch.setattr(recall, "PROBE", replace(recall.PROBE, over_time=silent))
     base.discover.cache_clear()
     yield

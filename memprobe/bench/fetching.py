@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from memprobe.checkpoints import Checkpoint, CheckpointSequence, Shelf, check_supply
+from memprobe.checkpoints import Checkpoint, CheckpointCache, CheckpointSequence, check_supply
 from memprobe.errors import CheckpointError, IncompleteRunError, InputError, Problem, counted, sized
 from memprobe.items import read_items
 from memprobe.options import RunOptions
@@ -120,15 +120,15 @@ def _bring(
         notes.note(f"fetching {each.label} ({place}), {sized(each.n_bytes)}")
         n_bytes.append(each.n_bytes)
 
-    shelf = Shelf(offline=options.offline, bars=bars, on_fetch=tell)
+    cache = CheckpointCache(offline=options.offline, bars=bars, on_fetch=tell)
     try:
         for each in checkpoints:
             try:
-                here.append(shelf.bring(each) or each)
+                here.append(cache.bring(each) or each)
             except CheckpointError as error:
                 problems += error.problems
     finally:
-        shelf.close()
+        cache.close()
     if problems:
         n_of = f"{len(problems)} of {counted(len(checkpoints), 'checkpoint')}"
         what = f"{n_of} could not be fetched; the others are here, and the same command goes on from there"

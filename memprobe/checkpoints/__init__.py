@@ -2,23 +2,23 @@
 
 Reading order: spec.py (the grammar) and names.py (steps in names), identity.py (the records), contents.py
 (what one folder holds), local.py and hub.py (where checkpoints are found), adapter.py (LoRA and its base),
-order.py (steps and stages), sequence.py (`resolve`), digest.py, shelf.py (what a run fetches and removes);
+order.py (steps and stages), sequence.py (`resolve`), digest.py, checkpoint_cache.py (what is fetched);
 for `memprobe checkpoints`: survey.py, schedule.py, verify.py.
 """
 
+from memprobe.checkpoints.checkpoint_cache import CheckpointCache, check_supply, run_name
 from memprobe.checkpoints.digest import config_digest, tokenizer_digest, weights_digest
 from memprobe.checkpoints.header import SafetensorsHeader, header
 from memprobe.checkpoints.hub import count_parameters, fetch
 from memprobe.checkpoints.identity import Checkpoint, CheckpointSequence
 from memprobe.checkpoints.sequence import find_tokenizer, resolve
-from memprobe.checkpoints.shelf import Shelf, check_supply, run_name
 from memprobe.checkpoints.spec import StepSelection, parse_steps
 
 __all__ = [
     "Checkpoint",
+    "CheckpointCache",
     "CheckpointSequence",
     "SafetensorsHeader",
-    "Shelf",
     "StepSelection",
     "check_supply",
     "config_digest",

@@ -35,7 +35,7 @@ from memprobe.checkpoints.contents import (
 )
 from memprobe.checkpoints.digest import file_digest
 from memprobe.checkpoints.header import numbers_by_dtype
-from memprobe.checkpoints.identity import Candidate, Checkpoint, Options, Source, Troubles, listed
+from memprobe.checkpoints.identity import Candidate, Checkpoint, Options, ProblemCollector, Source, listed
 from memprobe.checkpoints.local import checkpoint_in, count_numbers, no_tokenizer, tokenizer_in
 from memprobe.checkpoints.names import read_last_number, read_name, read_order
 from memprobe.checkpoints.snapshots import Snapshot
@@ -200,7 +200,7 @@ def check_reachable(checkpoints: Sequence[Checkpoint], *, offline: bool) -> None
         CheckpointError: The hub does not answer.
         SafetyError: The network may not be used.
     """
-    troubles = Troubles()
+    troubles = ProblemCollector()
     for name in {each.repo for each in checkpoints if each.repo}:
         repo = _repo(name, name, offline=offline)
         for each in checkpoints if not repo.answers else ():

@@ -179,7 +179,7 @@ class Source:
 
 
 @dataclass(slots=True)
-class Troubles:
+class ProblemCollector:
     """Collects what is wrong with many checkpoints, so that all of it is reported at once.
 
     Problems that differ only in their place become one that lists the places.

@@ -13,8 +13,8 @@ from memprobe.checkpoints.identity import (
     Checkpoint,
     CheckpointSequence,
     Options,
+    ProblemCollector,
     Source,
-    Troubles,
     listed,
 )
 from memprobe.checkpoints.local import find_folder, is_there, named_path, path_problem, sibling_near
@@ -94,7 +94,7 @@ def resolve(  # noqa: PLR0913 - the flags that say which checkpoints, and how th
     options = Options(offline, allow_pickle, trust_remote_code, needs_tokenizer)
     choice = replace(chosen(steps, stages), is_strict=not any_stages)
     options, groups = find(specs, options, choice=choice, tokenizer=tokenizer)
-    troubles = Troubles()
+    troubles = ProblemCollector()
     for group in groups:
         with troubles.noted():
             _refuse_twins(group)
@@ -126,7 +126,7 @@ def find(
     if not specs:
         raise CheckpointError("no model was given", fix="pass -m DIR or -m org/name")
     choice = choice or Choice()
-    troubles = Troubles()
+    troubles = ProblemCollector()
     with troubles.noted():
         folder = None if tokenizer is None else find_tokenizer(tokenizer, offline=options.offline)
         options = replace(options, tokenizer_folder=folder)
@@ -142,7 +142,7 @@ def find(
 
 
 def _sources(
-    specs: Sequence[str], selection: StepSelection | None, troubles: Troubles, *, offline: bool
+    specs: Sequence[str], selection: StepSelection | None, troubles: ProblemCollector, *, offline: bool
 ) -> list[Source]:
     sources = []
     for spec in specs:
@@ -300,7 +300,7 @@ def look(group: Group, options: Options) -> list[Checkpoint | CheckpointError | 
         return list(pool.map(described, group.chosen))
 
 
-def _sequence(group: Group, options: Options, troubles: Troubles) -> CheckpointSequence:
+def _sequence(group: Group, options: Options, troubles: ProblemCollector) -> CheckpointSequence:
     """Look into all checkpoints; one that cannot be loaded keeps its place, if others of them can be."""
     checkpoints, lost = [], []
     for pair, outcome in zip(group.chosen, look(group, options), strict=True):

@@ -8,7 +8,7 @@ from memprobe.cli.run import refuse_failures
 from memprobe.errors import counted
 
 if TYPE_CHECKING:
-    from memprobe.worker import Worked
+    from memprobe.worker import WorkerResult
 
 
 def worker(
@@ -59,7 +59,7 @@ def worker(
     refuse_failures(worked.run)
 
 
-def _said(worked: "Worked") -> str:
+def _said(worked: "WorkerResult") -> str:
     scored = f"scored {counted(worked.n_scored, 'unit')}"
     if worked.n_left:
         left = counted(worked.n_left, "unit")

@@ -13,8 +13,8 @@ from memprobe.errors import InvalidRunError
 from memprobe.items import CONTENT, own_columns
 from memprobe.pipeline import dose
 from memprobe.pipeline.contrast import Control, about_items
+from memprobe.pipeline.history import EntryResult, HistoryBuilder, is_control_alone, parameters_of
 from memprobe.pipeline.manifest import entries_of
-from memprobe.pipeline.past import Past, ToldOf, is_control_alone, parameters_of
 from memprobe.pipeline.planning import EntryPlan, SequencePlan, Target
 from memprobe.pipeline.prepare import plans_of
 from memprobe.pipeline.summarise import Context, condition_prefixes, item_values, rng_of, summarise
@@ -63,15 +63,15 @@ class Measured:
             pl.concat([self.tables[name], table], how="diagonal") if name in self.tables else table
         )
 
-    def add_told(self, said: Iterable[ToldOf]) -> None:
+    def add_sequence_results(self, said: Iterable[EntryResult]) -> None:
         """Add what probes say of whole sequences."""
         for each in said:
-            told = each.told
-            for name, rows in told.tables.items():
+            result = each.result
+            for name, rows in result.tables.items():
                 self.add(rows, name)
-            self.summary = pl.concat([self.summary, told.estimates])
-            self.warnings += told.warnings
-            for reason, n_items in told.left_out.items():
+            self.summary = pl.concat([self.summary, result.estimates])
+            self.warnings += result.warnings
+            for reason, n_items in result.left_out.items():
                 self.add_left_out(each.model, each.probe, each.entry, reason, n_items)
 
     def add_left_out(self, model: str, probe: str, entry: str | None, reason: str, n_items: int) -> None:
@@ -91,16 +91,16 @@ def measure(plans: Sequence[SequencePlan], manifest: Mapping[str, Any], store: R
     measured = Measured()
     controls = _controls(plans, manifest, store)
     last: list[dose.Measurement] = []
-    pasts: list[Past] = []
+    histories: list[HistoryBuilder] = []
     for plan in plans:
         first: Sequence[Mapping[str, pl.DataFrame]] | None = None
-        past = Past(plan, manifest)
+        history_builder = HistoryBuilder(plan, manifest)
         for number, target in enumerate(plan.targets):
             if not _is_scored(plan, target, store):
                 measured.unmeasured.append(target.label)
                 continue
             of_target = {} if _is_control(target, manifest) else controls
-            found = _checkpoint(plan, target, first, of_target, manifest, store, measured, past)
+            found = _checkpoint(plan, target, first, of_target, manifest, store, measured, history_builder)
             measured.add_doses(dose.of_checkpoint(found))
             # A gain is over the sequence's first checkpoint or over none: never over the next best.
             first = found.values if number == 0 else first
@@ -109,10 +109,10 @@ def measure(plans: Sequence[SequencePlan], manifest: Mapping[str, Any], store: R
         if not is_control_alone(plan, manifest):
             measured.warnings += dict.fromkeys(_doubts(plan, measured.summary))
             _count_left_out(plan, measured)
-        measured.add_told(past.tell())
-        pasts.append(past)
-    for past in pasts:
-        measured.add_told(past.tell_beside(pasts))
+        measured.add_sequence_results(history_builder.results())
+        histories.append(history_builder)
+    for history_builder in histories:
+        measured.add_sequence_results(history_builder.results_with_others(histories))
     measured.add_doses(dose.across_models(last))
     SUMMARY.check(measured.summary)
     return measured
@@ -150,7 +150,7 @@ def _checkpoint(
     manifest: Mapping[str, Any],
     store: RunStore,
     measured: Measured,
-    past: Past | None = None,
+    history_builder: HistoryBuilder | None = None,
 ) -> dose.Measurement:
     """Add one checkpoint's rows; returns the item-level values of each entry, and what they are about."""
     held = store.read_units(target.context, plan.units)
@@ -161,8 +161,8 @@ def _checkpoint(
     values: list[Mapping[str, pl.DataFrame]] = []
     for number, (each, prefix) in enumerate(zip(plan.entries, prefixes, strict=True)):
         table = _measured(each, plan, target, prefix, held, manifest, measured)
-        if past is not None:
-            past.add(number, target, table)
+        if history_builder is not None:
+            history_builder.add(number, target, table)
         values.append(item_values(each.entry, table))
         rows = summarise(
             each.entry,

@@ -19,6 +19,7 @@ from memprobe.errors import CheckpointError, ItemError, OutsideVocabularyError, 
 from memprobe.items import ItemSet, copies, copy_notes, doubts, n_copies, read_items
 from memprobe.options import RunOptions
 from memprobe.pipeline.control import Models, add_control, refuse_other_tokens
+from memprobe.pipeline.history import impossible
 from memprobe.pipeline.limits import read_all_limits
 from memprobe.pipeline.manifest import (
     describe_checkpoints,
@@ -28,7 +29,6 @@ from memprobe.pipeline.manifest import (
     new_manifest,
     refuse_other_question,
 )
-from memprobe.pipeline.past import impossible
 from memprobe.pipeline.planning import (
     Lengths,
     SequencePlan,

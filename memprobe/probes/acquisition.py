@@ -21,7 +21,17 @@ from typing import Literal
 import polars as pl
 
 from memprobe.probes.acquisition_tables import tell_acquisition
-from memprobe.probes.base import About, History, OverTime, Probe, Ranking, Scores, Told, arxiv, told_metric
+from memprobe.probes.base import (
+    About,
+    History,
+    OverTime,
+    Probe,
+    Ranking,
+    Scores,
+    SequenceResult,
+    arxiv,
+    sequence_metric,
+)
 from memprobe.probes.injections import Injections
 from memprobe.probes.profile_tables import no_estimates
 from memprobe.probes.recall import length_problems
@@ -100,10 +110,10 @@ def problems(steps: tuple[int, ...], items: pl.DataFrame, settings: Settings) ->
     ]
 
 
-def tell(history: History, settings: Settings) -> Told:
+def estimate(history: History, settings: Settings) -> SequenceResult:
     """Estimate effectivity, the share acquired, and the decay of what was acquired."""
     if stop := problems(history.steps, history.items, settings):
-        return Told({}, no_estimates(), tuple(stop))
+        return SequenceResult({}, no_estimates(), tuple(stop))
     return tell_acquisition(history, settings)
 
 
@@ -139,29 +149,31 @@ PROBE = Probe(
     measure=measure,
     table=ACQUISITION_ITEMS,
     metrics=(
-        told_metric(
+        sequence_metric(
             "effectivity_nats", "nats per token", "an injection raised the level more", more_is_memorized=True
         ),
-        told_metric(
+        sequence_metric(
             "effectivity_null_nats",
             "nats per token",
             "more of effectivity_nats is there without an injection: noise, or general learning",
             more_is_memorized=False,
         ),
-        told_metric(
+        sequence_metric(
             "acquired_frac",
             "fraction",
             "more items stand higher after their last injection than before the first",
             more_is_memorized=True,
         ),
-        told_metric(
+        sequence_metric(
             "decay_per_decade",
             "per decade",
             "what was acquired is forgotten faster",
             more_is_memorized=False,
         ),
     ),
-    over_time=OverTime((ACQUISITION, ACQUISITION_CURVE, ACQUISITION_FIT), tell, problems, keeps_items=False),
+    over_time=OverTime(
+        (ACQUISITION, ACQUISITION_CURVE, ACQUISITION_FIT), estimate, problems, keeps_items=False
+    ),
     rankings=(
         Ranking("acquisition", "effectivity_nats", ("injection", "injection_step", "effectivity_nats")),
     ),

@@ -7,7 +7,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from memprobe.errors import counted
-from memprobe.probes.base import History, Told
+from memprobe.probes.base import History, SequenceResult
 from memprobe.probes.injections import Kept, Reached
 from memprobe.probes.profile_tables import no_estimates
 from memprobe.probes.tracks import Stratum, Tracks, nullable, strata
@@ -28,7 +28,7 @@ _BROKEN = "without a finite level at some checkpoint"
 _UNCLEAR = "of more than one exposure without exposure_steps"
 
 
-def tell_acquisition(history: History, settings: "Settings") -> Told:
+def tell_acquisition(history: History, settings: "Settings") -> SequenceResult:
     """Tell of acquisition.
 
     Returns:
@@ -61,7 +61,7 @@ def tell_acquisition(history: History, settings: "Settings") -> Told:
         ACQUISITION_FIT.name: pl.DataFrame(fits, schema=fit_types, orient="row"),
     }
     estimates = pl.DataFrame(rows, schema=no_estimates().schema, orient="row")
-    return Told(tables, estimates, _warnings(history, found, estimates), _left_out(found))
+    return SequenceResult(tables, estimates, _warnings(history, found, estimates), _left_out(found))
 
 
 def _left_out(found: Reached) -> dict[str, int]:

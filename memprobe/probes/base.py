@@ -81,7 +81,7 @@ class Aggregate:
 
 
 @dataclass(frozen=True, slots=True)
-class Other:
+class OtherSequence:
     """Another sequence of the run, as far as it is scored; the control alone is none.
 
     Attributes:
@@ -114,7 +114,7 @@ class History:
         draws: From a few words that name what is drawn to its source of draws.
         model: The sequence's name.
         n_parameters: Of the model; None: not known.
-        others: The run's other sequences, for a probe that looks beside; else none.
+        others: The run's other sequences, for a probe that looks at them; else none.
     """
 
     rows: pl.DataFrame
@@ -124,12 +124,12 @@ class History:
     draws: "Callable[[str], np.random.Generator]"
     model: str = ""
     n_parameters: int | None = None
-    others: tuple[Other, ...] = ()
+    others: tuple[OtherSequence, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What a probe says of a whole sequence.
+class SequenceResult:
+    """What a probe finds out about a whole sequence.
 
     Attributes:
         tables: Name to rows; `model` is put in front.
@@ -150,21 +150,21 @@ class OverTime:
     """How a probe looks at a whole sequence.
 
     Attributes:
-        schemas: Of the tables that `tell` makes, each with `model` first.
-        tell: From the history and the settings to what is said of it.
+        schemas: Of the tables that `estimate` makes, each with `model` first.
+        estimate: From the history and the settings to the result.
         problems: From the steps of the sequence, the items as in a history, and the settings, to what
             makes the question impossible; empty where it can be answered.
         keeps_items: The item-level rows of each checkpoint are written as a table too.
-        beside: For a probe that looks at the run's other sequences too: from this sequence and the others
-            to what makes the question impossible for it. The run is refused only where that is so for each
-            of its sequences.
+        check_predictors: For a probe that also looks at the run's other sequences: from this sequence and the
+            others to what makes the question impossible for it. The run is refused only where that is so for
+            each of its sequences.
     """
 
     schemas: tuple[TableSchema, ...]
-    tell: Callable[[History, Any], Told]
+    estimate: Callable[[History, Any], SequenceResult]
     problems: Callable[[tuple[int, ...], pl.DataFrame, Any], list[str]]
     keeps_items: bool = True
-    beside: Callable[[Other, tuple[Other, ...]], list[str]] | None = None
+    check_predictors: Callable[[OtherSequence, tuple[OtherSequence, ...]], list[str]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,16 +235,16 @@ def no_view(_: Any) -> View | None:  # noqa: ANN401
 
 
 def not_of_items(_: pl.DataFrame, __: Any) -> pl.DataFrame:  # noqa: ANN401
-    """Stand for the item values of a metric that is told of the whole sequence.
+    """Stand in for the item values of a metric of the whole sequence, which has none.
 
     Raises:
         ValueError: Always.
     """
-    raise ValueError("this metric has no item values: it is told of the whole sequence")
+    raise ValueError("this metric has no item values: it is estimated from the whole sequence")
 
 
-def told_metric(name: str, unit: str, more_means: str, *, more_is_memorized: bool = True) -> Metric:
-    """Return a metric that its probe tells of the whole sequence."""
+def sequence_metric(name: str, unit: str, more_means: str, *, more_is_memorized: bool = True) -> Metric:
+    """Return a metric that its probe estimates from the whole sequence."""
     return Metric(name, unit, more_means, "told", not_of_items, more_is_memorized=more_is_memorized)
 
 
@@ -374,11 +374,11 @@ class Probe:
 
     def table_names(self, settings: Any) -> list[str]:  # noqa: ANN401
         """Return the names of the tables that an entry with these settings writes, the telling one first."""
-        told = [schema.name for schema in self.over_time.schemas] if self.over_time else []
+        result = [schema.name for schema in self.over_time.schemas] if self.over_time else []
         first = [self.table.name] if self.over_time is None or self.over_time.keeps_items else []
         derived = [each.schema.name for each in self.derived_for(settings)]
         derived += [each.schema.name for each in self.aggregates]
-        return list(dict.fromkeys([*first, *told, *derived]))
+        return list(dict.fromkeys([*first, *result, *derived]))
 
     def metrics_for(self, settings: Any) -> tuple[Metric, ...]:  # noqa: ANN401
         """Return the metrics of item values that an entry with these settings has."""

@@ -207,8 +207,8 @@ def measure(scores: Scores, settings: Settings) -> pl.DataFrame:
 
 def _found(searched: pl.DataFrame, settings: Settings) -> pl.DataFrame:
     """Return what the searches found, one row per item and target."""
-    told = [field.name for field in FOUND.fields if field.name in COMPRESSION.columns]
-    found = {name: pl.col("found").struct.field(name) for name in told}
+    result = [field.name for field in FOUND.fields if field.name in COMPRESSION.columns]
+    found = {name: pl.col("found").struct.field(name) for name in result}
     length = pl.col("stop") - pl.col("score_from")
     table = searched.select(
         "item_id",

@@ -13,7 +13,7 @@ from typing import Literal
 import polars as pl
 
 from memprobe.probes.base import About, Metric, OverTime, Probe, Scores, arxiv, not_of_items
-from memprobe.probes.forecast_tables import beside, tell
+from memprobe.probes.forecast_tables import check_predictors, estimate
 from memprobe.probes.recall import length_problems
 from memprobe.probes.spans import Align, suffix_sums
 from memprobe.tables.tasks import FORECAST, FORECAST_ITEMS
@@ -100,7 +100,7 @@ PROBE = Probe(
         _metric(name="f1", more_means="both, equally weighed"),
         _metric(name="f2", more_means="both, recall counting four times"),
     ),
-    over_time=OverTime((FORECAST,), tell, problems, keeps_items=False, beside=beside),
+    over_time=OverTime((FORECAST,), estimate, problems, keeps_items=False, check_predictors=check_predictors),
     # The sections of the probes that score its items say more of each.
     rankings=(),
 )

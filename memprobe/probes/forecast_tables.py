@@ -9,8 +9,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from memprobe.errors import counted
-from memprobe.probes.base import History, Other, Told
-from memprobe.probes.panel import cluster_numbers, step_name, told_frame, wide
+from memprobe.probes.base import History, OtherSequence, SequenceResult
+from memprobe.probes.panel import cluster_numbers, sequence_frame, step_name, wide
 from memprobe.probes.profile_tables import no_estimates
 from memprobe.stats.forecast import Forecast, Ratio, forecast, mcnemar
 from memprobe.stats.intervals import FEW_CLUSTERS
@@ -28,7 +28,7 @@ _METRICS = {"precision_frac": "precision", "recall_frac": "recall", "f1": "f1", 
 Bools = NDArray[np.bool_]
 
 
-def beside(own: Other, others: tuple[Other, ...]) -> list[str]:
+def check_predictors(own: OtherSequence, others: tuple[OtherSequence, ...]) -> list[str]:
     """Return why nothing predicts this sequence; empty where something does."""
     if len(own.steps) > 1 or any(_is_smaller(each, own.n_parameters) for each in others):
         return []
@@ -38,7 +38,7 @@ def beside(own: Other, others: tuple[Other, ...]) -> list[str]:
     return ["one checkpoint, and no smaller model beside it: give an earlier checkpoint, or a smaller model"]
 
 
-def _is_smaller(other: Other, n_parameters: int | None) -> bool:
+def _is_smaller(other: OtherSequence, n_parameters: int | None) -> bool:
     if other.n_parameters is None or n_parameters is None:
         return False
     return other.n_parameters < n_parameters
@@ -82,12 +82,12 @@ class _Target:
     clusters: NDArray[np.int64] | None
 
 
-def tell(history: History, settings: "Settings") -> Told:
+def estimate(history: History, settings: "Settings") -> SequenceResult:
     """Judge every predictor of the last checkpoint."""
-    own = Other(history.model, history.steps, history.n_parameters, same_tokens=True)
+    own = OtherSequence(history.model, history.steps, history.n_parameters, same_tokens=True)
     texts = _left_out(history)
-    if stop := beside(own, history.others):
-        return Told({}, no_estimates(), (*texts, *stop))
+    if stop := check_predictors(own, history.others):
+        return SequenceResult({}, no_estimates(), (*texts, *stop))
     smaller = sorted(
         (each for each in history.others if _is_smaller(each, history.n_parameters)),
         key=lambda each: (each.n_parameters or 0, each.model),
@@ -111,8 +111,8 @@ def tell(history: History, settings: "Settings") -> Told:
         texts.append(f"{what} memorizes none of {n}, so recall is undefined")
     names = list(_METRICS)
     estimates.sort(key=lambda row: names.index(row["metric"]))
-    told = pl.DataFrame(estimates, schema=no_estimates().schema, orient="row")
-    return Told({FORECAST.name: told_frame(rows, FORECAST)}, told, tuple(texts))
+    result = pl.DataFrame(estimates, schema=no_estimates().schema, orient="row")
+    return SequenceResult({FORECAST.name: sequence_frame(rows, FORECAST)}, result, tuple(texts))
 
 
 def _left_out(history: History) -> list[str]:
@@ -133,7 +133,7 @@ def _left_out(history: History) -> list[str]:
 
 
 def _answers(
-    history: History, smaller: list[Other], settings: "Settings"
+    history: History, smaller: list[OtherSequence], settings: "Settings"
 ) -> tuple[_Target, list[_Predictor]]:
     """Return the target and its predictors, on one row of items: smaller models first, then own steps."""
     all_of = {each.model: _steps_of(each) for each in smaller}
@@ -172,7 +172,7 @@ def _answers(
     return target, predictors
 
 
-def _steps_of(sequence: Other | History) -> tuple[int | None, ...]:
+def _steps_of(sequence: OtherSequence | History) -> tuple[int | None, ...]:
     """Return the steps; None alone for a single checkpoint without one."""
     return sequence.steps or (None,)
 
@@ -209,7 +209,9 @@ def _judged(
     # Which items a checkpoint without a step had come to is not known.
     if first.null_count() < len(first) and predictor.step is not None:
         come = first <= predictor.step
-        parts += [(None, told, (come == told).fill_null(value=False).to_numpy()) for told in (True, False)]
+        parts += [
+            (None, result, (come == result).fill_null(value=False).to_numpy()) for result in (True, False)
+        ]
     for group, seen, chosen in parts:
         rng = history.draws(f"forecast {predictor.model} {predictor.step} {group} {seen}")
         row, found = _row(predictor, target, chosen, rng, settings.draws)

@@ -18,8 +18,18 @@ from typing import Literal
 
 import polars as pl
 
-from memprobe.probes.base import About, History, OverTime, Probe, Ranking, Scores, Told, arxiv, told_metric
-from memprobe.probes.forgetting_tables import Thresholds, tell_events
+from memprobe.probes.base import (
+    About,
+    History,
+    OverTime,
+    Probe,
+    Ranking,
+    Scores,
+    SequenceResult,
+    arxiv,
+    sequence_metric,
+)
+from memprobe.probes.forgetting_tables import Thresholds, estimate_events
 from memprobe.probes.profile_tables import no_estimates
 from memprobe.probes.recall import length_problems
 from memprobe.probes.spans import Align, suffix_sums
@@ -97,11 +107,11 @@ def problems(steps: tuple[int, ...], items: pl.DataFrame, settings: Settings) ->
     return []
 
 
-def tell(history: History, settings: Settings) -> Told:
+def estimate(history: History, settings: Settings) -> SequenceResult:
     """Count the events of each item, and estimate when what was learned is forgotten."""
     if stop := problems(history.steps, history.items, settings):
-        return Told({}, no_estimates(), tuple(stop))
-    return tell_events(history, settings.thresholds)
+        return SequenceResult({}, no_estimates(), tuple(stop))
+    return estimate_events(history, settings.thresholds)
 
 
 _ABOUT = About(
@@ -137,22 +147,22 @@ PROBE = Probe(
     measure=measure,
     table=FORGETTING_ITEMS,
     metrics=(
-        told_metric(
+        sequence_metric(
             "unforgettable_frac",
             "fraction",
             "more of the learned items are never forgotten",
             more_is_memorized=True,
         ),
-        told_metric(
+        sequence_metric(
             "never_learned_frac", "fraction", "more items are never learned", more_is_memorized=False
         ),
-        told_metric(
+        sequence_metric(
             "n_forgetting_events",
             "events",
             "learned items are forgotten more often",
             more_is_memorized=False,
         ),
-        told_metric(
+        sequence_metric(
             "first_forgotten_median_steps",
             "steps",
             "half of the learned items last longer before they are first forgotten",
@@ -160,7 +170,7 @@ PROBE = Probe(
         ),
     ),
     over_time=OverTime(
-        (FORGETTING, FORGETTING_SURVIVAL, FORGETTING_HAZARD), tell, problems, keeps_items=False
+        (FORGETTING, FORGETTING_SURVIVAL, FORGETTING_HAZARD), estimate, problems, keeps_items=False
     ),
     rankings=(
         Ranking(

@@ -9,7 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from memprobe.errors import counted
-from memprobe.probes.base import History, Told
+from memprobe.probes.base import History, SequenceResult
 from memprobe.probes.profile_tables import no_estimates
 from memprobe.probes.tracks import Stratum, Tracks, nullable, strata
 from memprobe.stats.events import Events, Rate, events, learned_states, rate
@@ -48,7 +48,7 @@ class Thresholds:
 
 
 @dataclass(frozen=True, slots=True)
-class _Past:
+class _ItemEvents:
     """The items with a state at every checkpoint, and what happened to them.
 
     Attributes:
@@ -66,7 +66,7 @@ class _Past:
     used: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, tracks: Tracks, thresholds: Thresholds) -> "_Past":
+    def of(cls, tracks: Tracks, thresholds: Thresholds) -> "_ItemEvents":
         states = learned_states(tracks.values, thresholds.enter, thresholds.leave)
         first_step = tracks.items["first_step"].fill_null(int(tracks.steps[0])).to_numpy()
         start = np.searchsorted(tracks.steps, first_step, side="left").astype(np.int64)
@@ -87,35 +87,35 @@ class _Past:
         return late.astype(np.float64), early.astype(np.float64), event
 
 
-def tell_events(history: History, thresholds: Thresholds) -> Told:
+def estimate_events(history: History, thresholds: Thresholds) -> SequenceResult:
     """Tell of learning and forgetting.
 
     Returns:
         The three tables of forgetting without `model`, the summary rows, and warnings.
     """
     tracks = Tracks.of(history, "level")
-    past = _Past.of(tracks, thresholds)
+    item_events = _ItemEvents.of(tracks, thresholds)
     of_all = strata(tracks)
     tables = {
-        FORGETTING.name: _items(past),
+        FORGETTING.name: _items(item_events),
         FORGETTING_SURVIVAL.name: pl.concat(
-            [_shape(FORGETTING_SURVIVAL), *(_survival(past, each) for each in of_all)]
+            [_shape(FORGETTING_SURVIVAL), *(_survival(item_events, each) for each in of_all)]
         ),
         FORGETTING_HAZARD.name: pl.concat(
-            [_shape(FORGETTING_HAZARD), *(_hazards(past, each) for each in of_all)]
+            [_shape(FORGETTING_HAZARD), *(_hazards(item_events, each) for each in of_all)]
         ),
     }
-    rows = [row for each in of_all for row in _estimates(past, each)]
+    rows = [row for each in of_all for row in _estimates(item_events, each)]
     rows.sort(key=lambda row: _METRICS.index(row["metric"]))
     estimates = pl.DataFrame(rows, schema=no_estimates().schema, orient="row")
-    return Told(tables, estimates, _warnings(history, past), _left_out(past))
+    return SequenceResult(tables, estimates, _warnings(history, item_events), _left_out(item_events))
 
 
-def _left_out(past: _Past) -> dict[str, int]:
+def _left_out(item_events: _ItemEvents) -> dict[str, int]:
     """Return how many items are in no estimate, by the reason."""
-    found = past.found
+    found = item_events.found
     counts = {
-        _BROKEN: past.tracks.broken.height,
+        _BROKEN: item_events.tracks.broken.height,
         TOO_LATE: int((found.counted == 0).sum()),
         _BEFORE: int(found.known_before.sum()),
     }
@@ -131,13 +131,13 @@ def _frame(schema: TableSchema, columns: Mapping[str, Any]) -> pl.DataFrame:
     return pl.DataFrame(columns).select(pl.col(name).cast(dtype) for name, dtype in types.items())
 
 
-def _items(past: _Past) -> pl.DataFrame:
+def _items(item_events: _ItemEvents) -> pl.DataFrame:
     """Return one row per item; those that are in no estimate say why."""
-    found, steps = past.found, pl.Series(past.tracks.steps)
+    found, steps = item_events.found, pl.Series(item_events.tracks.steps)
     learned, counts = found.was_learned, found.counted > 0
     reason = np.where(found.known_before, _KNOWN_BEFORE, np.where(counts, "", _NOT_TRAINED))
-    run = past.tracks.steps[found.longest_to] - past.tracks.steps[found.longest_from]
-    rows = past.tracks.items.select("item_id", "group", "exposures", "first_step").with_columns(
+    run = item_events.tracks.steps[found.longest_to] - item_events.tracks.steps[found.longest_from]
+    rows = item_events.tracks.items.select("item_id", "group", "exposures", "first_step").with_columns(
         n_checkpoints=pl.Series(found.counted),
         n_learning_events=_where(counts, found.n_learning),
         n_forgetting_events=_where(learned, found.n_forgetting),
@@ -151,7 +151,7 @@ def _items(past: _Past) -> pl.DataFrame:
         known_before=pl.when(pl.col("first_step").is_not_null()).then(pl.Series(found.known_before)),
         reason=_where(reason != "", reason),
     )
-    broken = past.tracks.broken.select(
+    broken = item_events.tracks.broken.select(
         "item_id", "group", "exposures", "first_step", "n_checkpoints", reason=pl.lit(_NO_STATE)
     )
     both = pl.concat([_shape(FORGETTING), rows, broken], how="diagonal_relaxed").sort("item_id")
@@ -167,9 +167,9 @@ def _at(steps: pl.Series, places: NDArray[np.int64]) -> pl.Series:
     return _where(places >= 0, steps.gather(np.maximum(places, 0)).to_numpy())
 
 
-def _clusters(past: _Past, rows: NDArray[np.bool_]) -> NDArray[np.int64] | None:
+def _clusters(item_events: _ItemEvents, rows: NDArray[np.bool_]) -> NDArray[np.int64] | None:
     """Return cluster numbers of some items from 0; None where each is its own."""
-    names, numbers = np.unique(past.tracks.items["cluster"].to_numpy()[rows], return_inverse=True)
+    names, numbers = np.unique(item_events.tracks.items["cluster"].to_numpy()[rows], return_inverse=True)
     return None if len(names) == len(numbers) else numbers.astype(np.int64)
 
 
@@ -177,19 +177,19 @@ def _n_clusters(clusters: NDArray[np.int64] | None, n: int) -> int:
     return n if clusters is None else int(clusters.max()) + 1
 
 
-def _curve(past: _Past, of: Stratum) -> tuple[Survival, Survival, int] | None:
+def _curve(item_events: _ItemEvents, of: Stratum) -> tuple[Survival, Survival, int] | None:
     """Return the curves to the first checkpoint seen forgotten and to the last seen learned."""
-    rows = of.rows & past.used & past.found.was_learned
+    rows = of.rows & item_events.used & item_events.found.was_learned
     if not rows.any():
         return None
-    late, early, event = past.lasted(rows)
-    clusters = _clusters(past, rows)
+    late, early, event = item_events.lasted(rows)
+    clusters = _clusters(item_events, rows)
     n_clusters = _n_clusters(clusters, int(rows.sum()))
     return kaplan_meier(late, event, clusters=clusters), kaplan_meier(early, event), n_clusters
 
 
-def _survival(past: _Past, of: Stratum) -> pl.DataFrame:
-    found = _curve(past, of)
+def _survival(item_events: _ItemEvents, of: Stratum) -> pl.DataFrame:
+    found = _curve(item_events, of)
     if found is None:
         return _shape(FORGETTING_SURVIVAL)
     late, early, n_clusters = found
@@ -222,15 +222,15 @@ def _survival(past: _Past, of: Stratum) -> pl.DataFrame:
     return _frame(FORGETTING_SURVIVAL, rows.to_dict())
 
 
-def _hazards(past: _Past, of: Stratum) -> pl.DataFrame:
+def _hazards(item_events: _ItemEvents, of: Stratum) -> pl.DataFrame:
     """Return what happened in each interval between checkpoints.
 
     At risk of being forgotten is what was learned at its begin and had been trained on by then; of being
     learned, what was not learned at its begin and had been trained on by its end.
     """
-    rows = of.rows & past.used
-    states, start, steps = past.states[rows], past.start[rows], past.tracks.steps
-    clusters = _clusters(past, rows) if rows.any() else None
+    rows = of.rows & item_events.used
+    states, start, steps = item_events.states[rows], item_events.start[rows], item_events.tracks.steps
+    clusters = _clusters(item_events, rows) if rows.any() else None
     found = []
     for place in range(len(steps) - 1):
         before, after = states[:, place], states[:, place + 1]
@@ -273,41 +273,41 @@ def _ends(of: Rate, prefix: str) -> dict[str, Any]:
     }
 
 
-def _estimates(past: _Past, of: Stratum) -> list[dict[str, Any]]:
+def _estimates(item_events: _ItemEvents, of: Stratum) -> list[dict[str, Any]]:
     """Return the summary rows of some items; none where no item of them counts."""
-    used = of.rows & past.used
-    learned = used & past.found.was_learned
+    used = of.rows & item_events.used
+    learned = used & item_events.found.was_learned
     n_all = int(of.rows.sum()) + of.broken.height
     if not used.any():
         return []
-    shares = {"never_learned_frac": (used, ~past.found.was_learned)}
+    shares = {"never_learned_frac": (used, ~item_events.found.was_learned)}
     # Exposure counts have the share that they are known to move; four rows for each would fill the screen.
     brief = (of.condition or "").startswith("exposures=")
     if not brief:
-        shares["unforgettable_frac"] = (learned, past.found.n_forgetting == 0)
+        shares["unforgettable_frac"] = (learned, item_events.found.n_forgetting == 0)
     rows = []
     for name, (among, yes) in shares.items():
-        found = rate(yes[among], past.tracks.items["cluster"].to_numpy()[among])
+        found = rate(yes[among], item_events.tracks.items["cluster"].to_numpy()[among])
         of_none = (None, None, None if found.value is None else FEW_CLUSTERS)
         ends = (found.interval.lo, found.interval.hi, found.interval.method) if found.interval else of_none
         rows.append(_row(of, name, found.value, ends, found.n, found.n_clusters))
     if not brief:
-        clusters = _clusters(past, learned) if learned.any() else None
+        clusters = _clusters(item_events, learned) if learned.any() else None
         n = int(learned.sum())
         n_clusters = _n_clusters(clusters, n) if n else 0
-        rows.append(_mean_events(past, of, learned, clusters, n_clusters))
-        rows.append(_median(past, of, n, n_clusters))
+        rows.append(_mean_events(item_events, of, learned, clusters, n_clusters))
+        rows.append(_median(item_events, of, n, n_clusters))
     return [row | {"n_missing": n_all - row["n_items"]} for row in rows]
 
 
 def _mean_events(
-    past: _Past,
+    item_events: _ItemEvents,
     of: Stratum,
     learned: NDArray[np.bool_],
     clusters: NDArray[np.int64] | None,
     n_clusters: int,
 ) -> dict[str, Any]:
-    values = past.found.n_forgetting[learned].astype(np.float64)
+    values = item_events.found.n_forgetting[learned].astype(np.float64)
     ends: tuple[Any, ...] = (None, None, None)
     if len(values):
         found = mean_interval(values, clusters)
@@ -318,9 +318,9 @@ def _mean_events(
     return _row(of, "n_forgetting_events", mean, ends, len(values), n_clusters)
 
 
-def _median(past: _Past, of: Stratum, n: int, n_clusters: int) -> dict[str, Any]:
+def _median(item_events: _ItemEvents, of: Stratum, n: int, n_clusters: int) -> dict[str, Any]:
     """Return the median time; where half are not yet forgotten, null with the bound that is known."""
-    found = _curve(past, of)
+    found = _curve(item_events, of)
     ends: tuple[Any, ...] = (None, None, None)
     median = None
     if found is not None:
@@ -352,18 +352,18 @@ def _row(
     }
 
 
-def _warnings(history: History, past: _Past) -> tuple[str, ...]:
+def _warnings(history: History, item_events: _ItemEvents) -> tuple[str, ...]:
     """Say what was left out, and whether the checkpoints are dense enough to time forgetting."""
     texts = []
     if history.missing:
         texts.append(f"left out, as they are not scored: {', '.join(history.missing)}")
-    found = past.found
-    texts += [f"{counted(n, 'item')} left out, {why}" for why, n in _left_out(past).items()]
-    rows = past.used & found.was_learned
+    found = item_events.found
+    texts += [f"{counted(n, 'item')} left out, {why}" for why, n in _left_out(item_events).items()]
+    rows = item_events.used & found.was_learned
     if rows.any():
-        _, early, event = past.lasted(rows)
+        _, early, event = item_events.lasted(rows)
         at_once = int((event & (early == _JUST_AFTER)).sum())
-        lengths = np.diff(past.tracks.steps)
+        lengths = np.diff(item_events.tracks.steps)
         if at_once > SPARSE_FRAC * max(1, int(event.sum())):
             texts.append(
                 f"of {counted(int(event.sum()), 'forgotten item')}, {at_once:,} were forgotten by the "

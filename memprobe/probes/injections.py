@@ -31,8 +31,8 @@ class Injections:
         """Read the exposures; an item seen once needs no exposure_steps, its first_step says when."""
         once = (pl.col("first_step") == pl.col("last_step")) & (pl.col("exposures").fill_null(1) == 1)
         alone = pl.when(once).then(pl.concat_list("first_step"))
-        told = "exposure_steps" in items.columns
-        known = pl.coalesce("exposure_steps", alone) if told else alone
+        result = "exposure_steps" in items.columns
+        known = pl.coalesce("exposure_steps", alone) if result else alone
         trained = items.filter(is_timed()).select("item_id", injection_step=known)
         rows = (
             trained.drop_nulls("injection_step")

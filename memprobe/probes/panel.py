@@ -42,7 +42,7 @@ def cluster_numbers(items: pl.DataFrame) -> NDArray[np.int64]:
     return numbers.to_numpy()
 
 
-def told_frame(rows: Sequence[Mapping[str, Any]], schema: TableSchema) -> pl.DataFrame:
+def sequence_frame(rows: Sequence[Mapping[str, Any]], schema: TableSchema) -> pl.DataFrame:
     """Return rows of a table that is told of a sequence, without `model`; what a row lacks is null."""
     types = {name: column.dtype for name, column in schema.columns.items() if name != "model"}
     full = [{name: row.get(name) for name in types} for row in rows]

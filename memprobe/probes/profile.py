@@ -13,8 +13,18 @@ from typing import Literal, get_args
 
 import polars as pl
 
-from memprobe.probes.base import About, History, Metric, OverTime, Probe, Scores, Told, arxiv, not_of_items
-from memprobe.probes.profile_tables import Panel, no_estimates, tell_outcome
+from memprobe.probes.base import (
+    About,
+    History,
+    Metric,
+    OverTime,
+    Probe,
+    Scores,
+    SequenceResult,
+    arxiv,
+    not_of_items,
+)
+from memprobe.probes.profile_tables import Panel, estimate_outcome, no_estimates
 from memprobe.tables.catalogue import (
     PROFILE,
     PROFILE_AGG,
@@ -125,25 +135,25 @@ def problems(steps: tuple[int, ...], items: pl.DataFrame, settings: Settings) ->
     return found
 
 
-def tell(history: History, settings: Settings) -> Told:
+def estimate(history: History, settings: Settings) -> SequenceResult:
     """Estimate the profile of every outcome, its means, its tests and its summary."""
     if stop := problems(history.steps, history.items, settings):
-        return Told({}, no_estimates(), tuple(stop))
+        return SequenceResult({}, no_estimates(), tuple(stop))
     panel = Panel.of(history.steps, history.items, settings.control, repeated=settings.repeated)
     tables: dict[str, list[pl.DataFrame]] = {schema.name: [] for schema in _SCHEMAS}
     estimates, warnings, left_out = [no_estimates()], [], dict(panel.left_out)
     if history.missing:
         warnings.append(f"left out, as they are not scored: {', '.join(history.missing)}")
     for outcome in settings.outcomes:
-        told = tell_outcome(history, panel, outcome, settings)
-        estimates.append(told.estimates)
-        warnings += told.warnings
+        result = estimate_outcome(history, panel, outcome, settings)
+        estimates.append(result.estimates)
+        warnings += result.warnings
         # Of several outcomes the one that loses most items: they are mostly the same items.
-        left_out |= {reason: max(n, left_out.get(reason, 0)) for reason, n in told.left_out.items()}
-        for name, rows in told.tables.items():
+        left_out |= {reason: max(n, left_out.get(reason, 0)) for reason, n in result.left_out.items()}
+        for name, rows in result.tables.items():
             tables[name].append(rows)
     built = {name: pl.concat(frames) for name, frames in tables.items() if frames}
-    return Told(built, pl.concat(estimates), tuple(dict.fromkeys(warnings)), left_out)
+    return SequenceResult(built, pl.concat(estimates), tuple(dict.fromkeys(warnings)), left_out)
 
 
 def _metric(name: str, what: str) -> Metric:
@@ -197,7 +207,7 @@ PROBE = Probe(
         _metric("persistent", "at later checkpoints"),
         _metric("residual", "at the last checkpoint"),
     ),
-    over_time=OverTime(_SCHEMAS, tell, problems, keeps_items=False),
+    over_time=OverTime(_SCHEMAS, estimate, problems, keeps_items=False),
     # The sections of the probes that score its items say more of each.
     rankings=(),
 )

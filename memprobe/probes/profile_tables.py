@@ -9,7 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from memprobe.errors import counted
-from memprobe.probes.base import History, Told
+from memprobe.probes.base import History, SequenceResult
 from memprobe.stats.did import Profile, profile
 from memprobe.stats.did_design import NO_BASE, Design
 from memprobe.stats.did_estimates import Estimate
@@ -93,10 +93,10 @@ class Panel:
     @classmethod
     def of(cls, steps: tuple[int, ...], items: pl.DataFrame, control: str, *, repeated: bool) -> Self:
         """Sort the items into treated and never trained on."""
-        told = [pl.col("exposures")]
+        result = [pl.col("exposures")]
         if "exposure_steps" in items.columns:
-            told.append(pl.col("exposure_steps").list.len().cast(pl.Int64))
-        often = pl.coalesce(*told, 1) > 1
+            result.append(pl.col("exposure_steps").list.len().cast(pl.Int64))
+        often = pl.coalesce(*result, 1) > 1
         timed = items.filter(is_timed())
         # Exposures that no checkpoint has seen are none yet, however many they are.
         is_late = (pl.col("first_step") > steps[-1]) & (control == "untrained")
@@ -193,7 +193,7 @@ def _clusters(kept: pl.DataFrame, items: pl.DataFrame, cluster: str) -> NDArray[
     return names.rank("dense").cast(pl.Int64).to_numpy()
 
 
-def tell_outcome(history: History, panel: Panel, outcome: str, settings: "Settings") -> Told:
+def estimate_outcome(history: History, panel: Panel, outcome: str, settings: "Settings") -> SequenceResult:
     """Estimate one outcome's profile.
 
     Returns:
@@ -203,7 +203,7 @@ def tell_outcome(history: History, panel: Panel, outcome: str, settings: "Settin
     try:
         found = _profile(data, settings, settings.draws, history.draws(f"profile {outcome}"))
     except ValueError as error:
-        return Told({}, no_estimates(), (f"{outcome}: {error}",))
+        return SequenceResult({}, no_estimates(), (f"{outcome}: {error}",))
     steps = np.asarray(panel.steps)
     tables = {
         PROFILE.name: _cells(found, steps),
@@ -217,7 +217,7 @@ def tell_outcome(history: History, panel: Panel, outcome: str, settings: "Settin
         _warnings(found, data, panel, outcome, settings.control),
         _left_out(found, data, panel),
     )
-    return Told(named, pl.concat(estimates), warnings, left_out)
+    return SequenceResult(named, pl.concat(estimates), warnings, left_out)
 
 
 def _left_out(found: Profile, data: _Data, panel: Panel) -> dict[str, int]:

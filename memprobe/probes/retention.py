@@ -16,7 +16,17 @@ from dataclasses import dataclass
 import polars as pl
 
 from memprobe.probes import profile, recall, recognition
-from memprobe.probes.base import About, History, Metric, OverTime, Probe, Scores, Told, arxiv, not_of_items
+from memprobe.probes.base import (
+    About,
+    History,
+    Metric,
+    OverTime,
+    Probe,
+    Scores,
+    SequenceResult,
+    arxiv,
+    not_of_items,
+)
 from memprobe.probes.profile_tables import no_estimates
 from memprobe.probes.retention_items import Timeline
 from memprobe.probes.retention_summary import tell_retention
@@ -99,10 +109,10 @@ def problems(steps: tuple[int, ...], items: pl.DataFrame, settings: Settings) ->
     return []
 
 
-def tell(history: History, settings: Settings) -> Told:
+def estimate(history: History, settings: Settings) -> SequenceResult:
     """Return curves by steps since exposure, their fits, and the summary."""
     if stop := problems(history.steps, history.items, settings):
-        return Told({}, no_estimates(), tuple(stop))
+        return SequenceResult({}, no_estimates(), tuple(stop))
     return tell_retention(history, Timeline.of(history), settings.draws)
 
 
@@ -157,7 +167,7 @@ PROBE = Probe(
             "half_life_steps", "steps", "half of the excess over controls lasts longer", "told", not_of_items
         ),
     ),
-    over_time=OverTime((RETENTION_CURVE, RETENTION_FIT), tell, problems),
+    over_time=OverTime((RETENTION_CURVE, RETENTION_FIT), estimate, problems),
     # The sections of the probes that score its items say more of each.
     rankings=(),
 )

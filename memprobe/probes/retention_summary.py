@@ -6,8 +6,8 @@ from typing import Any
 import polars as pl
 
 from memprobe.errors import counted
-from memprobe.probes.base import History, Told
-from memprobe.probes.panel import told_frame
+from memprobe.probes.base import History, SequenceResult
+from memprobe.probes.panel import sequence_frame
 from memprobe.probes.profile_tables import no_estimates
 from memprobe.probes.retention_items import Timeline, infinite
 from memprobe.probes.retention_tables import FLOORS, Found, Named, curve_rows, ends, find, fit_rows
@@ -21,22 +21,22 @@ _INFINITE = "infinite at some checkpoint"
 _RATES = {"recall_exact": "recall_frac", "recognition_correct": "recognition_frac"}
 
 
-def tell_retention(history: History, timeline: Timeline, n_draws: int) -> Told:
+def tell_retention(history: History, timeline: Timeline, n_draws: int) -> SequenceResult:
     """Return curves, fits and summary of every outcome that some treated item has."""
     outcomes = [each for name in FLOORS if (each := find(history, timeline, name, n_draws))]
     found = [each for strata in outcomes for each in strata]
     tables = {
-        RETENTION_CURVE.name: told_frame(
+        RETENTION_CURVE.name: sequence_frame(
             [row for each in found for row in curve_rows(each)], RETENTION_CURVE
         ),
-        RETENTION_FIT.name: told_frame([row for each in found for row in fit_rows(each)], RETENTION_FIT),
+        RETENTION_FIT.name: sequence_frame([row for each in found for row in fit_rows(each)], RETENTION_FIT),
     }
     rates = [row for strata in outcomes for row in _rates(strata)]
     halves = [row for strata in outcomes for row in _half_lives(strata)]
     estimates = pl.DataFrame([*rates, *halves], schema=no_estimates().schema, orient="row")
     pooled = [strata[0] for strata in outcomes]
     warnings = (*_left_out(history, timeline, pooled), *_blocks(pooled, timeline))
-    return Told(tables, estimates, warnings, _counted_out(history, timeline))
+    return SequenceResult(tables, estimates, warnings, _counted_out(history, timeline))
 
 
 def _counted_out(history: History, timeline: Timeline) -> dict[str, int]:

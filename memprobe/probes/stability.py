@@ -18,7 +18,7 @@ import polars as pl
 from memprobe.probes.base import About, Metric, OverTime, Probe, Scores, arxiv, not_of_items
 from memprobe.probes.recall import length_problems
 from memprobe.probes.spans import Align, suffix_sums
-from memprobe.probes.stability_tables import problems, tell
+from memprobe.probes.stability_tables import estimate, problems
 from memprobe.tables.tasks import STABILITY, STABILITY_GAPS, STABILITY_ITEMS, STABILITY_MEASURES
 
 Outcome = Literal["exact", "hit_frac", "logprob_mean_nats"]
@@ -151,7 +151,9 @@ PROBE = Probe(
             more_is_memorized=False,
         ),
     ),
-    over_time=OverTime((STABILITY, STABILITY_MEASURES, STABILITY_GAPS), tell, problems, keeps_items=False),
+    over_time=OverTime(
+        (STABILITY, STABILITY_MEASURES, STABILITY_GAPS), estimate, problems, keeps_items=False
+    ),
     # The sections of the probes that score its items say more of each.
     rankings=(),
 )

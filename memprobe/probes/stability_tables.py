@@ -9,8 +9,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from memprobe.errors import counted
-from memprobe.probes.base import History, Told
-from memprobe.probes.panel import cluster_numbers, told_frame, wide
+from memprobe.probes.base import History, SequenceResult
+from memprobe.probes.panel import cluster_numbers, sequence_frame, wide
 from memprobe.probes.profile_tables import no_estimates
 from memprobe.stats.half_life import expanded
 from memprobe.stats.intervals import BIASED
@@ -141,14 +141,14 @@ def _data(history: History, settings: "Settings") -> _Data:
     )
 
 
-def tell(history: History, settings: "Settings") -> Told:
+def estimate(history: History, settings: "Settings") -> SequenceResult:
     """Follow the scores of every set, and measure what is lost and regained."""
     if stop := problems(history.steps, history.items, settings):
-        return Told({}, no_estimates(), (*_missing(history), *stop))
+        return SequenceResult({}, no_estimates(), (*_missing(history), *stop))
     data = _data(history, settings)
     if empty := [name for i, name in enumerate(data.names) if not (data.sets == i).any()]:
         text = f"no item of group {' and '.join(empty)} has a finite outcome at every checkpoint"
-        return Told({}, no_estimates(), (*_missing(history), text))
+        return SequenceResult({}, no_estimates(), (*_missing(history), text))
     places = task_checkpoints(history.steps, data.ends)
     ends = tuple(place for place in places if place is not None)
     untrained = history.steps[0] == 0 and data.ends[0] > 0
@@ -165,13 +165,13 @@ def tell(history: History, settings: "Settings") -> Told:
     drawn_gaps = gaps(drawn, design) if design.pairs else None
     rows += _pooled_gaps(found, drawn_gaps, data, design)
     tables = {
-        STABILITY.name: told_frame(list(_curve_rows(curves, drawn, data, design, settings)), STABILITY),
-        STABILITY_MEASURES.name: told_frame(rows, STABILITY_MEASURES),
-        STABILITY_GAPS.name: told_frame(list(_gap_rows(found, drawn_gaps, data, design)), STABILITY_GAPS),
+        STABILITY.name: sequence_frame(list(_curve_rows(curves, drawn, data, design, settings)), STABILITY),
+        STABILITY_MEASURES.name: sequence_frame(rows, STABILITY_MEASURES),
+        STABILITY_GAPS.name: sequence_frame(list(_gap_rows(found, drawn_gaps, data, design)), STABILITY_GAPS),
     }
     left_out = {_INCOMPLETE: n} if (n := sum(data.incomplete)) else {}
     warnings = _warnings(history, rows, data, design)
-    return Told(tables, _estimates(rows, data, settings), warnings, left_out)
+    return SequenceResult(tables, _estimates(rows, data, settings), warnings, left_out)
 
 
 def _curve_rows(
@@ -347,7 +347,7 @@ def _gap_rows(
 def _estimates(rows: list[dict[str, Any]], data: _Data, settings: "Settings") -> pl.DataFrame:
     """Return the summary rows: the measures over all sets, and of each set as a group."""
     number = {name: i for i, name in enumerate(data.names)}
-    told = [
+    result = [
         {
             "metric": row["metric"],
             "group": row.get("eval_set"),
@@ -365,7 +365,7 @@ def _estimates(rows: list[dict[str, Any]], data: _Data, settings: "Settings") ->
         }
         for row in rows
     ]
-    return pl.DataFrame(told, schema=no_estimates().schema, orient="row")
+    return pl.DataFrame(result, schema=no_estimates().schema, orient="row")
 
 
 def _missing(history: History) -> list[str]:

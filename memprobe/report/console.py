@@ -10,7 +10,7 @@ from rich.text import Text
 
 from memprobe.errors import at_step, counted
 from memprobe.report.escape import visible
-from memprobe.report.over_time import told_tables
+from memprobe.report.over_time import sequence_tables
 from memprobe.report.plain import (
     at_last_step,
     at_this_step,
@@ -84,7 +84,7 @@ def summary_view(
         tables += [excess] if excess is not None else []
         for column, title in (("exposures", "By number of exposures"), ("group", "By group")):
             tables += _breakdowns(of_model, column, title)
-        tables += told_tables(told.filter(pl.col("model") == model), everything=everything)
+        tables += sequence_tables(told.filter(pl.col("model") == model), everything=everything)
         tables += _dose_tables(doses, model)
     tables += _dose_tables(doses, None)
     for table in tables:

@@ -15,7 +15,7 @@ _FEW_GROUPS = 1
 _LABEL_CHARS = 32
 
 
-def told_tables(told: pl.DataFrame, *, everything: bool = False) -> list[Table]:
+def sequence_tables(told: pl.DataFrame, *, everything: bool = False) -> list[Table]:
     """Return what probes say of a model's whole sequence: all items together, and each group.
 
     Args:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Before:
+class PreviousCheckpoint:
     """The checkpoint before another one: its context and its step."""
 
     context: str
@@ -65,7 +65,9 @@ def name_of(context: str, unit: str) -> str:
     return f"{context}-{unit}"
 
 
-def start_of(store: RunStore, before: Before | None, unit: str, work: Unit, *, gone: bool) -> Start | None:
+def start_of(
+    store: RunStore, before: PreviousCheckpoint | None, unit: str, work: Unit, *, gone: bool
+) -> Start | None:
     """Return where a search starts; None: it has to wait for the checkpoint before.
 
     Args:
@@ -93,7 +95,7 @@ def start_of(store: RunStore, before: Before | None, unit: str, work: Unit, *, g
 
 
 @dataclass(slots=True)
-class Pace:
+class SearchClock:
     """How long searches take.
 
     Attributes:

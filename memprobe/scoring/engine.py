@@ -13,10 +13,9 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from memprobe.checkpoints import Checkpoint, Shelf
+from memprobe.checkpoints import Checkpoint, CheckpointCache
 from memprobe.errors import CheckpointError, LostClaimError, TableError
-from memprobe.scoring.ahead import Ahead, fits_in_memory
-from memprobe.scoring.chain import Before, Pace, SearchStep, Start, name_of, start_of
+from memprobe.scoring.chain import PreviousCheckpoint, SearchClock, SearchStep, Start, name_of, start_of
 from memprobe.scoring.conduct import settle_again
 from memprobe.scoring.forward import scoring_mode
 from memprobe.scoring.load import (
@@ -29,6 +28,7 @@ from memprobe.scoring.load import (
     swap_weights,
 )
 from memprobe.scoring.outside import outside
+from memprobe.scoring.prefetch import Prefetcher, fits_in_memory
 from memprobe.scoring.tokenise import TokenisedItems
 from memprobe.scoring.unit import score_unit
 from memprobe.scoring.unit_search import search_unit
@@ -57,7 +57,7 @@ class Job:
     units: dict[str, Unit]
     same_shape: str
     of_all: Collection[str] = ()
-    before: Before | None = None
+    before: PreviousCheckpoint | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,13 +152,13 @@ def score(
     store: RunStore,
     on_progress: Callable[[ScoringProgress], None] = lambda _: None,
     *,
-    shelf: Shelf | None = None,
+    cache: CheckpointCache | None = None,
     on_wait: Callable[[str], None] = lambda _: None,
 ) -> ScoringReport:
     """Score every unit of every job that is not there yet; returns when all are there or failed.
 
     Units that another process holds are left to it and taken over if it dies or stays stopped; `on_wait`
-    is told whom this one waits for. Checkpoints come from the shelf; without one, what has to be fetched
+    is told whom this one waits for. Checkpoints come from the cache; without one, what has to be fetched
     stays.
     """
     quiet_libraries()
@@ -166,8 +166,8 @@ def score(
         torch.set_num_threads(options.threads)
     report = ScoringReport(batch_tokens=options.batch_tokens)
     n_units = len({(job.context, unit) for job in jobs for unit in job.units})
-    ahead = Ahead(shelf or Shelf())
-    sweep = _Sweep(jobs, tokenised, options, store, on_progress, report, ahead, n_units)
+    prefetcher = Prefetcher(cache or CheckpointCache())
+    sweep = _Sweep(jobs, tokenised, options, store, on_progress, report, prefetcher, n_units)
     with scoring_mode():
         try:
             # A killed process may have left what it had brought and needed no more.
@@ -181,7 +181,7 @@ def score(
                     time.sleep(WAIT_S)
             sweep.put_back(jobs)
         finally:
-            ahead.keep_only(None)
+            prefetcher.keep_only(None)
     return report
 
 
@@ -195,14 +195,14 @@ class _Sweep:
     store: RunStore
     on_progress: Callable[[ScoringProgress], None]
     report: ScoringReport
-    ahead: Ahead
+    prefetcher: Prefetcher
     n_units: int
     loaded: LoadedModel | None = None
     loaded_shape: str = ""
     failed: set[str] = field(default_factory=set)
     done: set[tuple[str, str]] = field(default_factory=set)
     items_done: int = 0
-    pace: Pace = field(default_factory=Pace)
+    clock: SearchClock = field(default_factory=SearchClock)
 
     def pending(self) -> list[Job]:
         """Jobs that have units left."""
@@ -221,7 +221,7 @@ class _Sweep:
                 self.report.failures.append(Failure(job.checkpoint, str(error)))
                 self.failed.add(job.context)
                 self.loaded, progressed = None, True
-                self.ahead.shelf.leave(job.checkpoint, done=True)
+                self.prefetcher.cache.leave(job.checkpoint, done=True)
         return progressed
 
     def waiting(self) -> str:
@@ -236,7 +236,7 @@ class _Sweep:
             if job.checkpoint.repo is not None:
                 units = job.of_all or job.units
                 done = all(self.store.has_unit(job.context, unit) for unit in units)
-                self.ahead.shelf.leave(job.checkpoint, done=done or job.context in self.failed)
+                self.prefetcher.cache.leave(job.checkpoint, done=done or job.context in self.failed)
 
     def _units_left(self, job: Job) -> list[str]:
         """Units that are not there; those once seen are not looked for again, which files would feel."""
@@ -286,7 +286,7 @@ class _Sweep:
             for key, work in each.units.items()
             if work.search and (each.context, key) not in self.done and each.context not in self.failed
         }
-        self.pace.begin(len(left))
+        self.clock.begin(len(left))
         spans = search_unit(
             model,
             self.tokenised,
@@ -294,9 +294,11 @@ class _Sweep:
             name=name_of(job.context, unit),
             warm=start.warm,
             include_text=self.options.include_text,
-            on_step=lambda step: self._tell(job, self.pace.step(targets.index(unit) + 1, len(targets), step)),
+            on_step=lambda step: self._tell(
+                job, self.clock.step(targets.index(unit) + 1, len(targets), step)
+            ),
         )
-        self.pace.end()
+        self.clock.end()
         return spans
 
     def _unit(self, job: Job, unit: str, model: LoadedModel, start: Start) -> None:
@@ -378,7 +380,7 @@ class _Sweep:
         None where there is no room for its files until another process puts back its own.
         """
         started = time.perf_counter()
-        arrival = self.ahead.take(job.context, job.checkpoint)
+        arrival = self.prefetcher.take(job.context, job.checkpoint)
         if arrival.checkpoint is None:
             return None
         if not self._swap(job, arrival.weights):
@@ -426,12 +428,12 @@ class _Sweep:
 
     def _read_ahead(self, following: Job | None) -> None:
         # What was asked for a checkpoint that another process then took over is dropped.
-        self.ahead.keep_only(following.context if following else None)
+        self.prefetcher.keep_only(following.context if following else None)
         if following:
             checkpoint = following.checkpoint
             read = self.loaded_shape == following.same_shape and fits_in_memory(checkpoint)
             if read or checkpoint.folder is None:
-                self.ahead.start(following.context, checkpoint, read=read)
+                self.prefetcher.start(following.context, checkpoint, read=read)
 
 
 def _out_of_memory(error: RuntimeError) -> bool:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from memprobe.checkpoints.identity import Troubles, listed
+from memprobe.checkpoints.identity import ProblemCollector, listed
 from memprobe.errors import CheckpointError, SafetyError
 
 
@@ -13,7 +13,7 @@ def test_three_names_are_listed_and_the_rest_counted() -> None:
 
 
 def test_equal_problems_become_one_that_lists_the_places() -> None:
-    troubles = Troubles()
+    troubles = ProblemCollector()
     for place in "abcde":
         with troubles.noted():
             raise CheckpointError("no weights", where=place, fix="copy them")
@@ -28,7 +28,7 @@ def test_equal_problems_become_one_that_lists_the_places() -> None:
 
 
 def test_permissions_alone_are_a_safety_error() -> None:
-    troubles = Troubles()
+    troubles = ProblemCollector()
     troubles.add(SafetyError("pickle", where="a"))
     troubles.add(SafetyError("remote code", where="a"))
     with pytest.raises(SafetyError) as caught:
@@ -38,7 +38,7 @@ def test_permissions_alone_are_a_safety_error() -> None:
 
 
 def test_wrong_input_outweighs_a_missing_permission() -> None:
-    troubles = Troubles()
+    troubles = ProblemCollector()
     troubles.add(SafetyError("pickle", where="a"))
     troubles.add(CheckpointError("no weights", where="b"))
     with pytest.raises(CheckpointError) as caught:
@@ -47,10 +47,10 @@ def test_wrong_input_outweighs_a_missing_permission() -> None:
 
 
 def test_nothing_found_raises_nothing() -> None:
-    Troubles().raise_any()
+    ProblemCollector().raise_any()
 
 
 def test_other_errors_pass_through() -> None:
-    troubles = Troubles()
+    troubles = ProblemCollector()
     with pytest.raises(ZeroDivisionError), troubles.noted():
         _ = 1 / 0

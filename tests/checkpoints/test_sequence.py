@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from memprobe import checkpoints as package
-from memprobe.checkpoints import Shelf, count_parameters, fetch, resolve, weights_digest
+from memprobe.checkpoints import CheckpointCache, count_parameters, fetch, resolve, weights_digest
 from memprobe.errors import CheckpointError, SafetyError, UnloadableError
 
 
@@ -219,6 +219,6 @@ def test_a_revision_of_which_nothing_can_be_read_keeps_its_place(hub, contents) 
     counted = count_parameters(sequence.checkpoints, offline=False)
     assert [each.n_parameters is None for each in counted] == [False, True, False]
     assert weights_digest(lost) != weights_digest(replace(lost, revision="step9"))
-    for call in (Shelf().bring, lambda each: fetch(each, offline=False)):
+    for call in (CheckpointCache().bring, lambda each: fetch(each, offline=False)):
         with pytest.raises(UnloadableError, match=r"no config\.json"):
             call(lost)

@@ -20,8 +20,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
+from memprobe.checkpoints import checkpoint_cache as cache_module
 from memprobe.checkpoints import digest as digest_module
-from memprobe.checkpoints import shelf as shelf_module
 
 LARGE = (".safetensors", ".bin", ".parquet")
 
@@ -258,9 +258,9 @@ constants.ENDPOINT = {url!r}
 constants.HUGGINGFACE_CO_URL_TEMPLATE = {url!r} + "/{{repo_id}}/resolve/{{revision}}/{{filename}}"
 constants.HF_HUB_CACHE = {cache!r}
 os.environ["XDG_CACHE_HOME"] = {cache!r} + "-xdg"
-from memprobe.checkpoints import shelf
-shelf.PAUSES_S = (0.01,)
-shelf.SPARE_BYTES = 1000
+from memprobe.checkpoints import checkpoint_cache
+checkpoint_cache.PAUSES_S = (0.01,)
+checkpoint_cache.SPARE_BYTES = 1000
 """
 
 
@@ -285,8 +285,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(datasets.config, "HF_ENDPOINT", made.url)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "datasets"))
-    monkeypatch.setattr(shelf_module, "PAUSES_S", (0.01,))
-    monkeypatch.setattr(shelf_module, "SPARE_BYTES", 1000)
+    monkeypatch.setattr(cache_module, "PAUSES_S", (0.01,))
+    monkeypatch.setattr(cache_module, "SPARE_BYTES", 1000)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     monkeypatch.setattr(digest_module, "_remembered", {})
     yield made

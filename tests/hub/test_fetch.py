@@ -97,13 +97,13 @@ def test_a_pattern_that_would_match_more_in_the_cache_is_written_out(cli, hub, s
 
 
 def test_what_a_run_brought_for_itself_stays_once_it_is_fetched(cli, sweep, hub) -> None:
-    from memprobe.checkpoints import Shelf
+    from memprobe.checkpoints import CheckpointCache
 
-    shelf = Shelf("a-run", ["org/tiny"], keep=2)
+    cache = CheckpointCache("a-run", ["org/tiny"], keep=2)
     (sequence,) = resolve(["org/tiny@step10"])
-    shelf.bring(sequence.checkpoints[0])
+    cache.bring(sequence.checkpoints[0])
     cli("fetch", "-m", "org/tiny@step10")
-    shelf.leave(sequence.checkpoints[0], done=True)
+    cache.leave(sequence.checkpoints[0], done=True)
     assert sweep.here() == ["step10"]
 
 

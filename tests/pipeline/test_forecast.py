@@ -11,7 +11,7 @@ from memprobe.errors import RunMismatchError
 from memprobe.pipeline import forecast as module
 from memprobe.pipeline.forecast import EFFICIENCY, READ_BYTES_PER_S, forecast
 from memprobe.pipeline.question import ask
-from memprobe.run import Silence
+from memprobe.run import NullListener
 
 # No model is loaded here, so speed is given; so slow that the tenths of a second that are shown matter.
 FLOPS_PER_S = 1e5
@@ -41,13 +41,13 @@ def question(tiny, tmp_path, make):
 def test_tokens_are_those_that_are_read_once(question):
     # recall reads every item whole: 10 + 12 + 14 + 16 = 52; extraction the same spans, so nothing more.
     for probes in (["recall"], ["recall", "extraction"]):
-        found = forecast(question(probes), Silence())
+        found = forecast(question(probes), NullListener())
         assert found.checkpoints["tokens_left"].to_list() == [52, 52, 52]
         assert found.totals["tokens_left"] == 156
     # recognition reads the two items with a foil whole, and two foils of 5: 14 + 16 + 5 + 5.
-    assert forecast(question(["recognition"]), Silence()).totals["tokens_left"] == 3 * 40
+    assert forecast(question(["recognition"]), NullListener()).totals["tokens_left"] == 3 * 40
     # Together the items are read once: 52 + 10.
-    assert forecast(question(["recognition", "recall"]), Silence()).totals["tokens_left"] == 3 * 62
+    assert forecast(question(["recognition", "recall"]), NullListener()).totals["tokens_left"] == 3 * 62
 
 
 def test_what_choices_share_is_counted_once(tiny, tmp_path, make):
@@ -70,13 +70,13 @@ def test_what_choices_share_is_counted_once(tiny, tmp_path, make):
         options={"model": (tiny.model,), "data": (data,), "threads": 1},
         out=tmp_path / "run",
     )
-    found = forecast(put, Silence())
+    found = forecast(put, NullListener())
     assert found.checkpoints["tokens_left"].to_list() == [59, 59, 59]
     assert found.checkpoints["units"].to_list() == [1, 1, 1]
 
 
 def test_time_is_two_flops_per_parameter_and_token_and_the_reading(question, tiny):
-    found = forecast(question(), Silence())
+    found = forecast(question(), NullListener())
     parameters = found.checkpoints["parameters"][0]
     n_bytes = sum(file.stat().st_size for file in Path(tiny.model).glob("step*/model.safetensors"))
     assert found.totals["bytes"] == n_bytes
@@ -88,16 +88,16 @@ def test_time_is_two_flops_per_parameter_and_token_and_the_reading(question, tin
 
 def test_nothing_is_written_and_no_model_loaded(question, tmp_path, monkeypatch):
     monkeypatch.setattr("memprobe.scoring.engine.load", None)
-    forecast(question(), Silence())
+    forecast(question(), NullListener())
     assert not (tmp_path / "run").exists()
 
 
 def test_the_units_foretold_are_the_units_written(question, tmp_path, units_of):
     asked = question(["recall", "recognition"])
-    foretold = forecast(asked, Silence()).totals["units"]
+    foretold = forecast(asked, NullListener()).totals["units"]
     memprobe.run(asked.suite, model=asked.options.model, data=asked.options.data, threads=1, out=asked.out)
     assert len(units_of(tmp_path / "run")) == foretold
-    after = forecast(asked, Silence())
+    after = forecast(asked, NullListener())
     assert (after.totals["units_left"], after.totals["tokens_left"], after.totals["estimated_s"]) == (
         0,
         0,
@@ -110,24 +110,24 @@ def test_what_is_done_does_not_count_and_fresh_counts_it_again(question, tmp_pat
     memprobe.run(asked.suite, model=asked.options.model, data=asked.options.data, threads=1, out=asked.out)
     one = next((tmp_path / "run" / "units").glob("*.parquet"))
     one.unlink()
-    found = forecast(asked, Silence())
+    found = forecast(asked, NullListener())
     assert found.totals["units_left"] == 1
     assert sorted(found.checkpoints["tokens_left"].to_list()) == [0, 0, 52]
-    assert forecast(asked, Silence(), fresh=True).totals["units_left"] == 3
+    assert forecast(asked, NullListener(), fresh=True).totals["units_left"] == 3
 
 
 def test_another_question_is_refused_unless_fresh(question):
     asked = question()
     memprobe.run(asked.suite, model=asked.options.model, data=asked.options.data, threads=1, out=asked.out)
     with pytest.raises(RunMismatchError):
-        forecast(question(seed=4), Silence())
-    assert forecast(question(seed=4), Silence(), fresh=True).totals["units_left"] == 3
+        forecast(question(seed=4), NullListener())
+    assert forecast(question(seed=4), NullListener(), fresh=True).totals["units_left"] == 3
 
 
 def test_a_checkpoint_whose_header_cannot_be_read_has_no_time(question, tiny, tmp_path):
     folder = shutil.copytree(tiny.model, tmp_path / "broken" / "main")
     (folder / "step10" / "model.safetensors").write_bytes(b"x" * 50)
-    found = forecast(question(model=(str(folder),)), Silence())
+    found = forecast(question(model=(str(folder),)), NullListener())
     assert found.totals["estimated_s"] is None
     assert found.checkpoints["parameters"].is_null().to_list() == [False, True, False]
 
@@ -142,13 +142,13 @@ def test_skipped_and_unfit_items_are_counted(question):
         out=asked.out,
     )
     # Of lengths 10, 12, 14 and 16, the first two have fewer than 13 tokens.
-    totals = forecast(longer, Silence()).totals
+    totals = forecast(longer, NullListener()).totals
     assert (totals["items"], totals["items_skipped"]) == (4, 2)
     assert totals["tokens_left"] == 3 * 2 * 13
 
 
 def test_json_holds_rows_and_totals(question):
-    document = forecast(question(), Silence()).as_json()
+    document = forecast(question(), NullListener()).as_json()
     assert document.keys() == {"checkpoints", "totals"}
     assert pl.DataFrame(document["checkpoints"])["step"].to_list() == [0, 10, 20]
 

@@ -7,7 +7,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from memprobe.probes.acquisition import PROBE, Settings, problems, tell
+from memprobe.probes.acquisition import PROBE, Settings, problems
+from memprobe.probes.acquisition import estimate as ask
 from memprobe.probes.base import History, Scores
 from memprobe.tables.events import ACQUISITION, ACQUISITION_CURVE, ACQUISITION_FIT
 from memprobe.tables.facts import with_trained
@@ -67,7 +68,7 @@ def estimate(told, metric: str, *, group=None) -> dict:
 
 
 def test_one_injection_by_hand() -> None:
-    told = tell(history(ONCE, {"a": [5]}), Settings())
+    told = ask(history(ONCE, {"a": [5]}), Settings())
     assert {name: value for name, value in row(told, "a").items() if value is not None} == {
         "item_id": "a",
         "injection": 1,
@@ -97,7 +98,7 @@ def test_check_12_of_the_methods() -> None:
     steps = (0, 100, 101, 110, 200, 1100)
     kept = (0, 1, 0.8, 0.6, 0.4, 0.2)
     flat = (0, -1, -1, -1, -1, -1)
-    told = tell(history({"a": kept, "not": flat}, {"a": [100], "not": [100]}, steps=steps), Settings())
+    told = ask(history({"a": kept, "not": flat}, {"a": [100], "not": [100]}, steps=steps), Settings())
     fit = told.tables["acquisition_fit"].row(0, named=True)
     assert fit["decay_per_decade"] == pytest.approx(0.2, abs=EXACT)
     assert fit["tau_steps"] == pytest.approx(1e4, rel=EXACT)
@@ -111,7 +112,7 @@ def test_check_12_of_the_methods() -> None:
 
 def test_each_injection_looks_up_to_the_next_and_retention_begins_after_the_last() -> None:
     levels = {"a": (-4.0, -2.0, -3.0, -1.0, -2.5)}
-    told = tell(history(levels, {"a": [10, 30]}), Settings())
+    told = ask(history(levels, {"a": [10, 30]}), Settings())
     first, second = row(told, "a", 1), row(told, "a", 2)
     # Exactly at 10 and 30: those checkpoints have seen it; the one before has not.
     assert (first["before_step"], first["lam_step"], first["window_checkpoints"]) == (0, 10, 2)
@@ -124,7 +125,7 @@ def test_each_injection_looks_up_to_the_next_and_retention_begins_after_the_last
 
 
 def test_injections_between_two_checkpoints_are_told_apart_from_single_ones() -> None:
-    told = tell(history(ONCE, {"a": [3, 7, 7, 99]}), Settings())
+    told = ask(history(ONCE, {"a": [3, 7, 7, 99]}), Settings())
     one, two, late = (row(told, "a", n) for n in (1, 2, 3))
     # No checkpoint between 3 and 7: the rise after 7 is that of both. Given twice, 7 is one injection.
     assert (one["window_checkpoints"], one["effectivity_nats"], one["acquired"]) == (0, None, None)
@@ -137,7 +138,7 @@ def test_injections_between_two_checkpoints_are_told_apart_from_single_ones() ->
 
 def test_a_window_may_be_narrower_than_the_way_to_the_next() -> None:
     levels = {"a": (-4.0, -3.0, -2.0, -3.0, -3.5)}
-    wide, narrow = (tell(history(levels, {"a": [5]}), Settings(window_steps=width)) for width in (None, 10))
+    wide, narrow = (ask(history(levels, {"a": [5]}), Settings(window_steps=width)) for width in (None, 10))
     assert (row(wide, "a")["lam_step"], row(narrow, "a")["lam_step"]) == (20, 10)
     # 10 steps: 5 to 14.
     assert row(narrow, "a")["window_coverage_frac"] == pytest.approx(0.1)
@@ -146,14 +147,14 @@ def test_a_window_may_be_narrower_than_the_way_to_the_next() -> None:
 def test_an_item_seen_once_needs_no_list_and_one_seen_more_often_does() -> None:
     levels = dict.fromkeys(("once", "unknown", "often", "spread"), ONCE["a"])
     at = dict.fromkeys(levels, (5, 5)) | {"spread": (5, 15)}
-    told = tell(history(levels, at, exposures={"once": 1, "often": 3}), Settings())
+    told = ask(history(levels, at, exposures={"once": 1, "often": 3}), Settings())
     assert told.tables["acquisition"]["item_id"].to_list() == ["once", "unknown"]
     assert "2 items of more than one exposure left out, without exposure_steps" in told.warnings
     assert estimate(told, "effectivity_nats")["n_missing"] == 2
 
 
 def test_no_checkpoint_before_an_injection_is_no_base() -> None:
-    told = tell(history(ONCE | {"b": ONCE["a"]}, {"a": [0], "b": [5]}), Settings())
+    told = ask(history(ONCE | {"b": ONCE["a"]}, {"a": [0], "b": [5]}), Settings())
     early = row(told, "a")
     assert (early["before_step"], early["l_pre_nats"], early["effectivity_nats"]) == (None, None, None)
     assert (early["acquired"], early["lam_step"]) == (None, 10)
@@ -161,7 +162,7 @@ def test_no_checkpoint_before_an_injection_is_no_base() -> None:
 
 
 def test_gains_up_to_a_least_one_are_not_acquired() -> None:
-    told = tell(history(ONCE, {"a": [5]}), Settings(min_gain_nats=2.0))
+    told = ask(history(ONCE, {"a": [5]}), Settings(min_gain_nats=2.0))
     assert row(told, "a")["acquired"] is False
     fit = told.tables["acquisition_fit"].row(0, named=True)
     assert (fit["decay_per_decade"], fit["n_excluded"]) == (None, 1)
@@ -170,7 +171,7 @@ def test_gains_up_to_a_least_one_are_not_acquired() -> None:
 
 def test_the_null_is_the_same_window_over_never_trained_items() -> None:
     levels = ONCE | {"n": (-3.0, -3.5, -2.5, -2.8, -2.9), "m": (-1.0, -1.0, -1.2, -1.0, -1.0)}
-    found = estimate(tell(history(levels, {"a": [5]}), Settings()), "effectivity_null_nats")
+    found = estimate(ask(history(levels, {"a": [5]}), Settings()), "effectivity_null_nats")
     # Highest of 10 to 40 minus 0: -2.5 + 3 = 0.5 and -1 + 1 = 0.
     assert (found["estimate"], found["n_items"]) == (pytest.approx(0.25), 2)
     # Two items: t with one degree of freedom, 12.7062, times half of their distance, 0.25.
@@ -180,10 +181,10 @@ def test_the_null_is_the_same_window_over_never_trained_items() -> None:
 
 def test_without_controls_windows_before_the_first_injection_are_the_null() -> None:
     levels = {"a": ONCE["a"], "late": (-4.0, -3.9, -3.9, -1.0, -1.0)}
-    told = tell(history(levels, {"a": [5], "late": [25]}), Settings(window_steps=10))
+    told = ask(history(levels, {"a": [5], "late": [25]}), Settings(window_steps=10))
     # The window of a, at 10 alone, lies before the training of late: 0.1. That of late lies before none.
     assert estimate(told, "effectivity_null_nats")["estimate"] == pytest.approx(0.1)
-    alone = tell(history(ONCE, {"a": [5]}), Settings())
+    alone = ask(history(ONCE, {"a": [5]}), Settings())
     assert estimate(alone, "effectivity_null_nats")["estimate"] is None
     assert any("is too high is not known" in text for text in alone.warnings)
 
@@ -191,7 +192,7 @@ def test_without_controls_windows_before_the_first_injection_are_the_null() -> N
 def test_an_item_that_was_impossible_somewhere_is_left_out_like_one_without_a_level() -> None:
     # ln p = -inf: a rise from it or to it is infinite, and what is kept of it undefined.
     levels = {"a": (0.0, 4.0, 3.0, 2.0, 1.0), "b": (-math.inf, 4.0, 3.0, 2.0, 1.0), "n": (0.0,) * 5}
-    told = tell(history(levels, {"a": [5], "b": [5]}), Settings())
+    told = ask(history(levels, {"a": [5], "b": [5]}), Settings())
     found = estimate(told, "effectivity_nats")
     assert (found["estimate"], found["n_items"], found["n_missing"]) == (4.0, 1, 1)
     assert "1 item left out, without a finite level at some checkpoint" in told.warnings
@@ -203,14 +204,14 @@ def test_what_is_left_out_or_doubtful_is_said_with_its_number() -> None:
     noisy = {f"t{n}": tuple(g.normal(size=5)) for n in range(30)}
     broken = {"broken": (None, 1.0, 1.0, 1.0, 1.0)}
     at = {name: [5] for name in noisy | broken}
-    told = tell(history(noise | noisy | broken, at, missing=("m@step5",)), Settings())
+    told = ask(history(noise | noisy | broken, at, missing=("m@step5",)), Settings())
     assert "left out, as they are not scored: m@step5" in told.warnings
     assert "1 item left out, without a finite level at some checkpoint" in told.warnings
     assert estimate(told, "effectivity_nats")["n_missing"] == 1
     assert any("a checkpoint at 0.11 of their steps" in text for text in told.warnings)
     assert any("is noise or general learning" in text for text in told.warnings)
     dense = history({"a": (0.0, 5.0, 4.0), "n": (0.0, 0.0, 0.0)}, {"a": [1]}, steps=(0, 1, 2))
-    assert tell(dense, Settings()).warnings == ()
+    assert ask(dense, Settings()).warnings == ()
 
 
 def test_facts_are_clusters_and_groups_have_rows_of_their_own() -> None:
@@ -218,7 +219,7 @@ def test_facts_are_clusters_and_groups_have_rows_of_their_own() -> None:
     doc = {name: f"fact {n // 2}" for n, name in enumerate(levels)}
     group = {name: "xy"[n % 2] for n, name in enumerate(levels)}
     at = {name: [5] for name in levels}
-    told = tell(history(levels, at, doc_id=doc, group=group), Settings())
+    told = ask(history(levels, at, doc_id=doc, group=group), Settings())
     found = estimate(told, "effectivity_nats")
     assert (found["n_items"], found["n_clusters"], found["ci_method"]) == (8, 4, "cluster-hall-t")
     assert found["ci_low"] < found["estimate"] < found["ci_high"]
@@ -236,7 +237,7 @@ def test_small_gains_count_little_unless_each_item_counts_once() -> None:
     levels = {"big": (0.0, 10.0, 8.0, 6.0), "tiny": (0.0, 0.01, 0.5, -0.5)}
     past = history(levels, {"big": [1], "tiny": [1]}, steps=(0, 1, 11, 101))
     by_gain, by_item = (
-        tell(past, Settings(weight=weight, window_steps=1)).tables["acquisition_fit"]["decay_per_decade"][0]
+        ask(past, Settings(weight=weight, window_steps=1)).tables["acquisition_fit"]["decay_per_decade"][0]
         for weight in ("gain", "item")
     )
     # Together (8 + 0.5) / 10.01 are left after 10 steps and (6 - 0.5) / 10.01 after 100; one by one, the
@@ -250,10 +251,10 @@ def test_the_order_of_items_and_rows_changes_nothing() -> None:
     levels = {f"i{n:02d}": tuple(g.normal(size=5)) for n in range(30)}
     at = {name: sorted(g.integers(1, 40, 2).tolist()) for name in list(levels)[:20]}
     doc = {name: f"d{n // 3}" for n, name in enumerate(levels)}
-    one = tell(history(levels, at, doc_id=doc), Settings())
+    one = ask(history(levels, at, doc_id=doc), Settings())
     past = history(dict(reversed(levels.items())), at, doc_id=doc)
     past = History(past.rows.sample(fraction=1, shuffle=True, seed=1), past.steps, (), past.items, past.draws)
-    other = tell(past, Settings())
+    other = ask(past, Settings())
     for name in one.tables:
         assert one.tables[name].equals(other.tables[name])
     assert one.estimates.equals(other.estimates)
@@ -263,7 +264,7 @@ def test_a_constant_added_to_every_level_changes_nothing() -> None:
     levels = {"a": ONCE["a"], "b": (-5.0, -1.0, -2.0, -2.0, -3.0)}
     moved = {name: tuple(level + 3 for level in values) for name, values in levels.items()}
     at = {"a": [5], "b": [5]}
-    one, other = (tell(history(each, at), Settings()) for each in (levels, moved))
+    one, other = (ask(history(each, at), Settings()) for each in (levels, moved))
     for metric in ("effectivity_nats", "decay_per_decade"):
         assert estimate(other, metric)["estimate"] == pytest.approx(estimate(one, metric)["estimate"])
 
@@ -271,7 +272,7 @@ def test_a_constant_added_to_every_level_changes_nothing() -> None:
 def test_tables_keep_what_their_schemas_promise() -> None:
     flat = {"a": (-1.0,) * 5, "n": (0.0,) * 5}
     for levels, at in ((ONCE, {"a": [5]}), (flat, {"a": [5, 35]}), ({"a": (None,) * 5}, {"a": [5]})):
-        told = tell(history(levels, at), Settings())
+        told = ask(history(levels, at), Settings())
         for schema in (ACQUISITION, ACQUISITION_CURVE, ACQUISITION_FIT):
             schema.check(told.tables[schema.name].select(pl.lit("m").alias("model"), pl.all()))
 
@@ -291,7 +292,7 @@ def test_what_cannot_be_estimated_is_said_and_no_number_is_made(at, steps, setti
     past = history({"a": (-1.0,) * len(steps)}, at, steps=steps)
     (found,) = problems(steps, past.items, Settings(**settings))
     assert message in found
-    told = tell(past, Settings(**settings))
+    told = ask(past, Settings(**settings))
     assert (told.tables, told.estimates.height, told.warnings) == ({}, 0, (found,))
 
 
@@ -333,7 +334,7 @@ def test_a_panel_of_pythias_size_takes_seconds() -> None:
     ).sort("step", "item_id")
     began = time.perf_counter()
     items = with_trained(items, ("first_step",))
-    told = tell(History(rows, steps, (), items, lambda _: g), Settings())
+    told = ask(History(rows, steps, (), items, lambda _: g), Settings())
     # About 5 s on two quiet cores.
     assert time.perf_counter() - began < 30
     assert told.tables["acquisition"].height > n
@@ -362,7 +363,7 @@ def test_an_item_counts_once_however_many_injections_it_has() -> None:
         "d": (-1.0, -1.0, -1.0, -1.0, -1.0),
         "n": (-3.0, -3.0, -3.0, -3.0, -3.0),
     }
-    told = tell(history(levels, {"a": [10, 30], "b": [10], "c": [10], "d": [0]}), Settings())
+    told = ask(history(levels, {"a": [10, 30], "b": [10], "c": [10], "d": [0]}), Settings())
     rise = estimate(told, "effectivity_nats")
     # The mean is over four injections of three items: (2 + 2 + 4 - 1) / 4.
     assert rise["estimate"] == pytest.approx(7 / 4, abs=EXACT)

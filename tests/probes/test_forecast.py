@@ -4,9 +4,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from memprobe.probes.base import History, Other, Scores
-from memprobe.probes.forecast import PROBE, Settings, tell
-from memprobe.probes.forecast_tables import beside
+from memprobe.probes.base import History, OtherSequence, Scores
+from memprobe.probes.forecast import PROBE, Settings, estimate
+from memprobe.probes.forecast_tables import check_predictors
 from memprobe.stats.intervals import wilson
 from memprobe.tables.tasks import FORECAST
 
@@ -27,8 +27,8 @@ def rows_of(memorized: dict[int, list], ids=IDS) -> pl.DataFrame:
     return pl.concat(frames).with_columns(pl.col("step").cast(pl.Int64))
 
 
-def other(name, memorized, n_parameters, *, ids=IDS, same_tokens=True) -> Other:
-    return Other(name, tuple(memorized), n_parameters, same_tokens, rows_of(memorized, ids))
+def other(name, memorized, n_parameters, *, ids=IDS, same_tokens=True) -> OtherSequence:
+    return OtherSequence(name, tuple(memorized), n_parameters, same_tokens, rows_of(memorized, ids))
 
 
 def history(memorized=CHECK_14, *, others=(), n_parameters=1000, first=None, doc=None, group=None, **more):
@@ -67,7 +67,7 @@ def row(told, step, *, model="big", group=None, seen=None) -> dict:
 
 
 def test_check_14_through_the_probe() -> None:
-    found = row(tell(history(), Settings()), 50)
+    found = row(estimate(history(), Settings()), 50)
     assert [found[name] for name in ("tp", "fp", "fn", "tn")] == [8, 2, 12, 78]
     assert found["precision_frac"] == pytest.approx(0.8, abs=EXACT)
     assert found["recall_frac"] == pytest.approx(0.4, abs=EXACT)
@@ -79,22 +79,22 @@ def test_check_14_through_the_probe() -> None:
 
 
 def test_exchanging_predictor_and_target_exchanges_precision_and_recall() -> None:
-    one = row(tell(history(), Settings()), 50)
-    exchanged = row(tell(history({50: LATE, 100: EARLY}), Settings()), 50)
+    one = row(estimate(history(), Settings()), 50)
+    exchanged = row(estimate(history({50: LATE, 100: EARLY}), Settings()), 50)
     for ours, theirs in (("precision", "recall"), ("recall", "precision")):
         assert exchanged[f"{ours}_frac"] == one[f"{theirs}_frac"]
         assert exchanged[f"{ours}_lo"] == one[f"{theirs}_lo"]
 
 
 def test_an_untrained_predictor_has_no_precision_and_no_f() -> None:
-    found = row(tell(history(), Settings()), 0)
+    found = row(estimate(history(), Settings()), 0)
     assert (found["precision_frac"], found["f1"], found["phi"]) == (None, None, None)
     assert found["recall_frac"] == 0
     assert found["compute_ratio"] == 0
 
 
 def test_the_table_keeps_what_its_schema_promises() -> None:
-    told = tell(history(first=lambda i: i, group=lambda i: "ab"[i % 2]), Settings())
+    told = estimate(history(first=lambda i: i, group=lambda i: "ab"[i % 2]), Settings())
     FORECAST.conform(told.tables["forecast"].select(pl.lit("m").alias("model"), pl.all()))
     # Two predictors, each of all items, two groups, and items seen and not.
     assert told.tables["forecast"].height == 2 * 5
@@ -105,13 +105,13 @@ def test_a_smaller_model_predicts_a_larger_one_and_no_other_does() -> None:
     small, same, big = (
         other(name, {40: LATE, 80: EARLY}, n) for name, n in (("s", 500), ("e", 1000), ("b", 9999))
     )
-    told = tell(history({100: LATE}, others=(same, big, small)), Settings())
+    told = estimate(history({100: LATE}, others=(same, big, small)), Settings())
     assert told.tables["forecast"].select("predictor_model", "predictor_step").rows() == [("s", 80)]
     found = row(told, 80, model="s")
     assert found["precision_frac"] == pytest.approx(0.8, abs=EXACT)
     # 6 N D: 500 parameters for 80 steps, of 1,000 for 100.
     assert found["compute_ratio"] == pytest.approx(0.4, abs=EXACT)
-    every = tell(history({100: LATE}, others=(small,)), Settings(of_others="all"))
+    every = estimate(history({100: LATE}, others=(small,)), Settings(of_others="all"))
     assert every.tables["forecast"]["predictor_step"].to_list() == [40, 80]
     assert row(every, 40, model="s")["recall_frac"] == 1
     # The summary keeps to the last of each model.
@@ -120,7 +120,7 @@ def test_a_smaller_model_predicts_a_larger_one_and_no_other_does() -> None:
 
 def test_smaller_models_stand_first_by_size_then_own_steps() -> None:
     others = (other("m", {80: EARLY}, 700), other("s", {80: EARLY}, 500))
-    told = tell(history(others=others), Settings())
+    told = estimate(history(others=others), Settings())
     assert told.tables["forecast"].select("predictor_model", "predictor_step").rows() == [
         ("s", 80), ("m", 80), ("big", 0), ("big", 50),
     ]  # fmt: skip
@@ -128,49 +128,49 @@ def test_smaller_models_stand_first_by_size_then_own_steps() -> None:
 
 def test_a_model_of_unknown_size_is_no_predictor_and_that_is_said() -> None:
     unknown = other("dark", {80: EARLY}, None)
-    told = tell(history(others=(unknown,)), Settings())
+    told = estimate(history(others=(unknown,)), Settings())
     assert "dark" not in told.tables["forecast"]["predictor_model"]
     assert any(
         "dark is no predictor: its number of parameters is not known" in text for text in told.warnings
     )
-    told = tell(history(others=(other("s", {80: EARLY}, 5),), n_parameters=None), Settings())
+    told = estimate(history(others=(other("s", {80: EARLY}, 5),), n_parameters=None), Settings())
     assert set(told.tables["forecast"]["predictor_model"]) == {"big"}
     assert any("its number of parameters is not known" in text for text in told.warnings)
 
 
 def test_another_tokenizer_is_warned_of() -> None:
-    told = tell(history(others=(other("s", {80: EARLY}, 5, same_tokens=False),)), Settings())
+    told = estimate(history(others=(other("s", {80: EARLY}, 5, same_tokens=False),)), Settings())
     assert any("s has another tokenizer" in text for text in told.warnings)
-    same = tell(history(others=(other("s", {80: EARLY}, 5),)), Settings())
+    same = estimate(history(others=(other("s", {80: EARLY}, 5),)), Settings())
     assert not same.warnings
 
 
 def test_only_items_that_both_were_asked_count_and_the_others_are_counted() -> None:
     # The small model was asked the first 40 items and one that the big one was not.
     small = other("s", {80: [*EARLY[:40], True]}, 5, ids=[*IDS[:40], "z"])
-    told = tell(history(others=(small,)), Settings())
+    told = estimate(history(others=(small,)), Settings())
     found = row(told, 80, model="s")
     assert (found["tp"], found["fp"], found["fn"], found["tn"]) == (8, 2, 12, 18)
     assert (found["n_items"], found["n_missing"]) == (40, 61)
     undefined = {0: [False] * 100, 50: [None, *EARLY[1:]], 100: LATE}
-    found = row(tell(history(undefined), Settings()), 50)
+    found = row(estimate(history(undefined), Settings()), 50)
     assert (found["tp"], found["n_items"], found["n_missing"]) == (7, 99, 1)
 
 
 def test_items_seen_by_the_predictor_are_told_from_those_that_come_later() -> None:
     # The first 30 items from step 50 on, exactly at the predictor; the next 30 later; the rest never.
-    told = tell(history(first=lambda i: 50 if i < 30 else 51 if i < 60 else None), Settings())
+    told = estimate(history(first=lambda i: 50 if i < 30 else 51 if i < 60 else None), Settings())
     seen, later, both = (row(told, 50, seen=each) for each in (True, False, None))
     assert (seen["n_items"], later["n_items"], both["n_items"]) == (30, 30, 100)
     assert (seen["tp"], later["tp"], later["tn"]) == (8, 0, 30)
     shown = set(told.estimates["condition"])
     assert shown == {"predictor=step50", "predictor=step50;seen=true"}
     assert told.tables["forecast"].filter(pl.col("seen").is_not_null()).height == 4
-    assert tell(history(), Settings()).tables["forecast"]["seen"].null_count() == 2
+    assert estimate(history(), Settings()).tables["forecast"]["seen"].null_count() == 2
 
 
 def test_groups_have_rows_of_their_own() -> None:
-    told = tell(history(group=lambda i: "a" if i < 10 else "b"), Settings())
+    told = estimate(history(group=lambda i: "a" if i < 10 else "b"), Settings())
     assert (row(told, 50, group="a")["precision_frac"], row(told, 50, group="a")["n_items"]) == (0.8, 10)
     rows = told.estimates.filter(metric="recall_frac")
     assert dict(rows.select("group", "estimate").rows()) == {None: 0.4, "a": 1.0, "b": 0.0}
@@ -178,14 +178,14 @@ def test_groups_have_rows_of_their_own() -> None:
 
 def test_the_summary_shows_the_checkpoints_nearest_to_shares_of_training() -> None:
     steps = (0, 1, 2, 4, 8, 16, 32, 64, 100, 128, 240, 250, 256)
-    told = tell(history(dict.fromkeys(steps, EARLY) | {256: LATE}), Settings())
+    told = estimate(history(dict.fromkeys(steps, EARLY) | {256: LATE}), Settings())
     # Of 256: 32, 64 and 128; all twelve are in the table.
     assert set(told.estimates["condition"]) == {"predictor=step32", "predictor=step64", "predictor=step128"}
     assert told.tables["forecast"].height == 12
 
 
 def test_ratios_of_the_summary_say_of_how_many_items_they_are() -> None:
-    told = tell(history(), Settings())
+    told = estimate(history(), Settings())
     assert dict(told.estimates.select("metric", "n_items").rows()) == {
         "precision_frac": 10, "recall_frac": 20, "f1": 100, "f2": 100,
     }  # fmt: skip
@@ -198,51 +198,51 @@ def test_ratios_of_the_summary_say_of_how_many_items_they_are() -> None:
 
 
 def test_items_of_one_document_are_drawn_together() -> None:
-    told = tell(history(doc=lambda i: f"d{i // 4}"), Settings())
+    told = estimate(history(doc=lambda i: f"d{i // 4}"), Settings())
     found = row(told, 50)
     assert (found["n_clusters"], found["rates_ci_method"]) == (25, "pseudo-document-few, pseudo-document")
-    alone = row(tell(history(), Settings()), 50)
+    alone = row(estimate(history(), Settings()), 50)
     assert found["f1_hi"] - found["f1_lo"] > 1.3 * (alone["f1_hi"] - alone["f1_lo"])
     assert found["mcnemar_p_value"] is None
 
 
 def test_a_later_checkpoint_is_tested_against_the_one_before() -> None:
     # Of the 20 items that the target memorizes, step 0 has none and step 50 has 8: 2 * 0.5^8.
-    found = row(tell(history(), Settings()), 50)
+    found = row(estimate(history(), Settings()), 50)
     assert found["mcnemar_p_value"] == pytest.approx(2 * 0.5**8, abs=EXACT)
-    assert row(tell(history(), Settings()), 0)["mcnemar_p_value"] is None
+    assert row(estimate(history(), Settings()), 0)["mcnemar_p_value"] is None
     # Items from 22 on share documents, the 20 before them that the target memorizes do not.
-    apart = tell(history(doc=lambda i: None if i < 22 else f"d{i // 4}"), Settings())
+    apart = estimate(history(doc=lambda i: None if i < 22 else f"d{i // 4}"), Settings())
     assert row(apart, 50)["mcnemar_p_value"] == found["mcnemar_p_value"]
 
 
 def test_a_target_that_memorizes_nothing_is_said() -> None:
-    told = tell(history({0: [False] * 100, 50: EARLY, 100: [False] * 100}), Settings())
+    told = estimate(history({0: [False] * 100, 50: EARLY, 100: [False] * 100}), Settings())
     assert row(told, 50)["recall_frac"] is None
     assert "the checkpoint at step 100 memorizes none of 100 items, so recall is undefined" in told.warnings
 
 
 def test_the_order_of_items_changes_nothing() -> None:
     backwards = rows_of(CHECK_14).reverse()
-    one, two = tell(history(), Settings()), tell(history(rows=backwards), Settings())
+    one, two = estimate(history(), Settings()), estimate(history(rows=backwards), Settings())
     assert one.tables["forecast"].equals(two.tables["forecast"])
     assert one.estimates.equals(two.estimates)
 
 
 def test_what_is_not_scored_is_named() -> None:
-    told = tell(history(missing=("big@step99",)), Settings())
+    told = estimate(history(missing=("big@step99",)), Settings())
     assert "left out, as they are not scored: big@step99" in told.warnings
 
 
 def test_one_checkpoint_needs_a_smaller_model_beside_it() -> None:
-    own = Other("big", (100,), 1000, same_tokens=True)
-    assert beside(own, (other("s", {80: EARLY}, 999),)) == []
+    own = OtherSequence("big", (100,), 1000, same_tokens=True)
+    assert check_predictors(own, (other("s", {80: EARLY}, 999),)) == []
     for others in ((), (other("same", {80: EARLY}, 1000),), (other("larger", {80: EARLY}, 1001),)):
-        assert "no smaller model beside it" in beside(own, others)[0]
-    dark = beside(own, (other("dark", {80: EARLY}, None),))
+        assert "no smaller model beside it" in check_predictors(own, others)[0]
+    dark = check_predictors(own, (other("dark", {80: EARLY}, None),))
     assert dark == ["one checkpoint, and the number of parameters of dark is not known"]
-    assert beside(Other("big", (50, 100), None, same_tokens=True), ()) == []
-    told = tell(history({100: LATE}), Settings())
+    assert check_predictors(OtherSequence("big", (50, 100), None, same_tokens=True), ()) == []
+    told = estimate(history({100: LATE}), Settings())
     assert (told.tables, told.estimates.height) == ({}, 0)
     assert "no smaller model beside it" in told.warnings[0]
 
@@ -271,7 +271,7 @@ def test_memorized_is_every_token_of_the_suffix_and_null_where_the_first_has_no_
 
 def test_a_predictor_that_predicts_nothing_has_no_f_in_the_summary() -> None:
     nothing = {0: [False] * 100, 50: [False] * 100, 100: LATE}
-    found = tell(history(nothing), Settings()).estimates.filter(pl.col("group").is_null())
+    found = estimate(history(nothing), Settings()).estimates.filter(pl.col("group").is_null())
     rows = (
         found.select("metric", "estimate", "ci_low", "ci_high", "n_items").unique(maintain_order=True).rows()
     )
@@ -283,4 +283,4 @@ def test_a_predictor_that_predicts_nothing_has_no_f_in_the_summary() -> None:
     assert (told["precision_frac"][3], told["recall_frac"][3], told["f1"][3]) == (0, 20, 100)
     # Predictions that all fail are known to be bad: 0.
     wrong = {0: [False] * 100, 50: [False] * 90 + [True] * 10, 100: LATE}
-    assert row(tell(history(wrong), Settings()), 50)["f1"] == 0
+    assert row(estimate(history(wrong), Settings()), 50)["f1"] == 0

@@ -8,7 +8,8 @@ import polars as pl
 import pytest
 
 from memprobe.probes.base import History, Scores
-from memprobe.probes.forgetting import PROBE, Settings, problems, tell
+from memprobe.probes.forgetting import PROBE, Settings, problems
+from memprobe.probes.forgetting import estimate as ask
 from memprobe.tables.events import FORGETTING, FORGETTING_HAZARD, FORGETTING_SURVIVAL
 from memprobe.tables.facts import with_trained
 
@@ -58,7 +59,7 @@ def estimate(told, metric: str, *, group=None, condition=None) -> dict:
 
 def test_a_count_that_is_the_same_for_all_items_has_no_interval_of_no_width() -> None:
     # No one of three items is forgotten: that is no proof that at most 0 are.
-    told = tell(history(dict.fromkeys("abc", (0, 1, 1, 1, 1, 1, 1, 1))), Settings())
+    told = ask(history(dict.fromkeys("abc", (0, 1, 1, 1, 1, 1, 1, 1))), Settings())
     row = estimate(told, "n_forgetting_events")
     assert (row["estimate"], row["ci_low"], row["ci_high"], row["ci_method"]) == (
         0,
@@ -69,7 +70,7 @@ def test_a_count_that_is_the_same_for_all_items_has_no_interval_of_no_width() ->
 
 
 def test_check_13_of_the_methods() -> None:
-    told = tell(history(CHECK_13), Settings())
+    told = ask(history(CHECK_13), Settings())
     a, b, c = (item(told, name) for name in "abc")
     assert (a["n_learning_events"], a["n_forgetting_events"], a["first_learned_step"]) == (3, 2, 10)
     assert (a["unforgettable"], a["never_learned"], a["last_state"]) == (False, False, True)
@@ -83,7 +84,7 @@ def test_check_13_of_the_methods() -> None:
 
 
 def test_the_summary_by_hand() -> None:
-    told = tell(history(CHECK_13), Settings())
+    told = ask(history(CHECK_13), Settings())
     # Learned: a and c. Unforgettable: c. Never learned: b of three.
     unforgettable = estimate(told, "unforgettable_frac")
     assert (unforgettable["estimate"], unforgettable["n_items"], unforgettable["n_missing"]) == (0.5, 2, 1)
@@ -99,11 +100,11 @@ def test_the_summary_by_hand() -> None:
 
 def test_a_median_that_is_not_reached_is_null_with_its_bound() -> None:
     kept = {f"k{n}": (0, 1, 1, 1) for n in range(39)} | {"lost": (0, 1, 0, 0)}
-    row = estimate(tell(history(kept, steps=(0, 10, 20, 50)), Settings()), "first_forgotten_median_steps")
+    row = estimate(ask(history(kept, steps=(0, 10, 20, 50)), Settings()), "first_forgotten_median_steps")
     # Learned at 10, observed to 50: the median is more than 40 steps.
     assert (row["estimate"], row["ci_low"], row["ci_high"]) == (None, 40, None)
     assert row["ci_method"] == "greenwood-log-log"
-    never = estimate(tell(history({"b": (0, 0)}, steps=(0, 1)), Settings()), "first_forgotten_median_steps")
+    never = estimate(ask(history({"b": (0, 0)}, steps=(0, 1)), Settings()), "first_forgotten_median_steps")
     assert (never["estimate"], never["ci_low"], never["ci_method"], never["n_items"]) == (None, None, None, 0)
 
 
@@ -115,7 +116,7 @@ def test_survival_and_its_early_end_by_hand() -> None:
         "d": (1, 1, 1, 1),  # left after 40 steps
         "e": (0, 0, 0, 0),  # never learned: in no curve
     }
-    rows = tell(history(levels, steps=(0, 10, 30, 40)), Settings()).tables["forgetting_survival"]
+    rows = ask(history(levels, steps=(0, 10, 30, 40)), Settings()).tables["forgetting_survival"]
     found = rows.filter(pl.col("group").is_null()).select(
         "t_since_learned_steps", "n_at_risk", "n_events", "survival_frac", "survival_early_frac"
     )
@@ -129,7 +130,7 @@ def test_survival_and_its_early_end_by_hand() -> None:
         (40, 1, 0, pytest.approx(1 / 3), 0.375),
     ]
     # An item that is learned at the last checkpoint is no longer there when others are forgotten.
-    late = tell(history(levels | {"f": (0, 0, 0, 1)}, steps=(0, 10, 30, 40)), Settings())
+    late = ask(history(levels | {"f": (0, 0, 0, 1)}, steps=(0, 10, 30, 40)), Settings())
     assert late.tables["forgetting_survival"]["survival_early_frac"].to_list()[0] == 0.75
     assert rows["lo"].to_list()[:2] == [None, None]
     inside = rows.filter(pl.col("survival_frac") < 1)
@@ -138,7 +139,7 @@ def test_survival_and_its_early_end_by_hand() -> None:
 
 
 def test_hazards_count_what_each_interval_changed() -> None:
-    told = tell(history(CHECK_13), Settings())
+    told = ask(history(CHECK_13), Settings())
     rows = told.tables["forgetting_hazard"].filter(pl.col("group").is_null())
     assert rows["from_step"].to_list() == list(STEPS[:-1])
     # By hand from a, b, c: learned at the begin, of these forgotten; not learned, of these learned.
@@ -163,7 +164,7 @@ def test_checkpoints_before_the_first_step_do_not_count() -> None:
         "never": (0, 1, 0, 0),
     }
     first = {"known": 15, "learned": 20, "lucky": 15, "later": 99}
-    told = tell(history(levels, first=first, steps=(0, 10, 20, 30)), Settings())
+    told = ask(history(levels, first=first, steps=(0, 10, 20, 30)), Settings())
     known, lucky, later = (item(told, name) for name in ("known", "lucky", "later"))
     assert (known["known_before"], known["reason"]) == (True, "was learned before it was trained on")
     assert (known["n_learning_events"], known["n_forgetting_events"]) == (0, 1)
@@ -185,7 +186,7 @@ def test_checkpoints_before_the_first_step_do_not_count() -> None:
 
 
 def test_groups_and_exposure_counts_have_rows_of_their_own() -> None:
-    told = tell(
+    told = ask(
         history(CHECK_13, group={"a": "x", "b": "x", "c": "y"}, exposures={"a": 1, "b": 1, "c": 8}),
         Settings(),
     )
@@ -196,30 +197,30 @@ def test_groups_and_exposure_counts_have_rows_of_their_own() -> None:
 
 def test_hysteresis_and_thresholds_of_the_other_states() -> None:
     trembling = {"t": (0.2, 0.55, 0.45, 0.55, 0.45, 0.55, 0.45, 0.55)}
-    plain = tell(history(trembling), Settings(state="hit_frac", tau_hi=0.5))
+    plain = ask(history(trembling), Settings(state="hit_frac", tau_hi=0.5))
     assert item(plain, "t")["n_forgetting_events"] == 3
-    wide = tell(history(trembling), Settings(state="hit_frac", tau_hi=0.5, tau_lo=0.3))
+    wide = ask(history(trembling), Settings(state="hit_frac", tau_hi=0.5, tau_lo=0.3))
     assert item(wide, "t")["n_forgetting_events"] == 0
     # ln p_z against ln tau.
     settings = Settings(state="pz", tau_hi=0.5)
-    found = tell(history({"p": (math.log(0.49), math.log(0.5), -math.inf)}, steps=(0, 1, 2)), settings)
+    found = ask(history({"p": (math.log(0.49), math.log(0.5), -math.inf)}, steps=(0, 1, 2)), settings)
     assert (item(found, "p")["first_learned_step"], item(found, "p")["n_forgetting_events"]) == (1, 1)
 
 
 def test_documents_are_clusters() -> None:
     copies = {f"{name}{n}": levels for name, levels in CHECK_13.items() for n in range(4)}
     doc = {name: name[0] for name in copies}
-    told = tell(history(copies, doc_id=doc), Settings())
+    told = ask(history(copies, doc_id=doc), Settings())
     row = estimate(told, "never_learned_frac")
     assert (row["n_items"], row["n_clusters"], row["ci_method"]) == (12, 3, "pseudo-document-few")
-    alone = estimate(tell(history(CHECK_13), Settings()), "never_learned_frac")
+    alone = estimate(ask(history(CHECK_13), Settings()), "never_learned_frac")
     assert row["ci_high"] - row["ci_low"] >= alone["ci_high"] - alone["ci_low"]
     assert estimate(told, "n_forgetting_events")["ci_method"] == "cluster-hall-t"
     assert told.tables["forgetting_survival"]["n_clusters"].unique().to_list() == [2]
 
 
 def test_an_item_without_a_state_somewhere_is_listed_and_counted() -> None:
-    told = tell(history(CHECK_13 | {"gap": (0, None, 1, 1, 1, 1, 1, 1)}, missing=("m@step9",)), Settings())
+    told = ask(history(CHECK_13 | {"gap": (0, None, 1, 1, 1, 1, 1, 1)}, missing=("m@step9",)), Settings())
     gap = item(told, "gap")
     assert (gap["n_checkpoints"], gap["n_learning_events"], gap["never_learned"]) == (7, None, None)
     assert gap["reason"] == "has no state at some checkpoint"
@@ -231,21 +232,21 @@ def test_an_item_without_a_state_somewhere_is_listed_and_counted() -> None:
 
 def test_checkpoints_too_far_apart_are_warned_of_with_their_lengths() -> None:
     flicker = {f"f{n}": (0, 1, 0, 0) for n in range(5)}
-    told = tell(history(flicker, steps=(0, 10, 500, 600)), Settings())
+    told = ask(history(flicker, steps=(0, 10, 500, 600)), Settings())
     assert any("of 5 forgotten items, 5 were forgotten by the" in text for text in told.warnings)
     assert any("checkpoints are 10 to 490 steps apart" in text for text in told.warnings)
     slow = {f"f{n}": (0, 1, 1, 0) for n in range(5)}
-    assert tell(history(slow, steps=(0, 10, 500, 600)), Settings()).warnings == ()
+    assert ask(history(slow, steps=(0, 10, 500, 600)), Settings()).warnings == ()
 
 
 def test_the_order_of_items_and_rows_changes_nothing() -> None:
     g = np.random.default_rng(0)
     levels = {f"i{n:02d}": tuple((g.random(8) < 0.5).astype(float)) for n in range(40)}
     doc = {name: f"d{n // 3}" for n, name in enumerate(levels)}
-    one = tell(history(levels, doc_id=doc), Settings())
+    one = ask(history(levels, doc_id=doc), Settings())
     past = history(dict(reversed(levels.items())), doc_id=doc)
     past = History(past.rows.sample(fraction=1, shuffle=True, seed=1), past.steps, (), past.items, past.draws)
-    other = tell(past, Settings())
+    other = ask(past, Settings())
     for name in one.tables:
         assert one.tables[name].equals(other.tables[name])
     assert one.estimates.equals(other.estimates)
@@ -253,7 +254,7 @@ def test_the_order_of_items_and_rows_changes_nothing() -> None:
 
 def test_tables_keep_what_their_schemas_promise_also_where_nothing_is_learned() -> None:
     for levels in (CHECK_13, {"b": (0,) * 8}, {"gap": (None,) * 8}):
-        told = tell(history(levels), Settings())
+        told = ask(history(levels), Settings())
         for schema in (FORGETTING, FORGETTING_SURVIVAL, FORGETTING_HAZARD):
             schema.check(told.tables[schema.name].select(pl.lit("m").alias("model"), pl.all()))
 
@@ -262,7 +263,7 @@ def test_one_checkpoint_is_refused_and_no_number_is_made() -> None:
     past = history({"a": (1,)}, steps=(5,))
     (found,) = problems((5,), past.items, Settings())
     assert "needs at least two checkpoints" in found
-    told = tell(past, Settings())
+    told = ask(past, Settings())
     assert (told.tables, told.estimates.height, told.warnings) == ({}, 0, (found,))
 
 
@@ -306,7 +307,7 @@ def test_a_panel_of_pythias_size_takes_seconds() -> None:
     ).sort("step", "item_id")
     began = time.perf_counter()
     items = with_trained(items, ("first_step",))
-    told = tell(History(rows, steps, (), items, lambda _: g), Settings())
+    told = ask(History(rows, steps, (), items, lambda _: g), Settings())
     # About 1.5 s on two quiet cores.
     assert time.perf_counter() - began < 15
     assert told.tables["forgetting"].height == n

@@ -3,7 +3,7 @@
 import polars as pl
 from polars.testing import assert_frame_equal
 
-from memprobe.probes.panel import cluster_numbers, told_frame, wide
+from memprobe.probes.panel import cluster_numbers, sequence_frame, wide
 from memprobe.tables.tasks import STABILITY_GAPS
 
 
@@ -25,7 +25,7 @@ def test_items_of_one_document_have_one_number_and_an_id_is_no_document() -> Non
 
 
 def test_what_a_row_lacks_is_null_and_model_is_left_to_the_pipeline() -> None:
-    found = told_frame([{"switch_step": 3, "eval_set": "a"}], STABILITY_GAPS)
+    found = sequence_frame([{"switch_step": 3, "eval_set": "a"}], STABILITY_GAPS)
     assert found.columns == [name for name in STABILITY_GAPS.columns if name != "model"]
     assert found["depth_of_gap"].to_list() == [None]
-    assert told_frame([], STABILITY_GAPS).height == 0
+    assert sequence_frame([], STABILITY_GAPS).height == 0

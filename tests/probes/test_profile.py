@@ -13,7 +13,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from memprobe.probes.base import History, Scores
-from memprobe.probes.profile import PROBE, Settings, problems, tell
+from memprobe.probes.profile import PROBE, Settings, estimate, problems
 from memprobe.probes.profile_tables import Panel
 from memprobe.tables.catalogue import PROFILE, PROFILE_AGG, PROFILE_DROPPED, PROFILE_PRETREND
 from memprobe.tables.facts import with_trained
@@ -71,7 +71,7 @@ def att(told) -> dict[tuple[int, int], float]:
 
 
 def test_the_toy_panel_has_the_effects_worked_by_hand() -> None:
-    told = tell(history(), Settings(draws=50))
+    told = estimate(history(), Settings(draws=50))
     # ATT(1, 1) = mean(2, 2.4) - mean(0.2, 0.4) = 1.9, and so on; (2, 1) lies before treatment.
     expected = {
         (100, 100): 1.9,
@@ -95,7 +95,7 @@ def test_the_toy_panel_has_the_effects_worked_by_hand() -> None:
 
 
 def test_the_summary_says_instantaneous_persistent_and_residual() -> None:
-    told = tell(history(), Settings(draws=0))
+    told = estimate(history(), Settings(draws=0))
     found = dict(told.estimates.filter(pl.col("group").is_null()).select("metric", "estimate").rows())
     # By items: (2 * 1.9 + 3 * 1.8) / 5, (2 * 1.1 + 2 * 0.4 + 3 * 1.0) / 7, (2 * 0.4 + 3 * 1.0) / 5.
     assert found["instantaneous"] == pytest.approx(1.84, abs=EXACT)
@@ -128,7 +128,7 @@ def test_exposures_are_counted_by_their_steps_where_no_count_is_given() -> None:
 
 
 def test_tables_keep_what_their_schemas_promise() -> None:
-    told = tell(history(), Settings(draws=50, outcomes=("logprob_mean_nats", "hit_frac")))
+    told = estimate(history(), Settings(draws=50, outcomes=("logprob_mean_nats", "hit_frac")))
     for schema in (PROFILE, PROFILE_AGG, PROFILE_PRETREND, PROFILE_DROPPED):
         schema.conform(told.tables[schema.name].select(pl.lit("m").alias("model"), pl.all()))
     others = told.estimates.filter(pl.col("condition") == "outcome=hit_frac")
@@ -141,7 +141,10 @@ def test_an_effect_of_training_is_positive_where_the_outcome_rises() -> None:
         name: (first, tuple(3 * y + 7 * i - 2 * len(name) for i, y in enumerate(ys)))
         for name, (first, ys) in TOY.items()
     }
-    plain, changed = att(tell(history(), Settings(draws=0))), att(tell(history(common), Settings(draws=0)))
+    plain, changed = (
+        att(estimate(history(), Settings(draws=0))),
+        att(estimate(history(common), Settings(draws=0))),
+    )
     for cell, value in plain.items():
         assert changed[cell] == pytest.approx(3 * value, abs=1e-8)
     assert plain[100, 100] > 0
@@ -149,7 +152,7 @@ def test_an_effect_of_training_is_positive_where_the_outcome_rises() -> None:
 
 def test_the_order_of_items_changes_nothing() -> None:
     backwards = dict(reversed(TOY.items()))
-    one, other = (tell(history(panel), Settings(draws=50)) for panel in (TOY, backwards))
+    one, other = (estimate(history(panel), Settings(draws=50)) for panel in (TOY, backwards))
     for name in one.tables:
         assert one.tables[name].equals(other.tables[name])
     assert one.estimates.equals(other.estimates)
@@ -157,18 +160,18 @@ def test_the_order_of_items_changes_nothing() -> None:
 
 def test_items_of_more_than_one_exposure_are_left_out_unless_asked_for() -> None:
     often = {"b1": 3, "n1": 0}
-    told = tell(history(exposures=often), Settings(draws=0))
+    told = estimate(history(exposures=often), Settings(draws=0))
     assert told.tables["profile"].filter(cohort_step=200)["n_treated"].unique().item() == 2
     assert any("1 item of more than one exposure left out" in text for text in told.warnings)
-    kept = tell(history(exposures=often), Settings(draws=0, repeated=True))
+    kept = estimate(history(exposures=often), Settings(draws=0, repeated=True))
     assert kept.tables["profile"].filter(cohort_step=200)["n_treated"].unique().item() == 3
 
 
 @pytest.mark.parametrize("outcome", [None, -math.inf])
 def test_an_item_without_a_finite_outcome_somewhere_is_dropped_counted_and_listed(outcome) -> None:
     gap = {**TOY, "b4": (150, (1, outcome, 2, 2))}
-    told = tell(history(gap), Settings(draws=0))
-    assert att(told) == pytest.approx(att(tell(history(), Settings(draws=0))))
+    told = estimate(history(gap), Settings(draws=0))
+    assert att(told) == pytest.approx(att(estimate(history(), Settings(draws=0))))
     listed = told.tables["profile_dropped"].filter(pl.col("item_id").is_not_null())
     assert listed.select("item_id", "reason").rows() == [("b4", "has no finite outcome at some checkpoint")]
     assert told.estimates["n_missing"].to_list()[:1] == [1]
@@ -177,8 +180,8 @@ def test_an_item_without_a_finite_outcome_somewhere_is_dropped_counted_and_liste
 
 def test_cohorts_without_a_base_are_dropped_and_listed() -> None:
     early = {**TOY, "e": (0, (9, 9, 9, 9)), "late": (900, (0, 0, 0, 0))}
-    told = tell(history(early), Settings(draws=0))
-    assert att(told) == pytest.approx(att(tell(history(), Settings(draws=0))))
+    told = estimate(history(early), Settings(draws=0))
+    assert att(told) == pytest.approx(att(estimate(history(), Settings(draws=0))))
     dropped = told.tables["profile_dropped"]
     assert dropped.filter(cohort_step=0)["n_items"].to_list() == [1]
     assert dropped.filter(pl.col("cohort_step").is_null())["n_items"].to_list() == [1]
@@ -186,8 +189,8 @@ def test_cohorts_without_a_base_are_dropped_and_listed() -> None:
 
 def test_clusters_are_batches_where_the_items_name_them() -> None:
     batch = {"a1": "x", "a2": "x", "b1": "y", "b2": "y", "b3": "z"}
-    clustered = tell(history(batch=batch), Settings(draws=0))
-    alone = tell(history(batch=batch), Settings(draws=0, cluster="item"))
+    clustered = estimate(history(batch=batch), Settings(draws=0))
+    alone = estimate(history(batch=batch), Settings(draws=0, cluster="item"))
     # Batches x, y, z and two controls of no batch.
     assert clustered.estimates["n_clusters"].to_list()[0] == 5
     assert alone.estimates["n_clusters"].to_list()[0] == 7
@@ -196,7 +199,7 @@ def test_clusters_are_batches_where_the_items_name_them() -> None:
 
 def test_a_group_is_compared_with_its_own_controls_where_it_has_some() -> None:
     # Group q: a1 alone, control n1 alone: (3 - 1) - (1.2 - 1) = 1.8 at its first checkpoint.
-    told = tell(history(group=lambda name: "q" if name in ("a1", "n1") else "r"), Settings(draws=0))
+    told = estimate(history(group=lambda name: "q" if name in ("a1", "n1") else "r"), Settings(draws=0))
     q = told.estimates.filter(metric="instantaneous", group="q")
     assert q["estimate"].item() == pytest.approx(1.8, abs=EXACT)
 
@@ -205,11 +208,11 @@ def test_controls_that_part_before_training_are_warned_of_with_the_p_value() -> 
     rng = np.random.default_rng(0)
     drift = {f"t{i:02d}": (250, tuple(rng.normal(size=4) * 0.1 + np.array([0, 1, 2, 3]))) for i in range(40)}
     flat = {f"n{i:02d}": (None, tuple(rng.normal(size=4) * 0.1)) for i in range(40)}
-    told = tell(history({**drift, **flat}), Settings(draws=200))
+    told = estimate(history({**drift, **flat}), Settings(draws=200))
     assert any("part before training (p = " in text for text in told.warnings)
     same = {f"t{i:02d}": (250, tuple(rng.normal(size=4) * 0.1)) for i in range(40)}
     assert not any(
-        "part before" in text for text in tell(history({**same, **flat}), Settings(draws=200)).warnings
+        "part before" in text for text in estimate(history({**same, **flat}), Settings(draws=200)).warnings
     )
 
 
@@ -217,11 +220,12 @@ def test_controls_of_another_level_are_warned_of_in_standard_deviations() -> Non
     rng = np.random.default_rng(1)
     far = {f"t{i:02d}": (250, tuple(rng.normal(size=4) + 5)) for i in range(40)}
     flat = {f"n{i:02d}": (None, tuple(rng.normal(size=4))) for i in range(40)}
-    told = tell(history({**far, **flat}), Settings(draws=0))
+    told = estimate(history({**far, **flat}), Settings(draws=0))
     assert any("standard deviations of items" in text for text in told.warnings)
     near = {f"t{i:02d}": (250, ys) for i, (_, ys) in enumerate(flat.values())}
     assert not any(
-        "standard deviations" in text for text in tell(history({**near, **flat}), Settings(draws=0)).warnings
+        "standard deviations" in text
+        for text in estimate(history({**near, **flat}), Settings(draws=0)).warnings
     )
 
 
@@ -238,9 +242,9 @@ def test_a_gap_is_compared_with_what_items_differ_by_at_the_same_checkpoints() -
 
     controls = {f"n{i:02d}": (None, outcomes(0.0)) for i in range(60)}
     alike = {f"t{i:02d}": (250, outcomes(0.0)) for i in range(60)}
-    assert not gap_warnings(tell(history({**alike, **controls}), Settings(draws=0)))
+    assert not gap_warnings(estimate(history({**alike, **controls}), Settings(draws=0)))
     higher = {f"t{i:02d}": (250, outcomes(1.0)) for i in range(60)}
-    [text] = gap_warnings(tell(history({**higher, **controls}), Settings(draws=0)))
+    [text] = gap_warnings(estimate(history({**higher, **controls}), Settings(draws=0)))
     ratio = float(text.split(" standard deviations")[0].split()[-1])
     assert 0.6 < ratio < 1.4
 
@@ -252,7 +256,7 @@ def test_gaps_of_exchangeable_controls_are_rarely_warned_of() -> None:
         rng = np.random.default_rng([9, seed])
         levels = rng.normal(size=(40, 1)) + rng.normal(size=(40, 4)) * 0.2
         panel = {f"i{n:02d}": (250 if n < 20 else None, tuple(levels[n])) for n in range(40)}
-        warned += bool(gap_warnings(tell(history(panel), Settings(draws=0))))
+        warned += bool(gap_warnings(estimate(history(panel), Settings(draws=0))))
     # At 1% four or more of 30 come up once in 5,000 seeds; two of five gaps are beyond a quarter
     # of a standard deviation.
     assert warned < 4
@@ -263,9 +267,9 @@ def test_identical_controls_make_no_absurd_number() -> None:
     same = (0.1 + 0.2, 0.7, 0.9, 1.1)
     controls = {f"n{i:02d}": (None, same) for i in range(30)}
     copies = {f"t{i:02d}": (250, same) for i in range(30)}
-    assert not gap_warnings(tell(history({**copies, **controls}), Settings(draws=50)))
+    assert not gap_warnings(estimate(history({**copies, **controls}), Settings(draws=50)))
     treated = {f"t{i:02d}": (250, tuple(rng.normal(size=4) + 9)) for i in range(30)}
-    [text] = gap_warnings(tell(history({**treated, **controls}), Settings(draws=50)))
+    [text] = gap_warnings(estimate(history({**treated, **controls}), Settings(draws=50)))
     assert 1 < float(text.split(" standard deviations")[0].split()[-1]) < 30
 
 
@@ -275,15 +279,17 @@ def test_few_batches_are_warned_of_with_the_degrees_of_freedom() -> None:
     panel |= {f"n{i:02d}": (None, tuple(rng.normal(size=4))) for i in range(30)}
     two = {f"t{i:02d}": f"b{i // 2}" for i in range(4)}
     [text] = [
-        t for t in tell(history(panel, batch=two), Settings(draws=0)).warnings if "degrees of freedom" in t
+        t
+        for t in estimate(history(panel, batch=two), Settings(draws=0)).warnings
+        if "degrees of freedom" in t
     ]
     assert "1 of 1 effects rest on errors with fewer than 5 degrees of freedom" in text
     one = dict.fromkeys(two, "b0")
-    told = tell(history(panel, batch=one), Settings(draws=0))
+    told = estimate(history(panel, batch=one), Settings(draws=0))
     assert any("1 of 1 effects have no interval" in text for text in told.warnings)
     many = {f"t{i:02d}": (250, tuple(rng.normal(size=4))) for i in range(40)}
     many |= {f"n{i:02d}": (None, tuple(rng.normal(size=4))) for i in range(40)}
-    assert not any("degrees of freedom" in t for t in tell(history(many), Settings(draws=0)).warnings)
+    assert not any("degrees of freedom" in t for t in estimate(history(many), Settings(draws=0)).warnings)
 
 
 def test_intervals_of_the_summary_have_the_quantile_of_students_t_and_say_so() -> None:
@@ -292,7 +298,7 @@ def test_intervals_of_the_summary_have_the_quantile_of_students_t_and_say_so() -
     panel = {f"t{i:02d}": (250, tuple(rng.normal(size=4))) for i in range(4)}
     panel |= {f"n{i:02d}": (None, tuple(rng.normal(size=4))) for i in range(4)}
     batches = {name: f"{name[0]}{int(name[1:]) // 2}" for name in panel}
-    told = tell(history(panel, batch=batches), Settings(draws=0))
+    told = estimate(history(panel, batch=batches), Settings(draws=0))
     row = told.estimates.filter(metric="instantaneous").row(0, named=True)
     assert row["ci_method"] == "influence-function-t"
     se = told.tables["profile_agg"].filter(aggregation="event", key=0)["se"].item()
@@ -303,7 +309,7 @@ def test_intervals_of_the_summary_have_the_quantile_of_students_t_and_say_so() -
 def test_means_that_no_item_differs_from_have_no_interval_and_a_reason() -> None:
     panel = {f"t{i}": (250, (0.0, 0.0, 0.0, 1.0)) for i in range(5)}
     panel |= {f"n{i}": (None, (0.0, 0.0, 0.0, 0.0)) for i in range(5)}
-    told = tell(history(panel), Settings(draws=20))
+    told = estimate(history(panel), Settings(draws=20))
     row = told.estimates.filter(metric="instantaneous").row(0, named=True)
     assert (row["estimate"], row["ci_low"], row["ci_high"], row["ci_method"]) == (
         1.0,
@@ -331,7 +337,7 @@ def test_what_cannot_be_estimated_is_said_and_no_number_is_made(panel, steps, me
     past = history(panel, steps=steps)
     (found,) = problems(steps, past.items, Settings())
     assert message in found
-    told = tell(past, Settings())
+    told = estimate(past, Settings())
     assert (told.tables, told.estimates.height) == ({}, 0)
     assert message in told.warnings[0]
 
@@ -340,7 +346,9 @@ def test_not_yet_trained_items_may_be_the_controls() -> None:
     without = {name: each for name, each in TOY.items() if each[0] is not None}
     assert problems(STEPS, history(without).items, Settings(control="not_yet")) == []
     # ATT(1, 1) against cohort 2, which comes later: mean(2, 2.4) - mean(0.2, 0.4, 0) = 2.0.
-    assert att(tell(history(without), Settings(control="not_yet", draws=0)))[100, 100] == pytest.approx(2.0)
+    assert att(estimate(history(without), Settings(control="not_yet", draws=0)))[100, 100] == pytest.approx(
+        2.0
+    )
 
 
 @pytest.mark.parametrize(
@@ -385,8 +393,8 @@ def with_contents(past: History, content) -> History:
 @pytest.mark.parametrize("cluster", ["batch", "item"])
 def test_thirty_copies_of_one_text_are_one_control_and_give_no_interval(cluster) -> None:
     settings = Settings(draws=20, cluster=cluster)
-    apart = tell(with_contents(history(COPIED), lambda name: name), settings)
-    one = tell(with_contents(history(COPIED), lambda name: name[0] if name[0] == "n" else name), settings)
+    apart = estimate(with_contents(history(COPIED), lambda name: name), settings)
+    one = estimate(with_contents(history(COPIED), lambda name: name[0] if name[0] == "n" else name), settings)
     assert_frame_equal(
         apart.estimates.select("metric", "estimate"), one.estimates.select("metric", "estimate")
     )
@@ -409,12 +417,12 @@ def test_copies_of_several_texts_widen_the_interval_as_if_each_text_stood_once()
         f"n{i:02d}": (None, (0, (i // 5) / 10, 0, 0)) for i in range(30)
     }
     settings = Settings(draws=0)
-    copied = tell(
+    copied = estimate(
         with_contents(history(panel), lambda name: name if name[0] == "t" else str(int(name[1:]) // 5)),
         settings,
     )
     once = {name: value for name, value in panel.items() if name[0] == "t" or int(name[1:]) % 5 == 0}
-    alone = tell(with_contents(history(once), lambda name: name), settings)
+    alone = estimate(with_contents(history(once), lambda name: name), settings)
     se = [each.tables["profile"].filter(step=100)["se_analytic"].item() for each in (copied, alone)]
     assert se[0] == pytest.approx(se[1], rel=1e-9)
 
@@ -425,8 +433,8 @@ def test_copies_join_batches_too() -> None:
     # One text in both batches makes them one cluster.
     joined = with_contents(history(COPIED, batch=batches), lambda name: "x" if name in ("t0", "t9") else name)
     settings = Settings(draws=0)
-    assert tell(plain, settings).estimates["n_clusters"][0] == 32
-    assert tell(joined, settings).estimates["n_clusters"][0] == 31
+    assert estimate(plain, settings).estimates["n_clusters"][0] == 32
+    assert estimate(joined, settings).estimates["n_clusters"][0] == 31
 
 
 # Items first trained on after the last checkpoint
@@ -435,10 +443,10 @@ LATE = TOY | {"z1": (301, (1, 1.3, 1.5, 1.9)), "z2": (999, (0, 0.4, 0.5, 0.7))}
 
 
 def test_untrained_controls_are_those_that_no_checkpoint_has_seen() -> None:
-    found = tell(history(LATE), Settings(draws=0, control="untrained"))
+    found = estimate(history(LATE), Settings(draws=0, control="untrained"))
     # As if they were never trained on: what three other packages do with such units.
     as_never = {name: (None if name[0] == "z" else first, ys) for name, (first, ys) in LATE.items()}
-    expected = tell(history(as_never), Settings(draws=0))
+    expected = estimate(history(as_never), Settings(draws=0))
     assert_frame_equal(found.tables["profile"], expected.tables["profile"])
     assert_frame_equal(found.estimates, expected.estimates)
     assert found.tables["profile"]["n_control"].unique().to_list() == [4]
@@ -449,27 +457,27 @@ def test_untrained_controls_are_those_that_no_checkpoint_has_seen() -> None:
 
 
 def test_by_default_they_are_left_out_and_counted() -> None:
-    told = tell(history(LATE), Settings(draws=0))
+    told = estimate(history(LATE), Settings(draws=0))
     assert told.left_out == {"not trained on by the last checkpoint": 2}
-    assert_frame_equal(told.tables["profile"], tell(history(), Settings(draws=0)).tables["profile"])
+    assert_frame_equal(told.tables["profile"], estimate(history(), Settings(draws=0)).tables["profile"])
     assert not any("among the controls" in text for text in told.warnings)
 
 
 def test_not_yet_trained_items_after_the_last_checkpoint_are_counted_too() -> None:
-    told = tell(history(LATE), Settings(draws=0, control="not_yet"))
+    told = estimate(history(LATE), Settings(draws=0, control="not_yet"))
     assert told.left_out == {}
     assert "2 items first trained on after the last checkpoint among the controls" in " ".join(told.warnings)
 
 
 def test_the_last_checkpoint_has_seen_what_was_trained_on_at_its_step() -> None:
     at_end = TOY | {"z1": (300, (1, 1.3, 1.5, 1.9))}
-    told = tell(history(at_end), Settings(draws=0, control="untrained"))
+    told = estimate(history(at_end), Settings(draws=0, control="untrained"))
     assert told.tables["profile"].filter(cohort_step=300)["n_treated"].unique().to_list() == [1]
     assert told.tables["profile"]["n_control"].unique().to_list() == [2]
 
 
 def test_later_exposures_do_not_matter_to_a_control() -> None:
-    told = tell(history(LATE, exposures={"z1": 7, "b1": 7}), Settings(draws=0, control="untrained"))
+    told = estimate(history(LATE, exposures={"z1": 7, "b1": 7}), Settings(draws=0, control="untrained"))
     assert told.tables["profile"]["n_control"].unique().to_list() == [4]
     assert told.left_out == {"of more than one exposure": 1}
 

@@ -12,7 +12,7 @@ import pytest
 
 from memprobe.probes import recall, recognition
 from memprobe.probes.base import History, Scores
-from memprobe.probes.retention import PROBE, Settings, measure, plan, problems, tell
+from memprobe.probes.retention import PROBE, Settings, estimate, measure, plan, problems
 from memprobe.tables.facts import with_trained
 from memprobe.tables.requests import merge_requests
 from memprobe.tables.retention import RETENTION_CURVE, RETENTION_FIT
@@ -76,7 +76,7 @@ def curve(told, outcome="recall_exact", sample="all_items", **keys) -> pl.DataFr
 
 
 def test_the_curve_starts_at_the_first_checkpoint_at_or_after_the_last_exposure() -> None:
-    rows = curve(tell(history(TOY), Settings()))
+    rows = curve(estimate(history(TOY), Settings()))
     # a1, a2 are at lags 0, 10, 20, 30; b1 at 4, 14, 24; before those, nothing counts.
     expected = [(0, 4, 3), (10, 14, 3), (20, 24, 3), (30, 30, 2)]
     assert rows.select("lag_min_steps", "lag_max_steps", "n_items").rows() == expected
@@ -94,20 +94,20 @@ def test_the_curve_starts_at_the_first_checkpoint_at_or_after_the_last_exposure(
 def test_an_item_that_was_impossible_somewhere_has_no_log_probability_and_is_counted() -> None:
     # a1 and n1 are impossible at one checkpoint each, n1 long before anyone is looked at.
     rows = TOY | {"a1": (10, (0, 1, 1, -math.inf, 0)), "n1": (None, (-math.inf, 0, 0, 0, 0))}
-    told = tell(history(rows), Settings())
+    told = estimate(history(rows), Settings())
     found, without = (
         curve(each, "logprob_mean_nats")
-        for each in (told, tell(history({n: TOY[n] for n in ("a2", "b1", "n2")}), Settings()))
+        for each in (told, estimate(history({n: TOY[n] for n in ("a2", "b1", "n2")}), Settings()))
     )
     same = ("lag_min_steps", "estimate", "baseline", "excess", "n_items", "n_controls")
     assert found.select(same).rows() == without.select(same).rows()
     assert "logprob_mean_nats: 2 items left out, infinite at some checkpoint" in told.warnings
-    everything = tell(history({n: (at, (-math.inf,) * 5) for n, (at, _) in TOY.items()}), Settings())
+    everything = estimate(history({n: (at, (-math.inf,) * 5) for n, (at, _) in TOY.items()}), Settings())
     assert curve(everything, "logprob_mean_nats").is_empty()
 
 
 def test_the_same_items_are_at_every_lag_of_the_curve_that_is_fitted() -> None:
-    told = tell(history(TOY), Settings())
+    told = estimate(history(TOY), Settings())
     # Three items at three lags hold more values than two at four.
     rows = curve(told, sample="same_items")
     assert rows["n_items"].to_list() == [3, 3, 3]
@@ -125,7 +125,7 @@ def test_the_same_items_are_at_every_lag_of_the_curve_that_is_fitted() -> None:
 
 
 def test_tables_keep_what_their_schemas_promise() -> None:
-    told = tell(history(TOY, items={"a1": {"group": "q", "exposures": 2}}), Settings())
+    told = estimate(history(TOY, items={"a1": {"group": "q", "exposures": 2}}), Settings())
     for schema in (RETENTION_CURVE, RETENTION_FIT):
         schema.conform(told.tables[schema.name].select(pl.lit("m").alias("model"), pl.all()))
 
@@ -195,7 +195,7 @@ def decaying(n: int, tau: float, *, never: int = 30) -> dict:
 
 
 def test_a_half_life_is_found_and_summed_up() -> None:
-    told = tell(history(decaying(400, 15)), Settings())
+    told = estimate(history(decaying(400, 15)), Settings())
     fit = told.tables["retention_fit"].filter(outcome="recall_exact", law="exponential").row(0, named=True)
     # exp(-t / 15) = 1/2 at 15 ln 2 = 10.4.
     assert fit["half_life_lo"] < 15 * math.log(2) < fit["half_life_hi"]
@@ -218,7 +218,7 @@ def test_a_half_life_is_found_and_summed_up() -> None:
 def test_the_summary_has_the_first_lag_each_tenfold_and_the_last() -> None:
     steps = (0, 5, 7, 10, 20, 50, 100, 104, 105, 400)
     rows = {"a": (5, (1,) * 10), "b": (5, (0,) * 10), "n": (None, (0,) * 10)}
-    told = tell(history(rows, steps=steps), Settings())
+    told = estimate(history(rows, steps=steps), Settings())
     shown = told.estimates.filter(metric="recall_frac", condition=pl.col("condition"))
     # Lags 0, 2, 5, 15, 45, 95, 99, 100, 395: the next at least ten times as long as 0 (plus one) is 15.
     assert shown["condition"].to_list() == [f"steps_since_exposure={lag}" for lag in (0, 15, 395)]
@@ -229,7 +229,7 @@ def test_the_summary_has_the_first_lag_each_tenfold_and_the_last() -> None:
 def test_groups_and_exposure_counts_have_curves_of_their_own() -> None:
     more = {"a1": {"group": "q", "exposures": 4}, "a2": {"group": "r", "exposures": 1}}
     more |= {name: {"group": "q"} for name in ("n2", "n3")} | {"n1": {"group": "r"}}
-    told = tell(history({**TOY, "n3": TOY["n2"], "n4": TOY["n1"]}, items=more), Settings())
+    told = estimate(history({**TOY, "n3": TOY["n2"], "n4": TOY["n1"]}, items=more), Settings())
     q = curve(told, group="q")
     # a1 beside n2 and n3, the controls of its group: 0, 1, 0, 0 at its checkpoints.
     assert q["estimate"].to_list() == [1, 1, 0, 0]
@@ -245,7 +245,7 @@ def test_groups_and_exposure_counts_have_curves_of_their_own() -> None:
 
 
 def test_without_controls_rates_are_set_against_chance_and_log_probability_against_nothing() -> None:
-    told = tell(history({name: TOY[name] for name in ("a1", "a2", "b1")}), Settings())
+    told = estimate(history({name: TOY[name] for name in ("a1", "a2", "b1")}), Settings())
     recognised = curve(told, "recognition_correct")
     assert (recognised["estimate"] - 0.5).to_list() == pytest.approx(recognised["excess"].to_list())
     assert recognised["baseline"].null_count() == recognised.height
@@ -264,14 +264,14 @@ def test_controls_without_a_foil_leave_recognition_to_chance() -> None:
     past = history(TOY)
     never = pl.col("item_id").is_in(["n1", "n2"])
     rows = past.rows.with_columns(recognition_correct=pl.when(~never).then("recognition_correct"))
-    told = tell(History(rows, past.steps, (), past.items, past.draws), Settings())
+    told = estimate(History(rows, past.steps, (), past.items, past.draws), Settings())
     assert set(told.tables["retention_fit"].filter(outcome="recognition_correct")["against"]) == {"chance"}
     assert any("recognition_correct: no never-trained item has it" in text for text in told.warnings)
 
 
 def test_items_that_are_trained_on_too_late_are_counted_and_left_out() -> None:
     late = {**TOY, "z1": (41, (1,) * 5), "z2": (99, (1,) * 5)}
-    told, alone = tell(history(late), Settings()), tell(history(TOY), Settings())
+    told, alone = estimate(history(late), Settings()), estimate(history(TOY), Settings())
     assert any(
         "2 items left out, last trained on after the last checkpoint" in each for each in told.warnings
     )
@@ -279,20 +279,20 @@ def test_items_that_are_trained_on_too_late_are_counted_and_left_out() -> None:
 
 
 def test_two_lags_are_too_few_for_a_fit_and_one_is_exactly_the_last_checkpoint() -> None:
-    told = tell(history({**TOY, **{f"l{n}": (30, (1,) * 5) for n in range(9)}}), Settings())
+    told = estimate(history({**TOY, **{f"l{n}": (30, (1,) * 5) for n in range(9)}}), Settings())
     # Nine items at two lags and three at four: 24 values of 12 items at the first two lags.
     fit = told.tables["retention_fit"].filter(outcome="recall_exact")
     assert set(fit["reason"]) == {"2 lags, and a fit needs 3"}
     assert fit["aic"].null_count() == fit["is_best"].null_count() == 3
     names = "recall_exact, recognition_correct, logprob_mean_nats"
     assert told.warnings == (f"{names}: 2 lags, and a fit needs 3",)
-    end = tell(history({"e": (40, (1,) * 5), "n": TOY["n1"]}), Settings())
+    end = estimate(history({"e": (40, (1,) * 5), "n": TOY["n1"]}), Settings())
     assert curve(end)["lag_max_steps"].to_list() == [0]
 
 
 def test_nothing_ever_recalled_is_no_curve_to_fit() -> None:
     rows = {name: (last, (0,) * 5) for name, (last, _) in TOY.items()}
-    told = tell(history(rows), Settings())
+    told = estimate(history(rows), Settings())
     fit = told.tables["retention_fit"].filter(outcome="recall_exact")
     assert set(fit["reason"]) == {"the excess is 0 at every lag"}
     assert fit["residual_se"].null_count() == 3
@@ -301,14 +301,14 @@ def test_nothing_ever_recalled_is_no_curve_to_fit() -> None:
 def test_an_outcome_that_no_item_has_is_left_out() -> None:
     past = history(TOY)
     rows = past.rows.with_columns(recognition_correct=pl.lit(None, pl.Float64))
-    told = tell(History(rows, past.steps, (), past.items, past.draws), Settings())
+    told = estimate(History(rows, past.steps, (), past.items, past.draws), Settings())
     assert set(told.tables["retention_curve"]["outcome"]) == {"recall_exact", "logprob_mean_nats"}
     assert not told.estimates["metric"].str.contains("recognition").any()
 
 
 def test_the_order_of_items_changes_nothing() -> None:
     rows = decaying(30, 15, never=5)
-    one, other = (tell(history(each), Settings()) for each in (rows, dict(reversed(rows.items()))))
+    one, other = (estimate(history(each), Settings()) for each in (rows, dict(reversed(rows.items()))))
     for name in one.tables:
         assert one.tables[name].equals(other.tables[name])
     assert one.estimates.equals(other.estimates)
@@ -316,16 +316,16 @@ def test_the_order_of_items_changes_nothing() -> None:
 
 def test_items_of_one_document_are_a_cluster() -> None:
     doc = {name: {"doc_id": "d"} for name in ("a1", "a2")}
-    rows = curve(tell(history(TOY, items=doc), Settings()))
+    rows = curve(estimate(history(TOY, items=doc), Settings()))
     assert rows["n_clusters"].to_list() == [2, 2, 2, 1]
     # Two items of one document and one of another are worth 9 / 5 documents: too few to say how they differ.
     assert rows["ci_method"].to_list() == [None] * 4
-    told = tell(history(TOY, items=doc), Settings()).estimates.filter(pl.col("metric") == "recall_frac")
+    told = estimate(history(TOY, items=doc), Settings()).estimates.filter(pl.col("metric") == "recall_frac")
     assert set(told["ci_method"]) == {"none:few-clusters"}
 
 
 def test_missing_checkpoints_are_named() -> None:
-    told = tell(history(TOY, missing=("m@step5",)), Settings())
+    told = estimate(history(TOY, missing=("m@step5",)), Settings())
     assert told.warnings[0] == "left out, as they are not scored: m@step5"
 
 
@@ -345,7 +345,7 @@ def test_what_cannot_be_answered_is_said(rows, steps, message) -> None:
     past = history({name: (last, ys[: len(steps)]) for name, (last, ys) in rows.items()}, steps=steps)
     (found,) = problems(past.steps, past.items, Settings())
     assert found.startswith(message)
-    told = tell(past, Settings())
+    told = estimate(past, Settings())
     assert (told.tables, told.warnings) == ({}, (found,))
     assert told.estimates.is_empty()
 
@@ -360,7 +360,7 @@ def test_impossible_settings_are_refused(settings, message) -> None:
 
 
 def test_without_draws_there_are_no_intervals_of_fits() -> None:
-    told = tell(history(decaying(60, 15)), Settings(draws=0))
+    told = estimate(history(decaying(60, 15)), Settings(draws=0))
     fit = told.tables["retention_fit"].filter(outcome="recall_exact", law="exponential").row(0, named=True)
     assert fit["half_life_steps"] is not None
     assert (fit["half_life_lo"], fit["half_life_hi"]) == (None, None)
@@ -372,7 +372,7 @@ def test_a_small_group_of_controls_among_many_leaves_no_fit_without_a_number() -
     rows = {f"i{n}": (10, tuple(np.exp([0, 0, -1, -2, -3]) + rng.normal(0, 0.1, 5))) for n in range(12)}
     rows |= {f"n{n}": (None, tuple(rng.normal(0, 0.1, 5))) for n in range(40)}
     groups = {name: {"group": "q"} for name in [*(f"i{n}" for n in range(12)), "n0", "n1"]}
-    told = tell(history(rows, items=groups), Settings())
+    told = estimate(history(rows, items=groups), Settings())
     for schema in (RETENTION_CURVE, RETENTION_FIT):
         schema.conform(told.tables[schema.name].select(pl.lit("m").alias("model"), pl.all()))
     fit = told.tables["retention_fit"].filter(outcome="logprob_mean_nats", group="q")

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from memprobe.probes.base import History, Scores
-from memprobe.probes.stability import PROBE, Settings, problems, tell
+from memprobe.probes.stability import PROBE, Settings, estimate, problems
 from memprobe.stats.intervals import wilson
 from memprobe.tables.tasks import STABILITY, STABILITY_GAPS, STABILITY_MEASURES
 
@@ -51,7 +51,7 @@ def pooled(told) -> dict[str, float | None]:
 
 
 def test_check_9_through_the_probe() -> None:
-    found = pooled(tell(history(), Settings(windows=(2, 10))))
+    found = pooled(estimate(history(), Settings(windows=(2, 10))))
     expected = {"min_acc": 0.45, "wc_acc": 0.95 / 3 + 0.3, "acc": 2.35 / 3, "bwt": -0.15}
     for name, value in (expected | {"forgetting_chaudhry": 0.15}).items():
         assert found[name] == pytest.approx(value, abs=EXACT)
@@ -63,7 +63,7 @@ def test_check_9_through_the_probe() -> None:
 
 
 def test_the_windows_of_a_set_begin_where_the_task_before_ended() -> None:
-    told = tell(history(), Settings(windows=(2,)))
+    told = estimate(history(), Settings(windows=(2,)))
     rows = told.tables["stability_measures"].filter(metric="wf", window=2)
     assert dict(rows.select("eval_set", "estimate").rows()) == pytest.approx(
         {None: (0.5 + 0.3 + 0.0) / 3, "first": 0.5, "second": 0.3, "third": 0.0}, abs=EXACT
@@ -71,7 +71,7 @@ def test_the_windows_of_a_set_begin_where_the_task_before_ended() -> None:
 
 
 def test_tables_keep_what_their_schemas_promise() -> None:
-    told = tell(history(), Settings())
+    told = estimate(history(), Settings())
     for schema in (STABILITY, STABILITY_MEASURES, STABILITY_GAPS):
         schema.conform(told.tables[schema.name].select(pl.lit("m").alias("model"), pl.all()))
     assert told.tables["stability"].height == 15
@@ -85,15 +85,15 @@ def test_tables_keep_what_their_schemas_promise() -> None:
 
 
 def test_scores_have_wilsons_interval_where_items_stand_alone() -> None:
-    row = tell(history(), Settings()).tables["stability"].row(1, named=True)
+    row = estimate(history(), Settings()).tables["stability"].row(1, named=True)
     assert (row["eval_set"], row["step"], row["score"], row["ci_method"]) == ("first", 2, 0.4, "wilson")
     assert (row["lo"], row["hi"]) == (wilson(8, 20).lo, wilson(8, 20).hi)
 
 
 def test_items_of_one_document_are_drawn_together() -> None:
     # Ten documents of two items that agree: half as many that can differ.
-    told = tell(history(doc=lambda name, number: f"{name}{number // 2}"), Settings())
-    alone = tell(history(), Settings())
+    told = estimate(history(doc=lambda name, number: f"{name}{number // 2}"), Settings())
+    alone = estimate(history(), Settings())
     assert set(told.tables["stability"]["n_clusters"]) == {10}
     widths = [
         each.estimates.filter((pl.col("metric") == "acc") & pl.col("group").is_null())
@@ -107,7 +107,7 @@ def test_items_of_one_document_are_drawn_together() -> None:
 
 
 def test_scores_of_documents_have_the_bound_by_documents() -> None:
-    told = tell(history(doc=lambda name, number: f"{name}{number // 2}"), Settings())
+    told = estimate(history(doc=lambda name, number: f"{name}{number // 2}"), Settings())
     row = told.tables["stability"].filter(eval_set="third", step=1).row(0, named=True)
     # No hit in 10 documents: 1 - 0.025^(1/10).
     assert (row["score"], row["ci_method"]) == (0, "pseudo-document")
@@ -115,7 +115,9 @@ def test_scores_of_documents_have_the_bound_by_documents() -> None:
 
 
 def test_a_set_of_one_document_leaves_all_measures_without_interval() -> None:
-    told = tell(history(doc=lambda name, number: "d" if name == "second" else f"{name}{number}"), Settings())
+    told = estimate(
+        history(doc=lambda name, number: "d" if name == "second" else f"{name}{number}"), Settings()
+    )
     assert "group second has a single document, so no interval can be told" in told.warnings
     assert told.estimates["estimate"].null_count() < told.estimates.height
     assert told.estimates["ci_low"].null_count() == told.estimates.height
@@ -127,11 +129,11 @@ def test_transfer_is_over_an_untrained_checkpoint() -> None:
         "a": (10, (0.0, 0.5, 0.4)),
         "b": (20, (0.1, 0.3, 0.9)),
     }
-    found = pooled(tell(history(sets, steps=(0, 10, 20)), Settings(windows=())))
+    found = pooled(estimate(history(sets, steps=(0, 10, 20)), Settings(windows=())))
     assert found["fwt"] == pytest.approx(0.3 - 0.1, abs=EXACT)
     # Where the first task ended at step 0, that checkpoint is trained on it.
     before = {"a": (0, (0.6, 0.5, 0.4)), "b": (20, (0.1, 0.3, 0.9))}
-    told = tell(history(before, steps=(0, 10, 20)), Settings(windows=()))
+    told = estimate(history(before, steps=(0, 10, 20)), Settings(windows=()))
     assert pooled(told)["fwt"] is None
     assert any(
         "fwt: the first checkpoint, at step 0, is no untrained model" in text for text in told.warnings
@@ -141,7 +143,7 @@ def test_transfer_is_over_an_untrained_checkpoint() -> None:
 
 def test_a_set_that_is_back_says_after_how_many_updates() -> None:
     sets = {"a": (10, (0.0, 0.8, 0.2, 0.8, 0.8)), "b": (40, (0.0, 0.0, 0.5, 0.5, 0.9))}
-    told = tell(history(sets, steps=(0, 10, 20, 30, 40)), Settings(windows=()))
+    told = estimate(history(sets, steps=(0, 10, 20, 30, 40)), Settings(windows=()))
     gap = told.tables["stability_gaps"].row(0, named=True)
     # The switch is at 10, and 0.8 is back at 30.
     assert (gap["recovery_steps"], gap["until_step"]) == (20, 40)
@@ -156,7 +158,7 @@ def test_a_median_of_times_is_none_where_half_of_the_sets_are_not_back() -> None
         "c": (5, (0.0, 0.0, 0.0, 0.0, 0.0, 0.8, 0.6, 0.7)),
         "d": (7, (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.8)),
     }
-    told = tell(history(sets, steps=tuple(range(8))), Settings(windows=()))
+    told = estimate(history(sets, steps=tuple(range(8))), Settings(windows=()))
     assert told.tables["stability_gaps"]["recovery_steps"].to_list() == [2, 2, None, 2, None, None]
     assert pooled(told)["recovery_steps"] is None
     assert any("half of the sets or more are not back" in text for text in told.warnings)
@@ -164,7 +166,7 @@ def test_a_median_of_times_is_none_where_half_of_the_sets_are_not_back() -> None
 
 def test_no_interval_of_a_score_reaches_above_1() -> None:
     # 19 of 20: quantiles of the draws reach down to 0.85, and mirrored up to 1.05.
-    told = tell(history(), Settings())
+    told = estimate(history(), Settings())
     row = told.estimates.filter(metric="acc", group="third").row(0, named=True)
     assert (row["estimate"], row["ci_high"]) == (0.95, 1.0)
 
@@ -178,7 +180,7 @@ def test_noise_that_lowers_a_minimum_is_measured_and_warned_of() -> None:
 
     steps = tuple(range(1, 13))
     sets = {"a": (2, (0.6,) * 12), "b": (12, (0.6,) * 12)}
-    told = tell(history(sets, steps=steps, edit=shuffled), Settings(windows=()))
+    told = estimate(history(sets, steps=steps, edit=shuffled), Settings(windows=()))
     row = told.tables["stability_measures"].filter(metric="min_acc", eval_set="a").row(0, named=True)
     assert row["bias"] < -0.02
     # No resampling shows how far it is off: no interval.
@@ -194,7 +196,7 @@ def test_the_order_of_items_changes_nothing() -> None:
         items.reverse()
         rows.reverse()
 
-    one, other = tell(history(), Settings()), tell(history(edit=backwards), Settings())
+    one, other = estimate(history(), Settings()), estimate(history(edit=backwards), Settings())
     for name in one.tables:
         assert one.tables[name].equals(other.tables[name])
     assert one.estimates.equals(other.estimates)
@@ -204,7 +206,7 @@ def test_an_item_without_an_outcome_somewhere_is_left_out_and_counted() -> None:
     def gap(items, rows):
         rows[2]["exact"] = None
 
-    told = tell(history(edit=gap), Settings())
+    told = estimate(history(edit=gap), Settings())
     assert told.tables["stability"].filter(eval_set="first")["n_items"].unique().to_list() == [N - 1]
     rows = told.estimates.filter(metric="acc")
     assert dict(rows.select("group", "n_missing").rows()) == {None: 1, "first": 1, "second": 0, "third": 0}
@@ -215,7 +217,7 @@ def test_an_item_that_was_impossible_somewhere_is_left_out_and_counted() -> None
     def masked(items, rows):
         rows[2]["logprob_mean_nats"] = -np.inf
 
-    told = tell(history(edit=masked, outcome="logprob_mean_nats"), Settings(outcome="logprob_mean_nats"))
+    told = estimate(history(edit=masked, outcome="logprob_mean_nats"), Settings(outcome="logprob_mean_nats"))
     rows = told.estimates.filter(metric="acc")
     assert rows["estimate"].is_finite().all()
     assert dict(rows.select("group", "n_missing").rows()) == {None: 1, "first": 1, "second": 0, "third": 0}
@@ -226,7 +228,7 @@ def test_a_lowest_score_far_above_all_draws_of_it_has_no_interval_and_says_why()
     # At each checkpoint another item fails: the lowest score is 1 - 1/N, and in a draw of items with one of
     # them three times 1 - 3/N, whose mirror image lies above 1.
     steps = tuple(range(1, N + 2))
-    told = tell(
+    told = estimate(
         history({"first": (1, (1.0,) * len(steps)), "second": (N + 1, (1.0,) * len(steps))}, steps=steps,
                 edit=lambda _, rows: [row.update(exact=0.0) for row in rows
                                       if row["step"] == int(row["item_id"][-2:]) + 2]),
@@ -242,18 +244,18 @@ def test_an_end_of_a_task_that_no_checkpoint_meets_is_said() -> None:
     # The checkpoints end at 5, 2 steps before the third task does.
     late = {name: (end + 2 * (name == "third"), scores) for name, (end, scores) in CHECK_9.items()}
     text = "the last one before stands for it: third (step 5 of 7)"
-    assert any(text in each for each in tell(history(late), Settings()).warnings)
-    assert not any("stands for it" in each for each in tell(history(), Settings()).warnings)
+    assert any(text in each for each in estimate(history(late), Settings()).warnings)
+    assert not any("stands for it" in each for each in estimate(history(), Settings()).warnings)
 
 
 def test_a_checkpoint_that_failed_is_named() -> None:
-    told = tell(history(missing=("m@step9",)), Settings())
+    told = estimate(history(missing=("m@step9",)), Settings())
     assert "left out, as they are not scored: m@step9" in told.warnings
 
 
 def test_checkpoints_behind_the_last_task_and_uneven_spacing_are_said() -> None:
     sets = {"a": (10, (0.1, 0.8, 0.2, 0.8)), "b": (30, (0.0, 0.0, 0.5, 0.5))}
-    told = tell(history(sets, steps=(0, 10, 30, 35)), Settings(windows=(2,)))
+    told = estimate(history(sets, steps=(0, 10, 30, 35)), Settings(windows=(2,)))
     assert "1 checkpoint behind the end of the last task in no measure" in told.warnings
     assert any("checkpoints are 10 to 20 updates apart" in text for text in told.warnings)
     row = told.tables["stability_measures"].row(0, named=True)
@@ -265,7 +267,7 @@ def test_items_that_belong_to_no_task_are_left_alone() -> None:
         items.append({"item_id": "x", "group": None, "task_end_step": None, "doc_id": None})
         rows.append({"item_id": "x", "step": 1, "exact": 1.0})
 
-    assert pooled(tell(history(edit=more), Settings())) == pooled(tell(history(), Settings()))
+    assert pooled(estimate(history(edit=more), Settings())) == pooled(estimate(history(), Settings()))
 
 
 def one_group_of_two(items, rows):
@@ -300,7 +302,7 @@ def test_what_cannot_be_measured_is_said_and_no_number_is_made(sets, steps, edit
     past = history(sets, steps=steps, edit=edit)
     found = problems(past.steps, past.items, Settings())
     assert pl.Series(found).str.contains(message).any()
-    told = tell(past, Settings())
+    told = estimate(past, Settings())
     assert (told.tables, told.estimates.height) == ({}, 0)
     assert pl.Series(told.warnings).str.contains(message).any()
 
@@ -311,13 +313,13 @@ def test_a_set_without_a_complete_item_stops_all() -> None:
             if row["item_id"].startswith("second") and row["step"] == 4:
                 row["exact"] = None
 
-    told = tell(history(edit=hollow), Settings())
+    told = estimate(history(edit=hollow), Settings())
     assert told.tables == {}
     assert "no item of group second has a finite outcome at every checkpoint" in told.warnings
 
 
 def test_other_outcomes_have_their_unit() -> None:
-    told = tell(history(outcome="logprob_mean_nats"), Settings(outcome="logprob_mean_nats"))
+    told = estimate(history(outcome="logprob_mean_nats"), Settings(outcome="logprob_mean_nats"))
     assert set(told.estimates["unit"]) == {"nats per token", "steps"}
     assert set(told.tables["stability"]["ci_method"].drop_nulls()) == {"expanded-bootstrap"}
 
@@ -351,7 +353,7 @@ def test_outcomes_are_of_the_suffix_and_null_where_its_first_token_has_no_condit
 
 def test_window_forgetting_of_a_set_that_only_rises_is_negative() -> None:
     rises = {"first": (1, (0.1, 0.2, 0.4, 0.6, 0.9)), "second": (5, (0.0, 0.1, 0.2, 0.3, 0.5))}
-    told = tell(history(rises), Settings(windows=(2,)))
+    told = estimate(history(rises), Settings(windows=(2,)))
     each = told.tables["stability_measures"].filter(metric="wf", window=2)
     # Minus the smallest rise of each: 0.2 - 0.1, and 0.1 - 0; not cut off at 0, and the mean of both.
     assert dict(each.select("eval_set", "estimate").rows()) == pytest.approx(
@@ -359,8 +361,10 @@ def test_window_forgetting_of_a_set_that_only_rises_is_negative() -> None:
     )
     # A set that rises offsets one that falls by as much: minus 0.1 and 0.3.
     both = {"first": (1, (0.1, 0.2, 0.4, 0.6, 0.9)), "second": (5, (0.9, 0.9, 0.6, 0.6, 0.6))}
-    assert pooled(tell(history(both), Settings(windows=(2,))))["wf;window=2"] == pytest.approx(0.1, abs=EXACT)
+    assert pooled(estimate(history(both), Settings(windows=(2,))))["wf;window=2"] == pytest.approx(
+        0.1, abs=EXACT
+    )
     falls = {"first": (1, (0.9, 0.6, 0.4, 0.2, 0.1)), "second": (5, (0.5, 0.3, 0.2, 0.1, 0.0))}
-    assert pooled(tell(history(falls), Settings(windows=(2,))))["wp;window=2"] == pytest.approx(
+    assert pooled(estimate(history(falls), Settings(windows=(2,))))["wp;window=2"] == pytest.approx(
         -0.1, abs=EXACT
     )

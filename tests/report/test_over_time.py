@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 from rich.console import Console
 
-from memprobe.report.over_time import told_tables
+from memprobe.report.over_time import sequence_tables
 from memprobe.tables.catalogue import SUMMARY
 
 
@@ -14,7 +14,7 @@ def told(*rows: dict[str, object], everything: bool = False) -> str:
     frame = pl.DataFrame([{name: (common | row).get(name) for name in schema} for row in rows], schema=schema)
     console = Console(width=80, color_system=None)
     with console.capture() as capture:
-        for table in told_tables(frame, everything=everything):
+        for table in sequence_tables(frame, everything=everything):
             console.print(table)
     return capture.get()
 

@@ -7,13 +7,13 @@ import polars as pl
 import pytest
 
 from memprobe.scoring import chain
-from memprobe.scoring.chain import Before, Pace, name_of, start_of
+from memprobe.scoring.chain import PreviousCheckpoint, SearchClock, name_of, start_of
 from memprobe.tables.requests import Search, Unit
 from memprobe.tables.sealed import seal, unseal
 from memprobe.tables.spans import SPANS
 from memprobe.tables.store import RunStore
 
-BEFORE = Before("c0", 40)
+BEFORE = PreviousCheckpoint("c0", 40)
 TARGET, PROMPT = np.array([5, 6, 7]), np.array([9, 8])
 
 
@@ -75,7 +75,7 @@ def test_the_time_left_is_what_searches_took_so_far(monkeypatch) -> None:
     progress = SimpleNamespace(
         n_tokens=5, best_loss_nats=1.0, n_matches=0, best_tokens=None, evaluations_used=3, budget=9
     )
-    pace = Pace()
+    pace = SearchClock()
     pace.begin(4)
     now.s += 7
     assert pace.step(1, 4, progress).left_s is None

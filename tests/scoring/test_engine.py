@@ -17,7 +17,7 @@ import torch
 
 from memprobe.checkpoints import Checkpoint, resolve
 from memprobe.errors import CheckpointError
-from memprobe.scoring import ahead, engine, unit
+from memprobe.scoring import engine, prefetch, unit
 from memprobe.scoring.engine import EngineOptions, Job, score
 from memprobe.scoring.load import LoadedModel, LoadOptions, load
 from memprobe.scoring.statistics import TokenStatistics
@@ -302,7 +302,7 @@ def test_reading_ahead_gives_the_bits_of_loading_one_by_one(
         return original(which)
 
     monkeypatch.setattr(engine, "read_weights", spy)
-    monkeypatch.setattr(ahead, "read_weights", spy)
+    monkeypatch.setattr(prefetch, "read_weights", spy)
     checkpoints = sequence(name, 4)
     report = score(jobs_of(checkpoints, units, alike=True), tokenised, OPTIONS, store)
     assert loads == [0]

@@ -8,12 +8,12 @@ from threading import Thread
 
 from torch import Tensor
 
-from memprobe.checkpoints import Checkpoint, Shelf
+from memprobe.checkpoints import Checkpoint, CheckpointCache
 from memprobe.scoring.load import read_weights
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
+class PrefetchedCheckpoint:
     """A checkpoint that was asked for.
 
     Attributes:
@@ -26,22 +26,22 @@ class Arrival:
 
 
 @dataclass(slots=True)
-class Ahead:
+class Prefetcher:
     """What is on its way, by the context of its job.
 
     Attributes:
-        shelf: Brings the files.
+        cache: Brings the files.
     """
 
-    shelf: Shelf
-    coming: dict[str, tuple[Checkpoint, "Future[Arrival]"]] = field(default_factory=dict)
+    cache: CheckpointCache
+    coming: dict[str, tuple[Checkpoint, "Future[PrefetchedCheckpoint]"]] = field(default_factory=dict)
 
     def start(self, context: str, checkpoint: Checkpoint, *, read: bool) -> None:
         """Ask for a checkpoint, and for its weights too where `read`; returns at once."""
         if context not in self.coming:
             self.coming[context] = checkpoint, _in_background(lambda: self._arrival(checkpoint, read=read))
 
-    def take(self, context: str, checkpoint: Checkpoint) -> Arrival:
+    def take(self, context: str, checkpoint: Checkpoint) -> PrefetchedCheckpoint:
         """Wait for a checkpoint, asked for before or not.
 
         Raises:
@@ -49,7 +49,7 @@ class Ahead:
             SafetyError: The network would be needed and is not allowed.
         """
         _, asked = self.coming.pop(context, (checkpoint, None))
-        arrival = asked.result() if asked else Arrival(None)
+        arrival = asked.result() if asked else PrefetchedCheckpoint(None)
         if arrival.checkpoint is None:
             # In the background too: a signal must not wait for a download.
             arrival = _in_background(lambda: self._arrival(checkpoint, read=False)).result()
@@ -61,17 +61,17 @@ class Ahead:
             checkpoint, asked = self.coming.pop(other)
             asked.add_done_callback(partial(self._put_back, checkpoint))
 
-    def _put_back(self, checkpoint: Checkpoint, _: "Future[Arrival]") -> None:
-        self.shelf.leave(checkpoint, done=False)
+    def _put_back(self, checkpoint: Checkpoint, _: "Future[PrefetchedCheckpoint]") -> None:
+        self.cache.leave(checkpoint, done=False)
 
-    def _arrival(self, checkpoint: Checkpoint, *, read: bool) -> Arrival:
-        brought = self.shelf.bring(checkpoint)
-        return Arrival(brought, read_weights(brought) if brought and read else None)
+    def _arrival(self, checkpoint: Checkpoint, *, read: bool) -> PrefetchedCheckpoint:
+        brought = self.cache.bring(checkpoint)
+        return PrefetchedCheckpoint(brought, read_weights(brought) if brought and read else None)
 
 
-def _in_background(work: Callable[[], Arrival]) -> "Future[Arrival]":
+def _in_background(work: Callable[[], PrefetchedCheckpoint]) -> "Future[PrefetchedCheckpoint]":
     """Run in a thread that the end of the process does not wait for."""
-    future: Future[Arrival] = Future()
+    future: Future[PrefetchedCheckpoint] = Future()
 
     def run() -> None:
         try:

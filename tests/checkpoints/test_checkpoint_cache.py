@@ -1,4 +1,4 @@
-"""The shelf: room, marks and locks, on the cache of a hub that is made of dicts."""
+"""The checkpoint cache: room, marks and locks, on the cache of a hub that is made of dicts."""
 
 import errno
 from pathlib import Path
@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from memprobe.checkpoints import (
-    Shelf,
+    CheckpointCache,
     check_supply,
+    checkpoint_cache,
     resolve,
     run_name,
-    shelf,
     snapshots,
     weights_digest,
 )
@@ -22,7 +22,7 @@ STEPS = (0, 10, 20)
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch) -> None:
-    monkeypatch.setattr(shelf, "PAUSES_S", (0.0,))
+    monkeypatch.setattr(checkpoint_cache, "PAUSES_S", (0.0,))
 
 
 @pytest.fixture
@@ -39,8 +39,8 @@ def here(checkpoints) -> list[int]:
     ]
 
 
-def of_run(run: str = "one", *, keep: int = 2) -> Shelf:
-    return Shelf(run, ["org/name"], keep)
+def of_run(run: str = "one", *, keep: int = 2) -> CheckpointCache:
+    return CheckpointCache(run, ["org/name"], keep)
 
 
 def test_there_is_room_for_so_many_and_no_more_until_one_is_put_back(found) -> None:
@@ -93,7 +93,7 @@ def test_what_a_run_brought_for_itself_counts_as_not_here(found) -> None:
     assert again.weight_sha256 == found[0].weight_sha256
 
 
-def test_a_closed_shelf_holds_nothing(found) -> None:
+def test_a_closed_cache_holds_nothing(found) -> None:
     mine = of_run()
     mine.bring(found[0])
     mine.close()
@@ -126,7 +126,9 @@ def test_a_cache_that_may_not_be_written_to_is_read(found, monkeypatch) -> None:
 
 
 def test_what_is_fetched_to_stay_stays_though_a_run_began_to_bring_it_meanwhile(found) -> None:
-    of_user = Shelf(on_fetch=lambda each: Snapshot(each.repo, each.commit).mark("one", ["model.safetensors"]))
+    of_user = CheckpointCache(
+        on_fetch=lambda each: Snapshot(each.repo, each.commit).mark("one", ["model.safetensors"])
+    )
     of_user.bring(found[0])
     of_user.leave(found[0], done=True)
     of_run("one").leave(found[0], done=True)
@@ -147,7 +149,7 @@ def test_weights_that_the_hub_does_not_hash_are_brought_with_the_small_files(hub
     monkeypatch.setattr(hub, "list_repo_tree", without_lfs)
     (checkpoint,) = resolve(["org/small"])[0].checkpoints
     assert here([checkpoint]) == [None]
-    assert weights_digest(checkpoint) == weights_digest(Shelf().bring(checkpoint))
+    assert weights_digest(checkpoint) == weights_digest(CheckpointCache().bring(checkpoint))
 
 
 def test_only_what_was_missing_is_taken_away(hub, contents) -> None:
@@ -186,14 +188,14 @@ def test_a_hub_that_does_not_answer_is_asked_again_once(found, hub) -> None:
 )
 def test_the_disk_must_hold_the_largest_that_are_there_at_once(found, monkeypatch, keep, n_counted) -> None:
     size = found[0].n_bytes
-    need = n_counted * size + shelf.SPARE_BYTES
+    need = n_counted * size + checkpoint_cache.SPARE_BYTES
     told = []
 
     def usage(place):
         told.append(place)
         return type("Usage", (), {"free": free})
 
-    monkeypatch.setattr(shelf.shutil, "disk_usage", usage)
+    monkeypatch.setattr(checkpoint_cache.shutil, "disk_usage", usage)
     free = need
     check_supply(found, keep=keep, offline=False)
     free = need - 1
@@ -204,8 +206,10 @@ def test_the_disk_must_hold_the_largest_that_are_there_at_once(found, monkeypatc
 
 def test_what_is_here_needs_no_room(found, monkeypatch) -> None:
     for each in found:
-        Shelf().bring(each)
-    monkeypatch.setattr(shelf.shutil, "disk_usage", lambda _: pytest.fail("the disk was looked at"))
+        CheckpointCache().bring(each)
+    monkeypatch.setattr(
+        checkpoint_cache.shutil, "disk_usage", lambda _: pytest.fail("the disk was looked at")
+    )
     check_supply(found, keep=2, offline=True)
 
 

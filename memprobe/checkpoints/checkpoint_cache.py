@@ -30,7 +30,7 @@ def run_name(run: Path) -> str:
 
 
 @dataclass(slots=True)
-class Shelf:
+class CheckpointCache:
     """The checkpoints that one process of a run has at hand.
 
     While a checkpoint is at hand no process of memprobe removes it. Safe to use from two threads.

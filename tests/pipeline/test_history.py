@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import polars as pl
 import pytest
 
-from memprobe.pipeline.past import Past, impossible, parameters_of
+from memprobe.pipeline.history import HistoryBuilder, impossible, parameters_of
 from memprobe.pipeline.planning import Target
-from memprobe.probes.base import OverTime, Told, find
+from memprobe.probes.base import OverTime, SequenceResult, find
 from memprobe.probes.profile_tables import no_estimates
 
 MANIFEST = {
@@ -57,39 +57,41 @@ def heard():
 
 @pytest.fixture
 def alone(heard):
-    def tell(history, _):
+    def results(history, _):
         heard.append(history)
-        return Told({}, no_estimates(), ("said",))
+        return SequenceResult({}, no_estimates(), ("said",))
 
-    return OverTime((), tell, lambda *_: [])
+    return OverTime((), results, lambda *_: [])
 
 
 @pytest.fixture
 def beside(alone):
-    return replace(alone, beside=lambda own, others: [] if others else [f"{own.model} is alone"])
+    return replace(alone, check_predictors=lambda own, others: [] if others else [f"{own.model} is alone"])
 
 
-def gathered(targets, *over_times, scored=None) -> Past:
-    past = Past(plan(targets, *over_times), MANIFEST)
+def gathered(targets, *over_times, scored=None) -> HistoryBuilder:
+    history_builder = HistoryBuilder(plan(targets, *over_times), MANIFEST)
     for place in range(len(over_times)):
         for each in scored or targets:
-            past.add(place, each, table(each.step))
-    return past
+            history_builder.add(place, each, table(each.step))
+    return history_builder
 
 
 def test_an_entry_over_one_sequence_is_told_at_once_and_its_rows_are_let_go(alone, beside, heard) -> None:
-    past = gathered([target("big", 20), target("big", 10)], alone, beside)
-    (told,) = past.tell()
-    assert told.told.warnings == ("big, probe0: said",)
+    history_builder = gathered([target("big", 20), target("big", 10)], alone, beside)
+    (result,) = history_builder.results()
+    assert result.result.warnings == ("big, probe0: said",)
     assert heard[0].steps == (10, 20)
     assert heard[0].rows["step"].to_list() == [10, 20]
     assert heard[0].others == ()
-    assert list(past.tell()) == []
-    assert [each.told.warnings for each in past.tell_beside([past])] == [("big, probe1: said",)]
+    assert list(history_builder.results()) == []
+    assert [each.result.warnings for each in history_builder.results_with_others([history_builder])] == [
+        ("big, probe1: said",)
+    ]
 
 
 def test_rows_are_what_was_measured_and_its_step(alone, heard) -> None:
-    list(gathered([target("big", 10)], alone).tell())
+    list(gathered([target("big", 10)], alone).results())
     assert heard[0].rows.columns[:2] == ["item_id", "step"]
     assert "exact" in heard[0].rows.columns
     assert not {"model", "revision", "group", "exposures"} & set(heard[0].rows.columns)
@@ -99,8 +101,12 @@ def test_rows_are_what_was_measured_and_its_step(alone, heard) -> None:
 def test_who_looks_beside_sees_the_rows_of_every_other_sequence(beside, heard) -> None:
     big = gathered([target("big", 10), target("big", 20)], beside, scored=[target("big", 20)])
     small = gathered([target("small", 20, tokenizer="other")], beside)
-    nothing = Past(plan([target("none", 20)], beside), MANIFEST)
-    assert [len(list(each.tell_beside([big, small, nothing]))) for each in (big, small, nothing)] == [1, 1, 0]
+    nothing = HistoryBuilder(plan([target("none", 20)], beside), MANIFEST)
+    assert [len(list(each.results_with_others([big, small, nothing]))) for each in (big, small, nothing)] == [
+        1,
+        1,
+        0,
+    ]
     (other,) = heard[0].others
     assert (other.model, other.steps, other.n_parameters, other.same_tokens) == ("small", (20,), 10, False)
     assert other.rows.height == 1
@@ -110,10 +116,13 @@ def test_who_looks_beside_sees_the_rows_of_every_other_sequence(beside, heard) -
 
 def test_items_given_as_ids_are_the_same_tokens_for_all(beside, heard) -> None:
     manifest = MANIFEST | {"items": {"given": ["input_ids", "item_id"]}}
-    pasts = [Past(plan([target(name, 20, tokenizer=name)], beside), manifest) for name in ("big", "small")]
-    for past in pasts:
-        past.add(0, past.plan.targets[0], table(20))
-    list(pasts[0].tell_beside(pasts))
+    histories = [
+        HistoryBuilder(plan([target(name, 20, tokenizer=name)], beside), manifest)
+        for name in ("big", "small")
+    ]
+    for history_builder in histories:
+        history_builder.add(0, history_builder.plan.targets[0], table(20))
+    list(histories[0].results_with_others(histories))
     assert heard[0].others[0].same_tokens
 
 
@@ -129,7 +138,7 @@ def test_who_looks_beside_is_refused_only_where_no_sequence_has_an_answer(alone,
     assert impossible([one, two], MANIFEST) == []
     assert [each.what for each in impossible([one], MANIFEST)] == ["probe1: big is alone"]
     lacking = replace(alone, problems=lambda steps, *_: [f"at {steps}"])
-    picky = replace(beside, beside=lambda own, _: ["too small"] if own.model == "small" else [])
+    picky = replace(beside, check_predictors=lambda own, _: ["too small"] if own.model == "small" else [])
     both = [plan([target(name, 20)], lacking, picky) for name in ("big", "small")]
     assert [(each.what, each.where) for each in impossible(both, MANIFEST)] == [
         ("probe0: at (20,)", "big"),
@@ -142,10 +151,10 @@ def test_a_control_alone_is_asked_nothing_and_is_beside_nobody(alone, beside, he
     plans = [plan([target(name, 20)], alone, beside) for name in ("big", "small")]
     assert [each.what for each in impossible(plans, manifest)] == ["probe1: big is alone"]
     assert impossible(plans[1:], manifest) == []
-    pasts = [Past(each, manifest) for each in plans]
-    for past in pasts:
+    histories = [HistoryBuilder(each, manifest) for each in plans]
+    for history_builder in histories:
         for place in (0, 1):
-            past.add(place, past.plan.targets[0], table(20))
-    assert list(pasts[1].tell()) == []
-    list(pasts[0].tell_beside(pasts))
+            history_builder.add(place, history_builder.plan.targets[0], table(20))
+    assert list(histories[1].results()) == []
+    list(histories[0].results_with_others(histories))
     assert heard[-1].others == ()

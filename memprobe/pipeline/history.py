@@ -1,4 +1,4 @@
-"""A sequence as probes over time see it: item rows of all its checkpoints, and what is told of them."""
+"""The history of a sequence for probes over time: the item rows of all its checkpoints, and the results."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from memprobe.errors import Problem
 from memprobe.items import CONTENT
 from memprobe.pipeline.planning import SequencePlan, Target
 from memprobe.pipeline.summarise import LEVEL, condition_prefixes, rng_of, signature
-from memprobe.probes.base import History, Other, OverTime, Told
+from memprobe.probes.base import History, OtherSequence, OverTime, SequenceResult
 from memprobe.suite import Entry
 from memprobe.tables.catalogue import SUMMARY
 from memprobe.tables.conditions import joined
@@ -47,7 +47,7 @@ def parameters_of(target: Target, manifest: Mapping[str, Any]) -> int | None:
 def impossible(plans: Sequence[SequencePlan], manifest: Mapping[str, Any]) -> list[Problem]:
     """Return why an entry over time cannot be answered.
 
-    An entry that looks beside is refused only where no sequence of the run has an answer.
+    An entry that looks at other sequences is refused only where no sequence of the run has an answer.
     """
     asked = [plan for plan in plans if not is_control_alone(plan, manifest)]
     problems = []
@@ -56,7 +56,7 @@ def impossible(plans: Sequence[SequencePlan], manifest: Mapping[str, Any]) -> li
         if (over_time := entry.probe.over_time) is None:
             continue
         found = [_problems(plan, asked, entry, over_time, manifest) for plan in asked]
-        if over_time.beside is None or all(found):
+        if over_time.check_predictors is None or all(found):
             problems += [problem for each in found for problem in each]
     return problems
 
@@ -70,11 +70,11 @@ def _problems(
 ) -> list[Problem]:
     steps = _steps(plan.targets)
     # A checkpoint without a step is alone in its sequence.
-    can_ask = steps or over_time.beside is not None
+    can_ask = steps or over_time.check_predictors is not None
     texts = over_time.problems(steps, about_time(plan), entry.settings) if can_ask else [_NO_STEP]
-    if over_time.beside is not None:
+    if over_time.check_predictors is not None:
         others = (_as_other(each, plan, manifest) for each in plans if each is not plan)
-        texts += over_time.beside(_as_other(plan, plan, manifest), tuple(others))
+        texts += over_time.check_predictors(_as_other(plan, plan, manifest), tuple(others))
     return [Problem(f"{entry.probe.name}: {text}", plan.targets[0].model) for text in texts]
 
 
@@ -83,11 +83,11 @@ def _steps(targets: Sequence[Target]) -> tuple[int, ...]:
     return tuple(sorted(target.step for target in targets if target.step is not None))
 
 
-def _as_other(plan: SequencePlan, seen_from: SequencePlan, manifest: Mapping[str, Any]) -> Other:
+def _as_other(plan: SequencePlan, seen_from: SequencePlan, manifest: Mapping[str, Any]) -> OtherSequence:
     """Return a sequence as another one's probe sees it, before anything is scored."""
     # Items given as ids are the same tokens for every model.
     as_ids = not {"text", "prefix"} & set(manifest["items"]["given"])
-    return Other(
+    return OtherSequence(
         model=plan.targets[0].model,
         steps=_steps(plan.targets),
         n_parameters=_n_parameters(plan, manifest),
@@ -101,23 +101,23 @@ def _n_parameters(plan: SequencePlan, manifest: Mapping[str, Any]) -> int | None
 
 
 @dataclass(frozen=True, slots=True)
-class ToldOf:
-    """What an entry says of a sequence.
+class EntryResult:
+    """The result of an entry for a sequence.
 
     Attributes:
         model: The sequence.
         probe: The entry's.
-        entry: What tells it from others of its probe; None: there are none.
-        told: Complete rows.
+        entry: The settings that distinguish it from other entries of its probe; None: it is the only one.
+        result: Complete rows.
     """
 
     model: str
     probe: str
     entry: str | None
-    told: Told
+    result: SequenceResult
 
 
-class Past:
+class HistoryBuilder:
     """The rows of one sequence, gathered checkpoint by checkpoint, for the entries that look over time.
 
     Attributes:
@@ -144,29 +144,29 @@ class Past:
             if target not in self._seen:
                 self._seen.append(target)
 
-    def tell(self) -> Iterator[ToldOf]:
+    def results(self) -> Iterator[EntryResult]:
         """Yield what each entry says of the sequence alone; tables and estimates are complete rows.
 
         The rows of these entries are let go.
         """
         for place in list(self._rows):
-            if not self._looks_beside(place):
-                yield from self._tell(place, ())
+            if not self._checks_others(place):
+                yield from self._results(place, ())
                 del self._rows[place]
 
-    def tell_beside(self, pasts: "Sequence[Past]") -> Iterator[ToldOf]:
-        """Yield what each entry says that looks at the run's other sequences too.
+    def results_with_others(self, histories: "Sequence[HistoryBuilder]") -> Iterator[EntryResult]:
+        """Yield the results of the entries whose probe also looks at the run's other sequences.
 
         Args:
-            pasts: All sequences of the run, gathered.
+            histories: The builders of all sequences of the run, with the rows of all checkpoints.
         """
         for place in self._rows:
-            others = [each.as_other(place, self.plan) for each in pasts if each is not self]
-            yield from self._tell(place, tuple(each for each in others if each is not None))
+            others = [each.as_other(place, self.plan) for each in histories if each is not self]
+            yield from self._results(place, tuple(each for each in others if each is not None))
 
-    def _looks_beside(self, place: int) -> bool:
+    def _checks_others(self, place: int) -> bool:
         over_time = self.plan.entries[place].entry.probe.over_time
-        return over_time is not None and over_time.beside is not None
+        return over_time is not None and over_time.check_predictors is not None
 
     def _rows_of(self, place: int) -> pl.DataFrame:
         parts = self._rows[place]
@@ -180,14 +180,14 @@ class Past:
     def _missing(self) -> tuple[str, ...]:
         return tuple(each.label for each in self.plan.targets if each not in self._seen)
 
-    def as_other(self, place: int, seen_from: SequencePlan) -> Other | None:
+    def as_other(self, place: int, seen_from: SequencePlan) -> OtherSequence | None:
         """Return what another sequence's probe sees of this one; None where nothing of it is scored."""
         if not self._rows.get(place):
             return None
         about = _as_other(self.plan, seen_from, self.manifest)
         return replace(about, steps=self._steps(), rows=self._rows_of(place), missing=self._missing())
 
-    def _tell(self, place: int, others: tuple[Other, ...]) -> Iterator[ToldOf]:
+    def _results(self, place: int, others: tuple[OtherSequence, ...]) -> Iterator[EntryResult]:
         """Yield what one entry says; nothing where no checkpoint is scored."""
         entry = self.plan.entries[place].entry
         over_time = entry.probe.over_time
@@ -204,16 +204,16 @@ class Past:
             n_parameters=_n_parameters(self.plan, self.manifest),
             others=others,
         )
-        told = self._told(entry, prefix, over_time.tell(history, entry.settings))
-        yield ToldOf(history.model, entry.probe.name, prefix, told)
+        result = self._completed(entry, prefix, over_time.estimate(history, entry.settings))
+        yield EntryResult(history.model, entry.probe.name, prefix, result)
 
-    def _told(self, entry: Entry, prefix: str | None, told: Told) -> Told:
+    def _completed(self, entry: Entry, prefix: str | None, result: SequenceResult) -> SequenceResult:
         model = self.plan.targets[0].model
         named = [pl.lit(model).alias("model"), *([pl.lit(prefix).alias("entry")] if prefix else [])]
-        tables = {name: table.select(*named, pl.all()) for name, table in told.tables.items()}
-        warnings = tuple(f"{model}, {entry.probe.name}: {text}" for text in told.warnings)
+        tables = {name: table.select(*named, pl.all()) for name, table in result.tables.items()}
+        warnings = tuple(f"{model}, {entry.probe.name}: {text}" for text in result.warnings)
         return replace(
-            told, tables=tables, estimates=self._summary(entry, prefix, told.estimates), warnings=warnings
+            result, tables=tables, estimates=self._summary(entry, prefix, result.estimates), warnings=warnings
         )
 
     def _rng(self, entry: Entry, prefix: str | None, what: str) -> np.random.Generator:
