@@ -19,7 +19,7 @@ import pytest
 
 from memprobe.probes.base import History
 from memprobe.probes.retention_tables import law_fits
-from memprobe.probes.stability import Settings, tell
+from memprobe.probes.stability import Settings, estimate
 from memprobe.stats.acquisition import log_decay
 from memprobe.stats.curves import best_law
 from memprobe.stats.lag_curve import Controls, Exposed, lag_curve
@@ -126,7 +126,7 @@ def stability_cells(coverage: Any) -> Iterator[Any]:
         def draw(
             rng: np.random.Generator, documents: int = documents, size: int = size, curves: Any = curves
         ) -> Any:
-            told = tell(outcomes(curves, documents, size, rng), Settings(windows=(WINDOW,), draws=DRAWS))
+            told = estimate(outcomes(curves, documents, size, rng), Settings(windows=(WINDOW,), draws=DRAWS))
             rows = told.estimates.filter(pl.col("group").is_null())
             return {
                 row["metric"]: None
