@@ -204,7 +204,7 @@ def test_json_is_one_document_with_every_checkpoint(cli, long_run):
 
 
 def told(run):
-    """Run `memprobe status` in a process of its own; returns its processor time in seconds and what it says."""
+    """Run `memprobe status` in a new process; returns its processor time in seconds and what it says."""
     code = f"""
 import sys
 sys.argv = ["memprobe", "status", {str(run)!r}]
