@@ -227,7 +227,7 @@ def _doubt(rule: Rule, row: Mapping[str, Any], behind: Behind, metric: Declared)
     if n_items is None or n_items < rule.min_n:
         return f"{counted(n_items or 0, 'item')}, and min_n asks for {rule.min_n:,}"
     if row["estimate"] is None or math.isnan(row["estimate"]):
-        return "the estimate is undefined for these items"
+        return f"the estimate is undefined for these items{_why_none(row)}"
     if is_few(row["ci_method"]):
         documents = counted(row["n_clusters"], "document")
         few = f"{FEW_EFFECTIVE:g} of equal size: too few to judge"

@@ -54,6 +54,10 @@ def test_a_limit_that_is_met_exactly_is_met(judge):
         ({"n_items": 19}, "19 items, and min_n asks for 20"),
         ({"estimate": None, "ci_low": None, "ci_high": None}, "the estimate is undefined for these items"),
         ({"estimate": math.nan}, "the estimate is undefined for these items"),
+        (
+            {"estimate": None, "ci_low": None, "ci_high": None, "ci_method": "none:unfit"},
+            "undefined for these items, as the curve follows none of the laws that a half-life is of",
+        ),
         ({"ci_low": None, "ci_high": None}, "there is no interval, so no upper bound"),
         ({"ci_high": None}, "the interval is open: it has no upper bound"),
         ({"ci_high": math.nan}, "the interval is open: it has no upper bound"),
