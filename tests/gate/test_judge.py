@@ -56,7 +56,8 @@ def test_a_limit_that_is_met_exactly_is_met(judge):
         ({"estimate": math.nan}, "the estimate is undefined for these items"),
         (
             {"estimate": None, "ci_low": None, "ci_high": None, "ci_method": "none:unfit"},
-            "the estimate is undefined for these items, as the curve follows none of the laws that a half-life is of",
+            "the estimate is undefined for these items, "
+            "as the curve follows none of the laws that a half-life is of",
         ),
         ({"ci_low": None, "ci_high": None}, "there is no interval, so no upper bound"),
         ({"ci_high": None}, "the interval is open: it has no upper bound"),
