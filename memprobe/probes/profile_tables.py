@@ -44,6 +44,8 @@ GAP_P = 0.01
 # Below as many degrees of freedom, intervals are half as wide again as with many items: Student's t at 0.975
 # is 2.78 with 4, and 1.96 in the end.
 FEW_FREEDOM = 5.0
+# Of so few items that change, Student's t does not hold for a rate.
+FEW_HITS = 20
 UNITS = {
     "logprob_mean_nats": "nats per token",
     "exact": "fraction",
@@ -439,7 +441,8 @@ def _warnings(found: Profile, data: _Data, panel: Panel, outcome: str, control: 
         texts.append(
             f"{n} first trained on after the last checkpoint among the controls (control = {control})"
         )
-    texts += [f"{outcome}: {text}" for text in (*_gap_warning(found), *_size_warning(found))]
+    of_found = (*_gap_warning(found), *_size_warning(found), *_few_hits_warning(data, outcome))
+    texts += [f"{outcome}: {text}" for text in of_found]
     if data.unbalanced:
         texts.append(f"{outcome}: {counted(len(data.unbalanced), 'item')} left out, {UNBALANCED}")
     if panel.n_repeated:
@@ -448,6 +451,18 @@ def _warnings(found: Profile, data: _Data, panel: Panel, outcome: str, control: 
             "them)"
         )
     return tuple(texts)
+
+
+def _few_hits_warning(data: _Data, outcome: str) -> list[str]:
+    """Say where few treated items change and the outcome is a rate; see docs/validation/coverage.md."""
+    treated = data.y[~data.never]
+    n = int((treated != treated[:, :1]).any(axis=1).sum())
+    if UNITS[outcome] != "fraction" or not 0 < n < FEW_HITS:
+        return []
+    return [
+        f"only {n} of {counted(len(treated), 'treated item')} ever change, so the intervals of effects lie too "
+        "low too often (0.12 where 5 of 100 items are recalled)"
+    ]
 
 
 def _gap_warning(found: Profile) -> list[str]:

@@ -498,3 +498,16 @@ def test_a_sequence_without_never_trained_items_can_have_untrained_ones() -> Non
 def test_untrained_controls_may_not_be_felt_beforehand() -> None:
     with pytest.raises(ValueError, match="control is untrained and anticipation above 0"):
         Settings(control="untrained", anticipation=1)
+
+
+@pytest.mark.parametrize(("n_recalled", "is_told"), [(5, True), (25, False)])
+def test_a_rate_of_which_few_items_change_says_that_its_intervals_lie_too_low(n_recalled, is_told) -> None:
+    panel = {f"t{i:03d}": (250, (0.0, 0.0, 0.0, float(i < n_recalled))) for i in range(60)}
+    panel |= {f"n{i:03d}": (None, (0.0, 0.0, 0.0, float(i < 2))) for i in range(30)}
+    given = history(panel)
+    rows = given.rows.with_columns(exact=pl.col("logprob_mean_nats"))
+    result = estimate(replace(given, rows=rows), Settings(draws=0, outcomes=("exact",)))
+    assert (
+        any(f"only {n_recalled} of 60 treated items ever change" in text for text in result.warnings)
+        is is_told
+    )
