@@ -460,8 +460,8 @@ def _few_hits_warning(data: _Data, outcome: str) -> list[str]:
     if UNITS[outcome] != "fraction" or not 0 < n < FEW_HITS:
         return []
     return [
-        f"only {n} of {counted(len(treated), 'treated item')} ever change, so the intervals of effects lie too "
-        "low too often (0.12 where 5 of 100 items are recalled)"
+        f"only {n} of {counted(len(treated), 'treated item')} ever change, so the intervals of effects lie "
+        "too low too often (0.12 where 5 of 100 items are recalled)"
     ]
 
 
