@@ -21,8 +21,7 @@ A gate that measures fine and finds too much memorization raises nothing: that i
 (exit 1). What no class here covers is a bug (exit 70).
 """
 
-import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final
@@ -176,37 +175,7 @@ class SafetyError(MemprobeError):
     exit_code = 5
 
 
-def near_miss(word: str, allowed: Iterable[str]) -> str:
-    """Return `, did you mean `x`?` for the allowed name nearest to `word`, or an empty string."""
-    close = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.6)
-    return f", did you mean `{close[0]}`?" if close else ""
-
-
 def install_command(extra: str = "", *, upgrade: bool = False) -> str:
     """Return the command that installs memprobe, or one of its extras: `pip install 'memprobe-lm[lora]'`."""
     target = f"'{DISTRIBUTION}[{extra}]'" if extra else DISTRIBUTION
     return f"pip install {'-U ' if upgrade else ''}{target}"
-
-
-def counted(n: int, noun: str, plural: str = "") -> str:
-    """Return a number with its noun: `1 item`, `24 items`, `1,200 units`."""
-    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
-
-
-def at_step(step: int | None) -> str:
-    """Return a checkpoint's place in training: `step 1,000`, or `no step` where it is not known."""
-    return "no step" if step is None else f"step {step:,}"
-
-
-def step_cell(step: int | None) -> str:
-    """Return the same under the heading `step`: `1,000` or `none`."""
-    return "none" if step is None else f"{step:,}"
-
-
-def sized(n_bytes: float) -> str:
-    """Return bytes in units of 1000, as disks are sold: `13.8 GB`."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if n_bytes < 999.5:
-            return f"{n_bytes:,.0f} {unit}" if unit == "B" or n_bytes >= 99.95 else f"{n_bytes:.1f} {unit}"
-        n_bytes /= 1000
-    return f"{n_bytes:,.1f} TB"

@@ -2,14 +2,13 @@
 
 import io
 import json
-import math
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import polars as pl
 
-from memprobe.errors import InputError, InvalidRunError, Problem, near_miss
+from memprobe.errors import InputError, InvalidRunError, Problem
 from memprobe.reading import Run, choose_steps, open_run
 from memprobe.report.estimates import pooled
 from memprobe.report.latex import paper_latex, plain_latex
@@ -18,9 +17,11 @@ from memprobe.report.paper_differences import difference_tables
 from memprobe.report.papers import Directions, Style, paper_tables
 from memprobe.tables import cells
 from memprobe.tables.catalogue import COVERAGE, EXTRACTION_WINDOWS, TABLES
+from memprobe.tables.checked_json import finite
 from memprobe.tables.differences import DIFFERENCES
 from memprobe.tables.schema import Column
 from memprobe.tables.views import WINDOWS
+from memprobe.wording import near_miss
 
 Format = Literal["csv", "parquet", "json", "markdown", "latex"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -147,17 +148,8 @@ def written(frame: pl.DataFrame, to: Format, name: str, style: Style | None = No
         told = style or Style()
         return plain_latex(frame, name, told.caption, told.label).encode()
     return (
-        json.dumps(_finite(frame.to_dicts()), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        json.dumps(finite(frame.to_dicts()), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     ).encode()
-
-
-def _finite(value: Any) -> Any:  # noqa: ANN401
-    """Return rows with null for every infinity, as JSON can hold them."""
-    if isinstance(value, dict):
-        return {key: _finite(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and math.isinf(value) else value
 
 
 def directions(run: Run) -> Directions:

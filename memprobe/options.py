@@ -12,8 +12,9 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Union, get_args, get_origin, get_type_hints
 
-from memprobe.errors import InputError, Problem, near_miss
+from memprobe.errors import InputError, Problem
 from memprobe.parsing import INT64
+from memprobe.wording import near_miss
 
 Device = str
 DType = Literal["auto", "float32", "bfloat16", "float16"]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Unpack
 
 from memprobe.checkpoints import CheckpointCache, config_digest, run_name
-from memprobe.errors import BrokenUnitError, LostClaimError, sized
+from memprobe.errors import BrokenUnitError, LostClaimError
 from memprobe.options import GivenOptions
 from memprobe.pipeline.finish import CARRIED, finish
 from memprobe.pipeline.manifest import merge_stages
@@ -23,6 +23,7 @@ from memprobe.reading import Run
 from memprobe.suite import Suite, write_suite
 from memprobe.tables.requests import Unit
 from memprobe.tables.store import RunStore
+from memprobe.wording import sized
 
 if TYPE_CHECKING:
     from memprobe.scoring.engine import ScoringProgress, ScoringReport

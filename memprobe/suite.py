@@ -7,11 +7,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from memprobe.errors import Problem, SuiteError, near_miss
+from memprobe.errors import Problem, SuiteError
 from memprobe.options import RunOptions, check_table
 from memprobe.parsing import UnreadableError, parse_toml, read_toml
 from memprobe.probes.base import Probe, discover, find
 from memprobe.shipped import shipped_folder
+from memprobe.wording import near_miss
 
 _SUITE_KEYS = ("name", "title", "source")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from memprobe.bench.status import status
-from memprobe.errors import InputError, InvalidRunError, LostClaimError, Problem, RunMismatchError, counted
+from memprobe.errors import InputError, InvalidRunError, LostClaimError, Problem, RunMismatchError
 from memprobe.pipeline.finish import missing_units
 from memprobe.pipeline.prepare import Prepared, check_supplies, prepare
 from memprobe.pipeline.question import Question, ask
@@ -16,6 +16,7 @@ from memprobe.reading import Run
 from memprobe.run import Listener, NullListener, complete
 from memprobe.suite import load_suite
 from memprobe.tables.store import RunStore
+from memprobe.wording import counted
 
 # In a job array all tasks start together, and the one that asks the question first reads and plans.
 WAIT_S = 600.0

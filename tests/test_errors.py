@@ -6,7 +6,8 @@ import re
 import pytest
 
 from memprobe import errors
-from memprobe.errors import InputError, MemprobeError, Problem, near_miss
+from memprobe.errors import InputError, MemprobeError, Problem
+from memprobe.wording import near_miss
 
 CLASSES = {
     name: member

@@ -22,9 +22,10 @@ PACKAGE = Path(memprobe.__file__).parent
 TORCH_ROOMS = {"scoring", "lab"}
 TORCH = {"torch", "transformers", "peft"}
 
-# A room is a folder of the package or a module at its top. `errors` and `_version` are free to all.
+# A room is a folder of the package or a module at its top; any may import those of FREE.
 # A corridor is a folder in which every module is a room of its own.
 CORRIDORS = {"pipeline", "bench"}
+FREE = {"errors", "wording", "_version"}
 PIPELINE = {
     *("options", "parsing", "shipped", "tables", "stats", "checkpoints", "items", "probes", "suite"),
     *("manifest", "planning", "question", "summarise", "prepare", "measure", "forecast", "reading"),
@@ -50,6 +51,7 @@ EVERYTHING |= {"documents", "datacheck", "datasplit", "datasort"}
 MAY_IMPORT: dict[str, set[str]] = {
     "_version": set(),
     "errors": set(),
+    "wording": set(),
     "parsing": set(),
     "options": {"parsing"},
     "shipped": set(),
@@ -80,7 +82,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "measure": PIPELINE,
     "contrast": {"probes", "stats", "tables"},
     "control": {"checkpoints", "scoring"},
-    "history": {"items", "planning", "probes", "suite", "summarise", "tables"},
+    "history": {"items", "planning", "probes", "stats", "suite", "summarise", "tables"},
     "dose": {"contrast", "planning", "probes", "stats", "suite", "summarise", "sweep", "tables"},
     "sweep": {"suite", "tables"},
     "reading": PIPELINE,
@@ -193,7 +195,7 @@ def rooms_imported(source: str) -> set[tuple[str, bool]]:
         for name, at_load in imports(source)
         if name.startswith("memprobe.")
     }
-    return {(name, at_load) for name, at_load in ours if name not in {"errors", "_version"}}
+    return {(name, at_load) for name, at_load in ours if name not in FREE}
 
 
 def breaches(room: str, source: str) -> list[str]:

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from memprobe.errors import DISTRIBUTION, CheckpointError, ItemError, Problem, counted, install_command
+from memprobe.errors import DISTRIBUTION, CheckpointError, ItemError, Problem, install_command
 from memprobe.options import RunOptions
 from memprobe.shipped import shipped_folder
+from memprobe.wording import counted
 
 if TYPE_CHECKING:
     from memprobe.checkpoints import Checkpoint

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from memprobe.checkpoints import Checkpoint, CheckpointCache, CheckpointSequence, check_supply
-from memprobe.errors import CheckpointError, IncompleteRunError, InputError, Problem, counted, sized
+from memprobe.errors import CheckpointError, IncompleteRunError, InputError, Problem
 from memprobe.items import read_items
 from memprobe.options import RunOptions
 from memprobe.pipeline.prepare import Notes, read_models
 from memprobe.pipeline.question import merge
+from memprobe.wording import counted, sized
 
 SUITE, FILE = "SUITE", "FILE"
 # What of the options decides which files are needed, in the order of the command line.

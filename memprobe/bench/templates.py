@@ -7,8 +7,9 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from memprobe.errors import InputError, counted, near_miss
+from memprobe.errors import InputError
 from memprobe.shipped import shipped_folder
+from memprobe.wording import counted, near_miss
 
 # Where a file belongs that does not lie beside the suite: GitHub reads workflows in this folder alone.
 _PLACES = {"workflow.yml": Path(".github") / "workflows" / "memprobe.yml"}

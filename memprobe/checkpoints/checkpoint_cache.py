@@ -15,7 +15,8 @@ from memprobe.checkpoints.client import UnreachableError, cache_root, own_blobs,
 from memprobe.checkpoints.hub import check_reachable, fetch
 from memprobe.checkpoints.identity import Checkpoint
 from memprobe.checkpoints.snapshots import Snapshot, cache_lock, marked
-from memprobe.errors import InputError, counted, sized
+from memprobe.errors import InputError
+from memprobe.wording import counted, sized
 
 # Beside the weights: the units of a run, small files of the snapshots, what else the machine writes.
 SPARE_BYTES = 10**9

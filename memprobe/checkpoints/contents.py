@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from memprobe.checkpoints.identity import Options, WeightsFormat, listed
+from memprobe.checkpoints.identity import Options, WeightsFormat
 from memprobe.checkpoints.lfs import is_pointer, refuse_pointer
 from memprobe.checkpoints.native import has_native_class
 from memprobe.errors import CheckpointError, Problem, SafetyError, UnloadableError
+from memprobe.wording import listed
 
 CONFIG = "config.json"
 ADAPTER = "adapter_config.json"

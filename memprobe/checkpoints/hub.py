@@ -35,12 +35,13 @@ from memprobe.checkpoints.contents import (
 )
 from memprobe.checkpoints.digest import file_digest
 from memprobe.checkpoints.header import numbers_by_dtype
-from memprobe.checkpoints.identity import Candidate, Checkpoint, Options, ProblemCollector, Source, listed
+from memprobe.checkpoints.identity import Candidate, Checkpoint, Options, ProblemCollector, Source
 from memprobe.checkpoints.local import checkpoint_in, count_numbers, no_tokenizer, tokenizer_in
 from memprobe.checkpoints.names import read_last_number, read_name, read_order
 from memprobe.checkpoints.snapshots import Snapshot
 from memprobe.checkpoints.spec import HubSpec, is_glob
-from memprobe.errors import CheckpointError, SafetyError, near_miss
+from memprobe.errors import CheckpointError, SafetyError
+from memprobe.wording import listed, near_miss
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 

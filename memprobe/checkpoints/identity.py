@@ -8,9 +8,9 @@ from typing import Literal
 
 from memprobe.checkpoints.names import Named
 from memprobe.errors import CheckpointError, Problem, SafetyError, UnloadableError
+from memprobe.wording import listed
 
 WeightsFormat = Literal["safetensors", "pickle", "lora"]
-N_LISTED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,10 +217,3 @@ class ProblemCollector:
         if all(is_safety for is_safety, _, _ in self.found):
             raise SafetyError(problems)
         raise CheckpointError(problems)
-
-
-def listed(names: list[str]) -> str:
-    """Return the first three names and how many more there are."""
-    shown = ", ".join(names[:N_LISTED])
-    more = len(names) - N_LISTED
-    return f"{shown} and {more} more" if more > 0 else shown

@@ -19,11 +19,12 @@ from memprobe.checkpoints.contents import (
     list_folder,
 )
 from memprobe.checkpoints.header import header
-from memprobe.checkpoints.identity import Candidate, Checkpoint, Options, Source, listed
+from memprobe.checkpoints.identity import Candidate, Checkpoint, Options, Source
 from memprobe.checkpoints.lfs import refuse_pointers
 from memprobe.checkpoints.names import read_name, read_order
 from memprobe.checkpoints.spec import is_hub_id
-from memprobe.errors import CheckpointError, near_miss
+from memprobe.errors import CheckpointError
+from memprobe.wording import listed, near_miss
 
 _DIR_FIX = (
     "pass a folder with config.json and weights, or one whose subfolders are such folders, "

@@ -4,10 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from memprobe.checkpoints.identity import Candidate, listed
+from memprobe.checkpoints.identity import Candidate
 from memprobe.checkpoints.names import Named, labels_of, stage_of
 from memprobe.checkpoints.spec import StepSelection
-from memprobe.errors import CheckpointError, near_miss
+from memprobe.errors import CheckpointError
+from memprobe.wording import listed, near_miss
 
 _MAX_STEP = 2**63 - 1
 _LISTED_STAGES = 8

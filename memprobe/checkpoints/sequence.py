@@ -15,7 +15,6 @@ from memprobe.checkpoints.identity import (
     Options,
     ProblemCollector,
     Source,
-    listed,
 )
 from memprobe.checkpoints.local import find_folder, is_there, named_path, path_problem, sibling_near
 from memprobe.checkpoints.order import Choice, in_order, refuse_mixed, twins_of, unknown_stages
@@ -23,6 +22,7 @@ from memprobe.checkpoints.snapshots import Snapshot
 from memprobe.checkpoints.spec import StepSelection, parse_hub_spec, parse_stages, parse_steps
 from memprobe.checkpoints.tokenizer_files import tokenizer_problems
 from memprobe.errors import CheckpointError, SafetyError, UnloadableError
+from memprobe.wording import listed
 
 # The hub answers in tenths of a second; a sequence may have hundreds of revisions.
 _N_THREADS = 8

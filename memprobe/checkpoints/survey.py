@@ -13,11 +13,12 @@ from typing import Any
 from memprobe.checkpoints.adapter import with_base
 from memprobe.checkpoints.client import hub_errors, is_offline
 from memprobe.checkpoints.header import header, numbers_by_dtype
-from memprobe.checkpoints.identity import Candidate, Checkpoint, Options, Source, listed
+from memprobe.checkpoints.identity import Candidate, Checkpoint, Options, Source
 from memprobe.checkpoints.lfs import refuse_pointers
 from memprobe.checkpoints.sequence import Group, chosen, find, look, twins
 from memprobe.checkpoints.tokenizer_files import tokenizer_problems
 from memprobe.errors import CheckpointError, Problem, SafetyError
+from memprobe.wording import listed
 
 _N_THREADS = 8
 _PICKLE_FIX = "copy or download the file again"

@@ -9,11 +9,12 @@ from typing import Any, Literal
 from memprobe.checkpoints.contents import CONFIG, list_folder
 from memprobe.checkpoints.digest import weights_digest
 from memprobe.checkpoints.header import header
-from memprobe.checkpoints.identity import Checkpoint, listed
+from memprobe.checkpoints.identity import Checkpoint
 from memprobe.checkpoints.schedule import missing_steps
 from memprobe.checkpoints.sequence import tokenizers
 from memprobe.checkpoints.survey import Row, Survey
-from memprobe.errors import CheckpointError, SafetyError, counted
+from memprobe.errors import CheckpointError, SafetyError
+from memprobe.wording import counted, listed
 
 Kind = Literal[
     "unloadable", "same step", "gap", "same weights", "index", "tokenizer", "config", "dtype", "base"

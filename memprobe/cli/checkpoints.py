@@ -11,7 +11,7 @@ import typer
 
 from memprobe.cli import console, options
 from memprobe.cli.examples import epilog
-from memprobe.errors import counted, step_cell
+from memprobe.wording import counted, listed, sized, step_cell
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -238,7 +238,7 @@ def _table(survey: "Survey") -> "Table":
     n_bytes = sum(row.checkpoint.n_bytes for row in survey.rows if row.checkpoint)
     n_loadable = len(survey.loadable)
     table = plain_table(
-        f"{survey.model}: {counted(len(survey.rows), 'checkpoint')}, {n_loadable} loadable, {_size(n_bytes)}"
+        f"{survey.model}: {counted(len(survey.rows), 'checkpoint')}, {n_loadable} loadable, {sized(n_bytes)}"
     )
     table.add_column("revision", overflow="fold")
     for name in ("step", "parameters"):
@@ -261,7 +261,7 @@ def _cells(seen: "Checkpoint | None") -> tuple[str, ...]:
     return (
         "" if seen.n_parameters is None else _scaled(seen.n_parameters),
         seen.dtype or "",
-        _size(seen.n_bytes),
+        sized(seen.n_bytes),
         seen.weights_format,
     )
 
@@ -276,19 +276,8 @@ def _scaled(number: float) -> str:
     return digits + unit
 
 
-def _size(n_bytes: float) -> str:
-    """Return bytes in units of 1000, as disks are sold: `13.8 GB`."""
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if n_bytes < 999.5 or unit == "TB":
-            break
-        n_bytes /= 1000
-    return f"{n_bytes:,.0f} {unit}" if unit == "B" or n_bytes >= 99.95 else f"{n_bytes:.1f} {unit}"
-
-
 def _reasons(rows: "Iterable[Row]") -> list[str]:
     """Return why rows cannot be loaded; a reason that several share is said once."""
-    from memprobe.checkpoints.identity import listed
-
     shared: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for row in rows:
         for problem in row.problems:
@@ -318,8 +307,8 @@ def _sequence_json(survey: "Survey", findings: "Iterable[Finding]") -> dict[str,
 
 
 def _show_findings(survey: "Survey", findings: "tuple[Finding, ...]") -> None:
-    from memprobe.checkpoints.identity import listed
     from memprobe.report.plain import headed, plain_table
+    from memprobe.wording import listed
 
     counts = Counter("error" if finding.stops else "warning" for finding in findings)
     said = ", ".join(counted(counts[name], name) for name in ("error", "warning") if counts[name])
@@ -388,5 +377,5 @@ class _Reading:
             self.bar.update(self.bar.task_ids[0], completed=self.n_bytes)
         elif now - self.last_line > _LINE_EVERY_S:
             self.last_line = now
-            told = f"{self.done} of {len(self.checkpoints)} checkpoints, {_size(self.n_bytes)}"
-            console.note(f"{self.doing} weights: {told} of {_size(self.total)}")
+            told = f"{self.done} of {len(self.checkpoints)} checkpoints, {sized(self.n_bytes)}"
+            console.note(f"{self.doing} weights: {told} of {sized(self.total)}")

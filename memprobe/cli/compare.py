@@ -8,7 +8,8 @@ import typer
 
 from memprobe.cli import console, options
 from memprobe.cli.export import Metrics, OutFile, To, write_stdout
-from memprobe.errors import InputError, at_step, counted
+from memprobe.errors import InputError
+from memprobe.wording import at_step, counted
 
 if TYPE_CHECKING:
     from memprobe.compare.runs import Comparison

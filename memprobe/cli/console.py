@@ -4,7 +4,6 @@ Not a terminal, or NO_COLOR: plain lines without control codes.
 """
 
 import json
-import math
 import os
 import sys
 import time
@@ -15,7 +14,9 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from memprobe.cli.surroundings import is_text, is_width, takes_all
-from memprobe.errors import Problem, counted
+from memprobe.errors import Problem
+from memprobe.tables.checked_json import finite
+from memprobe.wording import counted, duration
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -119,15 +120,6 @@ def show_json(value: Mapping[str, object]) -> None:
     # What a stream cannot write is escaped as JSON does it: a reader gets every name as it is.
     text = json.dumps(document, indent=2, ensure_ascii=not takes_all(sys.stdout), allow_nan=False)
     print(text if is_text(text) else json.dumps(document, indent=2, allow_nan=False))  # noqa: T201
-
-
-def finite(value: object) -> object:
-    """Return a value with null for every infinity in it, at any depth, as JSON can hold it."""
-    if isinstance(value, Mapping):
-        return {key: finite(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(each) for each in value]
-    return None if isinstance(value, float) and math.isinf(value) else value
 
 
 def tell_days(seconds: float, run: str) -> bool:
@@ -248,20 +240,12 @@ def search_line(step: "SearchStep") -> str:
     words += [counted(step.n_matches, "match", "matches")]
     words.append(f"{step.evaluations_used:,}/{step.budget:,} tried")
     if step.left_s is not None:
-        words.append(f"about {_duration(step.left_s)} left")
+        words.append(f"about {duration(step.left_s)} left")
     return ", ".join(words)
 
 
 def _time_left(spent_s: float, done: int, left: int) -> str:
-    return f", about {_duration(spent_s / done * left)} left" if done > 0 else ""
-
-
-def _duration(seconds: float) -> str:
-    """Return a time in the unit in which it is read: seconds to 10 minutes, minutes to 2 hours, and so on."""
-    for most, size, unit in ((600, 1, "s"), (7200, 60, "min"), (2 * _DAY_S, 3600, "h")):
-        if seconds < most:
-            return f"{seconds / size:,.0f} {unit}"
-    return f"{seconds / _DAY_S:,.1f} days"
+    return f", about {duration(spent_s / done * left)} left" if done > 0 else ""
 
 
 def _bar(line: Callable[[], str]) -> "Progress":

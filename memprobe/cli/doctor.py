@@ -4,7 +4,8 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Annotated
 
 from memprobe.cli import console, options
-from memprobe.errors import InvalidRunError, counted, install_command
+from memprobe.errors import InvalidRunError, install_command
+from memprobe.wording import counted
 
 if TYPE_CHECKING:
     from memprobe.bench.doctor import Examination

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from memprobe.cli import console, options
-from memprobe.errors import InputError, counted
+from memprobe.errors import InputError
+from memprobe.wording import counted
 
 if TYPE_CHECKING:
     import polars as pl

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from memprobe.cli import console, options
-from memprobe.errors import counted, sized
+from memprobe.wording import counted, sized
 
 if TYPE_CHECKING:
     from memprobe.bench.fetching import Fetched

@@ -5,7 +5,8 @@ from typing import Annotated
 
 from memprobe.cli import console, options
 from memprobe.cli.results import RunPath
-from memprobe.errors import InputError, sized
+from memprobe.errors import InputError
+from memprobe.wording import sized
 
 
 def report(

@@ -6,7 +6,8 @@ import typer
 
 from memprobe.cli import console, options
 from memprobe.cli.examples import epilog
-from memprobe.errors import SuiteError, near_miss
+from memprobe.errors import SuiteError
+from memprobe.wording import near_miss
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from memprobe.cli import console, options
-from memprobe.errors import IncompleteRunError, counted
+from memprobe.errors import IncompleteRunError
+from memprobe.wording import counted
 
 if TYPE_CHECKING:
     from memprobe.reading import Run

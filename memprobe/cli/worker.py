@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 from memprobe.cli import console, options
 from memprobe.cli.results import RunPath
 from memprobe.cli.run import refuse_failures
-from memprobe.errors import counted
+from memprobe.wording import counted
 
 if TYPE_CHECKING:
     from memprobe.worker import WorkerResult

@@ -6,12 +6,13 @@ from typing import Any
 
 import polars as pl
 
-from memprobe.errors import Problem, RunsDifferError, counted, near_miss
+from memprobe.errors import Problem, RunsDifferError
 from memprobe.options import check_table
 from memprobe.pipeline.summarise import condition_prefixes, signature
 from memprobe.probes.base import discover
 from memprobe.reading import Run
 from memprobe.suite import Entry
+from memprobe.wording import counted, listed, near_miss
 
 _Checkpoint = Mapping[str, Any]
 _Checkpoints = Sequence[_Checkpoint]
@@ -291,7 +292,7 @@ def _together(
     by_step = {each["step"]: each for each in was}
     together = [(by_step[each["step"]], each) for each in wanted if each["step"] in by_step]
     if last:
-        lacking = _listed([each["step"] for each in wanted if each["step"] not in by_step])
+        lacking = listed([each["step"] for each in wanted if each["step"] not in by_step], _FIRST)
         return together, [f"step {lacking} is not in the base run"] if lacking else []
     return together, _step_notes([each["step"] for each in was], [each["step"] for each in now])
 
@@ -304,7 +305,7 @@ def _beside_unplaced(
     Its place in training is not known, so no step by itself is its partner.
     """
     placed, which = (sides[1], "new") if _is_unplaced(sides[0]) else (sides[0], "base")
-    steps = _listed([each["step"] for each in placed])
+    steps = listed([each["step"] for each in placed], _FIRST)
     if not last:
         return [], [f"one run has no step, so which one of the {which} run is meant is not known: {steps}"]
     if not all(side[-1] is end for side, end in zip(sides, ends, strict=True)):
@@ -332,7 +333,7 @@ def _asked_of(manifest: Mapping[str, Any], model: str) -> _Checkpoints:
 def _steps_of(name: str, checkpoints: _Checkpoints) -> str:
     if _is_unplaced(checkpoints):
         return f"{name} without a step"
-    return f"{name} step {_listed([each['step'] for each in checkpoints])}"
+    return f"{name} step {listed([each['step'] for each in checkpoints], _FIRST)}"
 
 
 def _pair(was: Mapping[str, Any], now: Mapping[str, Any], manifest: Mapping[str, Any]) -> Checkpoints:
@@ -358,12 +359,7 @@ def _step_notes(was: Sequence[int], now: Sequence[int]) -> list[str]:
         ([each for each in was if each not in now], "base"),
         ([each for each in now if each not in was], "new"),
     )
-    return [f"step {_listed(steps)} in the {which} run alone" for steps, which in sides if steps]
-
-
-def _listed(values: Sequence[object]) -> str:
-    rest = f" and {len(values) - _FIRST:,} more" if len(values) > _FIRST else ""
-    return ", ".join(f"{each:,}" if isinstance(each, int) else str(each) for each in values[:_FIRST]) + rest
+    return [f"step {listed(steps, _FIRST)} in the {which} run alone" for steps, which in sides if steps]
 
 
 def _items(base: Run, new: Run, pairs: Sequence[Checkpoints]) -> MatchedItems:
@@ -399,4 +395,4 @@ def _item_notes(items: MatchedItems) -> list[str]:
         (items.new_only, "in the new run alone"),
         (items.changed, "with different content in the two runs"),
     )
-    return [f"{counted(len(ids), 'item')} {what}: {_listed(ids)}" for ids, what in kinds if ids]
+    return [f"{counted(len(ids), 'item')} {what}: {listed(ids, _FIRST)}" for ids, what in kinds if ids]

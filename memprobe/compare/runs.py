@@ -10,7 +10,7 @@ import polars as pl
 
 from memprobe.compare.differences import not_compared, of_metric
 from memprobe.compare.match import Checkpoints, Matched, MatchedEntry, MatchedItems, match
-from memprobe.errors import InputError, Problem, near_miss
+from memprobe.errors import InputError, Problem
 from memprobe.pipeline.contrast import about_items, with_control
 from memprobe.pipeline.summarise import change, signature
 from memprobe.probes.base import Metric, discover
@@ -18,6 +18,7 @@ from memprobe.reading import Run, choose_steps, open_run
 from memprobe.suite import Entry
 from memprobe.tables.differences import DIFFERENCES
 from memprobe.tables.store import RunStore
+from memprobe.wording import near_miss
 
 Values = Mapping[str, pl.DataFrame]
 LAST = "last"

@@ -19,6 +19,7 @@ from memprobe.documents.gutenberg import find_body
 from memprobe.documents.source import Document, Documents
 from memprobe.documents.units import Spans, Unit, chars, sentences, words
 from memprobe.errors import InputError, ItemError, Problem
+from memprobe.wording import listed
 
 Offsets = Callable[[str], Spans]
 """First and one past the last character of each token of a text, shape (n_tokens, 2)."""
@@ -153,14 +154,10 @@ def _matter(found: Sequence[_Windows], cut: Cut) -> list[str]:
     names = [each.document.name for each in found if each.has_matter != cut.gutenberg]
     if not names:
         return []
+    named = listed(names, _MAX_SHOWN)
     if cut.gutenberg:
-        return [f"no marks of Project Gutenberg, cut as a whole: {_listed(names)}"]
-    return [f"front or back matter of Project Gutenberg, which --gutenberg leaves out: {_listed(names)}"]
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MAX_SHOWN:,} more" if len(names) > _MAX_SHOWN else ""
-    return ", ".join(names[:_MAX_SHOWN]) + more
+        return [f"no marks of Project Gutenberg, cut as a whole: {named}"]
+    return [f"front or back matter of Project Gutenberg, which --gutenberg leaves out: {named}"]
 
 
 def _places(text: str, cut: Cut, offsets: Offsets | None) -> NDArray[np.int64]:
@@ -221,7 +218,7 @@ def _short(found: Sequence[_Windows], cut: Cut) -> list[str]:
         )
     if not short:
         return []
-    named = _listed([document.name for document in short])
+    named = listed([document.name for document in short], _MAX_SHOWN)
     return [f"{len(short):,} of {len(found):,} documents are too short for {size}: {named}"]
 
 

@@ -16,7 +16,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from memprobe.documents.streams import Stream
-from memprobe.errors import InputError, ItemError, Problem, counted
+from memprobe.errors import InputError, ItemError, Problem
+from memprobe.wording import counted
 
 Order = NDArray[np.int64]
 """At each position of the training, the number of the sequence, shape (n_positions,); repeats are epochs."""

@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memprobe.documents.rows import Flat, Pieces, Rows
-from memprobe.errors import ItemError, near_miss
+from memprobe.errors import ItemError
+from memprobe.wording import near_miss
 
 _MAGIC: Final = b"MMIDIDX\x00\x00"
 _OLD_MAGIC: Final = b"TNTIDX\x00\x00"

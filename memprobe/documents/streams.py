@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from memprobe.documents import megatron, packed
 from memprobe.documents.rows import Flat, Pieces, Rows
-from memprobe.errors import ItemError, MemprobeError, Problem, near_miss
+from memprobe.errors import ItemError, MemprobeError, Problem
+from memprobe.wording import near_miss
 
 _SUFFIXES: Final = (".npy", ".bin", ".idx", ".arrow")
 

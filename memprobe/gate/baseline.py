@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from memprobe.errors import InputError, InvalidRunError, counted
+from memprobe.errors import InputError, InvalidRunError
 from memprobe.gate.known import Known
 from memprobe.gate.rules import Rule
 from memprobe.reading import Run
+from memprobe.wording import counted
 
 if TYPE_CHECKING:
     from memprobe.compare.match import MatchedItems

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from memprobe.errors import counted
 from memprobe.gate.baseline import Baseline, against
 from memprobe.gate.behind import RunItems, items_of
 from memprobe.gate.judge import checked, judge_rule, rows_of
@@ -13,6 +12,7 @@ from memprobe.gate.known import Declared, Known
 from memprobe.gate.need import needs_items
 from memprobe.gate.rules import Rule
 from memprobe.reading import Run, open_run
+from memprobe.wording import counted
 
 
 @dataclass(frozen=True, slots=True)

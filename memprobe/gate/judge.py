@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from memprobe.errors import RuleError, at_step, counted
+from memprobe.errors import RuleError
 from memprobe.gate.baseline import PAIRED_MIN, Baseline, against
 from memprobe.gate.behind import Behind, RunItems, items_of
 from memprobe.gate.known import Declared, Known, know, problems_of
@@ -22,6 +22,7 @@ from memprobe.gate.verdict import GateResult, RowVerdict, RuleVerdict, Verdict
 from memprobe.reading import Run, open_run
 from memprobe.stats.enough import BLOCK_METHOD, FEW_EFFECTIVE, is_few
 from memprobe.stats.intervals import BIASED, FEW_CLUSTERS, FEW_FOR_MEDIAN, LONG_RUN, NO_SPREAD, UNFIT
+from memprobe.wording import at_step, counted
 
 _ENDS = {"lo": "ci_low", "hi": "ci_high", "estimate": "estimate"}
 _WORDS = {"lo": "lower bound", "hi": "upper bound", "estimate": "estimate"}

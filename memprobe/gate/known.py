@@ -7,11 +7,12 @@ from typing import Any
 
 import polars as pl
 
-from memprobe.errors import Problem, counted, near_miss
+from memprobe.errors import Problem
 from memprobe.gate.rules import Limit, Rule, RuleSet, place
 from memprobe.reading import Run
 from memprobe.tables.catalogue import SUMMARY
 from memprobe.tables.conditions import parse
+from memprobe.wording import counted, near_miss
 
 KEYS = ("model", "revision", "step", "group")
 """What `where` may name of the summary's columns; all else is part of a condition."""

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from memprobe.errors import counted
 from memprobe.gate.listing import figures
 from memprobe.gate.verdict import GateResult, RuleVerdict
 from memprobe.report.escape import MAX_CHARS, markdown
+from memprobe.wording import counted
 
 COMMENT_BYTES = 65_536
 """A comment holds so many characters; bytes are never fewer, so a text that fits in them fits.

@@ -5,12 +5,12 @@ from typing import Any
 
 import polars as pl
 
-from memprobe.errors import counted
 from memprobe.gate.behind import RunItems
 from memprobe.gate.known import Declared, Known
 from memprobe.gate.rules import Rule
 from memprobe.reading import Run
 from memprobe.tables.conditions import parse
+from memprobe.wording import counted
 
 _SHOWN = 5
 # With more of the items without a value, those that have one say too little of all.

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeGuard
 
-from memprobe.errors import Problem, RuleError, near_miss
+from memprobe.errors import Problem, RuleError
 from memprobe.gate.toml_lines import RuleLines, rule_lines
 from memprobe.parsing import UnreadableError, parse_toml
+from memprobe.wording import near_miss
 
 Severity = Literal["error", "warn"]
 Bound = Literal["lo", "hi", "estimate"]

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from memprobe.errors import near_miss, step_cell
 from memprobe.gate.known import KEYS, POOLED, Known
 from memprobe.gate.rules import Rule, Scalar
 from memprobe.tables.conditions import parse
+from memprobe.wording import near_miss, step_cell
 
 _SHOWN = 8
 # Each condition that the metric has, with its keys and values.

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from memprobe.errors import InvalidRunError, counted
+from memprobe.errors import InvalidRunError
 from memprobe.gate.rules import ABSOLUTE, RELATIVE, Rule
 from memprobe.tables.checked_json import sealed
 from memprobe.tables.store import RunStore
+from memprobe.wording import counted
 
 Verdict = Literal["passed", "failed", "could not judge"]
 FORMAT = 1

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from memprobe.errors import Problem, counted, near_miss
+from memprobe.errors import Problem
 from memprobe.items.booksort import EXCERPTS_APART, lacks_excerpts
 from memprobe.items.contradictions import contradictions
 from memprobe.items.further import Value, check_value, nan_cells, to_series
@@ -17,6 +17,7 @@ from memprobe.items.schema import GIVEN, ITEMS, RESERVED, RESERVED_PREFIXES, kno
 from memprobe.items.trials import complete, trial_faults
 from memprobe.items.values import PARSERS
 from memprobe.tables.content import content_hash
+from memprobe.wording import counted, near_miss
 
 _WAYS = ("text", "prefix", "suffix", "input_ids")
 _ONE_OF = "text, prefix + suffix, or input_ids"

@@ -8,8 +8,8 @@ from typing import Any
 
 import polars as pl
 
-from memprobe.errors import counted
 from memprobe.items.raw import Fault
+from memprobe.wording import counted
 
 _SHOWN = 3
 _TIMES = ("first_step", "last_step", "exposure_steps")

@@ -9,10 +9,10 @@ from typing import Final
 
 import polars as pl
 
-from memprobe.errors import counted
 from memprobe.items.schema import SEGMENTS
 from memprobe.tables.clusters import COPIES, components
 from memprobe.tables.facts import TRAINED, with_trained
+from memprobe.wording import counted
 
 _SHOWN: Final = 3
 

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from memprobe.errors import ItemError, Problem, near_miss
+from memprobe.errors import ItemError, Problem
 from memprobe.items.booksort import from_booksort
 from memprobe.items.csv_rows import read_csv
 from memprobe.items.frame_rows import read_parquet
 from memprobe.items.hub import HF_PREFIX, parse_hf_spec, read_hf
 from memprobe.items.json_rows import read_json, read_jsonl
 from memprobe.items.raw import RawFile, RawRow, decode_utf8
+from memprobe.wording import near_miss
 
 
 @dataclass(frozen=True, slots=True)

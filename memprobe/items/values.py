@@ -8,9 +8,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from memprobe.errors import counted
 from memprobe.items.raw import RefusedError
 from memprobe.parsing import INT64
+from memprobe.wording import counted
 
 _INT64_MAX: Final = 2**63 - 1
 _SHOWN_CHARS: Final = 20

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memprobe import items
-from memprobe.errors import ItemError, Problem, counted, near_miss
+from memprobe.errors import ItemError, Problem
 from memprobe.items.values import kind, shown
 from memprobe.lab.corpus import LabItem
 from memprobe.parsing import UnreadableError, parse_json
+from memprobe.wording import counted, near_miss
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

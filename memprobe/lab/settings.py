@@ -5,9 +5,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
-from memprobe.errors import InputError, Problem, counted
+from memprobe.errors import InputError, Problem
 from memprobe.lab.questions import LEAST_CONTEXT_TOKENS
 from memprobe.lab.tokenizer import MIN_VOCABULARY
+from memprobe.wording import counted
 
 Phase = Literal["tokenizer", "main", "twin"]
 

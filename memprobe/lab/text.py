@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from memprobe.errors import InputError, Problem, counted
+from memprobe.errors import InputError, Problem
 from memprobe.lab.corpus import LabItem
 from memprobe.lab.settings import TrainSettings
+from memprobe.wording import counted
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

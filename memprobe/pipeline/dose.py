@@ -13,10 +13,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from memprobe.pipeline.planning import EntryPlan
-from memprobe.pipeline.summarise import LEVEL, Context, natural, signature
+from memprobe.pipeline.summarise import Context, natural, signature
 from memprobe.pipeline.sweep import score_one_suffix, sweeps, swept_value
 from memprobe.probes.base import Metric
 from memprobe.stats.dose import Cells, Fit, linear, log_odds
+from memprobe.stats.intervals import LEVEL
 from memprobe.suite import Entry
 from memprobe.tables.catalogue import DOSE_RESPONSE
 from memprobe.tables.conditions import joined, without_key

@@ -10,8 +10,9 @@ import polars as pl
 from memprobe.errors import Problem
 from memprobe.items import CONTENT
 from memprobe.pipeline.planning import SequencePlan, Target
-from memprobe.pipeline.summarise import LEVEL, condition_prefixes, rng_of, signature
+from memprobe.pipeline.summarise import condition_prefixes, rng_of, signature
 from memprobe.probes.base import History, OtherSequence, OverTime, SequenceResult
+from memprobe.stats.intervals import LEVEL
 from memprobe.suite import Entry
 from memprobe.tables.catalogue import SUMMARY
 from memprobe.tables.conditions import joined

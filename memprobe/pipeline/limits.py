@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from memprobe.checkpoints import Checkpoint, CheckpointSequence, config_digest
-from memprobe.checkpoints.identity import listed
 from memprobe.errors import CheckpointError, Problem
+from memprobe.wording import listed
 
 if TYPE_CHECKING:
     from memprobe.scoring.load import Limits

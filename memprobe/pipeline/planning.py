@@ -13,13 +13,14 @@ from dataclasses import dataclass, field, replace
 import polars as pl
 
 from memprobe.checkpoints import Checkpoint, config_digest, tokenizer_digest
-from memprobe.errors import ItemError, Problem, counted
+from memprobe.errors import ItemError, Problem
 from memprobe.pipeline.sweep import with_common_items
 from memprobe.probes.spans import tokens_shown
 from memprobe.suite import Entry
 from memprobe.tables.requests import Plan, Scheme, Search, Unit, is_search, merge_requests
 from memprobe.tables.spans import unanswered
 from memprobe.tables.views import CHAT_PART, WINDOWS
+from memprobe.wording import counted
 
 _MAX_SHOWN = 10
 

@@ -15,7 +15,7 @@ from memprobe.checkpoints import (
     resolve,
     weights_digest,
 )
-from memprobe.errors import CheckpointError, ItemError, OutsideVocabularyError, Problem, at_step
+from memprobe.errors import CheckpointError, ItemError, OutsideVocabularyError, Problem
 from memprobe.items import ItemSet, copies, copy_notes, doubts, n_copies, read_items
 from memprobe.options import RunOptions
 from memprobe.pipeline.control import Models, add_control, refuse_other_tokens
@@ -41,6 +41,7 @@ from memprobe.pipeline.question import Question
 from memprobe.suite import Entry, Suite
 from memprobe.tables.store import RunStore
 from memprobe.tables.views import View
+from memprobe.wording import at_step
 
 if TYPE_CHECKING:
     from memprobe.scoring.load import Limits

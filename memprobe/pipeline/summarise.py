@@ -19,7 +19,7 @@ from memprobe.pipeline.contrast import Control, about_items, beside_control, ove
 from memprobe.probes.base import Metric, Probe
 from memprobe.stats.blocks import Blocked, Series, blocks_interval, moving_blocks, weighted_mean
 from memprobe.stats.differences import difference_interval, paired_difference
-from memprobe.stats.intervals import FEW_CLUSTERS, FEW_FOR_MEDIAN, NO_SPREAD, Interval
+from memprobe.stats.intervals import FEW_CLUSTERS, FEW_FOR_MEDIAN, LEVEL, NO_SPREAD, Interval
 from memprobe.stats.means import mean_interval, why_none
 from memprobe.stats.medians import Median, km_median, median_interval
 from memprobe.stats.ranking import auc, paired_auc
@@ -27,8 +27,6 @@ from memprobe.stats.rates import rate_interval, share_interval
 from memprobe.suite import Entry, settings_table
 from memprobe.tables.catalogue import SUMMARY
 from memprobe.tables.conditions import build, built, joined
-
-LEVEL = 0.95
 
 # An item's values in a block: of a metric, its partner in a pair, and both of them in another run.
 VALUES = ("value", "other", "value_base", "other_base")

@@ -6,7 +6,6 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from memprobe.errors import counted
 from memprobe.probes.base import History, SequenceResult
 from memprobe.probes.injections import Kept, Reached
 from memprobe.probes.profile_tables import no_estimates
@@ -18,6 +17,7 @@ from memprobe.stats.means import sums_interval
 from memprobe.tables.events import ACQUISITION, ACQUISITION_CURVE, ACQUISITION_FIT
 from memprobe.tables.facts import NO_TIME, NOT_SAID, TRAINED, is_control, is_timed, is_untimed
 from memprobe.tables.schema import TableSchema
+from memprobe.wording import counted
 
 if TYPE_CHECKING:
     from memprobe.probes.acquisition import Settings

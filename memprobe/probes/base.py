@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 
-from memprobe.errors import SuiteError, near_miss
+from memprobe.errors import SuiteError
 from memprobe.tables.conditions import pairs
 from memprobe.tables.requests import Plan
 from memprobe.tables.schema import TableSchema
 from memprobe.tables.views import CharWindows, TokenWindows, View
+from memprobe.wording import near_miss
 
 if TYPE_CHECKING:
     import numpy as np

@@ -15,12 +15,13 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from memprobe.errors import ItemError, near_miss
+from memprobe.errors import ItemError
 from memprobe.probes.base import About, Metric, Probe, Ranking, Scores, arxiv
 from memprobe.tables.compression import COMPRESSION
 from memprobe.tables.requests import Plan, Search, is_search, request_frame
 from memprobe.tables.spans import FOUND
 from memprobe.tables.views import TARGET_KINDS, Targets
+from memprobe.wording import near_miss
 
 _COMPRESSORS = ("gzip", "zlib")
 

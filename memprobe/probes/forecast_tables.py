@@ -8,19 +8,18 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from memprobe.errors import counted
 from memprobe.probes.base import History, OtherSequence, SequenceResult
 from memprobe.probes.panel import cluster_numbers, sequence_frame, step_name, wide
 from memprobe.probes.profile_tables import no_estimates
 from memprobe.stats.forecast import Forecast, Ratio, forecast, mcnemar
-from memprobe.stats.intervals import FEW_CLUSTERS
+from memprobe.stats.intervals import FEW_CLUSTERS, LEVEL
 from memprobe.tables.conditions import build
 from memprobe.tables.tasks import FORECAST
+from memprobe.wording import counted
 
 if TYPE_CHECKING:
     from memprobe.probes.forecast import Settings
 
-LEVEL = 0.95
 # Of a sequence's own checkpoints, the summary shows those nearest to these shares of its training.
 SHOWN_AT = (1 / 8, 1 / 4, 1 / 2)
 _METRICS = {"precision_frac": "precision", "recall_frac": "recall", "f1": "f1", "f2": "f2"}

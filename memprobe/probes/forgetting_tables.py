@@ -8,7 +8,6 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from memprobe.errors import counted
 from memprobe.probes.base import History, SequenceResult
 from memprobe.probes.profile_tables import no_estimates
 from memprobe.probes.tracks import Stratum, Tracks, nullable, strata
@@ -19,6 +18,7 @@ from memprobe.stats.survival import Survival, at_times, kaplan_meier
 from memprobe.tables.events import FORGETTING, FORGETTING_HAZARD, FORGETTING_SURVIVAL
 from memprobe.tables.facts import TOO_LATE
 from memprobe.tables.schema import TableSchema
+from memprobe.wording import counted
 
 _NO_STATE = "has no state at some checkpoint"
 _NOT_TRAINED = "is not trained on by the last checkpoint"

@@ -8,12 +8,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from memprobe.errors import counted
 from memprobe.probes.base import History, SequenceResult
 from memprobe.stats.did import Profile, profile
 from memprobe.stats.did_design import NO_BASE, Design
 from memprobe.stats.did_estimates import Estimate
-from memprobe.stats.intervals import FEW_CLUSTERS, NO_SPREAD
+from memprobe.stats.intervals import FEW_CLUSTERS, LEVEL, NO_SPREAD
 from memprobe.tables.catalogue import PROFILE, PROFILE_AGG, PROFILE_DROPPED, PROFILE_PRETREND
 from memprobe.tables.clusters import cluster_names
 from memprobe.tables.conditions import build
@@ -27,11 +26,11 @@ from memprobe.tables.facts import (
     is_timed,
     is_untimed,
 )
+from memprobe.wording import counted
 
 if TYPE_CHECKING:
     from memprobe.probes.profile import Settings
 
-LEVEL = 0.95
 CI_METHOD = "influence-function-t"
 REPEATED = "of more than one exposure"
 UNBALANCED = "without a finite outcome at some checkpoint"

@@ -5,7 +5,6 @@ from typing import Any
 
 import polars as pl
 
-from memprobe.errors import counted
 from memprobe.probes.base import History, SequenceResult
 from memprobe.probes.panel import sequence_frame
 from memprobe.probes.profile_tables import no_estimates
@@ -16,6 +15,7 @@ from memprobe.stats.half_life import Law
 from memprobe.stats.intervals import FEW_CLUSTERS, UNFIT, Interval
 from memprobe.tables.conditions import build
 from memprobe.tables.retention import RETENTION_CURVE, RETENTION_FIT
+from memprobe.wording import counted
 
 _INFINITE = "infinite at some checkpoint"
 _RATES = {"recall_exact": "recall_frac", "recognition_correct": "recognition_frac"}

@@ -12,11 +12,10 @@ from memprobe.probes.base import History
 from memprobe.probes.retention_items import Stratum, Timeline, outcome_of, strata
 from memprobe.stats.curves import CurveFit, best_law, fit_laws
 from memprobe.stats.half_life import LAWS, Binomial, Law
-from memprobe.stats.intervals import Interval
+from memprobe.stats.intervals import LEVEL, Interval
 from memprobe.stats.lag_curve import Controls, Exposed, LagCurve, lag_curve
 from memprobe.stats.lags import complete_block
 
-LEVEL = 0.95
 # What a rate is without memory: a text is not recalled by itself, and of two texts either may be likelier.
 FLOORS: Mapping[str, float | None] = {
     "recall_exact": 0.0,

@@ -14,7 +14,7 @@ from typing import Literal
 
 import polars as pl
 
-from memprobe.errors import ItemError, near_miss
+from memprobe.errors import ItemError
 from memprobe.probes.base import About, Aggregate, Metric, Probe, Ranking, Scores, arxiv
 from memprobe.probes.sort_tables import accuracy_table, prompts_table
 from memprobe.probes.sort_trials import in_test, of_chosen, prompt_rows, trial_table
@@ -23,6 +23,7 @@ from memprobe.tables.prompts import Prompt, read_prompts
 from memprobe.tables.requests import Plan, request_frame
 from memprobe.tables.sort import SORT, SORT_ACCURACY, SORT_PROMPTS
 from memprobe.tables.views import LIKELIHOOD_ORDERS, Trials
+from memprobe.wording import near_miss
 
 
 @dataclass(frozen=True, slots=True)

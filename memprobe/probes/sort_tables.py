@@ -14,12 +14,11 @@ from memprobe.probes.base import Scores
 from memprobe.probes.sort_trials import prompt_rows, validated
 from memprobe.probes.sort_values import BREAKDOWNS, position_bias
 from memprobe.stats.binomial import binomial_p
-from memprobe.stats.intervals import FEW_CLUSTERS
+from memprobe.stats.intervals import FEW_CLUSTERS, LEVEL
 from memprobe.stats.rates import rate_interval
 from memprobe.tables.conditions import built
 from memprobe.tables.sort import SORT_ACCURACY, SORT_PROMPTS
 
-LEVEL = 0.95
 # Accuracy of the paper's readers, by the words of a segment.
 HUMANS = {50: 0.64, 20: 0.56}
 Draws = Callable[..., np.random.Generator]

@@ -4,9 +4,9 @@ from typing import Any
 
 import polars as pl
 
-from memprobe.errors import counted
 from memprobe.probes.sort_trials import right
 from memprobe.tables.conditions import built, has, has_pair, joined
+from memprobe.wording import counted
 
 BY_LIKELIHOOD = "mode=likelihood"
 """The part of a condition under which accuracy also measures coherence."""

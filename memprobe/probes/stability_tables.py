@@ -8,12 +8,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from memprobe.errors import counted
 from memprobe.probes.base import History, SequenceResult
 from memprobe.probes.panel import cluster_numbers, sequence_frame, wide
 from memprobe.probes.profile_tables import no_estimates
 from memprobe.stats.half_life import expanded
-from memprobe.stats.intervals import BIASED
+from memprobe.stats.intervals import BIASED, LEVEL
 from memprobe.stats.joint_draws import (
     Estimate,
     basic_estimate,
@@ -25,11 +24,11 @@ from memprobe.stats.rates import rate_interval, share_interval
 from memprobe.stats.stability import Design, Gaps, Measure, gaps, measures, task_checkpoints
 from memprobe.tables.conditions import build
 from memprobe.tables.tasks import STABILITY, STABILITY_GAPS, STABILITY_MEASURES
+from memprobe.wording import counted
 
 if TYPE_CHECKING:
     from memprobe.probes.stability import Settings
 
-LEVEL = 0.95
 _BASIC, _PERCENTILE = "expanded-basic-bootstrap", "expanded-bootstrap"
 _INCOMPLETE = "without a finite outcome at some checkpoint"
 UNITS = {"exact": "fraction", "hit_frac": "fraction", "logprob_mean_nats": "nats per token"}

@@ -8,11 +8,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from memprobe.errors import at_step, counted
 from memprobe.report.console import telling
 from memprobe.report.escape import visible
 from memprobe.report.estimates import pooled
 from memprobe.report.plain import at_last_step, harmless, headed, number, parts_of, plain_table, short
+from memprobe.wording import at_step, counted
 
 _WORST = 10
 # Resampling a few items that happen to agree makes an interval far too narrow.

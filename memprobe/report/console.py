@@ -8,7 +8,6 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from memprobe.errors import at_step, counted
 from memprobe.report.escape import visible
 from memprobe.report.over_time import sequence_tables
 from memprobe.report.plain import (
@@ -33,6 +32,7 @@ from memprobe.tables.conditions import (
     has_pair,
     value_of,
 )
+from memprobe.wording import at_step, counted
 
 _MANY_CONDITIONS = 6
 # Beside two intervals, a trend and a count, 80 columns have room for so many.

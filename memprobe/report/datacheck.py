@@ -8,8 +8,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from memprobe.errors import counted
 from memprobe.report.plain import headed, plain_table
+from memprobe.wording import counted
 
 SHOWN_PER_KIND: Final = 20
 _SHOWN_VALUES = 8

@@ -7,8 +7,8 @@ import polars as pl
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from memprobe.errors import counted, step_cell
 from memprobe.report.plain import plain_table
+from memprobe.wording import counted, step_cell
 
 
 def forecast_view(checkpoints: pl.DataFrame, totals: Mapping[str, Any]) -> RenderableType:

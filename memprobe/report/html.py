@@ -10,7 +10,6 @@ from importlib import resources
 from typing import Any
 
 from memprobe._version import __version__
-from memprobe.errors import counted, step_cell
 from memprobe.report.console import head_lines
 from memprobe.report.elements import Html, element, join, raw, table, text, user_text
 from memprobe.report.estimates import Headline, headlines
@@ -19,6 +18,7 @@ from memprobe.report.html_probe import named, probe_section
 from memprobe.report.plain import number
 from memprobe.report.results import Results
 from memprobe.tables.conditions import readable
+from memprobe.wording import counted, step_cell
 
 _VERDICTS = {"passed": "passed", "failed": "failed", "could not judge": "unsure"}
 _OLD_VERDICT = "It judged an earlier state of this run: run the gate again."

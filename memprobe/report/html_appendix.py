@@ -7,9 +7,9 @@ from typing import Any
 
 import polars as pl
 
-from memprobe.errors import counted, sized, step_cell
 from memprobe.report.elements import Html, details, element, join, table, text, user_text
 from memprobe.report.results import Results
+from memprobe.wording import counted, sized, step_cell
 
 _SHOWN = 20
 _DIGEST = 12

@@ -5,7 +5,6 @@ from typing import Any
 
 import polars as pl
 
-from memprobe.errors import counted
 from memprobe.report.elements import Html, details, element, join, raw, table, text, user_text
 from memprobe.report.estimates import Headline, last_step, leading_condition, part_of, pooled
 from memprobe.report.figures.catalogue import Figure, figures_of
@@ -15,6 +14,7 @@ from memprobe.report.html_items import worst_items
 from memprobe.report.plain import number
 from memprobe.report.results import Results
 from memprobe.tables.conditions import readable
+from memprobe.wording import counted
 
 _MAX_GROUPS = 20
 _MAX_PANELS = 6

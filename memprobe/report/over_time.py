@@ -6,9 +6,9 @@ from typing import Any
 import polars as pl
 from rich.table import Table
 
-from memprobe.errors import counted
 from memprobe.report.plain import folded, number, parts_of, plain_table, short
 from memprobe.tables.conditions import OF_ITEMS, has
+from memprobe.wording import counted
 
 # More columns with intervals do not fit a terminal.
 _FEW_GROUPS = 1

@@ -5,12 +5,12 @@ from typing import Any
 
 import polars as pl
 
-from memprobe.errors import at_step
 from memprobe.report.console import telling
 from memprobe.report.estimates import pooled
 from memprobe.report.papers import Cell, Line, PaperTable, Style, cut_pages, shown_number
 from memprobe.report.plain import parts_of
 from memprobe.tables.conditions import readable
+from memprobe.wording import at_step
 
 _COLUMNS = ("base", "new", "difference")
 

@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 import polars as pl
 
-from memprobe.errors import at_step
 from memprobe.report.console import spread, telling
 from memprobe.report.estimates import pooled
 from memprobe.report.plain import at_last_step, of_checkpoints
 from memprobe.tables.conditions import is_exactly, pairs, shared
+from memprobe.wording import at_step
 
 MAX_COLUMNS = 4
 MAX_LINES = 40

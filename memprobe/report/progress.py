@@ -7,8 +7,8 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from memprobe.errors import at_step, counted
 from memprobe.report.plain import plain_table
+from memprobe.wording import at_step, counted, duration
 
 _MAX_ROWS = 20
 _MAX_HELD = 16
@@ -132,19 +132,6 @@ def _state(checkpoint: Mapping[str, Any]) -> str:
     if checkpoint["n_units"] is not None and checkpoint["n_done"] >= checkpoint["n_units"]:
         return "done"
     return "begun" if checkpoint["n_done"] else "open"
-
-
-def duration(seconds: float) -> str:
-    """Return a time in its two largest units: `45 s`, `3 min 20 s`, `5 h 12 min`, `2 d 3 h`."""
-    whole = round(seconds)
-    for size, name, smaller, smaller_name in (
-        (86_400, "d", 3_600, "h"),
-        (3_600, "h", 60, "min"),
-        (60, "min", 1, "s"),
-    ):
-        if whole >= size:
-            return f"{whole // size} {name} {whole % size // smaller} {smaller_name}"
-    return f"{whole} s"
 
 
 def _per_time(units_per_s: float) -> str:

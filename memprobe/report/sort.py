@@ -6,8 +6,8 @@ from typing import Any
 import polars as pl
 from rich.table import Table
 
-from memprobe.errors import at_step
 from memprobe.report.plain import at_last_step, number, plain_table, short
+from memprobe.wording import at_step
 
 _TITLES = {"in_context": "in context", "parametric": "from memory"}
 

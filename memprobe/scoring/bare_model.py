@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from tokenizers import Regex, decoders, normalizers
 
-from memprobe.errors import CheckpointError, counted
+from memprobe.errors import CheckpointError
+from memprobe.wording import counted
 
 _SPACE: Final = "\u2581"
 _AT_ONCE: Final = 1_000

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
-from memprobe.errors import CheckpointError, counted
+from memprobe.errors import CheckpointError
 from memprobe.scoring.render import RENDERER, Rendered, TemplateFailedError
 from memprobe.scoring.render_child import DAY
+from memprobe.wording import counted
 
 # Of a private area of Unicode: they stand in no template and no tokenizer splits what is not there.
 _FIRST_MARK: Final = 0xE000

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from memprobe.errors import ItemError, counted
+from memprobe.errors import ItemError
 from memprobe.tables.prompts import ORDERS
+from memprobe.wording import counted
 
 VALIDATION = "validation"
 

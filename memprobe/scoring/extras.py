@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from memprobe.checkpoints.header import Stored
-from memprobe.errors import Problem, counted
+from memprobe.errors import Problem
+from memprobe.wording import counted
 
 Kind = Literal[
     "adapter",

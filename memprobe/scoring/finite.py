@@ -14,10 +14,11 @@ from torch import Tensor
 from memprobe.checkpoints import Checkpoint
 from memprobe.checkpoints.cache import read_cache, write_cache
 from memprobe.checkpoints.digest import file_digest
-from memprobe.errors import CheckpointError, Problem, counted
+from memprobe.errors import CheckpointError, Problem
 from memprobe.scoring.files import WeightFiles, read_files
 from memprobe.scoring.fit import check_fit
 from memprobe.scoring.outside import outside
+from memprobe.wording import counted
 
 _CACHE = "finite.json"
 # Below this a file is read faster than the cache is written.

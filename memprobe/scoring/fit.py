@@ -27,10 +27,11 @@ from memprobe.checkpoints.adapter import refuse_adapter
 from memprobe.checkpoints.contents import CONFIG, list_folder
 from memprobe.checkpoints.header import Stored
 from memprobe.checkpoints.native import has_native_class
-from memprobe.errors import CheckpointError, Problem, counted
+from memprobe.errors import CheckpointError, Problem
 from memprobe.scoring.extras import N_NAMED, REFUSED, Extras, Model, is_mask, named, sized, sort_out
 from memprobe.scoring.files import WeightFiles, read_files
 from memprobe.scoring.outside import outside, read_config, runs_code
+from memprobe.wording import counted
 
 FLOATS = frozenset({"float64", "float32", "float16", "bfloat16"})
 _TOGETHER = "check that config.json and the weights belong together"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memprobe.errors import counted
+from memprobe.wording import counted
 
 Ids = NDArray[np.int64]
 

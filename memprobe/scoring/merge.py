@@ -21,10 +21,10 @@ from torch import Tensor, nn
 
 from memprobe.checkpoints import Checkpoint
 from memprobe.checkpoints.contents import ADAPTER, ADAPTER_WEIGHTS, list_folder
-from memprobe.checkpoints.identity import listed
 from memprobe.checkpoints.lfs import refuse_pointers
 from memprobe.checkpoints.lora import CHANGES_BASE, COMPUTES, init_kind
-from memprobe.errors import CheckpointError, counted
+from memprobe.errors import CheckpointError
+from memprobe.wording import counted, listed
 
 _NAME = "default"
 _PREFIX = "base_model.model."

@@ -14,18 +14,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from memprobe.errors import (
-    CheckpointError,
-    InputError,
-    ItemError,
-    OutsideVocabularyError,
-    Problem,
-    counted,
-)
+from memprobe.errors import CheckpointError, InputError, ItemError, OutsideVocabularyError, Problem
 from memprobe.scoring.literals import Literals, literals_in
 from memprobe.scoring.load import Limits
 from memprobe.scoring.split import tokens_before, unjoined
 from memprobe.tables.views import CHAT_PART
+from memprobe.wording import counted
 
 BosMode = Literal["default", "none", "forced"]
 Ids = NDArray[np.int64]

@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from memprobe.errors import ItemError, counted
+from memprobe.errors import ItemError
 from memprobe.scoring.chat import chat_of, fill
 from memprobe.scoring.offsets import token_offsets
 from memprobe.scoring.split import tokens_before, unjoined
@@ -24,6 +24,7 @@ from memprobe.scoring.targets import targets_of
 from memprobe.scoring.tokenise import Ids, TokenisedItems, refuse_outside_vocabulary, untrimmed
 from memprobe.scoring.trials import trials_of
 from memprobe.tables.views import CHAT_PART, WINDOWS, CharWindows, Chat, Targets, TokenWindows, Trials, View
+from memprobe.wording import counted
 
 _SLICES_AT_ONCE = 8_192
 

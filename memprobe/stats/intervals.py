@@ -8,6 +8,9 @@ import math
 from dataclasses import dataclass
 from statistics import NormalDist
 
+LEVEL = 0.95
+"""Coverage of every interval that memprobe writes."""
+
 NO_SPREAD, FEW_CLUSTERS, LONG_RUN = "none:all-equal", "none:few-clusters", "none:long-run"
 FEW_FOR_MEDIAN, BIASED, UNFIT = "none:few-for-median", "none:biased", "none:unfit"
 """What stands for the method where there is no interval: the items, or their clusters, agree, and no bound

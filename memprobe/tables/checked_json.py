@@ -6,6 +6,7 @@ a digest is taken as it is, since no single altered letter makes one out of the 
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -50,3 +51,12 @@ def _digest(document: Mapping[str, Any]) -> str:
     plain = json.loads(json.dumps(document, allow_nan=False))
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def finite(value: object) -> object:
+    """Return a value with null for every infinity in it, at any depth, as JSON can hold it."""
+    if isinstance(value, Mapping):
+        return {key: finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(each) for each in value]
+    return None if isinstance(value, float) and math.isinf(value) else value

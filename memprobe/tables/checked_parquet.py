@@ -18,7 +18,7 @@ from typing import IO
 
 import polars as pl
 
-from memprobe.errors import counted
+from memprobe.wording import counted
 
 KEY = "memprobe_sha256"
 _DIGITS = 64

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import polars as pl
 
-from memprobe.errors import counted
 from memprobe.tables.requests import REQUESTS, Unit
 from memprobe.tables.spans import SPANS
+from memprobe.wording import counted
 
 # ln p is at most 0 but for rounding: float32 loses 1e-5 on logits of 100, and a sum over labels no more.
 ROUNDING_NATS = 1e-3

@@ -12,9 +12,10 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
-from memprobe.errors import Problem, SuiteError, near_miss
+from memprobe.errors import Problem, SuiteError
 from memprobe.parsing import UnreadableError, read_toml
 from memprobe.shipped import shipped_folder
+from memprobe.wording import near_miss
 
 CONDITIONS = ("in_context", "parametric")
 """With the excerpt in the prompt, and from what training left alone."""

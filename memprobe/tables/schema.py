@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from memprobe.errors import Problem, TableError, counted
+from memprobe.errors import Problem, TableError
+from memprobe.wording import counted
 
 # pl.Int64() and pl.Int64 are both accepted where a dtype is asked for; schemas hold instances.
 DType = pl.DataType

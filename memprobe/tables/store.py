@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from memprobe.errors import BrokenUnitError, InputError, InvalidRunError, TableError, near_miss
+from memprobe.errors import BrokenUnitError, InputError, InvalidRunError, TableError
 from memprobe.tables import checked_parquet
 from memprobe.tables.cells import to_csv
 from memprobe.tables.checked_json import AlteredDocumentError, sealed, unsealed
@@ -35,6 +35,7 @@ from memprobe.tables.files import appearing, is_left_behind, is_mine, make_folde
 from memprobe.tables.possible import impossible, other_columns, other_requests, same_requests
 from memprobe.tables.requests import Unit
 from memprobe.tables.spans import SPANS
+from memprobe.wording import near_miss
 
 FORMAT = 1
 # Kinds of what a manifest holds, as far as readers take them for granted.

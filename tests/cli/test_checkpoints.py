@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from memprobe.cli.checkpoints import _scaled, _sentence, _size
+from memprobe.cli.checkpoints import _scaled, _sentence
+from memprobe.wording import sized
 
 HEAVY = ("torch", "transformers", "datasets", "scipy", "peft", "safetensors", "tokenizers")
 _ASK = """
@@ -307,7 +308,7 @@ def test_a_count_has_three_digits(number: int, text: str) -> None:
     ],
 )
 def test_a_size_is_in_units_of_1000(n_bytes: int, text: str) -> None:
-    assert _size(n_bytes) == text
+    assert sized(n_bytes) == text
 
 
 def test_a_tokenizer_that_cannot_be_read_is_said_beforehand(cli, sequence) -> None:

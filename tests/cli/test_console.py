@@ -178,22 +178,6 @@ def test_plain_progress_tells_each_checkpoint_rate_and_time_left(clock, capsys):
     ]
 
 
-@pytest.mark.parametrize(
-    ("seconds", "shown"),
-    [
-        (12.4, "12 s"),
-        (599, "599 s"),
-        (600, "10 min"),
-        (7199, "120 min"),
-        (7200, "2 h"),
-        (172_799, "48 h"),
-        (216_000, "2.5 days"),
-    ],
-)
-def test_a_time_is_told_in_the_unit_in_which_it_is_read(seconds, shown):
-    assert console._duration(seconds) == shown
-
-
 def test_a_run_that_goes_on_does_not_take_old_units_for_fast_ones(clock, capsys):
     """Two of four units were there before: the time left is that of what this process did."""
     with console.Progressing() as listener:
@@ -292,7 +276,7 @@ def test_a_search_says_where_it_stands():
     )
     assert console.search_line(step) == (
         "target 3/12, trying 5 tokens, loss 0.43 nats, shortest 6, 1 match, 12,345/20,000 tried, "
-        "about 13 min left"
+        "about 12 min 34 s left"
     )
     first = replace(step, n_tokens=1, best_loss_nats=None, best_tokens=None, n_matches=0, left_s=None)
     assert console.search_line(first) == "target 3/12, trying 1 token, 0 matches, 12,345/20,000 tried"

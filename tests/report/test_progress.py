@@ -2,7 +2,8 @@
 
 import pytest
 
-from memprobe.report.progress import duration, rows_of
+from memprobe.report.progress import rows_of
+from memprobe.wording import duration
 
 
 def checkpoints(*done, n_units=4, failed=(), model="m"):

@@ -10,11 +10,12 @@ from typing import Any
 
 import polars as pl
 
-from memprobe.errors import InputError, near_miss
+from memprobe.errors import InputError
 from memprobe.report.escape import visible
 from memprobe.report.figures import probes, summary
 from memprobe.report.figures.probes import Panel
 from memprobe.report.figures.theme import Look
+from memprobe.wording import near_miss
 
 
 @dataclass(frozen=True, slots=True)
