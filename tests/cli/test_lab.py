@@ -1,13 +1,17 @@
 """`memprobe demo` as a newcomer meets it, and `memprobe lab train` with good and bad input."""
 
 import json
+import os
 import re
+from pathlib import Path
 
 import polars as pl
 import pytest
 
 from memprobe.cli import lab
 from memprobe.probes.base import discover
+
+FINISHED_DEMO = os.environ.get("MEMPROBE_DEMO")
 
 # In front of a demo: whoever opens a connection fails.
 NO_NETWORK = """
@@ -29,13 +33,18 @@ def truth_rows(out: str) -> dict[int, list[tuple[int, float]]]:
     return rows
 
 
-def check_demo(forked, run, seed: int) -> str:
-    """Run the demo in a process of its own and check what it promises; returns its stdout."""
+def run_demo(forked, run, seed: int) -> str:
+    """Run the demo in a process of its own; returns its stdout."""
     # On cores that are shared, two threads wait for each other longer than one works.
     asked = ("demo", "-o", run, "--seed", seed, "--threads", 1)
     answer = forked(*asked, prelude=NO_NETWORK).answer(timeout_s=180)
     assert answer.code == 0, answer.err
-    rows = truth_rows(answer.out)
+    return answer.out
+
+
+def check_demo(out: str, run) -> None:
+    """Check what the demo promises."""
+    rows = truth_rows(out)
     assert list(rows) == [0, 1, 2, 4, 8, 16, 32, 64, 128]
     # By the last checkpoint each code has been trained on as often as planted; at step 0 never.
     assert {exposures: cells[-1][0] for exposures, cells in rows.items()} == {each: each for each in rows}
@@ -43,13 +52,12 @@ def check_demo(forked, run, seed: int) -> str:
     assert rows[0][-1][1] == 0
     assert rows[128][-1][1] >= 0.75
     # Paths are never broken; the one in the last lines is pytest's.
-    assert max(len(line) for line in answer.out.splitlines() if str(run) not in line) <= 80
+    assert max(len(line) for line in out.splitlines() if str(run) not in line) <= 80
     # The table says what the run measured.
     last = pl.read_parquet(run / "tables" / "recall.parquet").filter(pl.col("step") == pl.col("step").max())
     for exposures, cells in rows.items():
         exact = last.filter(pl.col("exposures") == exposures)["exact"]
         assert cells[-1][1] == pytest.approx(exact.mean(), abs=0.005)
-    return answer.out
 
 
 def check_order_and_tasks(run) -> None:
@@ -67,9 +75,22 @@ def check_order_and_tasks(run) -> None:
     assert score["task-2", 280] < score["task-2", 490] > score["task-1", 490]
 
 
-def test_the_demo_shows_planted_truth_beside_measured_value_without_a_network(forked, tmp_path, cli):
-    run = tmp_path / "demo"
-    out = check_demo(forked, run, seed=0)
+@pytest.fixture
+def demo(forked, tmp_path):
+    """Return the stdout and the folder of a finished demo.
+
+    CI runs the demo from the installed wheel, and names the folder of both in MEMPROBE_DEMO.
+    """
+    if FINISHED_DEMO:
+        folder = Path(FINISHED_DEMO)
+        return (folder / "out.txt").read_text(encoding="utf-8"), folder / "run"
+    return run_demo(forked, tmp_path / "demo", seed=0), tmp_path / "demo"
+
+
+@pytest.mark.slow
+def test_the_demo_shows_planted_truth_beside_measured_value_without_a_network(demo, cli):
+    out, run = demo
+    check_demo(out, run)
     assert out.rstrip().splitlines()[-1] == "  memprobe run quickstart -m MODEL -d ITEMS.jsonl"
     assert {"manifest.json", "summary.parquet", "lab"} <= {each.name for each in run.iterdir()}
     assert (run / "lab" / "truth.parquet").is_file()
@@ -95,7 +116,7 @@ def test_the_demo_shows_planted_truth_beside_measured_value_without_a_network(fo
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_the_demo_keeps_its_promises_for_other_seeds(seed, forked, tmp_path):
-    check_demo(forked, tmp_path / "demo", seed)
+    check_demo(run_demo(forked, tmp_path / "demo", seed), tmp_path / "demo")
 
 
 def test_a_seed_below_zero_is_refused_before_any_work(cli, tmp_path):
