@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from memprobe.errors import MemprobeError
     from memprobe.export import export, read_csv
     from memprobe.gate.judge import gate
-    from memprobe.probes.base import discover as probes
+    from memprobe.probes.discovery import discover as probes
     from memprobe.reading import Run, open_run
     from memprobe.run import run
     from memprobe.suite import load_suite
@@ -30,7 +30,7 @@ _PUBLIC = {
     "gate": ("memprobe.gate.judge", "gate"),
     "load_suite": ("memprobe.suite", "load_suite"),
     "open_run": ("memprobe.reading", "open_run"),
-    "probes": ("memprobe.probes.base", "discover"),
+    "probes": ("memprobe.probes.discovery", "discover"),
     "read_csv": ("memprobe.export", "read_csv"),
     "run": ("memprobe.run", "run"),
 }

@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -16,11 +16,9 @@ from memprobe.report.markdown import paper_markdown, plain_markdown
 from memprobe.report.paper_differences import difference_tables
 from memprobe.report.papers import Directions, Style, paper_tables
 from memprobe.tables import cells
-from memprobe.tables.catalogue import COVERAGE, EXTRACTION_WINDOWS, TABLES
 from memprobe.tables.checked_json import finite
 from memprobe.tables.differences import DIFFERENCES
-from memprobe.tables.schema import Column
-from memprobe.tables.views import WINDOWS
+from memprobe.tables.schema import Column, TableSchema
 from memprobe.wording import near_miss
 
 Format = Literal["csv", "parquet", "json", "markdown", "latex"]
@@ -177,7 +175,9 @@ def read_csv(
     Raises:
         InvalidRunError: The file does not hold such a table.
     """
-    known = {**_ADDED, **_known(table)} if table is not None else {}
+    known = {} if table is None else dict(_ADDED)
+    for each in () if table is None else _schemas(table):
+        known.update(each.columns)
     types = {name: column.dtype for name, column in known.items()}
     content = source if isinstance(source, bytes) else Path(source).read_bytes()
     try:
@@ -194,46 +194,27 @@ def dictionary(table: str, frame: pl.DataFrame) -> pl.DataFrame:
         table: Its name.
         frame: Its rows; columns that no schema knows came with the items.
     """
-    known = _known(table)
-    rows = [_described(name, dtype, known) for name, dtype in frame.schema.items()]
+    schemas = _schemas(table)
+    rows = [_described(name, dtype, schemas) for name, dtype in frame.schema.items()]
     return pl.DataFrame(
         rows, schema=dict.fromkeys(("column", "type", "unit", "meaning", "null_means"), pl.String)
     )
 
 
-def _known(table: str) -> Mapping[str, Column]:
+def _schemas(table: str) -> list[TableSchema]:
     from memprobe.items import ITEMS
+    from memprobe.probes.discovery import schemas
 
-    further = {
-        "items": ITEMS,
-        "windows": WINDOWS,
-        "extraction": EXTRACTION_WINDOWS,
-        "coverage": COVERAGE,
-        "differences": DIFFERENCES,
-    }
-    schemas = [each for each in (further.get(table), TABLES.get(table)) if each is not None]
-    return {name: column for schema in schemas for name, column in schema.columns.items()}
+    return [schema for schema in (ITEMS, DIFFERENCES, *schemas()) if schema.name == table]
 
 
-def _described(name: str, dtype: pl.DataType, known: Mapping[str, Column]) -> dict[str, str]:
+def _described(name: str, dtype: pl.DataType, schemas: Sequence[TableSchema]) -> dict[str, str]:
     about = {"column": name, "type": str(dtype)}
-    if column := known.get(name) or _patterned(name):
-        return about | {
-            "unit": column.unit,
-            "meaning": column.meaning,
-            "null_means": column.null_means or "never null",
-        }
-    return about | {"unit": "-", "meaning": _YOURS, "null_means": "not given"}
-
-
-def _patterned(name: str) -> Column | None:
-    """Return what is known of a column that has a number in its name, or that lengths and entries add."""
-    if name.startswith("n_at_p"):
-        meaning = f"samples after which the suffix was seen with probability {name.removeprefix('n_at_p')}"
-        return Column(
-            pl.Float64(), "samples", f"{meaning}; inf: never", "the first suffix token has no condition"
-        )
-    return _ADDED.get(name)
+    known = next(filter(None, (schema.described(name) for schema in reversed(schemas))), _ADDED.get(name))
+    if known is None:
+        return about | {"unit": "-", "meaning": _YOURS, "null_means": "not given"}
+    null = known.null_means or "never null"
+    return about | {"unit": known.unit, "meaning": known.meaning, "null_means": null}
 
 
 _ADDED: Mapping[str, Column] = {

@@ -70,7 +70,7 @@ class Run:
 
         No row where the items have no such doses, and for an unfinished run.
         """
-        from memprobe.tables.catalogue import DOSE_RESPONSE
+        from memprobe.tables.summary import DOSE_RESPONSE
 
         return self._if_there(DOSE_RESPONSE)
 
@@ -80,7 +80,7 @@ class Run:
 
         No row where the run does not measure it, and for an unfinished run.
         """
-        from memprobe.tables.sort import SORT_ACCURACY
+        from memprobe.probes.sort.tables import SORT_ACCURACY
 
         return self._if_there(SORT_ACCURACY)
 

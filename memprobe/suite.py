@@ -10,7 +10,8 @@ from typing import Any
 from memprobe.errors import Problem, SuiteError
 from memprobe.options import RunOptions, check_table
 from memprobe.parsing import UnreadableError, parse_toml, read_toml
-from memprobe.probes.base import Probe, discover, find
+from memprobe.probes.contract import Probe
+from memprobe.probes.discovery import discover, find, unusable
 from memprobe.shipped import shipped_folder
 from memprobe.wording import near_miss
 
@@ -286,6 +287,9 @@ def _entries(tables: object, where: str, problems: list[Problem]) -> list[Entry]
     for number, table in enumerate(tables, start=1):
         kind = table.get("kind")
         place = f"{where} [[probe]] {number}"
+        if kind in unusable():
+            problems.append(Problem(f"the probe `{kind}` cannot be used: {unusable()[kind]}", place))
+            continue
         if kind not in discover():
             hint = near_miss(str(kind), discover()) if kind is not None else ""
             what = "a probe has no `kind`" if kind is None else f"unknown probe kind `{kind}`{hint}"

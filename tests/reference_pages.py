@@ -18,14 +18,16 @@ from memprobe.cli.examples import EXAMPLES
 from memprobe.cli.inspect import _toml
 from memprobe.items.schema import GIVEN, ITEMS
 from memprobe.lab.truth import LAB_TRUTH
-from memprobe.probes.base import Metric, Probe, discover
+from memprobe.probes.contract import Metric, Probe
+from memprobe.probes.discovery import discover
+from memprobe.probes.extraction.tables import EXTRACTION_WINDOWS
 from memprobe.probes.meanings import option_meanings
 from memprobe.stats import methods
 from memprobe.suite import load_suite, settings_table, shipped_suites
-from memprobe.tables.catalogue import DOSE_RESPONSE, EXTRACTION_WINDOWS, SUMMARY
 from memprobe.tables.differences import DIFFERENCES
 from memprobe.tables.keys import ITEM_KEYS
 from memprobe.tables.schema import Column, TableSchema
+from memprobe.tables.summary import DOSE_RESPONSE, SUMMARY
 
 DOCS = Path(__file__).parents[1] / "docs"
 _PART = re.compile(r"(<!-- generated: (\w+)(?: ([\w ]+))? -->\n).*?(<!-- end -->)", re.DOTALL)

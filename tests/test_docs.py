@@ -14,7 +14,7 @@ from memprobe import errors
 from memprobe.cli.app import INTERNAL, INTERRUPTED, app
 from memprobe.cli.examples import EXAMPLES
 from memprobe.options import RunOptions
-from memprobe.probes.base import discover
+from memprobe.probes.discovery import discover
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

@@ -15,8 +15,8 @@ import polars as pl
 import pytest
 
 import memprobe
-from memprobe.tables.catalogue import SUMMARY
 from memprobe.tables.store import RunStore
+from memprobe.tables.summary import SUMMARY
 
 PACKAGE = Path(memprobe.__file__).parent
 TORCH_ROOMS = {"scoring", "lab"}
@@ -58,7 +58,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tables": {"parsing", "shipped"},
     "stats": set(),
     "checkpoints": {"tables"},
-    "items": {"parsing", "tables"},
+    "items": {"parsing", "probes", "tables"},
     "documents": {"items", "tables"},
     "scoring": {"checkpoints", "items", "tables"},
     "probes": {"stats", "tables"},
@@ -68,7 +68,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "compare": {
         *("contrast", "measure", "options", "probes", "reading", "stats", "suite", "summarise", "tables"),
     },
-    "export": {"items", "reading", "report", "tables"},
+    "export": {"items", "probes", "reading", "report", "tables"},
     "lab": {"parsing", "scoring", "items", "tables"},
     # The pipeline's own parts; scoring only where it is needed, see below.
     "manifest": PIPELINE | {"scoring"},

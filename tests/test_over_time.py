@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from memprobe.errors import CheckpointError
-from memprobe.probes import base, recall
-from memprobe.probes.base import OverTime, SequenceResult
-from memprobe.probes.profile_tables import no_estimates
+from memprobe.probes import discovery, recall
+from memprobe.probes.contract import OverTime, SequenceResult, no_estimates
 
 
 @pytest.fixture
@@ -25,10 +24,12 @@ def twice(tiny, tmp_path) -> str:
 def _recall_over_time(monkeypatch) -> None:
     silent = OverTime((), lambda *_: SequenceResult({}, no_estimates()), lambda *_: [])
     monkeypatch.setattr(recall, "PROBE", replace(recall.PROBE, over_time=silent))
-    base.discover.cache_clear()
+    for each in (discovery.built_in, discovery._all):
+        each.cache_clear()
     yield
     monkeypatch.undo()
-    base.discover.cache_clear()
+    for each in (discovery.built_in, discovery._all):
+        each.cache_clear()
 
 
 @pytest.mark.usefixtures("_recall_over_time")

@@ -41,7 +41,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
     [
         "import memprobe.run",
         "import memprobe.probes",
-        "from memprobe.probes.base import find",
+        "from memprobe.probes.discovery import find",
         "memprobe.open_run, memprobe.load_suite",
         "memprobe.load_suite('quickstart')",
     ],

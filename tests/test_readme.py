@@ -95,7 +95,7 @@ def test_a_command_of_a_page_parses(command):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_names_of_suites_and_probes_on_a_page_exist(page):
-    from memprobe.probes.base import find
+    from memprobe.probes.discovery import find
     from memprobe.suite import shipped_suites
 
     for command in shown(page):
@@ -189,14 +189,14 @@ def test_a_script_of_a_page_runs_as_it_stands(page, script):
 
 def test_the_probe_of_the_page_on_extending_measures(tiny, tmp_path, monkeypatch):
     import memprobe
-    from memprobe.probes import base
+    from memprobe.probes import discovery
 
     (script,) = [script for page, script in scripts() if page.endswith("extending.md")]
     module = {"__name__": "first_token"}
     exec(compile(script, "extending.md", "exec", dont_inherit=True), module)
     probe = module["PROBE"]
-    found = base.discover() | {probe.name: probe}
-    monkeypatch.setattr(base, "discover", lambda: found)
+    found = discovery.built_in() | {probe.name: probe}
+    monkeypatch.setattr(discovery, "_all", lambda: (found, {}))
     run = memprobe.run(
         probes=[probe.name, "recall"],
         settings=["recall.suffix_tokens=1"],

@@ -10,9 +10,11 @@ import pytest
 import memprobe
 from memprobe.errors import ItemError
 from memprobe.pipeline.measure import measure_again
-from memprobe.tables.catalogue import SUMMARY
-from memprobe.tables.events import EVENT_TABLES
+from memprobe.probes.discovery import find
 from memprobe.tables.store import RunStore
+from memprobe.tables.summary import SUMMARY
+
+EVENT_TABLES = [*find("forgetting").schemas, *find("acquisition").schemas]
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import pytest
 
 from memprobe.errors import ItemError
 from memprobe.pipeline.measure import measure_again
-from memprobe.tables.catalogue import SUMMARY
+from memprobe.probes.forecast.tables import FORECAST
 from memprobe.tables.store import RunStore
-from memprobe.tables.tasks import FORECAST
+from memprobe.tables.summary import SUMMARY
 
 SPANS = {"prefix_tokens": 10, "suffix_tokens": 1}
 N = 24

@@ -8,8 +8,9 @@ import pytest
 
 from memprobe.errors import ItemError
 from memprobe.pipeline.measure import measure_again
-from memprobe.tables.catalogue import PROFILE, PROFILE_AGG, PROFILE_DROPPED, PROFILE_PRETREND, SUMMARY
+from memprobe.probes.profile.tables import PROFILE, PROFILE_AGG, PROFILE_DROPPED, PROFILE_PRETREND
 from memprobe.tables.store import RunStore
+from memprobe.tables.summary import SUMMARY
 
 
 def rewritten(tiny, tmp_path: Path, first_step) -> str:

@@ -8,9 +8,9 @@ import pytest
 
 from memprobe.errors import ItemError
 from memprobe.pipeline.measure import measure_again
-from memprobe.tables.catalogue import RETENTION, SUMMARY
-from memprobe.tables.retention import RETENTION_CURVE, RETENTION_FIT
+from memprobe.probes.retention.tables import RETENTION, RETENTION_CURVE, RETENTION_FIT
 from memprobe.tables.store import RunStore
+from memprobe.tables.summary import SUMMARY
 
 
 def rewritten(tiny, tmp_path: Path, steps) -> str:

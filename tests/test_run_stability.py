@@ -8,9 +8,9 @@ import pytest
 
 from memprobe.errors import ItemError
 from memprobe.pipeline.measure import measure_again
-from memprobe.tables.catalogue import SUMMARY
+from memprobe.probes.stability.tables import STABILITY, STABILITY_GAPS, STABILITY_MEASURES
 from memprobe.tables.store import RunStore
-from memprobe.tables.tasks import STABILITY, STABILITY_GAPS, STABILITY_MEASURES
+from memprobe.tables.summary import SUMMARY
 
 ENDS = {"first": 10, "second": 20}
 

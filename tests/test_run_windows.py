@@ -9,7 +9,7 @@ import pytest
 import memprobe
 from memprobe.errors import ItemError
 from memprobe.pipeline.measure import measure_again
-from memprobe.tables.catalogue import COVERAGE, EXTRACTION_WINDOWS
+from memprobe.probes.extraction.tables import COVERAGE, EXTRACTION_WINDOWS
 from memprobe.tables.store import RunStore
 
 BY_CHARS = ("extraction.prefix_tokens=6", "extraction.suffix_tokens=6", "extraction.stride_chars=9")

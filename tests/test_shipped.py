@@ -11,7 +11,7 @@ import memprobe
 from memprobe import shipped
 from memprobe.items import read_items
 from memprobe.pipeline.measure import measure_again
-from memprobe.probes.base import discover
+from memprobe.probes.discovery import discover
 from memprobe.shipped import shipped_folder
 from memprobe.suite import load_suite, shipped_suites
 from memprobe.tables.requests import Scheme

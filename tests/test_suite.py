@@ -6,7 +6,7 @@ import pytest
 
 from memprobe.errors import SuiteError
 from memprobe.options import RunOptions
-from memprobe.probes.base import discover
+from memprobe.probes.discovery import discover
 from memprobe.suite import (
     keep_probes,
     load_suite,

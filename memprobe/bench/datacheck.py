@@ -17,8 +17,8 @@ from memprobe.items import Inspected, copies, copy_notes, findings_of, inspect_i
 from memprobe.items.preview import preview, quantiles, samples
 from memprobe.options import RunOptions
 from memprobe.pipeline.planning import Lengths, plan_entries
-from memprobe.probes.base import discover
-from memprobe.probes.spans import tokens_shown
+from memprobe.probes.discovery import discover
+from memprobe.probes.placement import tokens_shown
 from memprobe.suite import Entry, suite_of, with_settings
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from memprobe.wording import near_miss
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from memprobe.probes.base import Probe
+    from memprobe.probes.contract import Probe
     from memprobe.suite import Suite
 
 probes = typer.Typer(help="The probes and suites that ship.", no_args_is_help=True)
@@ -22,9 +22,11 @@ probes = typer.Typer(help="The probes and suites that ship.", no_args_is_help=Tr
 def ls(quiet: options.Quiet = False, verbose: options.Verbose = False, json: options.Json = False) -> None:
     """List probes and suites."""
     options.begin(quiet, verbose)
-    from memprobe.probes.base import discover
+    from memprobe.probes.discovery import discover, packages, unusable
     from memprobe.suite import load_suite, shipped_suites
 
+    for name, why in unusable().items():
+        console.note(f"the probe `{name}` of {packages()[name]} cannot be used: {why}")
     suites = {name: load_suite(name) for name in shipped_suites()}
     if json:
         console.show_json(
@@ -61,11 +63,11 @@ def describe(
 ) -> None:
     """Say what a probe measures: formula, inputs, options, columns, source."""
     options.begin(quiet, verbose)
-    from memprobe.probes.base import discover
+    from memprobe.probes.discovery import discover, find, unusable
     from memprobe.suite import load_suite, shipped_suites
 
-    if name in discover():
-        probe = discover()[name]
+    if name in discover() or name in unusable():
+        probe = find(name)
         if json:
             console.show_json(_probe_json(probe))
         else:

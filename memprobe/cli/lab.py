@@ -95,13 +95,13 @@ def _show_truth(trained: "LabResult", answered: "Run") -> None:
 
 
 def _answerable(items: Path) -> list[str]:
-    """Return the probes that have, in some item of a file, all that they need."""
+    """Return the probes of this package that have, in some item of a file, all that they need."""
     from memprobe.items import read_items
-    from memprobe.probes.base import discover
+    from memprobe.probes.discovery import built_in
 
     table = read_items([str(items)]).table
     has = {name for name in table.columns if table[name].null_count() < table.height}
-    return [probe.name for probe in discover().values() if has.issuperset(probe.needs)]
+    return [probe.name for probe in built_in().values() if has.issuperset(probe.needs)]
 
 
 def _start_over(out: Path) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from memprobe.pipeline.contrast import NEVER, beside_control, with_control
 from memprobe.pipeline.summarise import VALUES, blocks_of, by_block, estimate_series, rng_of, series_of
-from memprobe.probes.base import Metric
+from memprobe.probes.contract import Metric
 from memprobe.stats.bootstrap import bootstrap_mean
 from memprobe.stats.differences import difference_interval, independent_difference, paired_difference
 from memprobe.stats.intervals import LEVEL, Interval

@@ -9,7 +9,8 @@ import polars as pl
 from memprobe.errors import Problem, RunsDifferError
 from memprobe.options import check_table
 from memprobe.pipeline.summarise import condition_prefixes, signature
-from memprobe.probes.base import discover
+from memprobe.probes.contract import Probe
+from memprobe.probes.discovery import discover
 from memprobe.reading import Run
 from memprobe.suite import Entry
 from memprobe.wording import counted, listed, near_miss
@@ -17,8 +18,6 @@ from memprobe.wording import counted, listed, near_miss
 _Checkpoint = Mapping[str, Any]
 _Checkpoints = Sequence[_Checkpoint]
 _FIRST = 5
-# Changes how many results are confirmed by generation, never a number.
-_NO_MATTER = frozenset({"verify_items"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,10 +200,13 @@ def _of_probe(
         for entry, prefix in zip(sides[1], prefixes[1], strict=True)
         if signature(entry, "") in kinds
     ]
-    return matched, [] if matched else [_settings_differ(name, base, new)]
+    return matched, [] if matched else [_settings_differ(probe, base, new)]
 
 
-def _settings_differ(name: str, base: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> str:
+def _settings_differ(
+    probe: Probe, base: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]
+) -> str:
+    name = probe.name
     if len(base) > 1 or len(new) > 1:
         return (
             f"no settings of {name} are in both runs ({len(base)} in the base run, {len(new)} in the new one)"
@@ -213,7 +215,7 @@ def _settings_differ(name: str, base: Sequence[Mapping[str, Any]], new: Sequence
     differing = [
         f"{key} is {_told(was.get(key))} in the base run, {_told(now.get(key))} in the new one"
         for key in dict.fromkeys((*was, *now))
-        if was.get(key) != now.get(key) and key not in _NO_MATTER
+        if was.get(key) != now.get(key) and key not in probe.cosmetic
     ]
     return f"settings of {name} differ: {'; '.join(differing)}"
 

@@ -13,7 +13,8 @@ from memprobe.compare.match import Checkpoints, Matched, MatchedEntry, MatchedIt
 from memprobe.errors import InputError, Problem
 from memprobe.pipeline.contrast import about_items, with_control
 from memprobe.pipeline.summarise import change, signature
-from memprobe.probes.base import Metric, discover
+from memprobe.probes.contract import Metric
+from memprobe.probes.discovery import discover
 from memprobe.reading import Run, choose_steps, open_run
 from memprobe.suite import Entry
 from memprobe.tables.differences import DIFFERENCES

@@ -10,8 +10,8 @@ import polars as pl
 from memprobe.errors import Problem
 from memprobe.gate.rules import Limit, Rule, RuleSet, place
 from memprobe.reading import Run
-from memprobe.tables.catalogue import SUMMARY
 from memprobe.tables.conditions import parse
+from memprobe.tables.summary import SUMMARY
 from memprobe.wording import counted, near_miss
 
 KEYS = ("model", "revision", "step", "group")
@@ -28,7 +28,7 @@ class Declared:
 
     Attributes:
         unit: Of the estimate.
-        summary: How item values become an estimate, as in `memprobe.probes.base`.
+        summary: How item values become an estimate, as in `memprobe.probes.contract`.
         more_is_memorized: Whether more means more memorized; None: neither more nor less does.
     """
 
@@ -137,7 +137,7 @@ def _metrics(manifest: Mapping[str, Any], rules: RuleSet) -> dict[str, dict[str,
     if all(rule.metric in metrics.get(rule.probe, {}) for rule in rules.rules):
         return metrics
     # Only now: it takes longer than all else that a gate does.
-    from memprobe.probes.base import discover
+    from memprobe.probes.discovery import discover
 
     for name, probe in discover().items():
         metrics[name] = {
@@ -197,7 +197,7 @@ def _problems_of_where(rule: Rule, rules: RuleSet, known: Known) -> list[Problem
     unknown = [key for key in rule.where if key not in {*KEYS, *POOLED, *keys}]
     if not unknown:
         return []
-    from memprobe.probes.base import discover
+    from memprobe.probes.discovery import discover
 
     # A setting is part of conditions only where a run holds the probe with several of its values.
     settings = set(discover()[rule.probe].options()) if rule.probe in discover() else set()

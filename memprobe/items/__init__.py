@@ -9,14 +9,13 @@ from memprobe.items.contradictions import doubts
 from memprobe.items.copies import copies, copy_notes, n_copies
 from memprobe.items.findings import FINDINGS, Inspected, findings_of, inspect_items, problem_row
 from memprobe.items.itemset import ItemFile, ItemSet, read_items
-from memprobe.items.schema import ITEMS, RESERVED, SKIPPED, TRIAL, own_columns
+from memprobe.items.schema import ITEMS, SKIPPED, TRIAL, is_reserved, own_columns
 from memprobe.tables.content import CONTENT
 
 __all__ = [
     "CONTENT",
     "FINDINGS",
     "ITEMS",
-    "RESERVED",
     "SKIPPED",
     "TRIAL",
     "Inspected",
@@ -27,6 +26,7 @@ __all__ = [
     "doubts",
     "findings_of",
     "inspect_items",
+    "is_reserved",
     "n_copies",
     "own_columns",
     "paper_edges",

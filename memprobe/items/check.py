@@ -13,7 +13,7 @@ from memprobe.items.booksort import EXCERPTS_APART, lacks_excerpts
 from memprobe.items.contradictions import contradictions
 from memprobe.items.further import Value, check_value, nan_cells, to_series
 from memprobe.items.raw import Fault, RawFile, RawRow, RefusedError
-from memprobe.items.schema import GIVEN, ITEMS, RESERVED, RESERVED_PREFIXES, known_columns
+from memprobe.items.schema import GIVEN, ITEMS, is_reserved, known_columns
 from memprobe.items.trials import complete, trial_faults
 from memprobe.items.values import PARSERS
 from memprobe.tables.content import content_hash
@@ -56,7 +56,7 @@ def file_problems(file: RawFile) -> list[Problem]:
         where = f"{file.spec}, column {name}"
         if not name and not lacks_excerpts(file.columns):
             problems.append(Problem("a column has no name", file.spec, "name it or remove it"))
-        elif name in RESERVED or name.startswith(RESERVED_PREFIXES):
+        elif is_reserved(name):
             problems.append(Problem("memprobe writes a column of this name", where, "rename it"))
     if lacks_content(file):
         hint = _miss_hint(tuple(name for name in file.columns if name not in GIVEN), _WAYS)

@@ -1,6 +1,7 @@
 """The item table: its columns, the names that memprobe keeps for itself, and the list of skipped items."""
 
 from collections.abc import Iterable
+from functools import cache
 from typing import Final
 
 import polars as pl
@@ -134,42 +135,24 @@ def own_columns(table: pl.DataFrame) -> list[str]:
     ]
 
 
-_KEYS = "model revision step cohort_step base_step"
-_TOKENISATION = "n_tokens n_prefix_tokens n_suffix_tokens n_foil_tokens boundary_shift bos_mode"
-_RECOGNITION = """
-seen_nll_mean_nats foil_nll_mean_nats seen_nll_sum_nats foil_nll_sum_nats seen_tokens foil_tokens
-margin_nats correct
-"""
-_RECALL = """
-prefix_tokens suffix_tokens exact lcp_tokens hit_frac es_frac min_margin_nats gen_match_frac rouge1_f
-rouge2_f rougeL_f
-"""
-_EXTRACTION = """
-scheme logp_nats pz max_rank in_support tau coverage_frac covered_chars longest_run_chars window
-window_start_char suffix_start_char suffix_end_char document_chars head_chars tail_chars n_windows
-n_short_windows
-"""
-_RETENTION = "steps_since_exposure recognition_correct recall_exact logprob_mean_nats"
-_COMPRESSION = """
-target_tokens prompt_tokens acr is_censored censored_at_tokens acr_upper_bound verified optimizer
-evaluations_used final_ce_nats prompt_roundtrip gzip_ratio target_bits prompt_ids target_kind
-evaluations_to_best prompt_tokens_by_seed n_refuted warm_from_step zlib_ratio recalled_from_half
-"""
-_SORT = """
-condition mode delta position_bias label_mass truncated
-prompt_id dropped_tokens content_free_nats presented_correct
-"""
+_KEPT: Final = MADE | {
+    *("model", "revision", "step", "cohort_step", "base_step", COPIES),
+    *("n_tokens", "n_prefix_tokens", "n_suffix_tokens", "n_foil_tokens", "boundary_shift", "bos_mode"),
+}
 
-RESERVED: Final = (
-    MADE
-    | {COPIES}
-    | frozenset(
-        " ".join(
-            (_KEYS, _TOKENISATION, _RECOGNITION, _RECALL, _EXTRACTION, _RETENTION, _COMPRESSION, _SORT)
-        ).split()
-    )
-)
-"""Names that memprobe writes beside the user's columns; a file that gives one is refused."""
 
-RESERVED_PREFIXES: Final = ("n_at_p",)
-"""Beginnings of names that memprobe writes, one column for each probability."""
+def is_reserved(name: str) -> bool:
+    """Return whether memprobe writes a column of that name beside the user's, so that no file may give it."""
+    names, beginnings = _reserved()
+    return name in names or name.startswith(beginnings)
+
+
+@cache
+def _reserved() -> tuple[frozenset[str], tuple[str, ...]]:
+    """Return the names of columns that probes and memprobe write, and beginnings of such names."""
+    from memprobe.probes.discovery import discover
+
+    schemas = [schema for probe in discover().values() for schema in probe.item_schemas]
+    written = {name for schema in schemas for name in (*schema.columns, *schema.optional)}
+    beginnings = tuple(sorted(name.removesuffix("*") for name in written if name.endswith("*")))
+    return frozenset(_KEPT | written) - set(GIVEN), beginnings

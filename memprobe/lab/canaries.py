@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 NEEDED = ("prefix", "suffix", "exposures")
-# The lab fills these in itself, they belong to items of another form, or the tables use them.
-RESERVED = items.RESERVED | {
+# The lab fills these in itself, or they belong to items of another form.
+_FILLED = {
     *("text", "input_ids", "foil", "foil_kind", "group", "first_step", "last_step"),
     *("batch_id", "doc_id", "start_char", "left_out"),
 }
@@ -115,7 +115,7 @@ def _row_problems(row: Mapping[str, Any], where: str) -> Iterator[Problem]:
             "give text that is not empty",
         )
     for name, value in row.items():
-        if name in RESERVED - {*NEEDED, "item_id"}:
+        if name in _FILLED or (items.is_reserved(name) and name not in NEEDED):
             yield Problem(f"`{name}` cannot be given for a canary", where, "remove or rename it")
         elif isinstance(value, list | dict) and name not in NEEDED:
             yield Problem(

@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from memprobe.probes.base import Metric
+from memprobe.probes.contract import Metric
 from memprobe.stats.differences import independent_difference
 from memprobe.stats.intervals import Interval
 from memprobe.tables.clusters import cluster_names

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from memprobe.pipeline.planning import EntryPlan
 from memprobe.pipeline.summarise import Context, natural, signature
 from memprobe.pipeline.sweep import score_one_suffix, sweeps, swept_value
-from memprobe.probes.base import Metric
+from memprobe.probes.contract import Metric
 from memprobe.stats.dose import Cells, Fit, linear, log_odds
 from memprobe.stats.intervals import LEVEL
 from memprobe.suite import Entry
-from memprobe.tables.catalogue import DOSE_RESPONSE
 from memprobe.tables.conditions import joined, without_key
+from memprobe.tables.summary import DOSE_RESPONSE
 
 _FITS = {"linear_log10": linear, "logistic": log_odds}
 _UNITS = {"linear_log10": "fraction per tenfold", "logistic": "log odds per tenfold"}
@@ -48,18 +48,13 @@ class Measurement:
 
 
 def of_checkpoint(measurement: Measurement) -> pl.DataFrame:
-    """Return the dose-response of one checkpoint to exposures and to the length of the context."""
+    """Return the dose-response of one checkpoint to exposures and to swept settings that are doses."""
     keys = {
         "model": measurement.context.model,
         "revision": measurement.context.revision,
         "step": measurement.context.step,
     }
-    rows = [
-        keys | {"dose": dose} | row
-        for dose, found in (("exposures", _exposures(measurement)), ("prefix_tokens", _contexts(measurement)))
-        for row in found
-    ]
-    return _table(rows)
+    return _table([keys | row for rows in (_exposures(measurement), _settings(measurement)) for row in rows])
 
 
 def across_models(measurements: Sequence[Measurement]) -> pl.DataFrame:
@@ -90,25 +85,25 @@ def _exposures(measurement: Measurement) -> Iterator[dict[str, Any]]:
     for number, planned in enumerate(measurement.entries):
         for metric in _metrics(planned.entry):
             outcomes = _outcomes(measurement, number, metric)
-            about = _about(planned.entry, metric, measurement.context)
+            about = {"dose": "exposures"} | _about(planned.entry, metric, measurement.context)
             yield from (about | row for row in _fitted(outcomes, measurement.about))
 
 
-def _contexts(measurement: Measurement) -> Iterator[dict[str, Any]]:
+def _settings(measurement: Measurement) -> Iterator[dict[str, Any]]:
     entries = [each.entry for each in measurement.entries]
     for places in sweeps(entries):
         first = entries[places[0]]
         plans = [measurement.entries[place].plan for place in places]
-        if first.probe.swept != "prefix_tokens" or not score_one_suffix(plans):
+        if first.probe.dose is None or not score_one_suffix(plans):
             continue
         for metric in _metrics(first):
             outcomes = [
-                _outcomes(measurement, place, metric, without=first.probe.swept).with_columns(
+                _outcomes(measurement, place, metric, without=first.probe.dose).with_columns(
                     x=pl.lit(float(swept_value(entries[place]) or 0))
                 )
                 for place in places
             ]
-            about = _about(first, metric, measurement.context)
+            about = {"dose": first.probe.dose} | _about(first, metric, measurement.context)
             yield from (about | row for row in _fitted(pl.concat(outcomes), measurement.about))
 
 

@@ -11,13 +11,13 @@ from memprobe.errors import Problem
 from memprobe.items import CONTENT
 from memprobe.pipeline.planning import SequencePlan, Target
 from memprobe.pipeline.summarise import condition_prefixes, rng_of, signature
-from memprobe.probes.base import History, OtherSequence, OverTime, SequenceResult
+from memprobe.probes.contract import History, OtherSequence, OverTime, SequenceResult
 from memprobe.stats.intervals import LEVEL
 from memprobe.suite import Entry
-from memprobe.tables.catalogue import SUMMARY
 from memprobe.tables.conditions import joined
 from memprobe.tables.facts import with_trained
 from memprobe.tables.keys import ITEM_KEYS
+from memprobe.tables.summary import SUMMARY
 
 _NO_STEP = "needs at least two checkpoints in the order of their training, and this one has no step"
 

@@ -19,7 +19,7 @@ from memprobe.checkpoints import CheckpointSequence, tokenizer_digest
 from memprobe.errors import Problem, RunMismatchError
 from memprobe.items import ItemSet
 from memprobe.options import RunOptions, check_table
-from memprobe.probes.base import find
+from memprobe.probes.discovery import built_in, find, packages
 from memprobe.suite import Entry, Suite, settings_table
 from memprobe.tables.store import FORMAT
 
@@ -155,9 +155,15 @@ def describe_probes(suite: Suite) -> dict[str, Any]:
             ),
             "about": asdict(probe.about),
             "rankings": None if probe.rankings is None else [asdict(each) for each in probe.rankings],
+            **_package(probe.name),
         }
         for probe in {entry.probe.name: entry.probe for entry in suite.entries}.values()
     }
+
+
+def _package(probe: str) -> dict[str, str]:
+    """Return the package of a plugin; a probe of this one has its version in the manifest's `versions`."""
+    return {} if probe in built_in() else {"package": packages().get(probe, "")}
 
 
 def versions() -> dict[str, str]:

@@ -18,15 +18,15 @@ from memprobe.pipeline.manifest import entries_of
 from memprobe.pipeline.planning import EntryPlan, SequencePlan, Target
 from memprobe.pipeline.prepare import plans_of
 from memprobe.pipeline.summarise import Context, condition_prefixes, item_values, rng_of, summarise
-from memprobe.probes.base import Scores
+from memprobe.probes.contract import Scores
 from memprobe.suite import Entry
-from memprobe.tables.catalogue import DOSE_RESPONSE, SUMMARY
 from memprobe.tables.clusters import COPIES
 from memprobe.tables.conditions import is_under, join
 from memprobe.tables.keys import ITEM_KEYS
 from memprobe.tables.schema import Column, TableSchema
 from memprobe.tables.spans import answer
 from memprobe.tables.store import RunStore
+from memprobe.tables.summary import DOSE_RESPONSE, SUMMARY
 from memprobe.tables.views import WINDOWS
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ import polars as pl
 from memprobe.checkpoints import Checkpoint, config_digest, tokenizer_digest
 from memprobe.errors import ItemError, Problem
 from memprobe.pipeline.sweep import with_common_items
-from memprobe.probes.spans import tokens_shown
+from memprobe.probes.contract import Offered
+from memprobe.probes.placement import tokens_shown
 from memprobe.suite import Entry
 from memprobe.tables.requests import Plan, Scheme, Search, Unit, is_search, merge_requests
 from memprobe.tables.spans import unanswered
@@ -62,6 +63,10 @@ class Lengths:
         """Return the windows of an entry's view; None where it reads the items as they are."""
         view = entry.probe.view(entry.settings)
         return None if view is None else self.windows.filter(pl.col("view") == view.name)
+
+    def offered_to(self, entry: Entry) -> Offered:
+        """Return the items from which an entry takes its candidates."""
+        return Offered(self.table, self.given, self.seen_by(entry))
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +143,7 @@ def plan_entries(entries: Sequence[Entry], lengths: Lengths) -> tuple[tuple[Entr
     """
     plans, problems = [], []
     for entry in entries:
-        candidates = _with_needs(lengths, entry)
+        candidates = entry.probe.candidates.select(lengths.offered_to(entry))
         if candidates.is_empty():
             problems.append(_nothing_to_measure(entry))
             continue
@@ -171,24 +176,6 @@ def _none_fits(planned: EntryPlan, n_candidates: int) -> Problem:
         f"the first item {reasons[0]}" if reasons else "",
         "give longer items, or lower the lengths",
     )
-
-
-def _with_needs(lengths: Lengths, entry: Entry) -> pl.DataFrame:
-    needs = entry.probe.needs
-    windows = lengths.seen_by(entry)
-    if {"segment_1", "segment_2"} & set(needs) and windows is not None:
-        # Texts stay behind when a run is read again, so trials are known by what is asked of them.
-        trials = windows.filter(pl.col("trial").struct.field("order").is_not_null())
-        return lengths.table.join(trials, on="item_id", how="semi", maintain_order="left")
-    if "first_step" in needs and "first_step" not in lengths.given:
-        return lengths.table.clear()
-    # A null first_step says "never trained on", which is a value; any other null says "not there".
-    # Text stays behind when a run is read again, so a foil is known by its length.
-    names = ["n_foil_tokens" if name == "foil" else name for name in needs if name != "first_step"]
-    if not set(names) <= set(lengths.table.columns):
-        return lengths.table.clear()
-    required = [pl.col(name).is_not_null() for name in names]
-    return lengths.table.filter(pl.all_horizontal(required)) if required else lengths.table
 
 
 def _nothing_to_measure(entry: Entry) -> Problem:

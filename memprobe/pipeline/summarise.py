@@ -16,7 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from memprobe.pipeline.contrast import Control, about_items, beside_control, over_never, with_control
-from memprobe.probes.base import Metric, Probe
+from memprobe.probes.contract import Metric, Probe
 from memprobe.stats.blocks import Blocked, Series, blocks_interval, moving_blocks, weighted_mean
 from memprobe.stats.differences import difference_interval, paired_difference
 from memprobe.stats.intervals import FEW_CLUSTERS, FEW_FOR_MEDIAN, LEVEL, NO_SPREAD, Interval
@@ -25,8 +25,8 @@ from memprobe.stats.medians import Median, km_median, median_interval
 from memprobe.stats.ranking import auc, paired_auc
 from memprobe.stats.rates import rate_interval, share_interval
 from memprobe.suite import Entry, settings_table
-from memprobe.tables.catalogue import SUMMARY
 from memprobe.tables.conditions import build, built, joined
+from memprobe.tables.summary import SUMMARY
 
 # An item's values in a block: of a metric, its partner in a pair, and both of them in another run.
 VALUES = ("value", "other", "value_base", "other_base")
@@ -59,9 +59,9 @@ class Context:
 def signature(entry: Entry, scoring: str) -> str:
     """Return all that a number depends on but checkpoint and items."""
     settings = settings_table(entry.settings)
-    # How many items are verified by generation changes no estimate.
-    parts = [f"{name}:{_short(value)}" for name, value in settings.items() if name != "verify_items"]
-    return "|".join([entry.probe.name, f"v{entry.probe.version}", *parts, scoring])
+    probe = entry.probe
+    parts = [f"{name}:{_short(value)}" for name, value in settings.items() if name not in probe.cosmetic]
+    return "|".join([probe.name, f"v{probe.version}", *parts, scoring])
 
 
 def _short(value: Any) -> str:  # noqa: ANN401

@@ -16,11 +16,50 @@ from functools import partial
 
 import polars as pl
 
-from memprobe.probes.base import About, Metric, Probe, Ranking, Scores, arxiv, whole
-from memprobe.probes.spans import Align, Lengths, chat_problems, place, place_chats
-from memprobe.tables.catalogue import RECALL
+from memprobe.probes.contract import About, Metric, Probe, Ranking, Scores, arxiv, whole
+from memprobe.probes.placement import Align, Lengths, chat_problems, length_problems, place, place_chats
+from memprobe.tables.keys import NO_CONDITION, item_table
 from memprobe.tables.requests import Plan, request_frame
+from memprobe.tables.schema import Column
 from memprobe.tables.views import Chat
+
+_NOT_GENERATED = "not generated in full"
+
+RECALL = item_table(
+    "recall",
+    {
+        "prefix_tokens": Column(pl.Int32(), "tokens", "tokens that condition"),
+        "suffix_tokens": Column(pl.Int32(), "tokens", "tokens to be recalled"),
+        "exact": Column(pl.Boolean(), "-", "greedy decoding yields the whole suffix", NO_CONDITION),
+        "lcp_tokens": Column(pl.Int32(), "tokens", "suffix tokens before the first miss", NO_CONDITION),
+        "hit_frac": Column(
+            pl.Float64(),
+            "fraction",
+            "suffix tokens that are hits given the true tokens before",
+            NO_CONDITION,
+        ),
+        "es_frac": Column(
+            pl.Float64(),
+            "fraction",
+            "extraction strength: share of the suffix behind its last miss",
+            NO_CONDITION,
+        ),
+        "min_margin_nats": Column(
+            pl.Float64(),
+            "nats",
+            "smallest logit(true) - best other; positive exactly when `exact`, but for ties",
+            NO_CONDITION,
+        ),
+        "gen_match_frac": Column(
+            pl.Float64(), "fraction", "generated tokens that agree by position", _NOT_GENERATED
+        ),
+        "rouge1_f": Column(pl.Float64(), "fraction", "ROUGE-1 F of the suffix alone", _NOT_GENERATED),
+        "rouge2_f": Column(pl.Float64(), "fraction", "ROUGE-2 F of the suffix alone", _NOT_GENERATED),
+        "rougeL_f": Column(pl.Float64(), "fraction", "ROUGE-L F of the suffix alone", _NOT_GENERATED),
+    },
+    key=("prefix_tokens", "suffix_tokens"),
+    optional={"gen_text": Column(pl.String(), "-", "what was generated", _NOT_GENERATED)},
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +93,6 @@ class Settings:
             problems.append(f"verify_items is {self.verify_items}, not 0 or more")
         if problems:
             raise ValueError("; ".join(problems))
-
-
-def length_problems(prefix_tokens: int | None, suffix_tokens: int | None, align: str) -> list[str]:
-    """Return what is wrong with the settings that place a span."""
-    problems = []
-    if prefix_tokens is not None and prefix_tokens < 0:
-        problems.append(f"prefix_tokens is {prefix_tokens}, not 0 or more")
-    if suffix_tokens is not None and suffix_tokens < 1:
-        problems.append(f"suffix_tokens is {suffix_tokens}, not 1 or more")
-    if align == "end" and suffix_tokens is None:
-        problems.append('align = "end" needs suffix_tokens')
-    return problems
 
 
 def plan(items: pl.DataFrame, settings: Settings) -> Plan:
@@ -186,7 +213,6 @@ PROBE = Probe(
     source="Orhan 2023, arXiv:2303.17557; Carlini et al. 2022, arXiv:2202.07646",
     about=_ABOUT,
     settings=Settings,
-    needs=(),
     plan=plan,
     measure=measure,
     table=RECALL,
@@ -219,7 +245,9 @@ PROBE = Probe(
     ),
     checks=checks,
     view=lambda settings: Chat() if settings.chat else None,
+    cosmetic=("verify_items",),
     swept="prefix_tokens",
+    dose="prefix_tokens",
     rankings=(
         Ranking("recall", "min_margin_nats", ("exact", "lcp_tokens", "suffix_tokens", "min_margin_nats")),
     ),

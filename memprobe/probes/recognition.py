@@ -11,10 +11,31 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from memprobe.probes.base import About, Metric, Probe, Ranking, Scores, arxiv
-from memprobe.tables.catalogue import RECOGNITION
+from memprobe.probes.contract import About, Candidates, Metric, Probe, Ranking, Scores, arxiv, rows_with
 from memprobe.tables.conditions import built
+from memprobe.tables.keys import ALONE, item_table
 from memprobe.tables.requests import Plan, request_frame
+from memprobe.tables.schema import Column
+
+RECOGNITION = item_table(
+    "recognition",
+    {
+        "foil_kind": Column(pl.String(), "-", "how the foil was made", "not given"),
+        "seen_nll_mean_nats": Column(pl.Float64(), "nats per token", "-ln p of the seen text, mean", ALONE),
+        "foil_nll_mean_nats": Column(pl.Float64(), "nats per token", "-ln p of the foil, mean", ALONE),
+        "seen_nll_sum_nats": Column(pl.Float64(), "nats", "-ln p of the seen text"),
+        "foil_nll_sum_nats": Column(pl.Float64(), "nats", "-ln p of the foil"),
+        "seen_tokens": Column(pl.Int32(), "tokens", "scored tokens of the seen text"),
+        "foil_tokens": Column(pl.Int32(), "tokens", "scored tokens of the foil"),
+        "margin_nats": Column(
+            pl.Float64(),
+            "nats per token",
+            "foil minus seen mean -ln p; positive: the seen text is likelier",
+            ALONE,
+        ),
+        "correct": Column(pl.Float64(), "0, 0.5 or 1", "1: the seen text is likelier, 0.5: a tie", ALONE),
+    },
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +130,9 @@ _ABOUT = About(
     ),
 )
 
+# A foil is known by its length: texts are not kept in a run.
+_FOILED = Candidates(("foil",), lambda offered: rows_with(offered.table, "n_foil_tokens"))
+
 PROBE = Probe(
     name="recognition",
     version=1,
@@ -117,7 +141,7 @@ PROBE = Probe(
     source="Orhan 2023, arXiv:2303.17557",
     about=_ABOUT,
     settings=Settings,
-    needs=("foil",),
+    candidates=_FOILED,
     plan=plan,
     measure=measure,
     table=RECOGNITION,

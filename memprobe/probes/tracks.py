@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from memprobe.probes.base import History
+from memprobe.probes.contract import History
 from memprobe.probes.panel import cluster_numbers
 from memprobe.tables.conditions import build
 

@@ -59,7 +59,7 @@ def closing_lines(differences: pl.DataFrame) -> list[str]:
     ]
     if with_interval.height > 1:
         chance = (1 - with_interval["ci_level"].max()) / 2  # type: ignore[operator]
-        lines.append(f"were nothing different, about {chance:.1%} of each would be found by chance")
+        lines.append(f"if nothing differed, about {chance:.1%} of each would be found by chance")
     left = differences.filter(pl.col("reason").is_not_null())
     for probe, reason, n in left.group_by("probe", "reason", maintain_order=True).agg(pl.len()).iter_rows():
         lines.append(f"not compared: {counted(n, 'row')} of {probe}: {reason}")

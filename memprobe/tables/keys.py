@@ -7,6 +7,8 @@ import polars as pl
 from memprobe.tables.schema import Column, TableSchema
 
 NO_STEP = "the checkpoint has no step"
+ALONE = "a string has no token with a condition"
+NO_CONDITION = "the first suffix token has no condition"
 
 ITEM_KEYS: Mapping[str, Column] = {
     "model": Column(pl.String(), "-", "hub id, or name of the sequence's folder"),
@@ -18,13 +20,20 @@ ITEM_KEYS: Mapping[str, Column] = {
 }
 
 
-def item_table(name: str, columns: Mapping[str, Column], *, key: tuple[str, ...] = ()) -> TableSchema:
+def item_table(
+    name: str,
+    columns: Mapping[str, Column],
+    *,
+    key: tuple[str, ...] = (),
+    optional: Mapping[str, Column] | None = None,
+) -> TableSchema:
     """Return an item-level table: the keys, the probe's columns, then the user's own columns."""
     return TableSchema(
         name=name,
         key=("model", "revision", "step", "item_id", *key),
         columns={**ITEM_KEYS, **columns},
         open_ended=True,
+        optional=optional or {},
     )
 
 

@@ -5,7 +5,7 @@ units cannot drift from the documentation.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import polars as pl
 
@@ -42,12 +42,25 @@ class TableSchema:
         key: Columns in which no two rows agree.
         columns: Name to column, in the order of writing.
         open_ended: Further columns may stand beside these (the user's own, or one per scheme).
+        optional: Columns that are there under some settings only. A name that ends in `*` stands for all
+            names that begin so; `{}` in its meaning, for the rest of the name.
     """
 
     name: str
     key: tuple[str, ...]
     columns: Mapping[str, Column]
     open_ended: bool = False
+    optional: Mapping[str, Column] = field(default_factory=dict)
+
+    def described(self, name: str) -> Column | None:
+        """Return what is known of a column, an optional one too; None: it is not of this table."""
+        if name in self.columns or name in self.optional:
+            return self.columns.get(name) or self.optional[name]
+        for pattern, column in self.optional.items():
+            start = pattern.removesuffix("*")
+            if pattern != start and name.startswith(start):
+                return replace(column, meaning=column.meaning.format(name.removeprefix(start)))
+        return None
 
     def empty(self) -> pl.DataFrame:
         """Return the table with no rows."""

@@ -15,7 +15,7 @@ from memprobe.bench.templates import template_names, write_template
 from memprobe.errors import InputError, SuiteError
 from memprobe.items import read_items
 from memprobe.options import RunOptions, check_table
-from memprobe.probes.base import discover
+from memprobe.probes.discovery import discover
 from memprobe.shipped import shipped_folder
 from memprobe.suite import load_suite
 

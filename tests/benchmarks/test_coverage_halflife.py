@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from memprobe.probes.retention_tables import law_fits
+from memprobe.probes.retention.curves import law_fits
 from memprobe.stats.curves import best_law
 from memprobe.stats.lag_curve import Controls, Exposed, lag_curve
 

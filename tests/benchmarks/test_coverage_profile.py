@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from memprobe.probes.profile_tables import GAP_P, LARGE_GAP_SD
+from memprobe.probes.profile.estimate import GAP_P, LARGE_GAP_SD
 from memprobe.stats.did import Profile, profile
 
 pytestmark = pytest.mark.benchmark

@@ -17,8 +17,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from memprobe.probes.base import History
-from memprobe.probes.retention_tables import law_fits
+from memprobe.probes.contract import History
+from memprobe.probes.retention.curves import law_fits
 from memprobe.probes.stability import Settings, estimate
 from memprobe.stats.acquisition import log_decay
 from memprobe.stats.curves import best_law

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from memprobe.probes import forecast, stability
-from memprobe.probes.base import History
+from memprobe.probes.contract import History
 
 pytestmark = pytest.mark.benchmark
 

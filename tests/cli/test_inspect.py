@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from memprobe.probes.base import discover
+from memprobe.probes.discovery import discover
 from memprobe.suite import shipped_suites
 
 

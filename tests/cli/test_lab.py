@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from memprobe.cli import lab
-from memprobe.probes.base import discover
+from memprobe.probes.discovery import discover
 
 FINISHED_DEMO = os.environ.get("MEMPROBE_DEMO")
 

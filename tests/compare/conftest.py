@@ -7,9 +7,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from memprobe.probes.recall import RECALL
+from memprobe.probes.recognition import RECOGNITION
 from memprobe.reading import Run, open_run
-from memprobe.tables.catalogue import RECALL, RECOGNITION, SUMMARY
 from memprobe.tables.store import RunStore
+from memprobe.tables.summary import SUMMARY
 
 RECALL_ENTRY = {"probe": "recall", "version": 1, "settings": {"align": "start", "verify_items": 4}}
 RECOGNITION_ENTRY = {"probe": "recognition", "version": 1, "settings": {}}

@@ -15,7 +15,7 @@ from polars.testing import assert_frame_equal
 import memprobe
 from memprobe.compare.differences import of_metric
 from memprobe.errors import InputError, RunsDifferError
-from memprobe.probes.base import Metric, not_of_items
+from memprobe.probes.contract import Metric, not_of_items
 from memprobe.stats.differences import newcombe_paired
 from memprobe.stats.ranking import auc
 from memprobe.tables.differences import DIFFERENCES
@@ -368,7 +368,7 @@ def test_what_is_told_of_a_sequence_is_listed_with_the_reason(make_run) -> None:
     }
     entry = {"probe": "forgetting", "version": 1, "settings": {"align": "start", "state": "exact"}}
     from memprobe.pipeline.summarise import signature
-    from memprobe.probes.base import find
+    from memprobe.probes.discovery import find
     from memprobe.suite import Entry
 
     probe = find("forgetting")

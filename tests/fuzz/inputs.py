@@ -259,7 +259,7 @@ _SOUND_KEYS = {"recall": {"prefix_tokens": "4", "suffix_tokens": "2"}, "extracti
 
 def suites(seed: int, folder: Path, world: World, naive: dict[str, Naive]) -> Input:
     """A suite: keys, values, tables and bytes, with some entries that are sound."""
-    from memprobe.probes.base import discover
+    from memprobe.probes.discovery import discover
 
     draw = Draw(f"suites-{seed}")
     lines = []

@@ -6,8 +6,8 @@ import polars as pl
 import pytest
 
 from memprobe.stats.intervals import wilson
-from memprobe.tables.catalogue import SUMMARY
 from memprobe.tables.store import RunStore
+from memprobe.tables.summary import SUMMARY
 
 METRICS = {
     "extraction": [("rate_frac", "fraction", "rate")],

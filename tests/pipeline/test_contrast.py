@@ -12,12 +12,13 @@ from polars.testing import assert_frame_equal
 
 from memprobe.pipeline.contrast import Control, about_items
 from memprobe.pipeline.summarise import Context, summarise
-from memprobe.probes.base import Metric, find
+from memprobe.probes.contract import Metric
+from memprobe.probes.discovery import find
 from memprobe.stats.differences import independent_difference, newcombe_paired
 from memprobe.stats.intervals import wilson
 from memprobe.suite import Entry
-from memprobe.tables.catalogue import SUMMARY
 from memprobe.tables.facts import is_trained
+from memprobe.tables.summary import SUMMARY
 
 CONTEXT = Context("m", "step10", 10, 0, "bos:default|float32|tok:abc")
 ABOUT = {

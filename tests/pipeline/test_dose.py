@@ -16,8 +16,8 @@ from memprobe.pipeline.planning import EntryPlan
 from memprobe.pipeline.summarise import Context, condition_prefixes
 from memprobe.stats.dose import linear_in_log10, logistic
 from memprobe.suite import suite_of, with_settings
-from memprobe.tables.catalogue import DOSE_RESPONSE
 from memprobe.tables.requests import REQUESTS, Plan
+from memprobe.tables.summary import DOSE_RESPONSE
 
 # The same fit of the same sums, which are added in another order.
 RTOL = 1e-9

@@ -8,8 +8,8 @@ import pytest
 
 from memprobe.pipeline.history import HistoryBuilder, impossible, parameters_of
 from memprobe.pipeline.planning import Target
-from memprobe.probes.base import OverTime, SequenceResult, find
-from memprobe.probes.profile_tables import no_estimates
+from memprobe.probes.contract import OverTime, SequenceResult, no_estimates
+from memprobe.probes.discovery import find
 
 MANIFEST = {
     "seed": 0,

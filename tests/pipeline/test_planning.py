@@ -20,8 +20,9 @@ from memprobe.pipeline.planning import (
     plan_entries,
     unfit_problems,
 )
-from memprobe.probes.base import find
 from memprobe.probes.compression import Settings
+from memprobe.probes.contract import DATED
+from memprobe.probes.discovery import find
 from memprobe.scoring.tokenise import TokenisedItems
 from memprobe.suite import Entry, load_suite, suite_of, with_settings
 from memprobe.tables.requests import REQUESTS, Plan, Scheme, merge_requests
@@ -81,7 +82,7 @@ def test_no_item_with_what_a_probe_needs_is_an_error() -> None:
 
 
 def test_a_null_first_step_is_a_value_where_the_column_was_given() -> None:
-    probe = replace(find("recall"), name="profile", needs=("first_step",))
+    probe = replace(find("recall"), name="profile", candidates=DATED)
     entry = Entry(probe, probe.settings())
     (plan,), _ = plan_entries([entry], lengths(FOUR, "first_step"))
     assert plan.n_items == 4

@@ -19,12 +19,13 @@ from memprobe.pipeline.summarise import (
     signature,
     summarise,
 )
-from memprobe.probes.base import Metric, find
+from memprobe.probes.contract import Metric
+from memprobe.probes.discovery import find
 from memprobe.stats.blocks import Series
 from memprobe.stats.intervals import wilson
 from memprobe.stats.ranking import paired_auc
 from memprobe.suite import Entry, load_suite, suite_of, with_settings
-from memprobe.tables.catalogue import SUMMARY
+from memprobe.tables.summary import SUMMARY
 
 CONTEXT = Context("m", "step10", 10, 0, "bos:default|float32|tok:abc")
 SCHEMA = {"item_id": pl.String, "condition": pl.String, "value": pl.Float64}

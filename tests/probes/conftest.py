@@ -7,7 +7,7 @@ from collections.abc import Callable
 import polars as pl
 import pytest
 
-from memprobe.probes.base import Probe, Scores
+from memprobe.probes.contract import Probe, Scores
 from memprobe.tables.requests import REQUESTS, Scheme
 from memprobe.tables.spans import SPANS
 from memprobe.tables.views import TRIAL, Targets, Trials

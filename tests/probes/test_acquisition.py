@@ -9,8 +9,8 @@ import pytest
 
 from memprobe.probes.acquisition import PROBE, Settings, problems
 from memprobe.probes.acquisition import estimate as ask
-from memprobe.probes.base import History, Scores
-from memprobe.tables.events import ACQUISITION, ACQUISITION_CURVE, ACQUISITION_FIT
+from memprobe.probes.acquisition.tables import ACQUISITION, ACQUISITION_CURVE, ACQUISITION_FIT
+from memprobe.probes.contract import History, Scores
 from memprobe.tables.facts import with_trained
 
 EXACT = 1e-9

@@ -7,8 +7,8 @@ import pytest
 
 from memprobe.errors import ItemError
 from memprobe.pipeline.summarise import Context, item_values, summarise
-from memprobe.probes.base import Scores
 from memprobe.probes.compression import PROBE, Settings, measure, plan
+from memprobe.probes.contract import Scores
 from memprobe.suite import Entry
 from memprobe.tables.requests import Search
 

@@ -9,9 +9,10 @@ from polars.testing import assert_frame_equal
 
 from memprobe.errors import SuiteError
 from memprobe.options import check_table
-from memprobe.probes.base import Probe, Scores, discover, find
+from memprobe.probes.contract import Probe, Scores
+from memprobe.probes.discovery import discover, find
 from memprobe.suite import load_suite, shipped_suites
-from memprobe.tables.catalogue import ITEM_KEYS, TABLES
+from memprobe.tables.keys import ITEM_KEYS
 from memprobe.tables.requests import REQUESTS
 
 ENTRIES = [entry for name in shipped_suites() for entry in load_suite(name).entries]
@@ -99,13 +100,12 @@ def test_a_probe_says_what_it_is(probe) -> None:
     assert probe.title.endswith("?")
     assert probe.formula
     assert "arXiv" in probe.source
-    if probe.over_time is None or probe.over_time.keeps_items:
-        assert probe.table is TABLES[probe.name]
-    else:
-        assert probe.over_time.schemas[0] is TABLES[probe.name]
-        assert probe.table.name not in TABLES
-    for further in (*probe.derived, *probe.aggregates):
-        assert further.schema is TABLES[further.schema.name]
+    # Its first table has its name, and no other probe writes a table of a name of its tables.
+    assert probe.schemas[0].name == probe.name
+    others = {each.name for other in discover().values() if other is not probe for each in other.schemas}
+    assert others.isdisjoint({each.name for each in probe.schemas} | {probe.table.name})
+    # Settings that it names are its own.
+    assert {*probe.cosmetic, probe.swept, probe.dose} - {None} <= set(probe.options())
 
 
 @ALL

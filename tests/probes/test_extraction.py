@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from memprobe.probes.base import Scores
+from memprobe.probes.contract import Scores
 from memprobe.probes.extraction import PROBE, Settings, column_of, measure, plan, samples_needed
 from memprobe.tables.requests import Scheme
 

@@ -4,11 +4,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from memprobe.probes.base import History, OtherSequence, Scores
+from memprobe.probes.contract import History, OtherSequence, Scores
 from memprobe.probes.forecast import PROBE, Settings, estimate
-from memprobe.probes.forecast_tables import check_predictors
+from memprobe.probes.forecast.estimate import check_predictors
+from memprobe.probes.forecast.tables import FORECAST
 from memprobe.stats.intervals import wilson
-from memprobe.tables.tasks import FORECAST
 
 EXACT = 1e-9
 STEPS = (0, 50, 100)

@@ -7,10 +7,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from memprobe.probes.base import History, Scores
+from memprobe.probes.contract import History, Scores
 from memprobe.probes.forgetting import PROBE, Settings, problems
 from memprobe.probes.forgetting import estimate as ask
-from memprobe.tables.events import FORGETTING, FORGETTING_HAZARD, FORGETTING_SURVIVAL
+from memprobe.probes.forgetting.tables import FORGETTING, FORGETTING_HAZARD, FORGETTING_SURVIVAL
 from memprobe.tables.facts import with_trained
 
 EXACT = 1e-12

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from memprobe.probes.base import discover
+from memprobe.probes.discovery import discover
 from memprobe.probes.meanings import option_meanings
 
 

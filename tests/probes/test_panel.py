@@ -4,7 +4,7 @@ import polars as pl
 from polars.testing import assert_frame_equal
 
 from memprobe.probes.panel import cluster_numbers, sequence_frame, wide
-from memprobe.tables.tasks import STABILITY_GAPS
+from memprobe.probes.stability.tables import STABILITY_GAPS
 
 
 def test_items_stand_beside_steps_in_the_order_of_their_ids_and_gaps_are_null() -> None:

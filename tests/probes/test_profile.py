@@ -12,10 +12,10 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from memprobe.probes.base import History, Scores
+from memprobe.probes.contract import History, Scores
 from memprobe.probes.profile import PROBE, Settings, estimate, problems
-from memprobe.probes.profile_tables import Panel
-from memprobe.tables.catalogue import PROFILE, PROFILE_AGG, PROFILE_DROPPED, PROFILE_PRETREND
+from memprobe.probes.profile.estimate import Panel
+from memprobe.probes.profile.tables import PROFILE, PROFILE_AGG, PROFILE_DROPPED, PROFILE_PRETREND
 from memprobe.tables.facts import with_trained
 
 # Sums of a few float64 numbers.

@@ -8,7 +8,7 @@ import random
 import polars as pl
 import pytest
 
-from memprobe.probes.base import Scores
+from memprobe.probes.contract import Scores
 from memprobe.probes.recall import PROBE, Settings, checks, measure, plan
 
 

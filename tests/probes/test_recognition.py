@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from memprobe.probes.base import Scores
+from memprobe.probes.contract import Scores
 from memprobe.probes.recognition import PROBE, Settings, measure, plan
 from memprobe.stats.ranking import auc
 

@@ -11,11 +11,11 @@ import polars as pl
 import pytest
 
 from memprobe.probes import recall, recognition
-from memprobe.probes.base import History, Scores
+from memprobe.probes.contract import History, Scores
 from memprobe.probes.retention import PROBE, Settings, estimate, measure, plan, problems
+from memprobe.probes.retention.tables import RETENTION_CURVE, RETENTION_FIT
 from memprobe.tables.facts import with_trained
 from memprobe.tables.requests import merge_requests
-from memprobe.tables.retention import RETENTION_CURVE, RETENTION_FIT
 
 EXACT = 1e-9
 STEPS = (0, 10, 20, 30, 40)

@@ -12,13 +12,13 @@ import pytest
 from memprobe.pipeline.contrast import Control, about_items
 from memprobe.pipeline.summarise import Context, item_values, rng_of, summarise
 from memprobe.probes.sort import PROBE, Settings, measure
-from memprobe.probes.sort_tables import accuracy_table, prompts_table
-from memprobe.probes.sort_values import doubts
+from memprobe.probes.sort.estimate import accuracy_table, prompts_table
+from memprobe.probes.sort.tables import SORT, SORT_ACCURACY, SORT_PROMPTS
+from memprobe.probes.sort.values import doubts
 from memprobe.stats.documents import document_rate
 from memprobe.stats.intervals import wilson
 from memprobe.suite import Entry
 from memprobe.tables.prompts import Prompt
-from memprobe.tables.sort import SORT, SORT_ACCURACY, SORT_PROMPTS
 
 TOL = 1e-12
 TWO = tuple(

@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from memprobe.probes.spans import Lengths, place
+from memprobe.probes.placement import Lengths, place
 
 
 def placed(items_of, n: int, border: int | None, a: int | None, k: int | None, align: str):

@@ -4,10 +4,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from memprobe.probes.base import History, Scores
+from memprobe.probes.contract import History, Scores
 from memprobe.probes.stability import PROBE, Settings, estimate, problems
+from memprobe.probes.stability.tables import STABILITY, STABILITY_GAPS, STABILITY_MEASURES
 from memprobe.stats.intervals import wilson
-from memprobe.tables.tasks import STABILITY, STABILITY_GAPS, STABILITY_MEASURES
 
 EXACT = 1e-9
 STEPS = (1, 2, 3, 4, 5)

@@ -7,10 +7,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from memprobe.probes.base import Scores
+from memprobe.probes.contract import Scores
 from memprobe.probes.extraction import PROBE, Settings
+from memprobe.probes.extraction.tables import COVERAGE
 from memprobe.stats.blocks import Series, weighted_mean
-from memprobe.tables.catalogue import COVERAGE
 from memprobe.tables.requests import REQUESTS, Scheme
 from memprobe.tables.views import WINDOWS, CharWindows, Chat, TokenWindows
 

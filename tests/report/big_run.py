@@ -7,10 +7,13 @@ import numpy as np
 import polars as pl
 
 from memprobe.pipeline.manifest import describe_probes
-from memprobe.probes.base import find
+from memprobe.probes.discovery import find
+from memprobe.probes.extraction.tables import EXTRACTION
+from memprobe.probes.profile.tables import PROFILE, PROFILE_AGG
+from memprobe.probes.recall import RECALL
 from memprobe.suite import Entry, Suite
-from memprobe.tables.catalogue import EXTRACTION, PROFILE, PROFILE_AGG, RECALL, SUMMARY
 from memprobe.tables.store import RunStore
+from memprobe.tables.summary import SUMMARY
 
 PROBES = ("recall", "extraction", "profile")
 SCHEMES, SAMPLES, CHANCES = ("top40", "full"), (1, 10, 100, 1000, 10_000), (0.1, 0.5, 0.9, 0.999)

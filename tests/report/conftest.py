@@ -7,11 +7,11 @@ import polars as pl
 import pytest
 
 from memprobe.pipeline.manifest import describe_probes
-from memprobe.probes.base import find
+from memprobe.probes.discovery import find
 from memprobe.report.papers import PaperTable, Style, paper_tables
 from memprobe.report.results import Results
 from memprobe.suite import Entry, Suite
-from memprobe.tables.catalogue import SUMMARY
+from memprobe.tables.summary import SUMMARY
 
 HOSTILE = [
     "<script>alert(1)</script>",

@@ -68,7 +68,7 @@ def test_each_difference_stands_with_both_estimates_its_interval_and_n() -> None
         "step 10",
         "",
         "1 of 2 differences worse (more memorized) beyond the interval, 0 better",
-        "were nothing different, about 2.5% of each would be found by chance",
+        "if nothing differed, about 2.5% of each would be found by chance",
         "not compared: 1 row of forecast: it is told",
     ]
     assert set(lines[6]) == set(lines[12]) == {"─"}

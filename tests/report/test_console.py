@@ -10,7 +10,7 @@ from rich.console import Console
 from memprobe.report.console import head_lines, spread, summary_view, telling
 from memprobe.report.expected import forecast_view
 from memprobe.report.plain import number, short, sparkline
-from memprobe.tables.catalogue import DOSE_RESPONSE, SUMMARY
+from memprobe.tables.summary import DOSE_RESPONSE, SUMMARY
 
 WIDTH = 80
 

@@ -7,15 +7,16 @@ import pytest
 
 from memprobe.errors import InputError
 from memprobe.pipeline.manifest import describe_probes
-from memprobe.probes.base import discover
+from memprobe.probes.discovery import discover, schemas
 from memprobe.report.figures import probes, summary
 from memprobe.report.figures.catalogue import BY_TABLE, all_figures, figures_of, find
 from memprobe.report.figures.lines import Axes, curves
 from memprobe.report.figures.render import figure_bytes, svg_in_page
 from memprobe.report.figures.theme import COLOURS, SHAPES, Look, labelled
 from memprobe.suite import Entry, Suite
-from memprobe.tables.catalogue import TABLES
 from tests.report.conftest import HOSTILE, summary_rows
+
+TABLES = {schema.name for schema in schemas()}
 
 AXES = Axes("step", "rate")
 

@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 
 from memprobe.report.over_time import sequence_tables
-from memprobe.tables.catalogue import SUMMARY
+from memprobe.tables.summary import SUMMARY
 
 
 def told(*rows: dict[str, object], everything: bool = False) -> str:

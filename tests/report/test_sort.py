@@ -4,9 +4,9 @@ import polars as pl
 import pytest
 from rich.console import Console
 
+from memprobe.probes.sort.tables import SORT_ACCURACY
 from memprobe.report.console import telling
 from memprobe.report.sort import cell_tables
-from memprobe.tables.sort import SORT_ACCURACY
 
 
 def cell(**given) -> dict[str, object]:

@@ -10,8 +10,8 @@ from polars.testing import assert_frame_equal
 
 from memprobe.errors import InvalidRunError
 from memprobe.export import read_csv
-from memprobe.tables.catalogue import SUMMARY
 from memprobe.tables.cells import quoted, to_csv, unquoted
+from memprobe.tables.summary import SUMMARY
 
 TEXTS = (
     "=1+1",

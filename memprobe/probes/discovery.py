@@ -1,0 +1,121 @@
+"""Which probes there are: those of this package, and plugins.
+
+A plugin is a probe of another package. Its package names it under the entry point group `memprobe.probes`:
+`my_probe = "my_package.my_module:PROBE"`.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib import metadata
+
+from memprobe.errors import SuiteError
+from memprobe.probes.contract import Probe
+from memprobe.tables.requests import REQUESTS
+from memprobe.tables.schema import TableSchema
+from memprobe.tables.summary import DOSE_RESPONSE, SUMMARY
+from memprobe.tables.views import WINDOWS
+from memprobe.wording import near_miss
+
+GROUP = "memprobe.probes"
+_SHARED = (SUMMARY, DOSE_RESPONSE, WINDOWS)
+_TAKEN = frozenset({"items", "spans", REQUESTS.name, "differences", *(each.name for each in _SHARED)})
+
+
+@cache
+def built_in() -> dict[str, Probe]:
+    """Return the probes of this package by name: every module or folder of it that has `PROBE`."""
+    package = importlib.import_module("memprobe.probes")
+    modules = (
+        importlib.import_module(f"memprobe.probes.{info.name}")
+        for info in pkgutil.iter_modules(package.__path__)
+    )
+    found = [module.PROBE for module in modules if hasattr(module, "PROBE")]
+    return {probe.name: probe for probe in sorted(found, key=lambda probe: str(probe.name))}
+
+
+def discover() -> dict[str, Probe]:
+    """Return all probes by name: those of this package, then plugins.
+
+    Example:
+        memprobe.probes()["recall"].options()
+    """
+    return dict(_all()[0])
+
+
+def unusable() -> dict[str, str]:
+    """Return the plugins that cannot be used, by name, and why."""
+    return dict(_all()[1])
+
+
+def find(name: str) -> Probe:
+    """Return the probe of that name.
+
+    Raises:
+        SuiteError: There is none, and the message suggests the nearest; or it is a plugin that cannot be
+            used.
+    """
+    probes, broken = _all()
+    if name in broken:
+        raise SuiteError(
+            f"the probe `{name}` cannot be used: {broken[name]}",
+            where=packages()[name],
+            fix="repair or remove that package, or name other probes with -p",
+        )
+    if name not in probes:
+        raise SuiteError(
+            f"unknown probe `{name}`{near_miss(name, probes)}", fix=f"probes are {', '.join(probes)}"
+        )
+    return probes[name]
+
+
+def packages() -> dict[str, str]:
+    """Return the package and version of each plugin, by the probe's name."""
+    return {entry.name: _package(entry) for entry in _entry_points()}
+
+
+def schemas() -> Iterator[TableSchema]:
+    """Yield the schemas of all tables that a run can hold; two of one name where windows add columns."""
+    yield from _SHARED
+    for probe in discover().values():
+        yield from probe.schemas
+
+
+@cache
+def _all() -> tuple[Mapping[str, Probe], Mapping[str, str]]:
+    """Return the probes, and what is wrong with plugins that cannot be used."""
+    probes, broken = dict(built_in()), {}
+    for entry in _entry_points():
+        found = _load(entry, probes)
+        if isinstance(found, Probe):
+            probes[entry.name] = found
+        elif entry.name not in probes:
+            broken[entry.name] = found
+    return probes, broken
+
+
+def _entry_points() -> list[metadata.EntryPoint]:
+    return sorted(metadata.entry_points(group=GROUP), key=lambda entry: (entry.name, entry.value))
+
+
+def _package(entry: metadata.EntryPoint) -> str:
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
+
+
+def _load(entry: metadata.EntryPoint, known: Mapping[str, Probe]) -> Probe | str:
+    """Return the probe of an entry point, or why it cannot be used."""
+    try:
+        probe = entry.load()
+    except Exception as error:  # the code of another package may raise anything
+        return f"{entry.value} cannot be imported ({type(error).__name__}: {error})"
+    if not isinstance(probe, Probe):
+        return f"{entry.value} is a {type(probe).__name__}, not a Probe"
+    if probe.name != entry.name:
+        return f"{entry.value} calls itself `{probe.name}`"
+    if probe.name in known:
+        return f"there is a probe `{probe.name}` already"
+    taken = _TAKEN.union(*({each.name for each in other.schemas} for other in known.values()))
+    if both := sorted({each.name for each in probe.schemas} & taken):
+        return f"it writes tables of names that are taken: {', '.join(both)}"
+    return probe

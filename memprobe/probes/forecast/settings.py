@@ -1,0 +1,37 @@
+"""Options of `forecast`."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from memprobe.probes.placement import Align, length_problems
+
+_FEWEST_DRAWS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Options of forecast.
+
+    Attributes:
+        prefix_tokens: Tokens that condition; None: the item's whole prefix, or half of its tokens.
+        suffix_tokens: Tokens to be recalled; None: all that follow.
+        align: `start`, or `end` to take the last suffix_tokens of the item.
+        of_others: Which checkpoints of the run's smaller models predict: the `last`, or `all` of them.
+        draws: Bootstrap draws of items, for the intervals of F1, F2 and phi.
+
+    Raises:
+        ValueError: A value is outside its range.
+    """
+
+    prefix_tokens: int | None = None
+    suffix_tokens: int | None = None
+    align: Align = "start"
+    of_others: Literal["last", "all"] = "last"
+    draws: int = 1000
+
+    def __post_init__(self) -> None:
+        problems = length_problems(self.prefix_tokens, self.suffix_tokens, self.align)
+        if self.draws < _FEWEST_DRAWS:
+            problems.append(f"draws is {self.draws}, not {_FEWEST_DRAWS} or more")
+        if problems:
+            raise ValueError("; ".join(problems))

@@ -1,0 +1,185 @@
+"""Forgetting: how often is what was learned forgotten again, how soon, and what is never forgotten?
+
+Each item is learned (1) or not (0) at each checkpoint. A learning event is a step from 0 to 1, a forgetting
+event one from 1 to 0. Before the first checkpoint everything is 0, so an item that is learned at the first
+has a learning event there. Where the file gives first_step, checkpoints before it do not count: an item
+that was learned at the last of them was known without training, and is in no estimate.
+
+What happens between two checkpoints is not seen: counts and times depend on how dense the checkpoints are,
+so the table of hazards says what happened in each interval.
+
+Source: Toneva et al. (2019), section 3, https://arxiv.org/abs/1812.05159, there by presentations of the
+training example; by checkpoints here. The statistics: memprobe/stats/events.py, memprobe/stats/survival.py.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import polars as pl
+
+from memprobe.probes.contract import (
+    About,
+    History,
+    OverTime,
+    Probe,
+    Ranking,
+    Scores,
+    SequenceResult,
+    arxiv,
+    no_estimates,
+    sequence_metric,
+)
+from memprobe.probes.forgetting.estimate import Thresholds, estimate_events
+from memprobe.probes.forgetting.tables import (
+    FORGETTING,
+    FORGETTING_HAZARD,
+    FORGETTING_ITEMS,
+    FORGETTING_SURVIVAL,
+)
+from memprobe.probes.placement import Align, length_problems, suffix_sums
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Options of forgetting.
+
+    Attributes:
+        prefix_tokens: Tokens that condition; None: the item's whole prefix, or half of its tokens.
+        suffix_tokens: Tokens to be recalled; None: all that follow.
+        align: `start`, or `end` to take the last suffix_tokens of the item.
+        state: What learned means: `exact`: greedy decoding yields the whole suffix; `hit_frac`: the share of
+            suffix tokens that greedy decoding picks is tau_hi or more; `pz`: the probability of the whole
+            suffix is.
+        tau_hi: From where an item becomes learned, with `hit_frac` and `pz`.
+        tau_lo: Below where a learned item is forgotten, so that a value that trembles around one threshold
+            makes no events; None: tau_hi.
+
+    Raises:
+        ValueError: A value is outside its range.
+    """
+
+    prefix_tokens: int | None = None
+    suffix_tokens: int | None = None
+    align: Align = "start"
+    state: Literal["exact", "hit_frac", "pz"] = "exact"
+    tau_hi: float | None = None
+    tau_lo: float | None = None
+
+    def __post_init__(self) -> None:
+        problems = length_problems(self.prefix_tokens, self.suffix_tokens, self.align)
+        given = [("tau_hi", self.tau_hi), ("tau_lo", self.tau_lo)]
+        problems += [
+            f"{name} is {value}, not above 0 and up to 1"
+            for name, value in given
+            if value is not None and not 0 < value <= 1
+        ]
+        if self.state == "exact":
+            problems += [
+                f'{name} has no meaning beside state = "exact"' for name, value in given if value is not None
+            ]
+        elif self.tau_hi is None:
+            problems.append(f'state = "{self.state}" needs tau_hi')
+        elif self.tau_lo is not None and self.tau_lo > self.tau_hi:
+            problems.append(f"tau_lo is {self.tau_lo}, above tau_hi, {self.tau_hi}")
+        if problems:
+            raise ValueError("; ".join(problems))
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """Where an item enters and leaves the learned state, in units of the column `level`."""
+        enter = 1.0 if self.tau_hi is None else self.tau_hi
+        leave = enter if self.tau_lo is None else self.tau_lo
+        return (
+            Thresholds(math.log(enter), math.log(leave)) if self.state == "pz" else Thresholds(enter, leave)
+        )
+
+
+def measure(scores: Scores, settings: Settings) -> pl.DataFrame:
+    """Return what decides each item's state at one checkpoint; null where a token has no condition."""
+    n = pl.col("n_scored")
+    level = pl.col("logprob_sum_nats") if settings.state == "pz" else pl.col("n_hits") / n
+    whole_suffix = n == pl.col("stop") - pl.col("score_from")
+    return scores.spans.select("item_id", level=pl.when(whole_suffix).then(level))
+
+
+def problems(steps: tuple[int, ...], items: pl.DataFrame, settings: Settings) -> list[str]:  # noqa: ARG001
+    """Return why the question cannot be answered; empty where it can."""
+    if len(steps) < 2:
+        return ["needs at least two checkpoints, since an event is a change between two"]
+    return []
+
+
+def estimate(history: History, settings: Settings) -> SequenceResult:
+    """Count the events of each item, and estimate when what was learned is forgotten."""
+    if stop := problems(history.steps, history.items, settings):
+        return SequenceResult({}, no_estimates(), tuple(stop))
+    return estimate_events(history, settings.thresholds)
+
+
+_ABOUT = About(
+    measures="An item is learned when it is recalled at a checkpoint and was not before, and forgotten "
+    "when it is lost again; the probe counts such events for each item. A survival curve "
+    "shows how soon what was learned is first forgotten.",
+    how_to_read="unforgettable_frac is the share of learned items that are never lost again; a "
+    "survival curve that stays high says that memories last. n_forgetting_events above 1 "
+    "means that items come and go.",
+    limits="What happens between checkpoints is not seen, so runs with other checkpoints are not "
+    "comparable. A value that trembles around the threshold makes events: tau_lo below tau_hi "
+    "prevents them.",
+    citation=arxiv(
+        "toneva2019empirical",
+        "Toneva, Mariya and Sordoni, Alessandro and Tachet des Combes, Remi and Trischler, Adam "
+        "and Bengio, Yoshua and Gordon, Geoffrey J.",
+        "An Empirical Study of Example Forgetting during Deep Neural Network Learning",
+        2019,
+        "1812.05159",
+    ),
+)
+
+PROBE = Probe(
+    name="forgetting",
+    version=1,
+    title="How often, and how soon, is what was learned forgotten?",
+    formula="learning event: state 0 -> 1; forgetting event: 1 -> 0; S(t): Kaplan-Meier since first learned",
+    source="Toneva et al. 2019, arXiv:1812.05159",
+    about=_ABOUT,
+    settings=Settings,
+    plan=suffix_sums,
+    measure=measure,
+    table=FORGETTING_ITEMS,
+    metrics=(
+        sequence_metric(
+            "unforgettable_frac",
+            "fraction",
+            "more of the learned items are never forgotten",
+            more_is_memorized=True,
+        ),
+        sequence_metric(
+            "never_learned_frac", "fraction", "more items are never learned", more_is_memorized=False
+        ),
+        sequence_metric(
+            "n_forgetting_events",
+            "events",
+            "learned items are forgotten more often",
+            more_is_memorized=False,
+        ),
+        sequence_metric(
+            "first_forgotten_median_steps",
+            "steps",
+            "half of the learned items last longer before they are first forgotten",
+            more_is_memorized=True,
+        ),
+    ),
+    over_time=OverTime(
+        (FORGETTING, FORGETTING_SURVIVAL, FORGETTING_HAZARD), estimate, problems, keeps_items=False
+    ),
+    rankings=(
+        Ranking(
+            "forgetting",
+            "n_forgetting_events",
+            ("n_learning_events", "n_forgetting_events", "last_state"),
+            title="Items most often forgotten",
+        ),
+    ),
+)

@@ -1,0 +1,174 @@
+"""Retention: what is left of an item so many updates after it was last trained on?
+
+Every item is measured at every checkpoint as recognition, recall and profile measure it; what they say is
+put in order of the steps since its last exposure. An item between its first and its last exposure is not
+yet in retention, and has no such steps. Curves set items beside never-trained ones at the same checkpoints,
+so that what the model forgets is told from how it changes anyway. Late lags are seen of early items only;
+so that a curve does not change because its items do, fits and summary are of the items and lags that make
+the largest block in which every item is seen at every lag. Curves of all items stand beside.
+
+Sources: Orhan (2023), section 2.3, https://arxiv.org/abs/2303.17557; Chang et al. (2024),
+https://arxiv.org/abs/2406.11813. The statistics: memprobe/stats/curves.py, lags.py and lag_curve.py.
+"""
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from memprobe.probes import profile, recall, recognition
+from memprobe.probes.contract import (
+    DATED,
+    About,
+    History,
+    Metric,
+    OverTime,
+    Probe,
+    Scores,
+    SequenceResult,
+    arxiv,
+    no_estimates,
+    not_of_items,
+)
+from memprobe.probes.placement import Align, Lengths, length_problems, place
+from memprobe.probes.profile.settings import Settings as ProfileSettings
+from memprobe.probes.retention.estimate import tell_retention
+from memprobe.probes.retention.tables import RETENTION, RETENTION_CURVE, RETENTION_FIT
+from memprobe.probes.retention.timeline import Timeline
+from memprobe.tables.requests import Plan, request_frame
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Options of retention.
+
+    Attributes:
+        prefix_tokens: Tokens that condition recall; None: the item's whole prefix, or half of its tokens.
+        suffix_tokens: Tokens to be recalled; None: all that follow.
+        align: `start`, or `end` to take the last suffix_tokens of the item.
+        draws: Resamples of the items, for the intervals of fits and of log-probabilities.
+
+    Raises:
+        ValueError: A value is outside its range.
+    """
+
+    prefix_tokens: int | None = None
+    suffix_tokens: int | None = None
+    align: Align = "start"
+    draws: int = 500
+
+    def __post_init__(self) -> None:
+        problems = length_problems(self.prefix_tokens, self.suffix_tokens, self.align)
+        if self.draws < 0:
+            problems.append(f"draws is {self.draws}, not 0 or more")
+        if problems:
+            raise ValueError("; ".join(problems))
+
+
+def plan(items: pl.DataFrame, settings: Settings) -> Plan:
+    """Ask for the tokens of each suffix, and the sums over the whole item and over its foil."""
+    placed = place(items, Lengths(settings.prefix_tokens, settings.suffix_tokens, settings.align))
+    fitting = items.join(placed.unfit, on="item_id", how="anti", maintain_order="left")
+    foiled = fitting.filter(pl.col("n_foil_tokens").is_not_null())
+    both = recognition.plan(foiled, recognition.Settings()).requests
+    asked = [request_frame(placed.spans, detail="tokens"), profile.plan(fitting, ProfileSettings()).requests]
+    return Plan(pl.concat([*asked, both]).unique(maintain_order=True), unfit=placed.unfit)
+
+
+def measure(scores: Scores, settings: Settings) -> pl.DataFrame:  # noqa: ARG001
+    """Return what is left of each item at one checkpoint.
+
+    Returns:
+        The columns of `RETENTION` after the keys. `recognition_correct` is null without a foil, as are all
+        three where nothing conditions. `steps_since_exposure` is null for an item never trained on, and
+        before its last exposure.
+    """
+    sums = scores.spans.filter(pl.col("detail") == "sums")
+    texts = Scores(sums.filter(pl.col("part") == "text"), scores.items)
+    whole = profile.measure(texts, ProfileSettings()).select("item_id", "logprob_mean_nats")
+    suffix = recall.measure(scores, recall.Settings()).select("item_id", recall_exact="exact")
+    pairs = recognition.measure(Scores(sums, scores.items), recognition.Settings())
+    since = pl.lit(scores.step, pl.Int64) - pl.col("last_step")
+    return (
+        whole.join(scores.items.select("item_id", "first_step", "last_step"), on="item_id")
+        .join(suffix, on="item_id", how="left")
+        .join(pairs.select("item_id", recognition_correct="correct"), on="item_id", how="left")
+        .with_columns(steps_since_exposure=pl.when(since >= 0).then(since))
+    )
+
+
+def problems(steps: tuple[int, ...], items: pl.DataFrame, settings: Settings) -> list[str]:  # noqa: ARG001
+    """Return why the question cannot be answered; empty where it can."""
+    if len(steps) < 2:
+        return ["needs at least two checkpoints: with one, nothing can be seen to fade"]
+    if items["first_step"].null_count() == items.height:
+        return ["no item has a first_step, so none was trained on and could be forgotten"]
+    first: int = items["last_step"].min()  # type: ignore[assignment]  # whole numbers, and one is there
+    if first > steps[-1]:
+        return [
+            f"no checkpoint after any last_step: they begin at {first}, the last checkpoint is {steps[-1]}"
+        ]
+    return []
+
+
+def estimate(history: History, settings: Settings) -> SequenceResult:
+    """Return curves by steps since exposure, their fits, and the summary."""
+    if stop := problems(history.steps, history.items, settings):
+        return SequenceResult({}, no_estimates(), tuple(stop))
+    return tell_retention(history, Timeline.of(history), settings.draws)
+
+
+_ABOUT = About(
+    measures="Every item is followed from the update in which it was last trained on: how much of it "
+    "is recognised, recalled and likely, so many updates later? Curves are set beside items "
+    "never trained on, at the same checkpoints.",
+    how_to_read="An excess that falls to 0 is forgotten; half_life_steps says how soon half of it is. "
+    "Read a law of forgetting together with its residual_se and the other laws.",
+    limits="Late lags are seen only of items trained on early, so fits use the items that are seen at "
+    "all lags; the warnings say how many. Near-duplicates elsewhere in the training data keep a "
+    "text alive.",
+    citation="\n\n".join(
+        (
+            arxiv(
+                "orhan2023recognition",
+                "Orhan, A. Emin",
+                "Recognition, recall, and retention of few-shot memories in large language models",
+                2023,
+                "2303.17557",
+            ),
+            arxiv(
+                "chang2024how",
+                "Chang, Hoyeon and Park, Jinho and Ye, Seonghyeon and Yang, Sohee and Seo, Youngkyung and "
+                "Chang, Du-Seong and Seo, Minjoon",
+                "How Do Large Language Models Acquire Factual Knowledge During Pretraining?",
+                2024,
+                "2406.11813",
+            ),
+        )
+    ),
+)
+
+PROBE = Probe(
+    name="retention",
+    version=2,
+    title="What is left of an item, so many updates after it was last trained on?",
+    formula="excess(t) = mean outcome of items t steps after last_step, minus that of never-trained ones",
+    source="Orhan 2023, arXiv:2303.17557; Chang et al. 2024, arXiv:2406.11813",
+    about=_ABOUT,
+    settings=Settings,
+    candidates=DATED,
+    plan=plan,
+    measure=measure,
+    table=RETENTION,
+    metrics=(
+        Metric("recall_frac", "fraction", "more suffixes are still recalled whole", "told", not_of_items),
+        Metric(
+            "recognition_frac", "fraction", "seen texts are still preferred more often", "told", not_of_items
+        ),
+        Metric(
+            "half_life_steps", "steps", "half of the excess over controls lasts longer", "told", not_of_items
+        ),
+    ),
+    over_time=OverTime((RETENTION_CURVE, RETENTION_FIT), estimate, problems),
+    # The sections of the probes that score its items say more of each.
+    rankings=(),
+)
