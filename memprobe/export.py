@@ -10,7 +10,6 @@ import polars as pl
 
 from memprobe.errors import InputError, InvalidRunError, Problem
 from memprobe.reading import Run, choose_steps, open_run
-from memprobe.report.estimates import pooled
 from memprobe.report.latex import paper_latex, plain_latex
 from memprobe.report.markdown import paper_markdown, plain_markdown
 from memprobe.report.paper_differences import difference_tables
@@ -19,6 +18,7 @@ from memprobe.tables import cells
 from memprobe.tables.checked_json import finite
 from memprobe.tables.differences import DIFFERENCES
 from memprobe.tables.schema import Column, TableSchema
+from memprobe.tables.selection import pooled
 from memprobe.wording import near_miss
 
 Format = Literal["csv", "parquet", "json", "markdown", "latex"]

@@ -84,6 +84,15 @@ class Run:
 
         return self._if_there(SORT_ACCURACY)
 
+    @property
+    def grids(self) -> dict[str, pl.DataFrame]:
+        """The tables that the summary shows as grids, by name; empty for an unfinished run."""
+        grids = [
+            grid for about in self.manifest.get("probes", {}).values() for grid in about.get("grids", ())
+        ]
+        there = {grid["table"] for grid in grids} & set(self.table_names if self.finished else ())
+        return {name: self.table(name) for name in sorted(there)}
+
     def _if_there(self, schema: TableSchema) -> pl.DataFrame:
         there = self.finished and schema.name in RunStore(self.path).table_names()
         return self.table(schema.name) if there else schema.empty()

@@ -9,15 +9,14 @@ import polars as pl
 from memprobe.errors import InputError, InvalidRunError
 from memprobe.parsing import UnreadableError, parse_json
 from memprobe.reading import Run, open_run
-from memprobe.report.plain import at_last_step
 from memprobe.report.results import Results
 from memprobe.tables.checked_json import AlteredDocumentError, unsealed
 from memprobe.tables.files import check_out, write_file
+from memprobe.tables.selection import at_last_step
 from memprobe.tables.store import RunStore
 
 if TYPE_CHECKING:
-    from memprobe.report.figures.catalogue import Figure
-    from memprobe.report.figures.probes import Panel
+    from memprobe.figures.panels import Figure, Panel
 
 _FORMATS: dict[str, Literal["svg", "pdf", "png"]] = {".svg": "svg", ".pdf": "pdf", ".png": "png"}
 _MIN_WIDTH_MM, _MAX_WIDTH_MM = 40.0, 400.0
@@ -186,9 +185,9 @@ def write_figure(
         InputError: The kind, panel, ending or width is none that there is.
         InvalidRunError: There is no run, or nothing in it to draw.
     """
-    from memprobe.report.figures.catalogue import all_figures, find, name_one
-    from memprobe.report.figures.render import figure_bytes
-    from memprobe.report.figures.theme import Look
+    from memprobe.figures.render import figure_bytes
+    from memprobe.figures.theme import Look
+    from memprobe.report.figure_list import all_figures, find, name_one
 
     form = _FORMATS.get(out.suffix.lower())
     if form is None:
@@ -227,7 +226,7 @@ def figure_kinds(path: Path) -> list[str]:
 
 
 def _drawable(results: Results) -> list[str]:
-    from memprobe.report.figures.catalogue import all_figures
+    from memprobe.report.figure_list import all_figures
 
     figures = all_figures(results.probes, results.tables)
     return [each.kind for each in figures if "." not in each.kind and _panels(results, each)]

@@ -86,7 +86,7 @@ def _width() -> int | None:
 
 def say(text: str) -> None:
     """Write a line to stderr, whatever the verbosity; where stderr takes nothing, nobody can be told."""
-    from memprobe.report.escape import visible
+    from memprobe.escape import visible
 
     # Names of the user's items are in it, and a terminal obeys what it is sent.
     harmless = "\n".join(visible(line) for line in text.split("\n"))

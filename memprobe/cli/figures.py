@@ -61,7 +61,7 @@ def plot(
     from memprobe.bench.page import figure_kinds, write_figure
 
     if kind is None:
-        from memprobe.report.figures.catalogue import name_one
+        from memprobe.report.figure_list import name_one
 
         raise InputError("no figure was named: --kind is missing", fix=name_one(figure_kinds(run)))
     if out is None:

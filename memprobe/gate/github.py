@@ -7,9 +7,9 @@ the toolkit's `command.ts` for what is escaped.
 from pathlib import Path
 
 from memprobe.errors import InputError
+from memprobe.escape import visible
 from memprobe.gate.markdown import to_markdown
 from memprobe.gate.verdict import GateResult, RuleVerdict
-from memprobe.report.escape import visible
 from memprobe.wording import counted
 
 ANNOTATIONS_MAX = 10

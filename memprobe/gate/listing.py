@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from rich.console import Group
 from rich.text import Text
 
+from memprobe.escape import MAX_CHARS, visible
 from memprobe.gate.dry_run import DryRun
 from memprobe.gate.verdict import GateResult, RowVerdict, RuleVerdict
-from memprobe.report.escape import MAX_CHARS, visible
 from memprobe.wording import counted
 
 ROWS_SHOWN = 20

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
+from memprobe.escape import MAX_CHARS, markdown
 from memprobe.gate.listing import figures
 from memprobe.gate.verdict import GateResult, RuleVerdict
-from memprobe.report.escape import MAX_CHARS, markdown
 from memprobe.wording import counted
 
 COMMENT_BYTES = 65_536

@@ -12,9 +12,9 @@ from typing import Any
 from urllib.parse import quote
 
 from memprobe._version import __version__
+from memprobe.escape import visible
 from memprobe.gate.listing import figures
 from memprobe.gate.verdict import GateResult, RowVerdict, RuleVerdict
-from memprobe.report.escape import visible
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 RESULTS_MAX = 5_000

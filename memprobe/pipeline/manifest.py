@@ -155,6 +155,7 @@ def describe_probes(suite: Suite) -> dict[str, Any]:
             ),
             "about": asdict(probe.about),
             "rankings": None if probe.rankings is None else [asdict(each) for each in probe.rankings],
+            "grids": [asdict(each) for each in probe.grids],
             **_package(probe.name),
         }
         for probe in {entry.probe.name: entry.probe for entry in suite.entries}.values()

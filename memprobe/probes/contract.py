@@ -5,6 +5,7 @@ requests of one checkpoint into item-level rows. The metrics it declares carry t
 item and condition, so summary, report, compare and gate serve a new probe unseen.
 """
 
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,6 +19,8 @@ from memprobe.tables.views import CharWindows, TokenWindows, View
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from memprobe.figures.panels import Figure
 
 # How item values become an estimate: `rate` of values in {0, 0.5, 1}, `mean`, `median`, `auc` of `value`
 # against `other`, `difference` of two rates, `km_median` the Kaplan-Meier median of `value`, a value where
@@ -292,6 +295,31 @@ class Ranking:
 
 
 @dataclass(frozen=True, slots=True)
+class Grid:
+    """Estimates by several columns, as the summary shows them; it travels in the manifest.
+
+    Attributes:
+        table: Name of the table of estimates, one of the aggregates.
+        title: What the grid shows.
+        rows: Columns that name a line, each with its heading.
+        columns: Values of `condition` that are columns, each with its heading.
+        value: Column of the estimate; its interval is `ci_low` and `ci_high`.
+        n: Column that says how many it is of.
+        pooled: Columns that are null in the rows that are shown.
+        beside: A column shown beside the estimates, with its heading; None: none.
+    """
+
+    table: str
+    title: str
+    rows: tuple[tuple[str, str], ...]
+    columns: tuple[tuple[str, str], ...]
+    value: str
+    n: str
+    pooled: tuple[str, ...] = ()
+    beside: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Offered:
     """The items from which a probe takes its candidates.
 
@@ -373,6 +401,8 @@ class Probe:
         candidates: Which items it can measure.
         cosmetic: Settings that change no number, so that runs which differ in them can be compared.
         dose: The swept setting, where more of it may raise a rate; such rates get a dose-response.
+        grids: Tables of estimates that the summary shows.
+        figures: A module whose `FIGURES` are drawn from its tables; imported when something is drawn.
         searches: It searches for minutes where others score for seconds, so no other suite takes it along.
         swept: A setting for which a suite may give a list: one entry for each of its values, all of
             them on the same items.
@@ -402,6 +432,8 @@ class Probe:
     candidates: Candidates = EVERY_ITEM
     cosmetic: tuple[str, ...] = ()
     dose: str | None = None
+    grids: tuple[Grid, ...] = ()
+    figures: str = ""
     searches: bool = False
 
     @property
@@ -426,6 +458,10 @@ class Probe:
     def all_metrics(self) -> tuple[Metric, ...]:
         """The declared metrics, and the excess of each that has one."""
         return (*self.metrics, *(metric.excess() for metric in self.metrics if metric.against_never))
+
+    def drawn(self) -> "tuple[Figure, ...]":
+        """Return the figures that it declares."""
+        return importlib.import_module(self.figures).FIGURES if self.figures else ()
 
     def metric(self, name: str) -> Metric:
         """Return the metric of that name."""

@@ -8,10 +8,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from memprobe.escape import visible
 from memprobe.report.console import telling
-from memprobe.report.escape import visible
-from memprobe.report.estimates import pooled
-from memprobe.report.plain import at_last_step, harmless, headed, number, parts_of, plain_table, short
+from memprobe.report.plain import harmless, headed, number, parts_of, plain_table, short
+from memprobe.tables.selection import at_last_step, pooled
 from memprobe.wording import at_step, counted
 
 _WORST = 10

@@ -8,21 +8,19 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from memprobe.report.escape import visible
+from memprobe.escape import visible
+from memprobe.report.grid import grid_tables
 from memprobe.report.over_time import sequence_tables
 from memprobe.report.plain import (
-    at_last_step,
     at_this_step,
     folded,
     harmless,
     headed,
     number,
-    of_checkpoints,
     parts_of,
     plain_table,
     sparkline,
 )
-from memprobe.report.sort import cell_tables
 from memprobe.tables.conditions import (
     NEVER_TRAINED,
     OF_COMPARISON,
@@ -32,6 +30,7 @@ from memprobe.tables.conditions import (
     has_pair,
     value_of,
 )
+from memprobe.tables.selection import at_last_step, of_checkpoints
 from memprobe.wording import at_step, counted
 
 _MANY_CONDITIONS = 6
@@ -51,7 +50,7 @@ def summary_view(
     summary: pl.DataFrame,
     manifest: Mapping[str, Any],
     doses: pl.DataFrame | None = None,
-    cells: pl.DataFrame | None = None,
+    grids: Mapping[str, pl.DataFrame] | None = None,
     *,
     everything: bool = False,
 ) -> RenderableType:
@@ -61,7 +60,7 @@ def summary_view(
         summary: Rows of `SUMMARY`.
         manifest: The run's manifest, for the head lines.
         doses: Rows of `DOSE_RESPONSE`; None: there are none.
-        cells: Rows of `SORT_ACCURACY`; None: there are none.
+        grids: The tables that the grids of the run's probes show, by name; None: there are none.
         everything: All conditions instead of the telling ones.
     """
     parts: list[RenderableType] = [Text(visible(line)) for line in head_lines(manifest)]
@@ -79,7 +78,7 @@ def summary_view(
         for probe, rows in parts_of(of_model, "probe").items():
             others = beside_of.get(probe, contrasts.clear())
             tables += _probe_tables(rows, others, f"{probe} of {model}", everything=everything)
-        tables += cell_tables(harmless(cells), model) if cells is not None else []
+        tables += grid_tables(manifest, grids or {}, model)
         excess = _excess_table(contrasts, everything=everything)
         tables += [excess] if excess is not None else []
         for column, title in (("exposures", "By number of exposures"), ("group", "By group")):

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import NewType
 
-from memprobe.report.escape import markup
+from memprobe.escape import markup
 
 Html = NewType("Html", str)
 """HTML as it stands; made by `element`, `raw` and `join` alone."""

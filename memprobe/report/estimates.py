@@ -7,11 +7,8 @@ from typing import Any
 import polars as pl
 
 from memprobe.report.console import telling
-from memprobe.report.plain import at_last_step, of_checkpoints
-from memprobe.tables.conditions import OF_ITEMS, broken_down, dropped, has, is_exactly, value_of
-
-# Conditions that select some of the items, or compare them with others.
-_SOME = (*OF_ITEMS, "control", "target")
+from memprobe.tables.conditions import broken_down, is_exactly
+from memprobe.tables.selection import last_step, part_of, pooled
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +26,6 @@ class Headline:
     model: str
     metric: str
     row: Mapping[str, Any]
-
-
-def pooled(summary: pl.DataFrame) -> pl.DataFrame:
-    """Return the rows of all items together."""
-    return summary.filter(pl.col("group").is_null(), ~has(*_SOME))
 
 
 def headlines(summary: pl.DataFrame, metrics: Mapping[str, Sequence[str]]) -> list[Headline]:
@@ -78,17 +70,3 @@ def leading_condition(rows: pl.DataFrame) -> str | None:
         return str(conditions[-1])
     shown = broken_down(conditions) or telling(conditions)
     return shown[len(shown) // 4]
-
-
-def last_step(rows: pl.DataFrame) -> pl.DataFrame:
-    """Return each model's rows at its last step, and those about all steps."""
-    return rows.filter(~of_checkpoints() | at_last_step())
-
-
-def part_of(rows: pl.DataFrame, key: str) -> pl.DataFrame:
-    """Return the rows whose condition names a part of the items by that key, and no other part.
-
-    `part` is the value of the key; `condition` loses it.
-    """
-    named = rows.filter(has(key)).with_columns(dropped(key), part=value_of(key))
-    return named.filter(~has(*_SOME))

@@ -5,15 +5,17 @@ from typing import Any
 
 import polars as pl
 
+from memprobe.figures.panels import Figure
+from memprobe.figures.render import svg_in_page
+from memprobe.figures.theme import Look
 from memprobe.report.elements import Html, details, element, join, raw, table, text, user_text
-from memprobe.report.estimates import Headline, last_step, leading_condition, part_of, pooled
-from memprobe.report.figures.catalogue import Figure, figures_of
-from memprobe.report.figures.render import svg_in_page
-from memprobe.report.figures.theme import Look
+from memprobe.report.estimates import Headline, leading_condition
+from memprobe.report.figure_list import figures_of
 from memprobe.report.html_items import worst_items
 from memprobe.report.plain import number
 from memprobe.report.results import Results
 from memprobe.tables.conditions import readable
+from memprobe.tables.selection import last_step, part_of, pooled
 from memprobe.wording import counted
 
 _MAX_GROUPS = 20

@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 
-from memprobe.report.escape import latex
+from memprobe.escape import latex
 from memprobe.report.papers import MAX_LINES, Cell, Line, PaperTable
 
 NEEDS = "% needs \\usepackage{booktabs}\n"

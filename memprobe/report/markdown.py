@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 
-from memprobe.report.escape import markdown
+from memprobe.escape import markdown
 from memprobe.report.papers import Cell, Line, PaperTable
 
 

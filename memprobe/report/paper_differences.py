@@ -6,10 +6,10 @@ from typing import Any
 import polars as pl
 
 from memprobe.report.console import telling
-from memprobe.report.estimates import pooled
 from memprobe.report.papers import Cell, Line, PaperTable, Style, cut_pages, shown_number
 from memprobe.report.plain import parts_of
 from memprobe.tables.conditions import readable
+from memprobe.tables.selection import pooled
 from memprobe.wording import at_step
 
 _COLUMNS = ("base", "new", "difference")

@@ -11,9 +11,8 @@ from typing import Any, Literal
 import polars as pl
 
 from memprobe.report.console import spread, telling
-from memprobe.report.estimates import pooled
-from memprobe.report.plain import at_last_step, of_checkpoints
 from memprobe.tables.conditions import is_exactly, pairs, shared
+from memprobe.tables.selection import at_last_step, of_checkpoints, pooled
 from memprobe.wording import at_step
 
 MAX_COLUMNS = 4

@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from memprobe.report.escape import visible
+from memprobe.escape import visible
 from memprobe.tables.conditions import one_pair_a_line
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -32,23 +32,6 @@ def headed(table: Table) -> RenderableType:
     """Return a table whose title stands above it, instead of being folded to a narrow table's width."""
     title, table.title = table.title, None
     return Group(Text(str(title), style="table.title"), table)
-
-
-def of_checkpoints() -> pl.Expr:
-    """Return which rows of a summary are about one checkpoint: the others are about a whole sequence.
-
-    A row of either kind may have no step, and only that of a checkpoint has a revision.
-    """
-    return pl.col("revision").is_not_null()
-
-
-def at_last_step(of: str = "model") -> pl.Expr:
-    """Return which rows are those of each model's last step; a checkpoint without a step is its model's last.
-
-    Args:
-        of: The column that names the model.
-    """
-    return pl.col("step").eq_missing(pl.col("step").max().over(of))
 
 
 def at_this_step(step: int | None) -> pl.Expr:

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from memprobe.report.escape import latex, markdown, markup, visible
+from memprobe.escape import latex, markdown, markup, visible
 
 HOSTILE = (
     "<script>alert(1)</script>",

@@ -2,8 +2,9 @@
 
 import polars as pl
 
-from memprobe.report.estimates import headlines, last_step, leading_condition, part_of, pooled
+from memprobe.report.estimates import headlines, leading_condition
 from memprobe.tables.conditions import broken_down
+from memprobe.tables.selection import last_step, part_of, pooled
 from tests.report.conftest import summary_rows
 
 

@@ -6,13 +6,18 @@ import polars as pl
 import pytest
 
 from memprobe.errors import InputError
+from memprobe.figures.lines import Axes, curves
+from memprobe.figures.render import figure_bytes, svg_in_page
+from memprobe.figures.theme import COLOURS, SHAPES, Look, labelled
 from memprobe.pipeline.manifest import describe_probes
+from memprobe.probes.compression import figures as compression
 from memprobe.probes.discovery import discover, schemas
-from memprobe.report.figures import probes, summary
-from memprobe.report.figures.catalogue import BY_TABLE, all_figures, figures_of, find
-from memprobe.report.figures.lines import Axes, curves
-from memprobe.report.figures.render import figure_bytes, svg_in_page
-from memprobe.report.figures.theme import COLOURS, SHAPES, Look, labelled
+from memprobe.probes.extraction import figures as extraction
+from memprobe.probes.profile import figures as profile
+from memprobe.probes.retention import figures as retention
+from memprobe.probes.sort import figures as sort
+from memprobe.report import metric_figures
+from memprobe.report.figure_list import all_figures, figures_of, find
 from memprobe.suite import Entry, Suite
 from tests.report.conftest import HOSTILE, summary_rows
 
@@ -122,8 +127,6 @@ def test_kinds_are_named_once_and_read_tables_that_exist() -> None:
     kinds = [each.kind for each in figures]
     assert len(kinds) == len(set(kinds))
     assert {each.table for each in figures} <= set(TABLES)
-    assert {each.probe for each in figures} <= set(discover())
-    assert set(BY_TABLE) <= set(TABLES)
 
 
 def test_a_probe_that_no_figure_knows_has_figures_from_its_metrics() -> None:
@@ -161,7 +164,7 @@ def test_never_trained_items_are_a_series_of_their_own() -> None:
             for c in (None, "trained=false", "trained=true")
         )
     )
-    (panel,) = summary.rows_of_metric(rows, "exact_frac")
+    (panel,) = metric_figures.rows_of_metric(rows, "exact_frac")
     assert panel.rows["series"].unique(maintain_order=True).to_list() == ["all items", "never trained"]
 
 
@@ -170,7 +173,7 @@ def test_of_many_conditions_those_like_the_leading_one_are_drawn() -> None:
         f"scheme={s};n={n};p={p}" for s in ("full", "top40") for n in (1, 10, 100, 1000) for p in (0.1, 0.5)
     ]
     rows = summary_rows(*({"condition": each, "metric": "rate_frac"} for each in conditions))
-    (panel,) = summary.rows_of_metric(rows, "rate_frac")
+    (panel,) = metric_figures.rows_of_metric(rows, "rate_frac")
     assert panel.rows["series"].to_list() == [f"full, n={n}, p=0.5" for n in (1, 10, 100, 1000)]
 
 
@@ -178,15 +181,15 @@ def test_several_models_are_series_under_the_leading_condition() -> None:
     rows = summary_rows(
         {"model": "small"}, {"model": "large"}, {"model": "large", "condition": "foil_kind=a"}
     )
-    (panel,) = summary.rows_of_metric(rows, "exact_frac")
+    (panel,) = metric_figures.rows_of_metric(rows, "exact_frac")
     assert panel.rows["series"].to_list() == ["small", "large"]
 
 
 def test_a_single_number_of_a_whole_sequence_is_no_figure() -> None:
     told = {"step": None, "revision": None, "probe": "forecast", "metric": "precision_frac"}
-    assert summary.rows_of_metric(summary_rows(told), "precision_frac") == []
+    assert metric_figures.rows_of_metric(summary_rows(told), "precision_frac") == []
     two = summary_rows(*({**told, "condition": f"predictor=step{n}"} for n in (1, 2)))
-    (panel,) = summary.rows_of_metric(two, "precision_frac")
+    (panel,) = metric_figures.rows_of_metric(two, "precision_frac")
     assert panel.rows["label"].to_list() == ["predictor=step1", "predictor=step2"]
 
 
@@ -204,7 +207,7 @@ def test_rates_over_samples_have_a_panel_for_each_scheme_and_a_line_for_each_p()
             for p in (0.9, 0.1)
         )
     )
-    first, second = probes.rows_of_samples(rows)
+    first, second = extraction.rows_of_samples(rows)
     assert (first.name, second.name) == ("full", "top40")
     assert first.rows.select("x", "estimate", "series").rows() == [
         *((1.0, 0.001, "p = 0.1"), (100.0, 0.1, "p = 0.1"), (1.0, 0.001, "p = 0.9"), (100.0, 0.1, "p = 0.9"))
@@ -228,7 +231,7 @@ def effects(n: int) -> pl.DataFrame:
 
 
 def test_marks_are_on_effects_after_training_whose_band_excludes_zero() -> None:
-    (panel,) = probes.rows_of_effects(effects(2))
+    (panel,) = profile.rows_of_effects(effects(2))
     assert panel.rows.select("y", "x", "marked").rows() == [
         (0, 0, True),
         (0, 1, True),
@@ -236,13 +239,13 @@ def test_marks_are_on_effects_after_training_whose_band_excludes_zero() -> None:
         (1, 1, True),
     ]
     below = effects(2).with_columns(lo_sim=pl.lit(-1.5), hi_sim=pl.lit(-0.5))
-    assert probes.rows_of_effects(below)[0].rows["marked"].to_list() == [True, True, False, True]
+    assert profile.rows_of_effects(below)[0].rows["marked"].to_list() == [True, True, False, True]
     across = effects(2).with_columns(lo_sim=pl.lit(-0.5))
-    assert not probes.rows_of_effects(across)[0].rows["marked"].any()
+    assert not profile.rows_of_effects(across)[0].rows["marked"].any()
 
 
 def test_a_large_profile_is_averaged_to_as_many_cells_as_can_be_seen() -> None:
-    (panel,) = probes.rows_of_effects(effects(154))
+    (panel,) = profile.rows_of_effects(effects(154))
     # 154 cohorts in bins of 5: 31 bins a side.
     assert panel.rows.height == 31 * 31
     corner = panel.rows.filter(pl.col("x") == 0, pl.col("y") == 0)
@@ -264,7 +267,7 @@ def test_the_event_study_takes_simultaneous_bands_where_there_are_some() -> None
             "hi_sim": [1.5, None, 1.5],
         }
     )
-    (panel,) = probes.rows_of_events(rows)
+    (panel,) = profile.rows_of_events(rows)
     assert panel.rows.select("x", "ci_low", "ci_high", "series").rows() == [
         (-1.0, 0.8, 1.2, "before training"),
         (0.0, 0.5, 1.5, "after training"),
@@ -283,13 +286,13 @@ def test_censored_ratios_stand_at_their_bound_and_exposures_in_their_order() -> 
             "acr_upper_bound": [None, 0.5, 0.4],
         }
     )
-    (panel,) = probes.rows_of_ratios(rows)
+    (panel,) = compression.rows_of_ratios(rows)
     assert panel.rows.select("x", "ratio", "censored").rows() == [
         ("2", 0.5, True),
         ("16", 3.0, False),
         ("random", 0.4, True),
     ]
-    assert "<path" in svg_in_page(probes.draw_ratios(panel.rows, Look()), "ratios")
+    assert "<path" in svg_in_page(compression.draw_ratios(panel.rows, Look()), "ratios")
 
 
 def test_coverage_shows_the_likeliest_window_of_each_part() -> None:
@@ -305,10 +308,10 @@ def test_coverage_shows_the_likeliest_window_of_each_part() -> None:
             "pz": [0.1, 0.3, 0.9],
         }
     )
-    (panel,) = probes.rows_of_coverage(rows)
+    (panel,) = extraction.rows_of_coverage(rows)
     # b is covered most; its window's middle is at 95 of 100 characters: part 34 of 36, from 94 %.
     assert panel.rows.select("y", "x", "value").rows() == [("b", 94, 0.9), ("a", 0, 0.3)]
-    assert probes.rows_of_coverage(rows.drop("window_start_char")) == []
+    assert extraction.rows_of_coverage(rows.drop("window_start_char")) == []
 
 
 def test_retention_stands_beside_never_trained_items() -> None:
@@ -326,7 +329,7 @@ def test_retention_stands_beside_never_trained_items() -> None:
             "baseline": [0.1, 0.1, 0.1],
         }
     )
-    (panel,) = probes.rows_of_retention(rows)
+    (panel,) = retention.rows_of_retention(rows)
     assert panel.rows.select("series", "estimate").rows() == [
         ("all items", 0.5),
         ("items seen at all lags", 0.6),
@@ -352,7 +355,7 @@ def test_order_is_by_distance_with_all_lengths_together() -> None:
             "ci_high": 0.9,
         }
     )
-    (panel,) = probes.rows_of_order(rows)
+    (panel,) = sort.rows_of_order(rows)
     assert panel.rows.select("x", "estimate", "series").rows() == [
         (0.0, 0.6, "from memory"),
         (1.0, 0.8, "from memory"),

@@ -143,4 +143,5 @@ PROBE = Probe(
     rankings=(
         Ranking("acquisition", "effectivity_nats", ("injection", "injection_step", "effectivity_nats")),
     ),
+    figures="memprobe.probes.acquisition.figures",
 )

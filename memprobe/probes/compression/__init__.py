@@ -305,4 +305,5 @@ PROBE = Probe(
     view=lambda settings: settings.targets,
     searches=True,
     rankings=(Ranking("compression", "acr", ("target_tokens", "prompt_tokens", "acr")),),
+    figures="memprobe.probes.compression.figures",
 )

@@ -332,4 +332,5 @@ PROBE = Probe(
         Ranking("extraction", "logp_nats", ("scheme", "suffix_tokens", "logp_nats", "max_rank")),
         Ranking("coverage", "coverage_frac", ("scheme", "tau", "coverage_frac", "longest_run_chars")),
     ),
+    figures="memprobe.probes.extraction.figures",
 )

@@ -69,4 +69,5 @@ PROBE = Probe(
     over_time=OverTime((FORECAST,), estimate, problems, keeps_items=False, check_predictors=check_predictors),
     # The sections of the probes that score its items say more of each.
     rankings=(),
+    figures="memprobe.probes.forecast.figures",
 )

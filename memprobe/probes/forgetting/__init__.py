@@ -182,4 +182,5 @@ PROBE = Probe(
             title="Items most often forgotten",
         ),
     ),
+    figures="memprobe.probes.forgetting.figures",
 )

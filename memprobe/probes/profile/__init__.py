@@ -156,6 +156,7 @@ PROBE = Probe(
     over_time=OverTime(_SCHEMAS, estimate, problems, keeps_items=False),
     # The sections of the probes that score its items say more of each.
     rankings=(),
+    figures="memprobe.probes.profile.figures",
 )
 
 OUTCOMES: tuple[str, ...] = get_args(Outcome)

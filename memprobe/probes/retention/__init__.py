@@ -171,4 +171,5 @@ PROBE = Probe(
     over_time=OverTime((RETENTION_CURVE, RETENTION_FIT), estimate, problems),
     # The sections of the probes that score its items say more of each.
     rankings=(),
+    figures="memprobe.probes.retention.figures",
 )

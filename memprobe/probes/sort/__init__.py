@@ -19,6 +19,7 @@ from memprobe.probes.contract import (
     About,
     Aggregate,
     Candidates,
+    Grid,
     Metric,
     Offered,
     Probe,
@@ -250,4 +251,17 @@ PROBE = Probe(
     doubts=doubts,
     resolved=lambda settings: settings.resolved,
     rankings=(Ranking("sort", "delta", ("condition", "mode", "distance_words", "delta")),),
+    grids=(
+        Grid(
+            SORT_ACCURACY.name,
+            "sort by words of excerpt and segment",
+            rows=(("excerpt_words", "excerpt"), ("segment_words", "segment")),
+            columns=(("in_context", "in context"), ("parametric", "from memory")),
+            value="accuracy_frac",
+            n="n_trials",
+            pooled=("group", "distance_bin"),
+            beside=("human_accuracy_frac", "readers"),
+        ),
+    ),
+    figures="memprobe.probes.sort.figures",
 )

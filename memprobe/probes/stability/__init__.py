@@ -116,4 +116,5 @@ PROBE = Probe(
     ),
     # The sections of the probes that score its items say more of each.
     rankings=(),
+    figures="memprobe.probes.stability.figures",
 )

@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from memprobe.report.escape import visible
+from memprobe.escape import visible
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 _DASHES = ((1, 0), (6, 3), (2, 2), (8, 2, 2, 2), (12, 3), (4, 1), (1, 3))

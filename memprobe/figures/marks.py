@@ -1,12 +1,11 @@
-"""Figures that are no curves: surfaces of two axes, ratios beside exposures, estimates in a column."""
+"""Figures that are no curves: surfaces of two axes, and estimates in a column or beside each other."""
 
 from typing import Any
 
 import polars as pl
 
-from memprobe.report.figures.theme import (
+from memprobe.figures.theme import (
     COLOURS,
-    GREY,
     MAX_SERIES,
     SURFACE,
     Look,
@@ -14,9 +13,6 @@ from memprobe.report.figures.theme import (
     labelled,
     series_scales,
 )
-
-_FOUND, _CENSORED = "prompt found", "none found: the ratio is below this"
-_FILLS = {_FOUND: None, _CENSORED: "white"}
 
 
 def surface(rows: pl.DataFrame, x: str, y: str, value: str, look: Look) -> Any:  # noqa: ANN401
@@ -56,50 +52,6 @@ def _few(values: list[Any], look: Look, letters: float) -> dict[str, Any]:
     room = look.width_px * 0.7 if letters > 2 else look.height_px * 0.8
     every = max(1, round(len(values) * letters * look.font_px / room))
     return {"values": values[::every]} if every > 1 else {}
-
-
-def ratios(rows: pl.DataFrame, x: str, look: Look) -> Any:  # noqa: ANN401
-    """Return compression ratios in columns: found ones filled, bounds of censored ones hollow.
-
-    Args:
-        rows: `x` (ordered categories, in the order of the rows), `ratio`, `censored`.
-        x: Title below.
-        look: The size.
-    """
-    import altair as alt
-
-    rows = labelled(rows)
-    kind = pl.when("censored").then(pl.lit(_CENSORED)).otherwise(pl.lit(_FOUND))
-    rank = pl.int_range(pl.len()).over("x", "ratio", "censored") + 1
-    rows = rows.with_columns(kind=kind, rank=rank, of=pl.len().over("x", "ratio", "censored"))
-    rows = rows.with_columns(shift=(pl.col("rank") - (pl.col("of") + 1) / 2))
-    kinds = [each for each in (_FOUND, _CENSORED) if each in rows["kind"].to_list()]
-    order = rows["x"].unique(maintain_order=True).to_list()
-    styles = {_FOUND: (COLOURS[0], "circle"), _CENSORED: (COLOURS[1], "triangle-down")}
-    legend = alt.Legend(title=None, symbolSize=60)
-    spread = max(1.0, float(rows["of"].max() or 1) / 2)  # type: ignore[arg-type]
-    points = (
-        alt.Chart(alt.Data(values=rows.to_dicts()))
-        .mark_point(size=45, strokeWidth=1.5, opacity=1)
-        .encode(
-            x=alt.X("x:N", title=x, sort=order, axis=alt.Axis(labelAngle=0, grid=False)),
-            xOffset=alt.XOffset("shift:Q", scale=alt.Scale(domain=[-spread, spread])),
-            y=alt.Y("ratio:Q", title="compression ratio (acr)", scale=alt.Scale(zero=True)),
-            color=alt.Color(
-                "kind:N", scale=alt.Scale(domain=kinds, range=[styles[k][0] for k in kinds]), legend=legend
-            ),
-            fill=alt.Fill(
-                "kind:N",
-                scale=alt.Scale(domain=kinds, range=[_FILLS[k] or styles[k][0] for k in kinds]),
-                legend=legend,
-            ),
-            shape=alt.Shape(
-                "kind:N", scale=alt.Scale(domain=kinds, range=[styles[k][1] for k in kinds]), legend=legend
-            ),
-        )
-    )
-    one = alt.Chart(alt.Data(values=[{"at": 1.0}])).mark_rule(color=GREY, strokeDash=[2, 2]).encode(y="at:Q")
-    return dressed(one + points, look, kinds)
 
 
 def column(rows: pl.DataFrame, x: str, look: Look, *, from_zero: bool) -> Any:  # noqa: ANN401

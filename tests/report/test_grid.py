@@ -1,12 +1,15 @@
-"""SORT on the terminal: cells by length, the readers where the paper has them, nothing for one cell."""
+"""Grids on the terminal, as `sort` declares one: a line for each length, the readers, no grid of one line."""
+
+from dataclasses import asdict
 
 import polars as pl
 import pytest
 from rich.console import Console
 
+from memprobe.probes.sort import PROBE
 from memprobe.probes.sort.tables import SORT_ACCURACY
 from memprobe.report.console import telling
-from memprobe.report.sort import cell_tables
+from memprobe.report.grid import grid_table
 
 
 def cell(**given) -> dict[str, object]:
@@ -31,7 +34,7 @@ def shown(*rows: dict[str, object], **more) -> list[str]:
     schema = {name: column.dtype for name, column in SORT_ACCURACY.columns.items()} | more
     frame = pl.DataFrame(rows, schema=schema, orient="row")
     console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
-    for table in cell_tables(frame, "m"):
+    for table in grid_table(asdict(PROBE.grids[0]), frame, "m"):
         console.print(table)
     return [" ".join(line.split()) for line in console.export_text().splitlines()]
 

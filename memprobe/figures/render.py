@@ -3,7 +3,7 @@
 import re
 from typing import Any, Literal
 
-from memprobe.report.escape import markup
+from memprobe.escape import markup
 
 Format = Literal["svg", "pdf", "png"]
 _DPI = 300

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from memprobe.report.figures.theme import (
+from memprobe.figures.theme import (
     COLOURS,
     GREY,
     LETTER_WIDTH,

@@ -4,14 +4,14 @@ from typing import Any
 
 import polars as pl
 
+from memprobe.figures.lines import Axes, curves
+from memprobe.figures.marks import categories, column
+from memprobe.figures.panels import Panel
+from memprobe.figures.theme import MAX_SERIES, Look
 from memprobe.report.console import telling
-from memprobe.report.estimates import leading_condition, part_of, pooled
-from memprobe.report.figures.lines import Axes, curves
-from memprobe.report.figures.marks import categories, column
-from memprobe.report.figures.probes import Panel
-from memprobe.report.figures.theme import MAX_SERIES, Look
-from memprobe.report.plain import at_last_step
+from memprobe.report.estimates import leading_condition
 from memprobe.tables.conditions import broken_down, is_exactly, pairs, readable_column
+from memprobe.tables.selection import at_last_step, part_of, pooled
 
 _MAX_ROWS = 16
 _BESIDE = "never trained"
