@@ -13,26 +13,26 @@ from memprobe._version import __version__
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
-    from memprobe.compare.runs import compare
+    from memprobe.comparison.runs import compare
     from memprobe.errors import MemprobeError
-    from memprobe.export import export, read_csv
-    from memprobe.gate.judge import gate
+    from memprobe.exporting import export, read_csv
+    from memprobe.gates.judge import gate
+    from memprobe.pipeline.api import run
+    from memprobe.pipeline.reading import Run, open_run
+    from memprobe.pipeline.suite import load_suite
     from memprobe.probes.discovery import discover as probes
-    from memprobe.reading import Run, open_run
-    from memprobe.run import run
-    from memprobe.suite import load_suite
 
 _PUBLIC = {
     "MemprobeError": ("memprobe.errors", "MemprobeError"),
-    "Run": ("memprobe.reading", "Run"),
-    "compare": ("memprobe.compare.runs", "compare"),
-    "export": ("memprobe.export", "export"),
-    "gate": ("memprobe.gate.judge", "gate"),
-    "load_suite": ("memprobe.suite", "load_suite"),
-    "open_run": ("memprobe.reading", "open_run"),
+    "Run": ("memprobe.pipeline.reading", "Run"),
+    "compare": ("memprobe.comparison.runs", "compare"),
+    "export": ("memprobe.exporting", "export"),
+    "gate": ("memprobe.gates.judge", "gate"),
+    "load_suite": ("memprobe.pipeline.suite", "load_suite"),
+    "open_run": ("memprobe.pipeline.reading", "open_run"),
     "probes": ("memprobe.probes.discovery", "discover"),
-    "read_csv": ("memprobe.export", "read_csv"),
-    "run": ("memprobe.run", "run"),
+    "read_csv": ("memprobe.exporting", "read_csv"),
+    "run": ("memprobe.pipeline.api", "run"),
 }
 
 __all__ = [
@@ -71,7 +71,7 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """Keeps `run` and `probes` the functions: importing the modules of those names would hide them."""
+    """Keeps `probes` the function: importing the package of that name would hide it."""
 
     def __setattr__(self, name: str, value: object) -> None:
         if not (name in _PUBLIC and isinstance(value, ModuleType)):

@@ -25,7 +25,7 @@ _PRELOADED = [
     "memprobe.cli.results",
     "memprobe.pipeline.forecast",
     "memprobe.report.console",
-    "memprobe.run",
+    "memprobe.pipeline.api",
     "memprobe.scoring.engine",
     "memprobe.scoring.speed",
     "pydantic.type_adapter",

@@ -18,12 +18,12 @@ from memprobe.cli.examples import EXAMPLES
 from memprobe.cli.inspect import _toml
 from memprobe.items.schema import GIVEN, ITEMS
 from memprobe.lab.truth import LAB_TRUTH
+from memprobe.pipeline.suite import load_suite, settings_table, shipped_suites
 from memprobe.probes.contract import Metric, Probe
 from memprobe.probes.discovery import discover
 from memprobe.probes.extraction.tables import EXTRACTION_WINDOWS
 from memprobe.probes.meanings import option_meanings
 from memprobe.stats import methods
-from memprobe.suite import load_suite, settings_table, shipped_suites
 from memprobe.tables.differences import DIFFERENCES
 from memprobe.tables.keys import ITEM_KEYS
 from memprobe.tables.schema import Column, TableSchema

@@ -6,6 +6,7 @@ TYPE_CHECKING counts too; what is loaded at run time is checked in fresh process
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -26,30 +27,32 @@ TORCH = {"torch", "transformers", "peft"}
 # A corridor is a folder in which every module is a room of its own.
 CORRIDORS = {"pipeline", "bench"}
 FREE = {"errors", "wording", "_version"}
-PIPELINE = {
-    *("options", "parsing", "shipped", "tables", "stats", "checkpoints", "items", "probes", "suite"),
-    *("manifest", "planning", "question", "summarise", "prepare", "measure", "forecast", "reading"),
-    *("finish", "shard", "status"),
-    *("contrast", "control", "dose", "limits", "history", "sweep"),
-}
+# The life of a run in the order in which it is read: each module may import those before it.
+ORDER = (
+    *("suite", "manifest", "question", "limits", "control", "sweep", "planning"),
+    *("contrast", "summarise", "history", "prepare", "dose", "shard", "forecast"),
+    *("measure", "finish", "reading", "api", "worker"),
+)
+BELOW = {"options", "parsing", "shipped", "tables", "stats", "checkpoints", "items", "probes"}
+PIPELINE = BELOW | set(ORDER) - {"api", "worker"}
 EVERYTHING = PIPELINE | {
     "scoring",
     "fetching",
     "report",
     "lab",
-    "run",
+    "api",
     "worker",
     "cli",
     "doctor",
     "escape",
     "figures",
     "templates",
-    "gate",
+    "gates",
     "page",
-    "compare",
-    "export",
+    "comparison",
+    "exporting",
 }
-EVERYTHING |= {"documents", "datacheck", "datasplit", "datasort"}
+EVERYTHING |= {"documents", "datacheck", "datasplit", "datasort", "status"}
 MAY_IMPORT: dict[str, set[str]] = {
     "_version": set(),
     "errors": set(),
@@ -68,38 +71,38 @@ MAY_IMPORT: dict[str, set[str]] = {
     "probes": {"figures", "stats", "tables"},
     "suite": {"probes", "options", "parsing", "tables", "shipped"},
     "report": {"escape", "figures", "probes", "stats", "tables"},
-    "gate": {"compare", "escape", "parsing", "probes", "reading", "report", "stats", "tables", "templates"},
-    "compare": {
+    "gates": {
+        "comparison",
+        "escape",
+        "parsing",
+        "probes",
+        "reading",
+        "report",
+        "stats",
+        "tables",
+        "templates",
+    },
+    "comparison": {
         *("contrast", "measure", "options", "probes", "reading", "stats", "suite", "summarise", "tables"),
     },
-    "export": {"items", "probes", "reading", "report", "tables"},
+    "exporting": {"items", "probes", "reading", "report", "tables"},
     "lab": {"parsing", "scoring", "items", "tables"},
-    # The pipeline's own parts; scoring only where it is needed, see below.
-    "manifest": PIPELINE | {"scoring"},
-    "planning": PIPELINE | {"scoring"},
-    "question": PIPELINE | {"scoring"},
-    "summarise": PIPELINE | {"scoring"},
-    "prepare": PIPELINE | {"scoring"},
     "limits": {"checkpoints", "scoring"},
-    "forecast": PIPELINE | {"scoring"},
     "fetching": PIPELINE,
-    "measure": PIPELINE,
     "contrast": {"probes", "stats", "tables"},
     "control": {"checkpoints", "scoring"},
     "history": {"items", "planning", "probes", "stats", "suite", "summarise", "tables"},
     "dose": {"contrast", "planning", "probes", "stats", "suite", "summarise", "sweep", "tables"},
     "sweep": {"suite", "tables"},
-    "reading": PIPELINE,
     "status": {"reading", "tables"},
     "page": {"figures", "parsing", "reading", "report", "tables", "manifest", "measure", "status", "suite"},
     "shard": {"planning"},
-    "finish": PIPELINE | {"scoring"},
     "doctor": PIPELINE | {"scoring"},
     "datacheck": PIPELINE | {"scoring"},
     "datasplit": PIPELINE | {"scoring", "documents", "datacheck"},
     "datasort": {"documents", "stats"},
     "templates": {"shipped", "tables"},
-    "run": EVERYTHING,
+    "api": EVERYTHING,
     "worker": EVERYTHING,
     "cli": EVERYTHING,
     "__init__": EVERYTHING,
@@ -107,6 +110,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bench": set(),
     "__main__": {"cli"},
 }
+for place, name in enumerate(ORDER[:-2]):
+    MAY_IMPORT.setdefault(name, BELOW | {"scoring"}).update(ORDER[:place])
 # Rooms that a laptop without torch must be able to import: scoring only when it is called for.
 LAZY = {
     "measure",
@@ -131,13 +136,13 @@ LAZY = {
     "datacheck",
     "datasplit",
     "datasort",
-    "run",
+    "api",
     "worker",
     "cli",
-    "gate",
+    "gates",
     "page",
-    "compare",
-    "export",
+    "comparison",
+    "exporting",
     "__init__",
 }
 
@@ -217,6 +222,17 @@ def breaches(room: str, source: str) -> list[str]:
     return wrong + [f"imports {name} relatively" for name, _ in imports(source) if name.startswith(".")]
 
 
+def test_the_order_of_the_pipeline_names_each_of_its_modules() -> None:
+    assert sorted(ORDER) == sorted(file.stem for file in (PACKAGE / "pipeline").glob("[a-z]*.py"))
+
+
+def test_difference_in_differences_has_one_door() -> None:
+    inner = re.compile(r"memprobe\.stats\.did\.\w")
+    inside = PACKAGE / "stats" / "did"
+    found = [file for file in MODULES if inside not in file.parents and inner.search(file.read_text())]
+    assert found == []
+
+
 def test_every_room_has_its_law() -> None:
     rooms = {room_of(file) for file in MODULES}
     assert rooms - set(MAY_IMPORT) == set(), "write into MAY_IMPORT what the new room may import"
@@ -234,16 +250,16 @@ def test_a_module_imports_only_what_its_room_may(file) -> None:
         ("probes", "from memprobe import scoring", "imports scoring"),
         ("tables", "import memprobe.items", "imports items"),
         ("stats", "def f():\n    from memprobe.tables import schema", "imports tables"),
-        ("items", "if TYPE_CHECKING:\n    from memprobe.suite import Entry", "imports suite"),
+        ("items", "if TYPE_CHECKING:\n    from memprobe.pipeline.suite import Entry", "imports suite"),
         ("report", "def f():\n    import torch", "imports torch"),
         ("summarise", "if typing.TYPE_CHECKING:\n    from torch.nn import Module", "imports torch.nn"),
         ("suite", "x = importlib.import_module('transformers')", "imports transformers"),
         ("planning", "from memprobe.scoring.batch import cut_units", "loads scoring at once"),
         ("cli", "import memprobe.lab.train", "loads lab at once"),
-        ("planning", "from memprobe.run import run", "imports run"),
+        ("planning", "from memprobe.pipeline.api import run", "imports api"),
         ("shard", "from memprobe.pipeline.measure import measure", "imports measure"),
-        ("shard", "from memprobe.pipeline import dose", "imports dose"),
-        ("lab", "from memprobe.run import run", "imports run"),
+        ("control", "from memprobe.pipeline import dose", "imports dose"),
+        ("lab", "from memprobe.pipeline.api import run", "imports api"),
         ("probes", "from .base import Probe", "imports .base relatively"),
     ],
 )
@@ -280,8 +296,8 @@ def in_fresh_process(code: str) -> str:
     "module",
     [
         "memprobe",
-        "memprobe.suite",
-        "memprobe.run",
+        "memprobe.pipeline.suite",
+        "memprobe.pipeline.api",
         "memprobe.pipeline.summarise",
         "memprobe.cli",
         "memprobe.cli.app",

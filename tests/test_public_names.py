@@ -39,7 +39,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 @pytest.mark.parametrize(
     "code",
     [
-        "import memprobe.run",
+        "import memprobe.pipeline.api",
         "import memprobe.probes",
         "from memprobe.probes.discovery import find",
         "memprobe.open_run, memprobe.load_suite",

@@ -95,8 +95,8 @@ def test_a_command_of_a_page_parses(command):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_names_of_suites_and_probes_on_a_page_exist(page):
+    from memprobe.pipeline.suite import shipped_suites
     from memprobe.probes.discovery import find
-    from memprobe.suite import shipped_suites
 
     for command in shown(page):
         words = shlex.split(command)

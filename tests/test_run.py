@@ -406,7 +406,7 @@ def test_a_probe_that_another_process_adds_meanwhile_is_not_lost(
     moment, run, tmp_path, monkeypatch, tables_of
 ):
     """Whether it came before we wrote down what we ask, or while we scored."""
-    module = sys.modules["memprobe.run"]
+    module = sys.modules["memprobe.pipeline.api"]
     genuine = getattr(module, moment)
 
     def with_another_behind_our_back(*args, **kwargs):

@@ -17,11 +17,11 @@ import memprobe
 from memprobe.checkpoints import resolve
 from memprobe.errors import CheckpointError, ItemError
 from memprobe.pipeline.shard import Shard
+from memprobe.pipeline.worker import work
 from memprobe.scoring import search as search_room
 from memprobe.scoring.generate import Continuation, greedy
 from memprobe.scoring.load import LoadOptions, load
 from memprobe.tables.store import RunStore
-from memprobe.worker import work
 
 SETTINGS = (
     "compression.target_tokens=2",

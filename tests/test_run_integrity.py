@@ -222,7 +222,7 @@ def test_a_process_that_lost_the_lock_while_stopped_leaves_the_tables_to_the_oth
     before = {file: file.stat().st_mtime_ns for file in copy.glob("tables/recall.parquet")}
     told = []
 
-    class Heard(memprobe.run.__globals__["NullListener"]):
+    class Heard(memprobe.pipeline.api.__globals__["NullListener"]):
         def note(self, text):
             told.append((text, {file: file.stat().st_mtime_ns for file in before} == before))
 

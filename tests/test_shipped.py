@@ -11,9 +11,9 @@ import memprobe
 from memprobe import shipped
 from memprobe.items import read_items
 from memprobe.pipeline.measure import measure_again
+from memprobe.pipeline.suite import load_suite, shipped_suites
 from memprobe.probes.discovery import discover
 from memprobe.shipped import shipped_folder
-from memprobe.suite import load_suite, shipped_suites
 from memprobe.tables.requests import Scheme
 from memprobe.tables.store import RunStore
 

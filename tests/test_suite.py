@@ -6,8 +6,7 @@ import pytest
 
 from memprobe.errors import SuiteError
 from memprobe.options import RunOptions
-from memprobe.probes.discovery import discover
-from memprobe.suite import (
+from memprobe.pipeline.suite import (
     keep_probes,
     load_suite,
     settings_table,
@@ -16,6 +15,7 @@ from memprobe.suite import (
     with_settings,
     write_suite,
 )
+from memprobe.probes.discovery import discover
 from memprobe.tables.requests import Scheme
 
 HEAD = '[suite]\nname = "mine"\ntitle = "Mine"\nsource = "me"\n'

@@ -13,7 +13,7 @@ import pytest
 import memprobe
 from memprobe.errors import InputError, InvalidRunError, RunMismatchError
 from memprobe.pipeline.shard import Shard
-from memprobe.worker import question_of, work
+from memprobe.pipeline.worker import question_of, work
 
 PAUSE_S = 0.03
 
@@ -260,7 +260,7 @@ def test_a_directory_that_holds_other_things_is_refused(tmp_path):
 
 @pytest.mark.parametrize("made", ["nothing", "empty", "begun"])
 def test_a_run_that_has_not_begun_is_waited_for_and_said_once(made, tmp_path, monkeypatch):
-    monkeypatch.setattr("memprobe.worker._POLL_S", 0.01)
+    monkeypatch.setattr("memprobe.pipeline.worker._POLL_S", 0.01)
     folder = tmp_path / "run"
     if made != "nothing":
         folder.mkdir()

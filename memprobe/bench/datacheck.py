@@ -17,9 +17,9 @@ from memprobe.items import Inspected, copies, copy_notes, findings_of, inspect_i
 from memprobe.items.preview import preview, quantiles, samples
 from memprobe.options import RunOptions
 from memprobe.pipeline.planning import Lengths, plan_entries
+from memprobe.pipeline.suite import Entry, suite_of, with_settings
 from memprobe.probes.discovery import discover
 from memprobe.probes.placement import tokens_shown
-from memprobe.suite import Entry, suite_of, with_settings
 
 if TYPE_CHECKING:
     from memprobe.scoring.load import Limits

@@ -8,7 +8,7 @@ import polars as pl
 
 from memprobe.errors import InputError, InvalidRunError
 from memprobe.parsing import UnreadableError, parse_json
-from memprobe.reading import Run, open_run
+from memprobe.pipeline.reading import Run, open_run
 from memprobe.report.results import Results
 from memprobe.tables.checked_json import AlteredDocumentError, unsealed
 from memprobe.tables.files import check_out, write_file
@@ -62,7 +62,7 @@ def _described(manifest: dict[str, Any]) -> dict[str, Any]:
     if told and all("about" in each for each in told.values()):
         return dict(told)
     from memprobe.pipeline.manifest import describe_probes, entries_of
-    from memprobe.suite import Suite
+    from memprobe.pipeline.suite import Suite
 
     entries = tuple(each for stage in manifest["stages"] for each in entries_of(stage))
     return describe_probes(Suite(name="", title="", source="", entries=entries, run={}))

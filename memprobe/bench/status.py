@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
-from memprobe.reading import open_run
+from memprobe.pipeline.reading import open_run
 from memprobe.tables.claims import Holder
 from memprobe.tables.store import RunStore
 

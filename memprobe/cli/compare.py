@@ -12,7 +12,7 @@ from memprobe.errors import InputError
 from memprobe.wording import at_step, counted
 
 if TYPE_CHECKING:
-    from memprobe.compare.runs import Comparison
+    from memprobe.comparison.runs import Comparison
 
 WORSE = 1
 _SHOWN_IDS = 20
@@ -43,7 +43,7 @@ def compare(
     """
     options.begin(quiet, verbose)
     _refuse_unclear(to, out, json=json)
-    from memprobe.compare.runs import compare as compared
+    from memprobe.comparison.runs import compare as compared
 
     found = compared(
         base, new, probes=probe or (), metrics=metric or (), steps=steps or (), listener=_Telling().told
@@ -118,7 +118,7 @@ def _write(
     *,
     everything: bool,
 ) -> None:
-    from memprobe.export import written_differences
+    from memprobe.exporting import written_differences
     from memprobe.report.papers import Style
     from memprobe.tables.files import write_file
 

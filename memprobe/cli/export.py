@@ -13,8 +13,8 @@ from memprobe.wording import counted
 if TYPE_CHECKING:
     import polars as pl
 
-    from memprobe.export import Format
-    from memprobe.reading import Run
+    from memprobe.exporting import Format
+    from memprobe.pipeline.reading import Run
 
 To = Annotated[
     Literal["csv", "parquet", "json", "markdown", "latex"] | None, options.option("--to", help="The format.")
@@ -61,9 +61,9 @@ def export(
     """
     options.begin(quiet, verbose)
     _refuse_unclear(to, out, json=json, beside=dictionary and to in ("csv", "parquet"))
-    from memprobe.export import export as exported
-    from memprobe.export import select
-    from memprobe.reading import open_run
+    from memprobe.exporting import export as exported
+    from memprobe.exporting import select
+    from memprobe.pipeline.reading import open_run
     from memprobe.report.papers import Style
     from memprobe.tables.files import write_file
 
@@ -132,14 +132,14 @@ def write_stdout(content: bytes, to: str) -> None:
 
 
 def _document(run: "Run", table: str, frame: "pl.DataFrame", *, dictionary: bool) -> dict[str, object]:
-    from memprobe.export import dictionary as described
+    from memprobe.exporting import dictionary as described
 
     document: dict[str, object] = {"run": str(run.path), "table": table, "rows": frame.to_dicts()}
     return document | ({"columns": described(table, frame).to_dicts()} if dictionary else {})
 
 
 def _dictionary_file(table: str, frame: "pl.DataFrame", to: "Format | None") -> bytes:
-    from memprobe.export import dictionary, written
+    from memprobe.exporting import dictionary, written
 
     return written(dictionary(table, frame), to or "json", table)
 
@@ -150,7 +150,7 @@ def _with_dictionary(
     """Return a text with what its columns, or a paper's metrics, mean behind it."""
     import json
 
-    from memprobe.export import dictionary, metric_dictionary, written
+    from memprobe.exporting import dictionary, metric_dictionary, written
     from memprobe.report.papers import Style
 
     if to == "json":

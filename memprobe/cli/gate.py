@@ -11,7 +11,7 @@ from memprobe.cli.results import RunPath
 from memprobe.errors import InputError
 
 if TYPE_CHECKING:
-    from memprobe.gate.verdict import GateResult
+    from memprobe.gates.verdict import GateResult
 
 Format = Literal["rich", "markdown", "json", "github"]
 
@@ -55,7 +55,7 @@ def gate(
         _refuse_files(junit, sarif, form)
         _dry_run(run, rules, baseline, as_json=form == "json")
         return
-    from memprobe.gate.judge import gate as judge
+    from memprobe.gates.judge import gate as judge
     from memprobe.tables.files import check_out
 
     check_out(*(file for file in (junit, sarif) if file is not None))
@@ -79,13 +79,13 @@ def _refuse_files(junit: Path | None, sarif: Path | None, form: Format) -> None:
 
 
 def _dry_run(run: Path, rules: Path, baseline: Path | None, *, as_json: bool) -> None:
-    from memprobe.gate.dry_run import dry_run
+    from memprobe.gates.dry_run import dry_run
 
     dry = dry_run(run, rules, baseline=baseline)
     if as_json:
         console.show_json(dry.document())
         return
-    from memprobe.gate.listing import dry_listing
+    from memprobe.gates.listing import dry_listing
 
     console.show(dry_listing(dry))
 
@@ -99,11 +99,11 @@ def _write(result: "GateResult", junit: Path | None, sarif: Path | None) -> None
     from memprobe.tables.files import write_file
 
     if junit is not None:
-        from memprobe.gate.junit import to_junit
+        from memprobe.gates.junit import to_junit
 
         write_file(junit, to_junit(result).encode())
     if sarif is not None:
-        from memprobe.gate.sarif import to_sarif
+        from memprobe.gates.sarif import to_sarif
 
         write_file(sarif, to_sarif(result, _root()).encode())
 
@@ -112,20 +112,20 @@ def _show(result: "GateResult", form: Format) -> None:
     if form == "json":
         console.show_json(result.document())
     elif form == "markdown":
-        from memprobe.gate.markdown import to_markdown
+        from memprobe.gates.markdown import to_markdown
 
         typer.echo(to_markdown(result), nl=False)
     elif form == "github":
         _show_github(result)
     else:
-        from memprobe.gate.listing import listing
+        from memprobe.gates.listing import listing
 
         console.show(listing(result))
 
 
 def _show_github(result: "GateResult") -> None:
-    from memprobe.gate.github import annotations, harmless, write_step_summary
-    from memprobe.gate.listing import plain_lines
+    from memprobe.gates.github import annotations, harmless, write_step_summary
+    from memprobe.gates.listing import plain_lines
 
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         write_step_summary(result, Path(summary))

@@ -12,8 +12,8 @@ from memprobe.wording import near_miss
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from memprobe.pipeline.suite import Suite
     from memprobe.probes.contract import Probe
-    from memprobe.suite import Suite
 
 probes = typer.Typer(help="The probes and suites that ship.", no_args_is_help=True)
 
@@ -22,8 +22,8 @@ probes = typer.Typer(help="The probes and suites that ship.", no_args_is_help=Tr
 def ls(quiet: options.Quiet = False, verbose: options.Verbose = False, json: options.Json = False) -> None:
     """List probes and suites."""
     options.begin(quiet, verbose)
+    from memprobe.pipeline.suite import load_suite, shipped_suites
     from memprobe.probes.discovery import discover, packages, unusable
-    from memprobe.suite import load_suite, shipped_suites
 
     for name, why in unusable().items():
         console.note(f"the probe `{name}` of {packages()[name]} cannot be used: {why}")
@@ -63,8 +63,8 @@ def describe(
 ) -> None:
     """Say what a probe measures: formula, inputs, options, columns, source."""
     options.begin(quiet, verbose)
+    from memprobe.pipeline.suite import load_suite, shipped_suites
     from memprobe.probes.discovery import discover, find, unusable
-    from memprobe.suite import load_suite, shipped_suites
 
     if name in discover() or name in unusable():
         probe = find(name)
@@ -86,8 +86,8 @@ def describe(
 
 
 def _probe_json(probe: "Probe") -> dict[str, Any]:
+    from memprobe.pipeline.suite import settings_table
     from memprobe.probes.meanings import option_meanings
-    from memprobe.suite import settings_table
 
     return {
         "name": probe.name,
@@ -107,7 +107,7 @@ def _probe_json(probe: "Probe") -> dict[str, Any]:
 
 
 def _suite_json(suite: "Suite") -> dict[str, Any]:
-    from memprobe.suite import settings_table
+    from memprobe.pipeline.suite import settings_table
 
     return {
         "name": suite.name,

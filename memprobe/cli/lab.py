@@ -11,7 +11,7 @@ from memprobe.options import check_number
 
 if TYPE_CHECKING:
     from memprobe.lab import LabProgress, LabResult
-    from memprobe.reading import Run
+    from memprobe.pipeline.reading import Run
 
 # Six canaries, evenly from never planted to planted most: what a search takes has to stay within seconds. No
 # prompt longer than its text, so that a ratio without one is below 1. The model has learned to answer no
@@ -52,9 +52,9 @@ def demo(
     check_number("seed", seed)
     from memprobe.cli.run import show_run
     from memprobe.lab import train_demo
+    from memprobe.pipeline.api import answer_question
     from memprobe.pipeline.question import ask
-    from memprobe.run import answer_question
-    from memprobe.suite import load_suite
+    from memprobe.pipeline.suite import load_suite
 
     # The model is so small that more threads gain little, lose much on a busy machine, and change digits.
     threads = threads or 1

@@ -8,7 +8,7 @@ import typer
 from memprobe.cli import console, options
 
 if TYPE_CHECKING:
-    from memprobe.reading import Run
+    from memprobe.pipeline.reading import Run
 
 RunPath = Annotated[Path, typer.Argument(help="A run directory.", metavar="RUN")]
 
@@ -22,7 +22,7 @@ def summary(
 ) -> None:
     """Show the summary of a finished or unfinished run."""
     options.begin(quiet, verbose)
-    from memprobe.reading import open_run
+    from memprobe.pipeline.reading import open_run
 
     opened = open_run(run)
     if opened.manifest["state"] == "scoring":

@@ -9,7 +9,7 @@ from memprobe.errors import IncompleteRunError
 from memprobe.wording import counted
 
 if TYPE_CHECKING:
-    from memprobe.reading import Run
+    from memprobe.pipeline.reading import Run
 
 
 def run(
@@ -48,8 +48,8 @@ def run(
 ) -> None:
     """Measure every probe of a suite on every checkpoint of a sequence."""
     options.begin(quiet, verbose)
+    from memprobe.pipeline.api import answer_question
     from memprobe.pipeline.question import ask
-    from memprobe.run import answer_question
 
     given = {
         "model": tuple(model or ()),

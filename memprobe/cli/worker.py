@@ -8,7 +8,7 @@ from memprobe.cli.run import refuse_failures
 from memprobe.wording import counted
 
 if TYPE_CHECKING:
-    from memprobe.worker import WorkerResult
+    from memprobe.pipeline.worker import WorkerResult
 
 
 def worker(
@@ -29,7 +29,7 @@ def worker(
     """Score units of a run that no other process holds; start and stop as many as you like."""
     options.begin(quiet, verbose)
     from memprobe.pipeline.shard import WHOLE, parse_shard
-    from memprobe.worker import work
+    from memprobe.pipeline.worker import work
 
     share = WHOLE if shard is None else parse_shard(shard)
     with console.Progressing(run=str(run)) as listener:

@@ -13,12 +13,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from memprobe.pipeline.planning import EntryPlan
+from memprobe.pipeline.suite import Entry
 from memprobe.pipeline.summarise import Context, natural, signature
 from memprobe.pipeline.sweep import score_one_suffix, sweeps, swept_value
 from memprobe.probes.contract import Metric
 from memprobe.stats.dose import Cells, Fit, linear, log_odds
 from memprobe.stats.intervals import LEVEL
-from memprobe.suite import Entry
 from memprobe.tables.conditions import joined, without_key
 from memprobe.tables.summary import DOSE_RESPONSE
 

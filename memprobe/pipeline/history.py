@@ -10,10 +10,10 @@ import polars as pl
 from memprobe.errors import Problem
 from memprobe.items import CONTENT
 from memprobe.pipeline.planning import SequencePlan, Target
+from memprobe.pipeline.suite import Entry
 from memprobe.pipeline.summarise import condition_prefixes, rng_of, signature
 from memprobe.probes.contract import History, OtherSequence, OverTime, SequenceResult
 from memprobe.stats.intervals import LEVEL
-from memprobe.suite import Entry
 from memprobe.tables.conditions import joined
 from memprobe.tables.facts import with_trained
 from memprobe.tables.keys import ITEM_KEYS

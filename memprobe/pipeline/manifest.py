@@ -19,8 +19,8 @@ from memprobe.checkpoints import CheckpointSequence, tokenizer_digest
 from memprobe.errors import Problem, RunMismatchError
 from memprobe.items import ItemSet
 from memprobe.options import RunOptions, check_table
+from memprobe.pipeline.suite import Entry, Suite, settings_table
 from memprobe.probes.discovery import built_in, find, packages
-from memprobe.suite import Entry, Suite, settings_table
 from memprobe.tables.store import FORMAT
 
 _LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "polars", "numpy", "datasets")

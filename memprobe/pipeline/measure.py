@@ -17,9 +17,9 @@ from memprobe.pipeline.history import EntryResult, HistoryBuilder, is_control_al
 from memprobe.pipeline.manifest import entries_of
 from memprobe.pipeline.planning import EntryPlan, SequencePlan, Target
 from memprobe.pipeline.prepare import plans_of
+from memprobe.pipeline.suite import Entry
 from memprobe.pipeline.summarise import Context, condition_prefixes, item_values, rng_of, summarise
 from memprobe.probes.contract import Scores
-from memprobe.suite import Entry
 from memprobe.tables.clusters import COPIES
 from memprobe.tables.conditions import is_under, join
 from memprobe.tables.keys import ITEM_KEYS

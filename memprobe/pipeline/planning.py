@@ -14,10 +14,10 @@ import polars as pl
 
 from memprobe.checkpoints import Checkpoint, config_digest, tokenizer_digest
 from memprobe.errors import ItemError, Problem
+from memprobe.pipeline.suite import Entry
 from memprobe.pipeline.sweep import with_common_items
 from memprobe.probes.contract import Offered
 from memprobe.probes.placement import tokens_shown
-from memprobe.suite import Entry
 from memprobe.tables.requests import Plan, Scheme, Search, Unit, is_search, merge_requests
 from memprobe.tables.spans import unanswered
 from memprobe.tables.views import CHAT_PART, WINDOWS

@@ -38,7 +38,7 @@ from memprobe.pipeline.planning import (
     unfit_problems,
 )
 from memprobe.pipeline.question import Question
-from memprobe.suite import Entry, Suite
+from memprobe.pipeline.suite import Entry, Suite
 from memprobe.tables.store import RunStore
 from memprobe.tables.views import View
 from memprobe.wording import at_step

@@ -8,7 +8,7 @@ from typing import Any
 from memprobe.errors import InputError
 from memprobe.options import RunOptions, check_number, check_table, number_ranges
 from memprobe.pipeline.manifest import question_digest
-from memprobe.suite import Suite, keep_probes, load_suite, resolved, suite_of, with_settings
+from memprobe.pipeline.suite import Suite, keep_probes, load_suite, resolved, suite_of, with_settings
 
 
 @dataclass(frozen=True, slots=True)

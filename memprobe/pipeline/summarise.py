@@ -16,6 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from memprobe.pipeline.contrast import Control, about_items, beside_control, over_never, with_control
+from memprobe.pipeline.suite import Entry, settings_table
 from memprobe.probes.contract import Metric, Probe
 from memprobe.stats.blocks import Blocked, Series, blocks_interval, moving_blocks, weighted_mean
 from memprobe.stats.differences import difference_interval, paired_difference
@@ -24,7 +25,6 @@ from memprobe.stats.means import mean_interval, why_none
 from memprobe.stats.medians import Median, km_median, median_interval
 from memprobe.stats.ranking import auc, paired_auc
 from memprobe.stats.rates import rate_interval, share_interval
-from memprobe.suite import Entry, settings_table
 from memprobe.tables.conditions import build, built, joined
 from memprobe.tables.summary import SUMMARY
 

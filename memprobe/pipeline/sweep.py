@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from memprobe.suite import Entry, settings_table
+from memprobe.pipeline.suite import Entry, settings_table
 from memprobe.tables.requests import Plan
 
 _SUFFIX = ["item_id", "part", "score_from", "stop"]

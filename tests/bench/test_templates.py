@@ -15,9 +15,9 @@ from memprobe.bench.templates import template_names, write_template
 from memprobe.errors import InputError, SuiteError
 from memprobe.items import read_items
 from memprobe.options import RunOptions, check_table
+from memprobe.pipeline.suite import load_suite
 from memprobe.probes.discovery import discover
 from memprobe.shipped import shipped_folder
-from memprobe.suite import load_suite
 
 TEMPLATES = ("audit", "ci", "paper")
 N_ITEMS = {"audit": 12, "ci": 80, "paper": 12}

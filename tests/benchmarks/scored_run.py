@@ -17,7 +17,7 @@ from memprobe.pipeline.manifest import entries_of, new_manifest
 from memprobe.pipeline.measure import write_items
 from memprobe.pipeline.planning import SequencePlan
 from memprobe.pipeline.prepare import plans_of
-from memprobe.suite import Suite, suite_of, with_settings
+from memprobe.pipeline.suite import Suite, suite_of, with_settings
 from memprobe.tables.spans import SPANS
 from memprobe.tables.store import RunStore
 from memprobe.tables.views import WINDOWS

@@ -20,8 +20,8 @@ import pytest
 import memprobe
 from memprobe.lab import LabResult, TrainSettings, train_text
 from memprobe.lab.corpus import tokenizer_texts
-from memprobe.stats.aggregate import Aggregation
 from memprobe.stats.did import profile
+from memprobe.stats.did.aggregate import Aggregation
 
 pytestmark = pytest.mark.benchmark
 

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from memprobe import __version__ as memprobe_version
-from memprobe.suite import shipped_suites
+from memprobe.pipeline.suite import shipped_suites
 
 
 def memprobe(*args: object, **more) -> subprocess.CompletedProcess[str]:

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from memprobe.pipeline.suite import shipped_suites
 from memprobe.probes.discovery import discover
-from memprobe.suite import shipped_suites
 
 
 def test_every_probe_and_suite_is_listed_with_its_source(cli):

@@ -21,7 +21,7 @@ def asked(cli, monkeypatch):
         questions.append((question, more["fresh"]))
         raise typer.Exit
 
-    monkeypatch.setattr(sys.modules["memprobe.run"], "answer_question", catch)
+    monkeypatch.setattr(sys.modules["memprobe.pipeline.api"], "answer_question", catch)
 
     def ask(*args):
         answer = cli("run", *args)

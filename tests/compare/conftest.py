@@ -7,9 +7,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from memprobe.pipeline.reading import Run, open_run
 from memprobe.probes.recall import RECALL
 from memprobe.probes.recognition import RECOGNITION
-from memprobe.reading import Run, open_run
 from memprobe.tables.store import RunStore
 from memprobe.tables.summary import SUMMARY
 

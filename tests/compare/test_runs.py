@@ -13,7 +13,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 import memprobe
-from memprobe.compare.differences import of_metric
+from memprobe.comparison.differences import of_metric
 from memprobe.errors import InputError, RunsDifferError
 from memprobe.probes.contract import Metric, not_of_items
 from memprobe.stats.differences import newcombe_paired
@@ -367,9 +367,9 @@ def test_what_is_told_of_a_sequence_is_listed_with_the_reason(make_run) -> None:
         },
     }
     entry = {"probe": "forgetting", "version": 1, "settings": {"align": "start", "state": "exact"}}
+    from memprobe.pipeline.suite import Entry
     from memprobe.pipeline.summarise import signature
     from memprobe.probes.discovery import find
-    from memprobe.suite import Entry
 
     probe = find("forgetting")
     told["signature"] = signature(Entry(probe, probe.settings()), f"bos:default|float32|tok:{'a' * 12}")

@@ -113,7 +113,7 @@ def ruled(tmp_path):
 @pytest.fixture
 def judge(made, ruled):
     """Return what a gate says of rows and rules: judge([row(3)], "max = 0.1")."""
-    from memprobe.gate.judge import gate
+    from memprobe.gates.judge import gate
 
     def ask(rows, *rules, head="", baseline=None, allow_incomplete=False, **run):
         return gate(

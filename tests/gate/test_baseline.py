@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import polars as pl
 import pytest
 
-from memprobe.compare.match import MatchedItems
-from memprobe.compare.runs import compare
+from memprobe.comparison.match import MatchedItems
+from memprobe.comparison.runs import compare
 from memprobe.errors import InvalidRunError
-from memprobe.gate.dry_run import dry_run
-from memprobe.gate.judge import gate
+from memprobe.gates.dry_run import dry_run
+from memprobe.gates.judge import gate
 from memprobe.stats.differences import newcombe_paired
 from memprobe.tables.differences import DIFFERENCES
 from tests.gate.conftest import row
@@ -47,7 +47,7 @@ def against(made, ruled, monkeypatch):
             kept = frame.filter(pl.col("probe").is_in(list(probes)), pl.col("metric").is_in(list(metrics)))
             return SimpleNamespace(differences=kept, items=items or MatchedItems(("a",)))
 
-        monkeypatch.setattr(importlib.import_module("memprobe.compare.runs"), "compare", fake)
+        monkeypatch.setattr(importlib.import_module("memprobe.comparison.runs"), "compare", fake)
         new = made(run or [row(3), row(3, probe="extraction", metric="rate_frac")])
         before = made([row(3)], name="base", **base)
         return gate(new, ruled(*rules), baseline=before, allow_incomplete=allow_incomplete)

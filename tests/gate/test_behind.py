@@ -5,8 +5,8 @@ import json
 import pytest
 
 from memprobe.bench.templates import placeholder_hashes, template_names
-from memprobe.gate.dry_run import dry_run
-from memprobe.gate.judge import gate
+from memprobe.gates.dry_run import dry_run
+from memprobe.gates.judge import gate
 from memprobe.items import read_items
 from memprobe.shipped import shipped_folder
 from tests.gate.conftest import row

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from memprobe.bench.templates import write_template
-from memprobe.gate.judge import gate
-from memprobe.gate.need import items_needed
+from memprobe.gates.judge import gate
+from memprobe.gates.need import items_needed
 from memprobe.items import read_items
 from memprobe.shipped import shipped_folder
 from tests.gate.conftest import row

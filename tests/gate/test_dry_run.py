@@ -1,6 +1,6 @@
 """A dry run tells how many items each rule needs and has, and judges nothing."""
 
-from memprobe.gate.dry_run import dry_run
+from memprobe.gates.dry_run import dry_run
 from tests.gate.conftest import row
 
 

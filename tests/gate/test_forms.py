@@ -9,17 +9,17 @@ import jsonschema
 import junitparser
 import pytest
 
-from memprobe.gate.github import (
+from memprobe.gates.github import (
     ANNOTATIONS_MAX,
     SUMMARY_BYTES,
     annotations,
     harmless,
     write_step_summary,
 )
-from memprobe.gate.junit import to_junit
-from memprobe.gate.listing import figures, plain_lines
-from memprobe.gate.markdown import COMMENT_BYTES, to_markdown
-from memprobe.gate.sarif import RESULTS_MAX, to_sarif
+from memprobe.gates.junit import to_junit
+from memprobe.gates.listing import figures, plain_lines
+from memprobe.gates.markdown import COMMENT_BYTES, to_markdown
+from memprobe.gates.sarif import RESULTS_MAX, to_sarif
 from tests.gate.conftest import row
 
 HOSTILE = "<script>|`@all #1\n::error::x\r##[warning]\u202e\x07]](javascript:1){0}'\"&" + "z" * 10_000

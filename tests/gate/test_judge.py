@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from memprobe.errors import InvalidRunError
-from memprobe.gate.judge import apart, gate
+from memprobe.gates.judge import apart, gate
 from memprobe.stats.documents import document_rate
 from tests.gate.conftest import row
 

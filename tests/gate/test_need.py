@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from memprobe.gate.need import items_needed, pairs_needed
+from memprobe.gates.need import items_needed, pairs_needed
 from memprobe.stats.differences import newcombe_paired
 from memprobe.stats.intervals import wilson
 

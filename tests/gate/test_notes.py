@@ -5,12 +5,12 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from memprobe.gate.github import annotations
-from memprobe.gate.judge import gate
-from memprobe.gate.junit import to_junit
-from memprobe.gate.listing import plain_lines
-from memprobe.gate.markdown import to_markdown
-from memprobe.gate.sarif import to_sarif
+from memprobe.gates.github import annotations
+from memprobe.gates.judge import gate
+from memprobe.gates.junit import to_junit
+from memprobe.gates.listing import plain_lines
+from memprobe.gates.markdown import to_markdown
+from memprobe.gates.sarif import to_sarif
 from tests.gate.conftest import row
 
 LOW = "max = 0.1"

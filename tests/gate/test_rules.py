@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from memprobe.errors import RuleError
-from memprobe.gate.judge import gate
-from memprobe.gate.rules import MIN_N, read_rules
+from memprobe.gates.judge import gate
+from memprobe.gates.rules import MIN_N, read_rules
 from tests.gate.conftest import row
 
 EVERYTHING_WRONG = """

@@ -4,7 +4,7 @@ import tomllib
 
 import pytest
 
-from memprobe.gate.toml_lines import rule_lines
+from memprobe.gates.toml_lines import rule_lines
 
 TRAP = '''# [[rule]]
 [defaults]

@@ -11,12 +11,12 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from memprobe.pipeline.contrast import Control, about_items
+from memprobe.pipeline.suite import Entry
 from memprobe.pipeline.summarise import Context, summarise
 from memprobe.probes.contract import Metric
 from memprobe.probes.discovery import find
 from memprobe.stats.differences import independent_difference, newcombe_paired
 from memprobe.stats.intervals import wilson
-from memprobe.suite import Entry
 from memprobe.tables.facts import is_trained
 from memprobe.tables.summary import SUMMARY
 

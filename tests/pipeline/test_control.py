@@ -188,7 +188,7 @@ def test_a_control_is_in_the_forecast(world, cli, tmp_path) -> None:
 def test_a_question_without_a_control_or_stages_keeps_its_directory() -> None:
     from memprobe.options import RunOptions
     from memprobe.pipeline.manifest import question_digest
-    from memprobe.suite import settings_table, suite_of
+    from memprobe.pipeline.suite import settings_table, suite_of
 
     suite = suite_of(["recall"])
     plain = RunOptions(model=("m",), data=("d",))

@@ -19,7 +19,7 @@ from memprobe.pipeline.manifest import (
     refuse_other_question,
     versions,
 )
-from memprobe.suite import load_suite, suite_of, with_settings
+from memprobe.pipeline.suite import load_suite, suite_of, with_settings
 
 OPTIONS = RunOptions(model=("m",), data=("d.jsonl",))
 

@@ -20,11 +20,11 @@ from memprobe.pipeline.planning import (
     plan_entries,
     unfit_problems,
 )
+from memprobe.pipeline.suite import Entry, load_suite, suite_of, with_settings
 from memprobe.probes.compression import Settings
 from memprobe.probes.contract import DATED
 from memprobe.probes.discovery import find
 from memprobe.scoring.tokenise import TokenisedItems
-from memprobe.suite import Entry, load_suite, suite_of, with_settings
 from memprobe.tables.requests import REQUESTS, Plan, Scheme, merge_requests
 from memprobe.tables.views import WINDOWS
 

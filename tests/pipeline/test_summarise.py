@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from memprobe.pipeline.suite import Entry, load_suite, suite_of, with_settings
 from memprobe.pipeline.summarise import (
     Context,
     condition_prefixes,
@@ -24,7 +25,6 @@ from memprobe.probes.discovery import find
 from memprobe.stats.blocks import Series
 from memprobe.stats.intervals import wilson
 from memprobe.stats.ranking import paired_auc
-from memprobe.suite import Entry, load_suite, suite_of, with_settings
 from memprobe.tables.summary import SUMMARY
 
 CONTEXT = Context("m", "step10", 10, 0, "bos:default|float32|tok:abc")

@@ -8,8 +8,8 @@ import pytest
 
 from memprobe.errors import ItemError
 from memprobe.pipeline.planning import Lengths, cut_stages, plan_entries
+from memprobe.pipeline.suite import Entry, load_suite, suite_of, with_settings
 from memprobe.pipeline.sweep import score_one_suffix, sweeps
-from memprobe.suite import Entry, load_suite, suite_of, with_settings
 
 SCHEMA = {
     "item_id": pl.String,

@@ -6,10 +6,10 @@ import polars as pl
 import pytest
 
 from memprobe.errors import ItemError
+from memprobe.pipeline.suite import Entry
 from memprobe.pipeline.summarise import Context, item_values, summarise
 from memprobe.probes.compression import PROBE, Settings, measure, plan
 from memprobe.probes.contract import Scores
-from memprobe.suite import Entry
 from memprobe.tables.requests import Search
 
 USUAL = Settings()

@@ -9,9 +9,9 @@ from polars.testing import assert_frame_equal
 
 from memprobe.errors import SuiteError
 from memprobe.options import check_table
+from memprobe.pipeline.suite import load_suite, shipped_suites
 from memprobe.probes.contract import Probe, Scores
 from memprobe.probes.discovery import discover, find
-from memprobe.suite import load_suite, shipped_suites
 from memprobe.tables.keys import ITEM_KEYS
 from memprobe.tables.requests import REQUESTS
 

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from memprobe.pipeline.contrast import Control, about_items
+from memprobe.pipeline.suite import Entry
 from memprobe.pipeline.summarise import Context, item_values, rng_of, summarise
 from memprobe.probes.sort import PROBE, Settings, measure
 from memprobe.probes.sort.estimate import accuracy_table, prompts_table
@@ -17,7 +18,6 @@ from memprobe.probes.sort.tables import SORT, SORT_ACCURACY, SORT_PROMPTS
 from memprobe.probes.sort.values import doubts
 from memprobe.stats.documents import document_rate
 from memprobe.stats.intervals import wilson
-from memprobe.suite import Entry
 from memprobe.tables.prompts import Prompt
 
 TOL = 1e-12

@@ -7,11 +7,11 @@ import numpy as np
 import polars as pl
 
 from memprobe.pipeline.manifest import describe_probes
+from memprobe.pipeline.suite import Entry, Suite
 from memprobe.probes.discovery import find
 from memprobe.probes.extraction.tables import EXTRACTION
 from memprobe.probes.profile.tables import PROFILE, PROFILE_AGG
 from memprobe.probes.recall import RECALL
-from memprobe.suite import Entry, Suite
 from memprobe.tables.store import RunStore
 from memprobe.tables.summary import SUMMARY
 

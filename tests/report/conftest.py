@@ -7,10 +7,10 @@ import polars as pl
 import pytest
 
 from memprobe.pipeline.manifest import describe_probes
+from memprobe.pipeline.suite import Entry, Suite
 from memprobe.probes.discovery import find
 from memprobe.report.papers import PaperTable, Style, paper_tables
 from memprobe.report.results import Results
-from memprobe.suite import Entry, Suite
 from memprobe.tables.summary import SUMMARY
 
 HOSTILE = [

@@ -10,6 +10,7 @@ from memprobe.figures.lines import Axes, curves
 from memprobe.figures.render import figure_bytes, svg_in_page
 from memprobe.figures.theme import COLOURS, SHAPES, Look, labelled
 from memprobe.pipeline.manifest import describe_probes
+from memprobe.pipeline.suite import Entry, Suite
 from memprobe.probes.compression import figures as compression
 from memprobe.probes.discovery import discover, schemas
 from memprobe.probes.extraction import figures as extraction
@@ -18,7 +19,6 @@ from memprobe.probes.retention import figures as retention
 from memprobe.probes.sort import figures as sort
 from memprobe.report import metric_figures
 from memprobe.report.figure_list import all_figures, figures_of, find
-from memprobe.suite import Entry, Suite
 from tests.report.conftest import HOSTILE, summary_rows
 
 TABLES = {schema.name for schema in schemas()}

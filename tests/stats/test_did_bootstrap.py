@@ -9,12 +9,11 @@ import pytest
 from scipy.stats import norm, ttest_ind
 from scipy.stats import t as students_t
 
-from memprobe.stats import aggregate, multiplier
 from memprobe.stats.behrens_fisher import mixed_quantile
-from memprobe.stats.did import Design, profile
-from memprobe.stats.did_errors import Errors, errors_from
-from memprobe.stats.did_estimates import ranked, with_bands
-from memprobe.stats.did_sizes import Leverage
+from memprobe.stats.did import Design, aggregate, multiplier, profile
+from memprobe.stats.did.errors import Errors, errors_from
+from memprobe.stats.did.estimates import ranked, with_bands
+from memprobe.stats.did.sizes import Leverage
 
 # Both sides do the same sums in float64, in another order.
 RTOL = 1e-9

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import chi2, f, ttest_ind
 
 from memprobe.stats.did import Design, profile
-from memprobe.stats.did_sizes import Sizes
+from memprobe.stats.did.sizes import Sizes
 
 # An eigenvalue decomposition against a pseudo-inverse of the same matrix.
 RTOL = 1e-7

@@ -6,7 +6,7 @@ Rungs: the matrices as they stand, equal sizes by hand, draws from both working 
 import numpy as np
 import pytest
 
-from memprobe.stats.did_sizes import Sizes
+from memprobe.stats.did.sizes import Sizes
 
 RTOL = 1e-9
 

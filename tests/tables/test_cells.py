@@ -9,7 +9,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from memprobe.errors import InvalidRunError
-from memprobe.export import read_csv
+from memprobe.exporting import read_csv
 from memprobe.tables.cells import quoted, to_csv, unquoted
 from memprobe.tables.summary import SUMMARY
 

@@ -5,7 +5,7 @@ have happened anyway. The effect on a cohort at a checkpoint is the change of it
 its training, minus the same change of the controls.
 
 Sources: Lesci et al. (2024), https://arxiv.org/abs/2406.04327; Callaway and Sant'Anna (2021),
-https://doi.org/10.1016/j.jeconom.2020.12.001. The statistics: memprobe/stats/did.py.
+https://doi.org/10.1016/j.jeconom.2020.12.001. The statistics: memprobe/stats/did/.
 """
 
 from typing import get_args

@@ -11,9 +11,7 @@ from numpy.typing import NDArray
 from memprobe.probes.contract import History, SequenceResult, no_estimates
 from memprobe.probes.profile.settings import Settings
 from memprobe.probes.profile.tables import PROFILE, PROFILE_AGG, PROFILE_DROPPED, PROFILE_PRETREND
-from memprobe.stats.did import Profile, profile
-from memprobe.stats.did_design import NO_BASE, Design
-from memprobe.stats.did_estimates import Estimate
+from memprobe.stats.did import NO_BASE, Design, Estimate, Profile, profile
 from memprobe.stats.intervals import FEW_CLUSTERS, LEVEL, NO_SPREAD
 from memprobe.tables.clusters import cluster_names
 from memprobe.tables.conditions import build

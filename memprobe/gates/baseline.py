@@ -1,0 +1,203 @@
+"""The differences of a run from a baseline, as rows that rules select from: paired by item, by `compare`."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from memprobe.errors import InputError, InvalidRunError
+from memprobe.gates.known import Known
+from memprobe.gates.rules import Rule
+from memprobe.pipeline.reading import Run
+from memprobe.wording import counted
+
+if TYPE_CHECKING:
+    from memprobe.comparison.match import MatchedItems
+
+_PARTNER = ("model", "step", "group", "condition")
+_NO_CHECKPOINT = "the baseline has no checkpoint that is this one's partner"
+_NO_NUMBER = "the baseline has no such number of the same items"
+_ITSELF = "the baseline is this run itself, so that nothing could differ: name another run"
+# With fewer of the items paired, the difference says nothing of most of them.
+PAIRED_MIN = 0.5
+# A probe, and whether the last checkpoints are compared whatever their steps.
+_Asked = tuple[str, bool]
+_NONE_GIVEN = "the rule compares with a baseline, and none was given: --baseline RUN"
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """What a run is compared with.
+
+    Attributes:
+        rows: By question, differences with the summary's keys, `estimate` being the difference.
+        reasons: By question, why there are none.
+        reason: Why there are none of any question; empty where that is not so.
+        notes: By question, which items have no partner, where most have one.
+        failed: Model and step of the baseline's checkpoints that failed and need no partner.
+        models: The baseline's models.
+        unplaced: A run has a model without a step, which is compared with the last step of another alone.
+    """
+
+    rows: Mapping[_Asked, pl.DataFrame] = field(default_factory=dict)
+    reasons: Mapping[_Asked, str] = field(default_factory=dict)
+    reason: str = _NONE_GIVEN
+    notes: Mapping[_Asked, str] = field(default_factory=dict)
+    failed: frozenset[tuple[str, int | None]] = frozenset()
+    models: frozenset[str] = frozenset()
+    unplaced: bool = False
+
+    def missing(self, rule: Rule) -> str:
+        """Return why there is nothing to compare a rule's rows with; empty where there is."""
+        return self.reason or self.reasons.get(_asked(rule, self.unplaced), "")
+
+    def of(self, rule: Rule) -> pl.DataFrame:
+        """Return the rows of a rule's metric."""
+        return self.rows[_asked(rule, self.unplaced)].filter(metric=rule.metric)
+
+    def note(self, rule: Rule) -> str:
+        """Return which items of a rule's rows have no partner; empty where all have one."""
+        return self.notes.get(_asked(rule, self.unplaced), "") if rule.is_relative else ""
+
+    def with_own(self, found: pl.DataFrame, own: pl.DataFrame, rule: Rule) -> pl.DataFrame:
+        """Return rows of a comparison with `n_own`, the items in the run, and rows that have no partner.
+
+        Those have the `reason`.
+
+        Args:
+            found: Rows of the comparison that a rule selects.
+            own: Rows of the run's summary that it selects.
+            rule: The rule.
+        """
+        held = own.select(*_PARTNER, n_own="n_items")
+        paired = found.join(held, on=_PARTNER, how="left", nulls_equal=True, maintain_order="left")
+        return pl.concat([paired, self._alone(own, paired, rule)])
+
+    def _alone(self, own: pl.DataFrame, found: pl.DataFrame, rule: Rule) -> pl.DataFrame:
+        rows = own.join(found, on=_PARTNER, how="anti", nulls_equal=True, maintain_order="left")
+        there = set(self.rows[_asked(rule, self.unplaced)].select("model", "step").rows())
+        reasons = [
+            _NO_NUMBER if (model, step) in there else _NO_CHECKPOINT
+            for model, step in rows.select("model", "step").iter_rows()
+        ]
+        about = rows.select(*_PARTNER, "revision", "ci_level", "unit").with_columns(
+            pl.Series("reason", reasons, dtype=pl.String)
+        )
+        return pl.concat([found.clear(), about], how="diagonal_relaxed").select(found.columns)
+
+    def may_be_alone(self, row: Mapping[str, Any]) -> bool:
+        """Whether a row lacks its partner because the baseline's checkpoint failed, which is allowed."""
+        if row["reason"] != _NO_CHECKPOINT or row["revision"] is None:
+            return False
+        # The partner of a model that the baseline lacks has another name.
+        named = row["model"] in self.models
+        return any(
+            step == row["step"] and (model == row["model"] or not named) for model, step in self.failed
+        )
+
+
+def against(
+    base: Run | None, new: Run, rules: Iterable[Rule], known: Known, *, allow_incomplete: bool
+) -> Baseline:
+    """Compare a run with its baseline, item by item, as far as rules ask.
+
+    Args:
+        base: The baseline; None: none was given.
+        new: The run.
+        rules: Those of them that are relative count.
+        known: What the run holds.
+        allow_incomplete: Compare with a baseline some of whose checkpoints failed.
+    """
+    unplaced = base is not None and any(
+        each["step"] is None for run in (base, new) for each in run.manifest["checkpoints"]
+    )
+    asked: dict[_Asked, list[Rule]] = {}
+    for rule in rules:
+        if rule.is_relative:
+            asked.setdefault(_asked(rule, unplaced), []).append(rule)
+    if base is None or not asked:
+        return Baseline()
+    if base.path.resolve() == new.path.resolve():
+        return Baseline(reason=_ITSELF)
+    if not base.finished or not new.finished:
+        return Baseline(reason="the baseline is not finished" if new.finished else known.incomplete)
+    if base.failures and not allow_incomplete:
+        return Baseline(reason="checkpoints of the baseline failed; --allow-incomplete judges the rest")
+    from memprobe.comparison.runs import LAST, compare
+
+    rows, reasons, notes = {}, {}, {}
+    for question, of_probe in asked.items():
+        probe, last = question
+        metrics = {rule.metric for rule in of_probe}
+        steps = LAST if last else _steps(of_probe, base, new, known)
+        # Each by itself: what makes one probe's numbers incomparable leaves those of the others alone.
+        try:
+            found = compare(base, new, probes=[probe], metrics=metrics, steps=steps)
+        except (InvalidRunError, InputError) as error:
+            reasons[question] = f"not comparable with the baseline: {error.problems[0].what}"
+            continue
+        rows[question] = _like_summary(found.differences, known)
+        n_paired, text = _paired(found.items)
+        if text and n_paired < PAIRED_MIN:
+            reasons[question] = f"not comparable with the baseline: {text}"
+        elif text:
+            notes[question] = f"baseline: {text}"
+    failed = frozenset((each["model"], each.get("step")) for each in base.failures)
+    models = frozenset(each["model"] for each in base.manifest["checkpoints"])
+    return Baseline(rows, reasons, "", notes, failed, models, unplaced)
+
+
+def _paired(items: "MatchedItems") -> tuple[float, str]:
+    """Return the share of the larger run's items that have a partner, and how many do; empty: all of them."""
+    n_both = len(items.both)
+    n_base = n_both + len(items.base_only) + len(items.changed)
+    n_new = n_both + len(items.new_only) + len(items.changed)
+    most = max(n_base, n_new)
+    if n_both == most:
+        return 1.0, ""
+    changed = f", {len(items.changed):,} have other content" if items.changed else ""
+    return n_both / most, (
+        f"{counted(n_both, 'item')} paired of {n_base:,} in the baseline and {n_new:,} in the run{changed}"
+    )
+
+
+def _asked(rule: Rule, unplaced: bool) -> _Asked:
+    """Return what a rule asks of the comparison."""
+    return rule.probe, unplaced and rule.where.get("step") == "last"
+
+
+def _steps(rules: Iterable[Rule], base: Run, new: Run, known: Known) -> list[int]:
+    """Return the steps that rules are about; none, which means all, where that is not known beforehand."""
+    controls = {(run.manifest.get("control") or {}).get("model") for run in (base, new)}
+    wanted: set[int | None] = set()
+    for rule in rules:
+        step = rule.where.get("step")
+        if step in ("first", "last"):
+            end = 0 if step == "first" else -1
+            wanted |= {steps[end] for model, steps in known.steps.items() if model not in controls}
+        elif isinstance(step, int):
+            wanted.add(step)
+        else:
+            return []
+    failed = [*base.failures, *new.failures]
+    both = [
+        {each["step"] for each in run.manifest["checkpoints"] if each["model"] not in controls}
+        for run in (base, new)
+    ]
+    if failed or not wanted <= both[0] & both[1]:
+        return []
+    # Nothing but `last` names a checkpoint without a step.
+    known_steps = [step for step in wanted if step is not None]
+    return sorted(known_steps) if len(known_steps) == len(wanted) else []
+
+
+def _like_summary(differences: pl.DataFrame, known: Known) -> pl.DataFrame:
+    revisions = pl.DataFrame(
+        [(model, step, revision) for (model, step), revision in known.revisions.items()],
+        schema={"model": pl.String, "step": pl.Int64, "revision": pl.String},
+        orient="row",
+    )
+    return differences.rename({"model_new": "model", "difference": "estimate"}).join(
+        revisions, on=["model", "step"], how="left", nulls_equal=True, maintain_order="left"
+    )

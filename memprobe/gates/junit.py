@@ -1,0 +1,71 @@
+"""What a gate says to a CI server's list of tests: JUnit XML, one test case for each rule, passes too.
+
+A failed rule is a failure, one that could not be judged an error; of severity `warn` either is skipped with
+its reason, since it must not turn a build red.
+"""
+
+import re
+import xml.etree.ElementTree as ET
+
+from memprobe.gates.listing import figures
+from memprobe.gates.verdict import GateResult, RuleVerdict
+
+# What XML 1.0 cannot hold even as a reference: https://www.w3.org/TR/xml/#charsets
+_FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_ROWS_SHOWN = 200
+
+
+def to_junit(result: GateResult) -> str:
+    """Return the verdicts as JUnit XML."""
+    cases = [_case(told, result) for told in result.rules]
+    counts = {
+        "tests": len(cases),
+        **{
+            plural: sum(each.find(tag) is not None for each in cases)
+            for plural, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped"))
+        },
+    }
+    attributes = {name: str(count) for name, count in counts.items()} | {"time": "0"}
+    suite = ET.Element("testsuite", {"name": "memprobe gate", **attributes})
+    suite.extend(cases)
+    if result.notes:
+        ET.SubElement(suite, "system-out").text = _xml("\n".join(f"note: {text}" for text in result.notes))
+    root = ET.Element("testsuites", attributes)
+    root.append(suite)
+    ET.indent(root)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
+
+
+def _case(told: RuleVerdict, result: GateResult) -> ET.Element:
+    rule = told.rule
+    case = ET.Element(
+        "testcase",
+        {
+            "name": _xml(rule.id),
+            "classname": _xml(f"{rule.probe}.{rule.metric}"),
+            "file": _xml(result.rules_file.as_posix()),
+            "line": str(rule.lines.first),
+            "time": "0",
+        },
+    )
+    if told.verdict != "passed":
+        tag = "failure" if told.verdict == "failed" else "error"
+        kind = f"{told.verdict}, warning only" if rule.severity == "warn" else told.verdict
+        child = ET.SubElement(case, "skipped" if rule.severity == "warn" else tag)
+        child.attrib.update(message=_xml(f"{kind}: {told.summary}"), type=_xml(kind))
+        child.text = _xml(f"{rule.demand}\n{rule.why}".strip())
+    if told.rows or told.notes:
+        lines = [f"note: {text}" for text in told.notes]
+        lines += [
+            f"{row.verdict}: {row.name}: {figures(row)}" + (f"; {row.reason}" if row.reason else "")
+            for row in told.worst[:_ROWS_SHOWN]
+        ]
+        if len(told.rows) > _ROWS_SHOWN:
+            lines.append(f"and {len(told.rows) - _ROWS_SHOWN:,} rows more, see gate.json")
+        ET.SubElement(case, "system-out").text = _xml("\n".join(lines))
+    return case
+
+
+def _xml(text: str) -> str:
+    """Return text with U+FFFD for what XML cannot hold; the writer escapes the rest."""
+    return _FORBIDDEN.sub("\ufffd", text)

@@ -1,0 +1,213 @@
+"""What a run holds for rules to ask of: its rows, its checkpoints, and the metrics that probes declare."""
+
+import math
+from collections.abc import Mapping, Set
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from memprobe.errors import Problem
+from memprobe.gates.rules import Limit, Rule, RuleSet, place
+from memprobe.pipeline.reading import Run
+from memprobe.tables.conditions import parse
+from memprobe.tables.summary import SUMMARY
+from memprobe.wording import counted, near_miss
+
+KEYS = ("model", "revision", "step", "group")
+"""What `where` may name of the summary's columns; all else is part of a condition."""
+POOLED = ("group", "exposures", "trained", "control", "target")
+"""Left out of `where`, these select the row over all their values, not each value."""
+# Whatever is counted in these is 0 or more.
+_COUNTED = ("tokens", "steps", "events", "characters", "chars")
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A metric as its probe declares it.
+
+    Attributes:
+        unit: Of the estimate.
+        summary: How item values become an estimate, as in `memprobe.probes.contract`.
+        more_is_memorized: Whether more means more memorized; None: neither more nor less does.
+    """
+
+    unit: str
+    summary: str
+    more_is_memorized: bool | None = True
+
+    @property
+    def is_rate(self) -> bool:
+        """Whether it lies between 0 and 1 whatever the items are."""
+        return self.unit == "fraction" and self.summary in ("rate", "auc")
+
+    def caps_memory(self, limit: Limit) -> bool:
+        """Whether a limit is met by what is not memorized."""
+        above = limit in ("max", "max_increase")
+        return self.more_is_memorized is not None and above == self.more_is_memorized
+
+    def range(self, *, relative: bool) -> tuple[float, float, str]:
+        """Return between what it, or its difference from a baseline, lies whatever was measured, and why."""
+        if self.unit == "fraction":
+            low, what = (0, "a rate") if self.is_rate else (-1, "a share or a difference of shares")
+            if not relative:
+                return low, 1, f"{what} lies between {low} and 1"
+            # The difference of what lies between low and 1.
+            widest = 1 - low
+            return -widest, widest, f"a difference of this lies between {-widest} and {widest}"
+        if self.unit in _COUNTED and not relative and self.summary != "difference":
+            return 0, math.inf, f"a number of {self.unit} is 0 or more"
+        return -math.inf, math.inf, ""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A run as rules see it.
+
+    Attributes:
+        rows: The summary; no row where the run is not finished.
+        steps: Of each model the steps of all checkpoints that were asked for, ascending; None alone for a
+            checkpoint without one.
+        revisions: From model and step to the checkpoint's revision.
+        metrics: By probe and name; of probes that no rule asks for, those of the run.
+        incomplete: Why the run does not hold all that was asked; empty where it does.
+    """
+
+    rows: pl.DataFrame
+    steps: Mapping[str, tuple[int | None, ...]]
+    revisions: Mapping[tuple[str, int | None], str]
+    metrics: Mapping[str, Mapping[str, Declared]]
+    incomplete: str
+
+    def of(self, rule: Rule) -> pl.DataFrame:
+        """Return the rows of a rule's metric."""
+        return self.rows.filter(probe=rule.probe, metric=rule.metric)
+
+
+def know(run: Run, rules: RuleSet, *, unfinished: bool) -> Known:
+    """Read what rules may ask of a run.
+
+    Args:
+        run: The run.
+        rules: What will be asked.
+        unfinished: Read a run that is not finished too, as far as it reaches.
+    """
+    manifest = run.manifest
+    rows = run.summary if run.finished or unfinished else SUMMARY.empty()
+    # A checkpoint that failed has no rows, and is the last one all the same.
+    checkpoints = manifest["checkpoints"]
+    steps: dict[str, set[int | None]] = {}
+    for each in checkpoints:
+        steps.setdefault(each["model"], set()).add(each["step"])
+    return Known(
+        rows=rows,
+        steps={model: _ascending(found) for model, found in steps.items()},
+        revisions={(each["model"], each["step"]): each["revision"] for each in checkpoints},
+        metrics=_metrics(manifest, rules),
+        incomplete=_incomplete(run),
+    )
+
+
+def _ascending(steps: Set[int | None]) -> tuple[int | None, ...]:
+    """Return steps in order; a checkpoint without one is alone."""
+    return tuple(sorted(step for step in steps if step is not None)) or (None,)
+
+
+def _incomplete(run: Run) -> str:
+    if not run.finished:
+        return "the run is not finished: `memprobe run` with the same command goes on"
+    if not run.failures:
+        return ""
+    first = run.failures[0]
+    return (
+        f"{counted(len(run.failures), 'checkpoint')} of the run failed, the first {first.get('model')} "
+        f"{first.get('revision')}; --allow-incomplete judges the rest"
+    )
+
+
+def _metrics(manifest: Mapping[str, Any], rules: RuleSet) -> dict[str, dict[str, Declared]]:
+    """Return the metrics of the run and, where rules name others, of all probes there are."""
+    metrics = {
+        probe: {
+            each["name"]: Declared(each["unit"], each["summary"], each.get("more_is_memorized", True))
+            for each in about["metrics"]
+        }
+        for probe, about in manifest.get("probes", {}).items()
+    }
+    if all(rule.metric in metrics.get(rule.probe, {}) for rule in rules.rules):
+        return metrics
+    # Only now: it takes longer than all else that a gate does.
+    from memprobe.probes.discovery import discover
+
+    for name, probe in discover().items():
+        metrics[name] = {
+            each.name: Declared(each.unit, each.summary, each.more_is_memorized) for each in probe.all_metrics
+        } | metrics.get(name, {})
+    return metrics
+
+
+def problems_of(rules: RuleSet, known: Known) -> list[Problem]:
+    """Return what the rules ask for that cannot be: unknown names, and limits that nothing fails or meets."""
+    return [problem for rule in rules.rules for problem in _problems_of_rule(rule, rules, known)]
+
+
+def _problems_of_rule(rule: Rule, rules: RuleSet, known: Known) -> list[Problem]:
+    metrics = known.metrics.get(rule.probe)
+    if metrics is None:
+        what = f"unknown probe `{rule.probe}`{near_miss(rule.probe, known.metrics)}"
+        where = place(rules.file, rule.lines, rule.id, "probe")
+        return [Problem(what, where, f"probes are {', '.join(known.metrics)}")]
+    problems = []
+    if rule.metric not in metrics:
+        what = f"{rule.probe} has no metric `{rule.metric}`{near_miss(rule.metric, metrics)}"
+        where = place(rules.file, rule.lines, rule.id, "metric")
+        problems.append(Problem(what, where, f"its metrics are {', '.join(metrics)}"))
+    else:
+        problems += [
+            Problem(f"`{limit}` is {value:g}: {wrong}", place(rules.file, rule.lines, rule.id, limit), fix)
+            for limit, value in rule.limits.items()
+            if (found := _pointless(rule, limit, value, metrics[rule.metric]))
+            for wrong, fix in [found]
+        ]
+    return problems + _problems_of_where(rule, rules, known)
+
+
+def _pointless(rule: Rule, limit: Limit, value: float, metric: Declared) -> tuple[str, str] | None:
+    """Return why a limit decides nothing, and the fix; None where it decides something."""
+    low, high, why = metric.range(relative=rule.is_relative)
+    above = limit in ("max", "max_increase")
+    most = -value if limit == "max_decrease" else value
+    if (above and most >= high) or (not above and most <= low):
+        return f"{why}, so nothing fails this", ""
+    if (above and most < low) or (not above and most > high):
+        return f"{why}, so nothing passes this", ""
+    strict = (limit, value, rule.judged(limit)) in (("max", 0, "hi"), ("min", 1, "lo"))
+    if strict and metric.summary == "rate":
+        what = f"with bound = {rule.judged(limit)!r} no number of items passes this"
+        return what, 'give bound = "estimate", or leave room'
+    return None
+
+
+def _problems_of_where(rule: Rule, rules: RuleSet, known: Known) -> list[Problem]:
+    of_probe = known.rows.filter(probe=rule.probe)
+    if of_probe.is_empty():
+        return []
+    conditions = of_probe["condition"].drop_nulls().unique().to_list()
+    keys = {key for each in conditions for key in parse(each)}
+    unknown = [key for key in rule.where if key not in {*KEYS, *POOLED, *keys}]
+    if not unknown:
+        return []
+    from memprobe.probes.discovery import discover
+
+    # A setting is part of conditions only where a run holds the probe with several of its values.
+    settings = set(discover()[rule.probe].options()) if rule.probe in discover() else set()
+    allowed = [*KEYS, *sorted({*keys, *POOLED[1:]})]
+    return [
+        Problem(
+            f"unknown key `{key}` in `where`{near_miss(key, allowed)}",
+            place(rules.file, rule.lines, rule.id, key, "where"),
+            f"keys are {', '.join(allowed)}",
+        )
+        for key in unknown
+        if key not in settings
+    ]

@@ -1,0 +1,207 @@
+"""What a gate says: verdicts of rows, rules and the whole, the last line, and gate.json."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from memprobe.errors import InvalidRunError
+from memprobe.gates.rules import ABSOLUTE, RELATIVE, Rule
+from memprobe.tables.checked_json import sealed
+from memprobe.tables.store import RunStore
+from memprobe.wording import counted
+
+Verdict = Literal["passed", "failed", "could not judge"]
+FORMAT = 1
+FILE = "gate.json"
+_NOTHING_STRICT = "no rule of severity error"
+PASSED, FAILED, COULD_NOT_JUDGE = 0, 1, InvalidRunError.exit_code
+
+
+@dataclass(frozen=True, slots=True)
+class RowVerdict:
+    """One estimate, or one difference from a baseline, and what a rule says of it.
+
+    Attributes:
+        model: Of the row.
+        revision: Of the row; None: it is about all checkpoints.
+        step: Of the row; None: it is about all checkpoints.
+        group: None: all items together.
+        condition: As in the summary.
+        estimate: The estimate or the difference; None: undefined.
+        ci_low: Lower end of its interval.
+        ci_high: Upper end.
+        n_items: Items in it.
+        verdict: What the rule says.
+        reason: Why it is not passed, with the numbers; empty where it is.
+    """
+
+    model: str
+    revision: str | None
+    step: int | None
+    group: str | None
+    condition: str | None
+    estimate: float | None
+    ci_low: float | None
+    ci_high: float | None
+    n_items: int | None
+    verdict: Verdict
+    reason: str
+
+    @property
+    def name(self) -> str:
+        """Model, checkpoint, group and condition in a few words."""
+        at = self.revision if self.revision is not None else None if self.step is None else f"step{self.step}"
+        group = None if self.group is None else f"group={self.group}"
+        return " ".join(each for each in (self.model, at, group, self.condition) if each)
+
+
+@dataclass(frozen=True, slots=True)
+class RuleVerdict:
+    """What a rule says of a run.
+
+    Attributes:
+        rule: The rule.
+        verdict: `failed` where any row fails; else `could not judge` where any cannot be judged.
+        reason: Why, where it is about no single row; else empty.
+        rows: All that it selects.
+        notes: What a reader must know of the rows, whatever the verdict is.
+    """
+
+    rule: Rule
+    verdict: Verdict
+    reason: str
+    rows: tuple[RowVerdict, ...]
+    notes: tuple[str, ...] = ()
+
+    def rows_of(self, verdict: Verdict) -> tuple[RowVerdict, ...]:
+        """Return the rows with that verdict."""
+        return tuple(row for row in self.rows if row.verdict == verdict)
+
+    @property
+    def worst(self) -> tuple[RowVerdict, ...]:
+        """Return the rows, those that failed first, then those that could not be judged."""
+        return self.rows_of("failed") + self.rows_of("could not judge") + self.rows_of("passed")
+
+    @property
+    def summary(self) -> str:
+        """Why, in one line: the reason of the rule, or that of its first bad row and how many more."""
+        bad = self.rows_of("failed") or self.rows_of("could not judge")
+        if self.verdict == "failed" or (bad and not self.reason):
+            more = f"; so for {len(bad):,} of {counted(len(self.rows), 'row')}" if len(self.rows) > 1 else ""
+            return f"{bad[0].reason} ({bad[0].name}){more}"
+        return self.reason or f"{counted(len(self.rows), 'row')} within the limit"
+
+
+@dataclass(frozen=True, slots=True)
+class GateResult:
+    """The verdict on a run.
+
+    Example:
+        result = memprobe.gate("reports/mine", "rules.toml")
+        print(result.line)
+        raise SystemExit(result.exit_code)
+
+    Attributes:
+        run: The run directory.
+        rules_file: The rules.
+        rules: What each rule says, in their order.
+        summary_sha256: Of the bytes of summary.parquet that were judged; None: the run had none.
+        notes: What a reader must know of the run, whatever the verdict is.
+    """
+
+    run: Path
+    rules_file: Path
+    rules: tuple[RuleVerdict, ...]
+    summary_sha256: str | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict of all error-level rules: one that fails decides, then one that cannot be judged."""
+        told = {each.verdict for each in self.rules if each.rule.severity == "error"}
+        return "failed" if "failed" in told else "could not judge" if told - {"passed"} else "passed"
+
+    @property
+    def exit_code(self) -> int:
+        """What a command line exits with."""
+        return {"passed": PASSED, "failed": FAILED, "could not judge": COULD_NOT_JUDGE}[self.verdict]
+
+    @property
+    def line(self) -> str:
+        """The verdict in one line, with the exit code."""
+        strict = [each for each in self.rules if each.rule.severity == "error"]
+        words = [f"{counted(len(strict), 'rule')}"] if strict else [_NOTHING_STRICT]
+        words += _tally(strict)
+        warned = [each for each in self.rules if each.rule.severity == "warn"]
+        told = f"; {counted(len(warned), 'warning rule')}: {', '.join(_tally(warned))}" if warned else ""
+        return (
+            f"gate {self.verdict} (exit code {self.exit_code}): {words[0]}: {', '.join(words[1:])}{told}"
+            if strict
+            else f"gate {self.verdict} (exit code {self.exit_code}): {words[0]}{told}"
+        )
+
+    def document(self) -> dict[str, Any]:
+        """Return what gate.json holds; infinities are null."""
+        return {
+            "format": FORMAT,
+            "rules_file": self.rules_file.name,
+            "verdict": self.verdict,
+            "exit_code": self.exit_code,
+            "line": self.line,
+            "summary_sha256": self.summary_sha256,
+            "notes": list(self.notes),
+            "rules": [_rule_document(each) for each in self.rules],
+        }
+
+    def write(self) -> Path:
+        """Write gate.json into the run directory and return its path."""
+        RunStore(self.run).write_json(FILE, sealed(self.document()))
+        return self.run / FILE
+
+
+def _tally(rules: list[RuleVerdict]) -> list[str]:
+    told = [each.verdict for each in rules]
+    words = {"failed": "failed", "could not judge": "could not be judged", "passed": "passed"}
+    return [f"{told.count(verdict):,} {said}" for verdict, said in words.items() if verdict in told]
+
+
+def _rule_document(told: RuleVerdict) -> dict[str, Any]:
+    rule = told.rule
+    limits: dict[str, float | None] = {limit: rule.limits.get(limit) for limit in (*ABSOLUTE, *RELATIVE)}
+    return {
+        "id": rule.id,
+        "why": rule.why,
+        "severity": rule.severity,
+        "verdict": told.verdict,
+        "reason": told.reason or None,
+        "probe": rule.probe,
+        "metric": rule.metric,
+        "bound": rule.judged(next(iter(rule.limits))),
+        **limits,
+        "min_n": rule.min_n,
+        "untrained": rule.untrained,
+        "line": rule.lines.first,
+        "notes": list(told.notes),
+        "rows": [_row_document(row) for row in told.rows],
+    }
+
+
+def _row_document(row: RowVerdict) -> dict[str, Any]:
+    return {
+        "model": row.model,
+        "revision": row.revision,
+        "step": row.step,
+        "group": row.group,
+        "condition": row.condition,
+        "estimate": _finite(row.estimate),
+        "ci_low": _finite(row.ci_low),
+        "ci_high": _finite(row.ci_high),
+        "n_items": row.n_items,
+        "verdict": row.verdict,
+        "reason": row.reason or None,
+    }
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

@@ -1,0 +1,10 @@
+"""Difference in differences over cohorts of items: `profile` estimates, `Design` says how.
+
+Other rooms import from here and from no module inside.
+"""
+
+from memprobe.stats.did.design import NO_BASE, Design
+from memprobe.stats.did.estimates import Estimate
+from memprobe.stats.did.profile import Profile, profile
+
+__all__ = ["NO_BASE", "Design", "Estimate", "Profile", "profile"]
