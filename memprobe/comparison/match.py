@@ -10,7 +10,7 @@ from memprobe.errors import Problem, RunsDifferError
 from memprobe.options import check_table
 from memprobe.pipeline.reading import Run
 from memprobe.pipeline.suite import Entry
-from memprobe.pipeline.summarise import condition_prefixes, signature
+from memprobe.pipeline.summarise import condition_prefixes, scoring_signature, signature
 from memprobe.probes.contract import Probe
 from memprobe.probes.discovery import discover
 from memprobe.wording import counted, listed, near_miss
@@ -339,7 +339,7 @@ def _steps_of(name: str, checkpoints: _Checkpoints) -> str:
 
 
 def _pair(was: Mapping[str, Any], now: Mapping[str, Any], manifest: Mapping[str, Any]) -> Checkpoints:
-    scoring = f"bos:{manifest['bos']}|{manifest['dtype']}|tok:{(now['tokenizer_digest'] or 'none')[:12]}"
+    scoring = scoring_signature(manifest, now["tokenizer_digest"])
     return Checkpoints(
         was["model"], was["revision"], was["step"], now["model"], now["revision"], now["step"], scoring
     )

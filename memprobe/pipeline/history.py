@@ -11,7 +11,7 @@ from memprobe.errors import Problem
 from memprobe.items import CONTENT
 from memprobe.pipeline.planning import SequencePlan, Target
 from memprobe.pipeline.suite import Entry
-from memprobe.pipeline.summarise import condition_prefixes, rng_of, signature
+from memprobe.pipeline.summarise import condition_prefixes, rng_of, scoring_signature, signature
 from memprobe.probes.contract import History, OtherSequence, OverTime, SequenceResult
 from memprobe.stats.intervals import LEVEL
 from memprobe.tables.conditions import joined
@@ -222,9 +222,7 @@ class HistoryBuilder:
 
     def _summary(self, entry: Entry, prefix: str | None, estimates: pl.DataFrame) -> pl.DataFrame:
         target = self.plan.targets[0]
-        scoring = (
-            f"bos:{self.manifest['bos']}|{self.manifest['dtype']}|tok:{(target.tokenizer or 'none')[:12]}"
-        )
+        scoring = scoring_signature(self.manifest, target.tokenizer)
         return SUMMARY.conform(
             estimates.select(
                 pl.lit(target.model).alias("model"),

@@ -18,7 +18,14 @@ from memprobe.pipeline.manifest import entries_of
 from memprobe.pipeline.planning import EntryPlan, SequencePlan, Target
 from memprobe.pipeline.prepare import plans_of
 from memprobe.pipeline.suite import Entry
-from memprobe.pipeline.summarise import Context, condition_prefixes, item_values, rng_of, summarise
+from memprobe.pipeline.summarise import (
+    Context,
+    condition_prefixes,
+    item_values,
+    rng_of,
+    scoring_signature,
+    summarise,
+)
 from memprobe.probes.contract import Scores
 from memprobe.tables.clusters import COPIES
 from memprobe.tables.conditions import is_under, join
@@ -155,7 +162,7 @@ def _checkpoint(
     """Add one checkpoint's rows; returns the item-level values of each entry, and what they are about."""
     held = store.read_units(target.context, plan.units)
     prefixes = condition_prefixes(tuple(each.entry for each in plan.entries))
-    scoring = f"bos:{manifest['bos']}|{manifest['dtype']}|tok:{(target.tokenizer or 'none')[:12]}"
+    scoring = scoring_signature(manifest, target.tokenizer)
     context = Context(target.model, target.revision, target.step, manifest["seed"], scoring)
     given = plan.lengths.given
     values: list[Mapping[str, pl.DataFrame]] = []

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from memprobe.stats.did import Design, profile
+from memprobe.stats.did import Design, groups, profile
 
 # Both sides do the same sums in float64, in another order.
 RTOL = 1e-10
