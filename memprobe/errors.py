@@ -138,7 +138,7 @@ class BrokenUnitError(InvalidRunError):
 
     def __init__(self, reasons: Mapping[Path, str]) -> None:
         self.reasons = dict(reasons)
-        fix = "run the same `memprobe run` again: it sets the unit aside and scores it anew"
+        fix = "repeat the same `memprobe run`: it sets the unit aside and scores it again"
         super().__init__(
             [Problem(f"a unit cannot be used: {reason}", str(file), fix) for file, reason in reasons.items()]
         )

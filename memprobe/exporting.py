@@ -143,8 +143,8 @@ def written(frame: pl.DataFrame, to: Format, name: str, style: Style | None = No
     if to == "markdown":
         return plain_markdown(frame).encode()
     if to == "latex":
-        told = style or Style()
-        return plain_latex(frame, name, told.caption, told.label).encode()
+        look = style or Style()
+        return plain_latex(frame, name, look.caption, look.label).encode()
     return (
         json.dumps(finite(frame.to_dicts()), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     ).encode()

@@ -45,7 +45,7 @@ class RunOptions:
         trust_remote_code: Run code that comes with a model.
         allow_pickle: Read weights that are not safetensors.
         include_text: Let text and token ids into units, tables and reports.
-        on_bad_item: Stop at a bad item, or leave it out and count it.
+        on_bad_item: What to do with a bad item: stop, or leave it out and count it.
     """
 
     model: tuple[str, ...] = ()

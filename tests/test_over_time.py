@@ -38,9 +38,9 @@ def test_a_run_over_time_names_all_steps_with_the_same_weights(run, twice, tmp_p
         run(probes=["recall", "extraction"], model=twice, steps=None)
     assert [problem.what for problem in caught.value.problems] == [
         "step10 (step 10) and step30 (step 30) hold the same weights, "
-        "which recall would take for perfect retention",
+        "which recall would mistake for perfect retention",
         "step20 (step 20) and step40 (step 40) hold the same weights, "
-        "which recall would take for perfect retention",
+        "which recall would mistake for perfect retention",
     ]
     assert {problem.fix for problem in caught.value.problems} == {"leave one out with --steps"}
     assert not (tmp_path / "run").exists()

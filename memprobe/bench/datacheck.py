@@ -206,9 +206,9 @@ def token_sources(
     if not options.model and options.tokenizer is not None:
         folder = find_tokenizer(options.tokenizer, offline=options.offline)
         limits = Limits(None, _NO_VOCABULARY, None, "float32")
-        told: list[str] = []
-        tokenizer = load_tokenizer(folder, trust_remote_code=trust, note=told.append, texts=texts)
-        yield TokenSource(options.tokenizer, tokenizer, limits, has_model=False, notes=tuple(told))
+        lines: list[str] = []
+        tokenizer = load_tokenizer(folder, trust_remote_code=trust, note=lines.append, texts=texts)
+        yield TokenSource(options.tokenizer, tokenizer, limits, has_model=False, notes=tuple(lines))
         return
     for sequence in resolve(
         options.model,
@@ -223,11 +223,11 @@ def token_sources(
         first = fetch(sequence.first_loadable, offline=options.offline)
         limits = read_limits(first, trust_remote_code=trust)
         place = first.tokenizer_folder
-        told = []
+        lines = []
         tokenizer = (
-            load_tokenizer(place, trust_remote_code=trust, note=told.append, texts=texts) if place else None
+            load_tokenizer(place, trust_remote_code=trust, note=lines.append, texts=texts) if place else None
         )
-        yield TokenSource(sequence.model, tokenizer, limits, has_model=True, notes=tuple(told))
+        yield TokenSource(sequence.model, tokenizer, limits, has_model=True, notes=tuple(lines))
 
 
 def _entries(probes: Sequence[str], settings: Sequence[str]) -> tuple[Entry, ...]:
@@ -352,11 +352,11 @@ def _fits(
             (plan,), unfit = plan_entries([entry], lengths)
         except ItemError as error:
             problem = error.problems[0]
-            told = f"{problem.what}: {problem.where}" if problem.where else problem.what
+            what = f"{problem.what}: {problem.where}" if problem.where else problem.what
             n_unfit = 0 if entry.probe.needs and not problem.where else lengths.table.height
-            reason = told.removeprefix(f"{name}: ").removeprefix(f"{name} ")
+            reason = what.removeprefix(f"{name}: ").removeprefix(f"{name} ")
             fits.append(ProbeFit(name, 0, n_unfit, {reason: n_unfit}))
-            rows.append(problem_row(problem, specs) | {"what": told})
+            rows.append(problem_row(problem, specs) | {"what": what})
             continue
         fits.append(ProbeFit(name, plan.n_items, unfit["item_id"].n_unique(), _reasons(unfit["reason"])))
         told_by = unfit.select("item_id", what=pl.format("{}: {}", pl.lit(name), "reason"))
@@ -383,9 +383,9 @@ def _range(numbers: Sequence[int]) -> str:
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
-def _placed(told: pl.DataFrame, items: pl.DataFrame, kind: str | None) -> list[dict[str, Any]]:
+def _placed(findings: pl.DataFrame, items: pl.DataFrame, kind: str | None) -> list[dict[str, Any]]:
     """Return findings for items; without `kind`, those that differ in their first number are of one kind."""
-    placed = told.join(
+    placed = findings.join(
         items.select("item_id", "source_file", "source_line"), on="item_id", maintain_order="left"
     )
     return [

@@ -54,7 +54,7 @@ def sort_documents(
         cells: Which trials.
         limit: The first so many documents of all files together.
         offline: Refuse the network.
-        force: Write over a file that is there.
+        force: Overwrite an existing file.
 
     Raises:
         InputError: Something of this is wrong; nothing is written.

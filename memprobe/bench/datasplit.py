@@ -60,7 +60,7 @@ def split_documents(
         out: A .jsonl or .parquet file.
         cut: How.
         options: Of these count `limit, model, tokenizer, steps, offline, trust_remote_code, allow_pickle`.
-        force: Write over a file that is there.
+        force: Overwrite an existing file.
 
     Raises:
         InputError: Something of this is wrong; nothing is written.
@@ -100,7 +100,7 @@ def split_streams(
         sampling: Which sequences become items.
         options: As of `split_documents`; a model is asked for its vocabulary and context.
         doc_order: A .npy file with the order in which the documents of one .bin were laid out.
-        force: Write over a file that is there.
+        force: Overwrite an existing file.
 
     Raises:
         InputError: Something of this is wrong; nothing is written.
@@ -154,10 +154,12 @@ def _shorter_alone(items: pl.DataFrame, cut: Cut, offsets: Offsets) -> list[str]
         shorter += n_before < cut.parts[0] or len(ends) - n_before < sum(cut.parts[1:])
     if not shorter:
         return []
-    told = (
+    shown = (
         f"{shorter:,} of {looked_at.height:,} items looked at have fewer tokens alone than in their document"
     )
-    return [f"{told}, where a cut goes through a word; a probe that is told to use all would refuse them"]
+    return [
+        f"{shown}, where a cut goes through a word; a probe that must measure all of them would refuse them"
+    ]
 
 
 def _too_long(source: TokenSource | None, n_tokens: int) -> list[str]:
@@ -165,5 +167,5 @@ def _too_long(source: TokenSource | None, n_tokens: int) -> list[str]:
     # The last token is predicted, never read.
     if context is None or n_tokens - 1 <= context:
         return []
-    told = f"sequences have up to {n_tokens:,} tokens, and the model's context holds {context:,}"
-    return [f"{told}: give the probe lengths with --set"]
+    shown = f"sequences have up to {n_tokens:,} tokens, and the model's context holds {context:,}"
+    return [f"{shown}: give the probe lengths with --set"]

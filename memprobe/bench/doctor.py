@@ -171,7 +171,7 @@ def _devices() -> "tuple[tuple[Device, ...], int | None, list[Problem]]":
         from memprobe.scoring.devices import cpu_threads, cuda_build, devices
     except ImportError as error:
         text = str(error).splitlines()[0]
-        return (), None, [Problem(f"torch cannot be imported: {text}", fix="install torch anew")]
+        return (), None, [Problem(f"torch cannot be imported: {text}", fix="install torch again")]
     found = tuple(devices())
     problems = []
     if _sees_nvidia() and not any(device.name.startswith("cuda") for device in found):

@@ -55,7 +55,7 @@ def fetch_all(
         probes: Probes of the question.
         settings: `PROBE.KEY=VALUE`.
         options: Options by name; models are needed, data are not.
-        notes: Hears what is fetched.
+        notes: Receives what is fetched.
         bars: Let the hub's client show its own progress bars.
 
     Raises:
@@ -91,7 +91,7 @@ def _options(
     """Return what is asked for; without suite and probes, models and data alone."""
     if suite is None and not probes:
         if settings:
-            raise InputError("--set was given and no suite and no probe", fix="name a suite or -p PROBE")
+            raise InputError("--set was given without a suite or a probe", fix="name a suite or -p PROBE")
         # Any suite would do: which probe measures does not change which files are needed.
         suite = "quickstart"
     _, merged = merge(suite, probes=probes, settings=settings, options=given)
@@ -179,7 +179,7 @@ def _command(
 
 
 class _Silence:
-    """Hears nothing: what there was to say was said."""
+    """A receiver of notes that ignores them, because they were shown before."""
 
     def stage(self, name: str) -> None:
         """Ignore it."""

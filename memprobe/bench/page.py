@@ -58,9 +58,9 @@ def read_results(path: Path) -> Results:
 
 def _described(manifest: dict[str, Any]) -> dict[str, Any]:
     """Return what the manifest says of its probes; of one made before it said so, what we know."""
-    told = manifest.get("probes", {})
-    if told and all("about" in each for each in told.values()):
-        return dict(told)
+    described = manifest.get("probes", {})
+    if described and all("about" in each for each in described.values()):
+        return dict(described)
     from memprobe.pipeline.manifest import describe_probes, entries_of
     from memprobe.pipeline.suite import Suite
 
@@ -110,7 +110,7 @@ def _lines(file: Path) -> list[dict[str, Any]]:
     try:
         rows = [parse_json(line) for line in file.read_bytes().split(b"\n") if line.strip()]
     except UnreadableError as error:
-        fix = "run the same `memprobe run` again, which writes it anew"
+        fix = "repeat the same `memprobe run`, which writes it again"
         raise InvalidRunError(f"a line of it is not JSON: {error}", where=str(file), fix=fix) from error
     return [row for row in rows if isinstance(row, dict)]
 
@@ -158,7 +158,7 @@ def write_report(path: Path, out: Path | None = None, *, include_text: bool = Fa
         raise InputError(
             "the run holds no texts",
             where=str(path),
-            fix="leave out --include-text, or run anew with `memprobe run --include-text`",
+            fix="leave out --include-text, or run again with `memprobe run --include-text`",
         )
     file = path / "report.html" if out is None else out
     check_out(file)

@@ -20,7 +20,7 @@ from memprobe.wording import counted, sized
 
 # Beside the weights: the units of a run, small files of the snapshots, what else the machine writes.
 SPARE_BYTES = 10**9
-# The hub's client has its own retries, of seconds; these outlast a router that starts anew.
+# The hub's client has its own retries, of seconds; these outlast a router that restarts.
 PAUSES_S = (20.0,)
 _CANNOT_WRITE = (errno.EROFS, errno.EACCES, errno.EPERM)
 
@@ -42,7 +42,7 @@ class CheckpointCache:
         keep: How many revisions that the run brought may lie on the disk; 0: all stay there.
         offline: The network may not be used.
         bars: Let the hub's client show its own progress bars.
-        on_fetch: Hears of a download before it begins.
+        on_fetch: Called before a download begins.
     """
 
     run: str = ""

@@ -203,7 +203,7 @@ def _check_architecture(config: dict[str, Any], where: str) -> None:
         what = f"{named} is an encoder-decoder, and only decoder-only language models are measured"
         raise CheckpointError(what, where=where, fix="pass a causal language model")
     if names and all(name.endswith(_OTHER_HEADS) for name in names):
-        what = f"{named} predicts no next token, and only causal language models are measured"
+        what = f"{named} predicts no next token, and only causal language models can be measured"
         raise CheckpointError(what, where=where, fix="pass a causal language model")
 
 

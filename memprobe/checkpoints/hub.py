@@ -75,7 +75,7 @@ class Repo:
             return _refused(self.name, revision)
         if self.unreachable is not None:
             return UnreachableError(
-                f"{self.unreachable.problems[0].what}, and the local cache has not all that is needed",
+                f"{self.unreachable.problems[0].what}, and the local cache lacks a part of what is needed",
                 where=where,
                 fix=self.unreachable.problems[0].fix,
             )
@@ -362,7 +362,7 @@ def _sha256(
 
 
 def _suffices(folder: Path, options: Options, *, answers: bool) -> bool:
-    """Whether a snapshot holds all that is needed, or, with no more to be had, enough to say why not."""
+    """Whether a snapshot holds all that is needed or, if no more can be fetched, enough to say why not."""
     listing = list_folder(folder)
     if not answers and (listing.has(ADAPTER) or listing.ending(".gguf")):
         return True

@@ -49,7 +49,7 @@ def is_there(path: Path) -> bool:
     """Whether the path exists.
 
     Raises:
-        CheckpointError: It cannot be told.
+        CheckpointError: The path cannot be read.
     """
     try:
         return path.exists()

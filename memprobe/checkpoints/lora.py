@@ -23,7 +23,7 @@ _LEAVES_BASE = frozenset({"true", "false", "none", "gaussian", "eva", "orthogona
 CHANGES_BASE = frozenset({"pissa", "olora"})
 # Take out a part that is not saved and cannot be found again.
 _LOSES_BASE: Mapping[str, str] = {
-    "pissa_niter": "takes a part out of the base by a random projection, which is drawn anew at each load",
+    "pissa_niter": "takes a part out of the base by a random projection, which is drawn again at each load",
     "corda": "takes a part out of the base that was computed from data, which the adapter lacks",
     "lora_ga": "takes a part out of the base that was computed from gradients, which the adapter lacks",
     "loftq": "replaces the base by a quantised one, which depends on the quantiser that was installed",
@@ -86,7 +86,7 @@ def refusal(settings: Mapping[str, Any]) -> tuple[str, str] | None:
     if kind != "LORA":
         return f"the adapter is of type {kind or 'unknown'}, and only LoRA is merged", MERGE_FIX
     if task not in (None, "CAUSAL_LM"):
-        what = f"the adapter is for {task}, and only causal language models are measured"
+        what = f"the adapter is for {task}, and only causal language models can be measured"
         return what, "pass the adapter of a causal language model"
     for name, (what, fix) in _UNMEASURED.items():
         if settings.get(name):

@@ -233,7 +233,7 @@ def _partly_named(model: str, candidates: Sequence[Candidate], where: str) -> Ch
 
 
 def _check_counters(model: str, placed: Sequence[Candidate], where: str) -> None:
-    """Refuse a counter that falls while the step rises: there are two runs, or the step starts anew."""
+    """Refuse a counter that falls while the step rises: there are two runs, or the step restarts."""
     last: dict[tuple[str, str], Candidate] = {}
     for each in placed:
         for word, value in _name(each).counters:

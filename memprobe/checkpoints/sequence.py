@@ -218,7 +218,7 @@ def _chosen(sources: list[Source], choice: Choice) -> Group:
         refuse_mixed(model, kept, where)
     absent = [str(step) for step in selection.singles() if step not in steps] if selection else []
     if absent:
-        notes.append(f"--steps names steps that {model} has not: {listed(absent)}")
+        notes.append(f"--steps names steps that {model} does not have: {listed(absent)}")
     pairs = tuple((found[each.revision][0], each) for each in kept)
     return Group(tuple(sources), pairs, tuple(notes), ordered.stages, ordered.labels)
 

@@ -66,7 +66,7 @@ def parse_stages(text: str) -> tuple[str, ...]:
     if "" in labels:
         raise CheckpointError("a label is empty", where=where, fix=_STAGES_FORM)
     if twice := [label for label in dict.fromkeys(labels) if labels.count(label) > 1]:
-        raise CheckpointError(f"{', '.join(twice)} stands there twice", where=where, fix=_STAGES_FORM)
+        raise CheckpointError(f"{', '.join(twice)} is given twice", where=where, fix=_STAGES_FORM)
     return tuple(labels)
 
 
@@ -74,7 +74,9 @@ def _steps_range(part: str, text: str) -> range:
     match = _STEPS_ITEM.fullmatch(part)
     where = f"--steps {text}"
     if not match:
-        raise CheckpointError(f"`{part}` is no step and no range of steps", where=where, fix=_STEPS_FORM)
+        raise CheckpointError(
+            f"`{part}` is neither a step nor a range of steps", where=where, fix=_STEPS_FORM
+        )
     first = int(match[1])
     return _rising(part, first, int(match[2] or first), int(match[3] or 1), where=where, fix=_STEPS_FORM)
 
@@ -142,7 +144,7 @@ def _check_braces(revision: str, spec: str) -> None:
     inside = False
     for sign in re.findall(r"[{}]", revision):
         if inside == (sign == "{"):
-            what = "a brace stands inside another" if inside else "`}` has no `{` before it"
+            what = "a brace is inside another" if inside else "`}` has no `{` before it"
             raise CheckpointError(what, where=spec, fix=_SPEC_FORMS)
         inside = sign == "{"
     if inside:
@@ -151,7 +153,7 @@ def _check_braces(revision: str, spec: str) -> None:
 
 def _outside(part: str, spec: str) -> str:
     if ".." in part:
-        raise CheckpointError("a range stands outside braces", where=spec, fix=_SPEC_FORMS)
+        raise CheckpointError("a range is outside braces", where=spec, fix=_SPEC_FORMS)
     if any(sign.isspace() or sign in ",@" for sign in part):
         raise CheckpointError(f"`{part}` is no revision", where=spec, fix=_SPEC_FORMS)
     return part

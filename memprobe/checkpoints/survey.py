@@ -188,7 +188,7 @@ def damage(checkpoint: Checkpoint) -> list[Problem]:
 
 
 def _is_cut_pickle(path: Path) -> bool:
-    """Whether a pickle has lost its end; those of torch before 1.6 are no archives and cannot be told."""
+    """Whether a pickle has lost its end; those of torch before 1.6 are not archives, so it is not known."""
     try:
         with path.open("rb") as file:
             begins_as_zip = file.read(2) == b"PK"
@@ -202,7 +202,7 @@ def _with_remote_headers(checkpoint: Checkpoint, *, offline: bool) -> Checkpoint
 
     Raises:
         CheckpointError: The hub does not answer, or a header is none.
-        SafetyError: The network may not be used, so the weights cannot be had.
+        SafetyError: The network may not be used, so the weights cannot be fetched.
     """
     if checkpoint.base is not None:
         base = _with_remote_headers(checkpoint.base, offline=offline)

@@ -104,7 +104,7 @@ def of_tokenizers(call: Callable[[], T]) -> T:
     """Return what a call of the tokenizers library returns.
 
     Raises:
-        ValueError: The library fails; it raises bare exceptions, which are told from others here.
+        ValueError: The library fails; it raises bare exceptions, which are distinguished from others here.
     """
     try:
         return call()

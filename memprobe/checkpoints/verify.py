@@ -36,7 +36,7 @@ MEANS: Mapping[Kind, str] = {
     "dtype": "weights were rounded differently there, so small changes of score at that step are no training",
     "base": "the adapters change different models, so a change of score there is not theirs alone",
 }
-_ONE_OUT = "find out which is genuine, and leave the other out with --steps"
+_ONE_OUT = "find out which one is right, and leave the other out with --steps"
 _N_THREADS = 2
 # What saving writes about itself, and the dtype, which is judged by the weights.
 _NOT_SETTINGS = {"transformers_version", "_name_or_path", "dtype", "torch_dtype"}
@@ -87,7 +87,7 @@ def verify(
     Args:
         survey: The sequence.
         one_tokenizer: `--tokenizer` serves all checkpoints.
-        on_digest: Hears each checkpoint whose weights have been hashed.
+        on_digest: Called with each checkpoint whose weights have been hashed.
     """
     found = [*_unloadable(survey), *_same_step(survey), *_gaps(survey)]
     checkpoints = survey.loadable

@@ -377,5 +377,5 @@ class _Reading:
             self.bar.update(self.bar.task_ids[0], completed=self.n_bytes)
         elif now - self.last_line > _LINE_EVERY_S:
             self.last_line = now
-            told = f"{self.done} of {len(self.checkpoints)} checkpoints, {sized(self.n_bytes)}"
-            console.note(f"{self.doing} weights: {told} of {sized(self.total)}")
+            progress = f"{self.done} of {len(self.checkpoints)} checkpoints, {sized(self.n_bytes)}"
+            console.note(f"{self.doing} weights: {progress} of {sized(self.total)}")

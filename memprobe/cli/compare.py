@@ -20,8 +20,8 @@ _TELL_S = 10.0
 
 
 def compare(
-    base: Annotated[Path, typer.Argument(help="What is compared with.", metavar="BASE")],
-    new: Annotated[Path, typer.Argument(help="What is judged.", metavar="NEW")],
+    base: Annotated[Path, typer.Argument(help="The run to compare with.", metavar="BASE")],
+    new: Annotated[Path, typer.Argument(help="The run that is judged.", metavar="NEW")],
     fail_on: Annotated[
         Literal["worse"] | None,
         options.option("--fail-on", help="Exit 1 where more is memorized, beyond the interval."),
@@ -94,7 +94,7 @@ def _fail_on_worse(found: "Comparison") -> None:
 def _nothing_to_judge() -> Exception:
     from memprobe.errors import InvalidRunError
 
-    return InvalidRunError("no difference has an interval, so that none can be judged")
+    return InvalidRunError("no difference has an interval, so none can be judged")
 
 
 def _refuse_unclear(to: str | None, out: Path | None, *, json: bool) -> None:

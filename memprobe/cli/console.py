@@ -85,7 +85,7 @@ def _width() -> int | None:
 
 
 def say(text: str) -> None:
-    """Write a line to stderr, whatever the verbosity; where stderr takes nothing, nobody can be told."""
+    """Write a line to stderr at any verbosity; a stderr that takes nothing is ignored."""
     from memprobe.escape import visible
 
     # Names of the user's items are in it, and a terminal obeys what it is sent.

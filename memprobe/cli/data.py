@@ -101,9 +101,11 @@ def check(
 
 Prefix = Annotated[int | None, _size("--prefix", "Size of the prefix.", _DOCUMENTS)]
 Suffix = Annotated[int | None, _size("--suffix", "Size of the suffix.", _DOCUMENTS)]
-Window = Annotated[int | None, _size("--window", "Whole windows of this size, instead of both.", _DOCUMENTS)]
+Window = Annotated[
+    int | None, _size("--window", "Windows of this size, instead of a prefix and a suffix.", _DOCUMENTS)
+]
 Stride = Annotated[
-    int | None, _size("--stride", "From one start to the next; default: no overlap.", _DOCUMENTS)
+    int | None, _size("--stride", "Distance between the starts of windows; default: no overlap.", _DOCUMENTS)
 ]
 Gutenberg = Annotated[
     bool,
@@ -113,7 +115,7 @@ Gutenberg = Annotated[
 ]
 BatchSize = Annotated[
     int | None,
-    _size("--batch-size", "Sequences of one optimizer update, all devices together.", _STREAMS),
+    _size("--batch-size", "Sequences per optimizer update, over all devices.", _STREAMS),
 ]
 SequenceTokens = Annotated[
     int | None, _size("--sequence-tokens", "Tokens of a training sequence, in one long stream.", _STREAMS)
@@ -138,9 +140,9 @@ DocOrder = Annotated[
     ),
 ]
 StartStep = Annotated[int | None, _size("--start-step", "Updates done before the first sequence.", _STREAMS)]
-PerBatch = Annotated[int | None, _size("--per-batch", "Draw so many sequences of each batch.", _STREAMS)]
-HowMany = Annotated[int | None, _size("--n", "Draw so many windows or sequences of all.", _WHICH)]
-Force = Annotated[bool, options.option("--force", help="Write over a file that is there.")]
+PerBatch = Annotated[int | None, _size("--per-batch", "Draw this many sequences from each batch.", _STREAMS)]
+HowMany = Annotated[int | None, _size("--n", "Draw this many windows or sequences in total.", _WHICH)]
+Force = Annotated[bool, options.option("--force", help="Overwrite an existing file.")]
 
 
 @data.command("split", epilog=epilog("data split"))
@@ -279,13 +281,13 @@ ExcerptWords = Annotated[
 SegmentWords = Annotated[
     str, options.option("--segment-words", help="Lengths of segments, in words.", metavar="N,N")
 ]
-PerCell = Annotated[
-    int, options.option("--per-cell", help="Excerpts of each document and length.", metavar="N")
-]
+PerCell = Annotated[int, options.option("--per-cell", help="Excerpts per document and length.", metavar="N")]
 Validation = Annotated[
     int,
     options.option(
-        "--validation", help="How many of these only choose prompts or are shown as examples.", metavar="N"
+        "--validation",
+        help="How many of these are for validation: they choose prompts or serve as examples.",
+        metavar="N",
     ),
 ]
 

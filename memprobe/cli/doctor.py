@@ -50,7 +50,7 @@ def doctor(
     options.begin(quiet, verbose)
     if not invariance:
         if model or data:
-            console.note("note: -m and -d matter only with --invariance")
+            console.note("note: -m and -d have an effect only with --invariance")
         _examine(json=json)
         return
     from memprobe.options import RunOptions

@@ -35,18 +35,18 @@ def export(
     steps: options.Steps = None,
     columns: Annotated[
         str | None,
-        options.option(
-            "--columns", help="Only these, with commas between; rows as they are.", metavar="NAMES"
-        ),
+        options.option("--columns", help="Only these columns, separated by commas.", metavar="NAMES"),
     ] = None,
     everything: Annotated[
         bool, options.option("--all", help="Markdown and LaTeX: all conditions and steps.")
     ] = False,
     bold: Annotated[
         Literal["most", "least", "none"],
-        options.option("--bold", help="The most or least memorized of a row."),
+        options.option("--bold", help="Set the most or least memorized estimate of each row in bold."),
     ] = "most",
-    caption: Annotated[str | None, options.option("--caption", help="Instead of the one made.")] = None,
+    caption: Annotated[
+        str | None, options.option("--caption", help="The caption, instead of the generated one.")
+    ] = None,
     label: Annotated[str | None, options.option("--label", help="For LaTeX's \\ref.")] = None,
     dictionary: Annotated[
         bool, options.option("--dictionary", help="Add what each column means, and its unit.")
@@ -95,8 +95,8 @@ def export(
         about = {"run": str(run), "table": table, "file": str(out), "format": to, "n_rows": frame.height}
         console.show_json(about)
     for file in files:
-        told = f"{counted(frame.height, 'row')} of {table}" if file == out else "what its columns mean"
-        console.note(f"wrote {file}: {told}")
+        contents = f"{counted(frame.height, 'row')} of {table}" if file == out else "what its columns mean"
+        console.note(f"wrote {file}: {contents}")
 
 
 def _refuse_unclear(to: str | None, out: Path | None, *, json: bool, beside: bool) -> None:

@@ -38,19 +38,25 @@ def plot(
     run: RunPath,
     kind: Annotated[
         str | None,
-        options.option("--kind", help="Which figure; left out: says which there are.", metavar="KIND"),
+        options.option("--kind", help="Which figure; without it, the figures are listed.", metavar="KIND"),
     ] = None,
     out: Annotated[
         Path | None,
-        options.option("--out", "-o", help="The ending is the format.", metavar="FILE.svg|pdf|png"),
+        options.option(
+            "--out", "-o", help="The file to write; its ending sets the format.", metavar="FILE.svg|pdf|png"
+        ),
     ] = None,
     panel: Annotated[
         str | None,
-        options.option("--panel", help="Of a figure with several; else the first.", metavar="NAME"),
+        options.option(
+            "--panel", help="Which panel, where a figure has several; default: the first.", metavar="NAME"
+        ),
     ] = None,
     width_mm: Annotated[
         float,
-        options.option("--width-mm", help="Of the figure; a paper's column has about 85.", metavar="MM"),
+        options.option(
+            "--width-mm", help="Width of the figure; a column of a paper has about 85.", metavar="MM"
+        ),
     ] = 85.0,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,

@@ -21,7 +21,9 @@ def gate(
     rules: Annotated[Path, options.option("--rules", help="The rules, a TOML file.", metavar="FILE")],
     baseline: Annotated[
         Path | None,
-        options.option("--baseline", help="A run that max_increase compares with.", metavar="RUN"),
+        options.option(
+            "--baseline", help="The run that max_increase and max_decrease compare with.", metavar="RUN"
+        ),
     ] = None,
     junit: Annotated[
         Path | None, options.option("--junit", help="Write JUnit XML to this file.", metavar="FILE")
@@ -39,7 +41,8 @@ def gate(
     dry_run: Annotated[
         bool,
         options.option(
-            "--dry-run", help="Only tell how many items each rule needs and has, and what stops it."
+            "--dry-run",
+            help="Judge nothing; list the items that each rule needs and has, and what prevents it.",
         ),
     ] = False,
     quiet: options.Quiet = False,

@@ -10,7 +10,7 @@ from memprobe.cli import console, options
 
 def init(
     folder: Annotated[
-        Path, typer.Argument(help="Where to; made where it is absent.", metavar="DIR")
+        Path, typer.Argument(help="The folder to write; created if missing.", metavar="DIR")
     ] = Path(),
     template: Annotated[
         str,

@@ -39,7 +39,7 @@ def demo(
         Literal["quick", "full"], options.option("--preset", help="How much to train.")
     ] = "quick",
     seed: Annotated[
-        int, options.option("--seed", help="Of corpus, training and intervals.", metavar="N")
+        int, options.option("--seed", help="Seed of the corpus, the training and the intervals.", metavar="N")
     ] = 0,
     threads: options.Threads = None,
     resume: options.Resume = None,
@@ -139,7 +139,9 @@ def train(
     sort_questions: Annotated[
         int,
         options.option(
-            "--sort-questions", help="Also train on N questions which of two segments is first.", metavar="N"
+            "--sort-questions",
+            help="Also train on N questions about which of two segments comes first.",
+            metavar="N",
         ),
     ] = 0,
     seed: Annotated[int, options.option("--seed", help="Of weights and order.", metavar="N")] = 0,

@@ -135,7 +135,9 @@ Bos = Annotated[
 ]
 OnBadItem = Annotated[
     Literal["error", "skip"] | None,
-    option("--on-bad-item", help="Stop at a bad item, or leave it out and count it.", panel=_WHAT),
+    option(
+        "--on-bad-item", help="What to do with a bad item: stop, or leave it out and count it.", panel=_WHAT
+    ),
 ]
 Seed = Annotated[
     int | None,
@@ -156,7 +158,7 @@ KeepCheckpoints = Annotated[
     str | None,
     option(
         "--keep-checkpoints",
-        help="Of those fetched for this run, at most so many on disk; all keeps them.",
+        help="Keep at most this many fetched checkpoints on disk; `all` keeps every one.",
         metavar="N|all",
         panel=_HOW,
     ),
@@ -182,11 +184,13 @@ Pickle = Annotated[
 ]
 IncludeText = Annotated[
     bool | None,
-    option("--include-text/--no-include-text", help="Let text and token ids into tables.", panel=_SAFE),
+    option("--include-text/--no-include-text", help="Write text and token ids to tables.", panel=_SAFE),
 ]
 Quiet = Annotated[bool, option("--quiet", "-q", help="Only errors on stderr.", panel=_SHOWN)]
-Verbose = Annotated[bool, option("--verbose", "-v", help="More, and tracebacks of errors.", panel=_SHOWN)]
-Json = Annotated[bool, option("--json", help="JSON, and nothing else, on stdout.", panel=_SHOWN)]
+Verbose = Annotated[
+    bool, option("--verbose", "-v", help="Print more, and tracebacks of errors.", panel=_SHOWN)
+]
+Json = Annotated[bool, option("--json", help="Print JSON, and nothing else, to stdout.", panel=_SHOWN)]
 
 
 def batch_tokens(text: str | None) -> int | None:
@@ -221,7 +225,7 @@ def _number(name: str, text: str | None, word: str) -> int | None:
 
 
 def begin(quiet: bool, verbose: bool) -> None:
-    """Set up what a command says, and refuse to start where nothing good could come of it.
+    """Set up the output of a command, and refuse to start in surroundings where it would fail.
 
     Raises:
         InputError: Working directory, arguments or variables cannot be worked with.

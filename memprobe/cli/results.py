@@ -26,7 +26,7 @@ def summary(
 
     opened = open_run(run)
     if opened.manifest["state"] == "scoring":
-        console.note("note: the run is not finished; `memprobe run` with the same command goes on")
+        console.note("note: the run is not finished; repeat the same `memprobe run` to continue it")
     if json:
         console.show_json(summary_json(opened))
         return

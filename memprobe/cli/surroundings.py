@@ -87,7 +87,7 @@ def _of_folder() -> Iterator[Problem]:
         yield Problem(f"the working directory {what}", fix="change to a folder that exists: cd FOLDER")
         return
     if not is_text(here):
-        what = "the working directory's name is not UTF-8, and could be written into no file of a run"
+        what = "the working directory's name is not UTF-8, and cannot be written to the files of a run"
         yield Problem(what, _shown(here), "rename it, or work in another folder")
 
 
@@ -96,7 +96,7 @@ def _of_arguments() -> Iterator[Problem]:
     for name, value in (*(("argument", value) for value in sys.argv[1:]), *ours):
         if not is_text(value):
             encoding = sys.getfilesystemencoding()
-            what = f"the {name} is no text in {encoding}, and could be written into no file of a run"
+            what = f"the {name} is no text in {encoding}, and cannot be written to the files of a run"
             yield Problem(what, _shown(value), "rename the file or folder" + _locale_fix(encoding))
 
 

@@ -15,7 +15,7 @@ def worker(
     run: RunPath,
     shard: Annotated[
         str | None,
-        options.option("--shard", help="Only every n-th unit: 1/4 to 4/4 share a run.", metavar="I/N"),
+        options.option("--shard", help="Score only every n-th unit: 1/4 to 4/4 share a run.", metavar="I/N"),
     ] = None,
     device: options.Device = None,
     threads: options.Threads = None,
@@ -63,7 +63,7 @@ def _said(worked: "WorkerResult") -> str:
     scored = f"scored {counted(worked.n_scored, 'unit')}"
     if worked.n_left:
         left = counted(worked.n_left, "unit")
-        others = f"memprobe worker {worked.run.path} scores what nobody holds"
+        others = f"memprobe worker {worked.run.path} scores the units that no process holds"
         return f"{scored}; {left} of other shards left: {others}"
     if worked.run.finished:
         return f"{scored}; the run is {worked.run.manifest['state']}: memprobe summary {worked.run.path}"

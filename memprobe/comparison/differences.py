@@ -130,7 +130,7 @@ def _row(metric: Metric, block: Mapping[str, Any], seed: tuple[str, ...]) -> dic
         "n_missing": block["n_missing"],
         "n_changed": _changed(block),
         "unit": metric.unit,
-        **_told(metric, found),
+        **_described(metric, found),
     }
     if metric.summary == "rate" and "position" not in block and len(values):
         counts = discordant(np.asarray(block["other"], dtype=np.float64), values)
@@ -150,7 +150,7 @@ def _changed(block: Mapping[str, Any]) -> int:
     return int((first | second).sum())
 
 
-def _told(metric: Metric, found: Found) -> dict[str, Any]:
+def _described(metric: Metric, found: Found) -> dict[str, Any]:
     interval = found.interval
     return {
         "base": found.base,
@@ -216,7 +216,7 @@ def _of_means(
     metric: Metric, new: Floats, base: Floats, clusters: NDArray[np.int64] | None, rng: np.random.Generator
 ) -> Found:
     if not (np.isfinite(new).all() and np.isfinite(base).all()):
-        return Found(reason="an item's value is infinite, so that there is no mean")
+        return Found(reason="an item's value is infinite, so there is no mean")
     difference = new - base
     found = Found(float(base.mean()), float(new.mean()), float(difference.mean()))
     interval: Interval | None
@@ -256,7 +256,7 @@ def _over_never(
         "condition": with_control(condition, NEVER),
         **{name: trained[name] + never[name] for name in ("n_items", "n_clusters", "n_missing", "n_changed")},
         "unit": excess.unit,
-        **_told(excess, found),
+        **_described(excess, found),
     }
 
 

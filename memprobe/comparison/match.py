@@ -132,7 +132,7 @@ def match(base: Run, new: Run, probes: Collection[str] = (), *, last: bool = Fal
     return Matched(items, pairs, entries, (*_item_notes(items), *alone, *notes))
 
 
-def _told(value: object) -> str:
+def _shown(value: object) -> str:
     return "left out" if value is None else str(value)
 
 
@@ -213,7 +213,7 @@ def _settings_differ(
         )
     was, now = base[0]["settings"], new[0]["settings"]
     differing = [
-        f"{key} is {_told(was.get(key))} in the base run, {_told(now.get(key))} in the new one"
+        f"{key} is {_shown(was.get(key))} in the base run, {_shown(now.get(key))} in the new one"
         for key in dict.fromkeys((*was, *now))
         if was.get(key) != now.get(key) and key not in probe.cosmetic
     ]

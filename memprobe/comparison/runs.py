@@ -24,7 +24,7 @@ from memprobe.wording import near_miss
 Values = Mapping[str, pl.DataFrame]
 LAST = "last"
 Listener = Callable[[int, int], object]
-_TOLD = "it is told of the whole sequence and has no item values"
+_TOLD = "it is estimated from the whole sequence and has no item values"
 _NOT_MEASURED = "it was not measured at this checkpoint in both runs"
 _NO_FIRST = "it is the gain over the first checkpoint, which is this one or was not measured in both runs"
 

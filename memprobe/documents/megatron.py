@@ -82,9 +82,7 @@ def _read_index(idx: Path, data: Path, spec: str) -> _Index:
     for file in (idx, data):
         if not file.is_file():
             near = near_miss(file.name, (each.name for each in file.parent.iterdir()))
-            fix = (
-                "a stream is a .bin and an .idx of one name, side by side; shards must be put together first"
-            )
+            fix = "a stream is a .bin and an .idx of one name, side by side; shards must be joined first"
             raise ItemError(f"{file.name} is missing{near}", where=spec, fix=fix)
     with idx.open("rb") as stream:
         head = stream.read(_HEADER.size)
@@ -98,7 +96,7 @@ def _read_index(idx: Path, data: Path, spec: str) -> _Index:
     pointers = Flat(idx, np.dtype("<i8"), _HEADER.size + 4 * n_entries, n_entries)
     needed = int(pointers.read(n_entries - 1, 1)[0]) + int(sizes[-1]) * dtype.itemsize
     if not data.stat().st_size or data.stat().st_size != needed:
-        what = f"has {data.stat().st_size:,} bytes, and {idx.name} speaks of {needed:,}"
+        what = f"has {data.stat().st_size:,} bytes, and {idx.name} expects {needed:,}"
         raise ItemError(what, where=str(data), fix="copy it again if it was cut off")
     return _Index(sizes, pointers, Flat(data, dtype, 0, needed // dtype.itemsize))
 

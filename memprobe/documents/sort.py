@@ -189,7 +189,7 @@ def _different(documents: Sequence[Document]) -> tuple[list[Document], list[str]
         text = document.text.replace("\r\n", "\n")
         kept = first.setdefault(text, replace(document, text=text))
         if kept.name != document.name:
-            notes.append(f"{document.name} has the very text of {kept.name} and is left out")
+            notes.append(f"{document.name} has the same text as {kept.name} and is left out")
     return list(first.values()), notes
 
 
@@ -220,7 +220,7 @@ def _reason(prose: Prose, size: Size, drawn: Drawn) -> str:
     if len(prose.words) < size.excerpt_words:
         return f"the text has {len(prose.words):,} words"
     if len(prose.starts) < 2:
-        return "no sentence ends, so there is nowhere for segments to begin"
+        return "no sentence ends, so no segment can begin anywhere"
     if not drawn.n_candidates:
         return "no sentence begins where an excerpt has room"
     if not drawn.n_passed_over:
@@ -343,7 +343,7 @@ def _notes(found: Sequence[_Cell], cells: Cells) -> list[str]:
         for name, n in (("test", cells.per_cell - cells.validation), ("validation", cells.validation))
         if n % 2
     ]
-    return [*notes, *(f"half of an odd number cannot be had: {each}" for each in odd)]
+    return [*notes, *(f"an odd number cannot be halved: {each}" for each in odd)]
 
 
 def _size(cell: _Cell) -> str:

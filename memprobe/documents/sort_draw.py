@@ -195,7 +195,7 @@ def _nearest(places: NDArray[np.int64], distances: Range, distance: int, place: 
 
 
 def _is_unique(prose: Prose, start: int, size: Size, place: int, text: str) -> bool:
-    """Whether a segment's words stand in the excerpt once, so that its order can be told."""
+    """Whether a segment's words stand in the excerpt once, so that its order is known."""
     segment = prose.slice(start + place, size.segment_words)
     first = text.find(segment)
     return text.find(segment, first + 1) < 0

@@ -91,7 +91,7 @@ def curves(rows: pl.DataFrame, axes: Axes, look: Look) -> Any:  # noqa: ANN401
 
 
 def _drawable(rows: pl.DataFrame, axes: Axes) -> pl.DataFrame:
-    """Return the rows that have a place in the frame, of as many series as can be told apart."""
+    """Return the rows that have a place in the frame, of as many series as can be distinguished."""
     rows = rows.filter(pl.col("estimate").is_finite(), pl.col("x").is_finite()).with_columns(
         pl.when(pl.col(name).is_finite()).then(name).alias(name) for name in ("ci_low", "ci_high")
     )
@@ -112,7 +112,7 @@ def _only(scales: Mapping[str, Any], *wanted: str) -> dict[str, Any]:
 
 
 def _dodged(rows: pl.DataFrame, names: Sequence[str], axes: Axes) -> pl.DataFrame:
-    """Return rows whose series stand a little beside each other, so that their bars can be told apart."""
+    """Return rows whose series stand a little beside each other, so that their bars can be distinguished."""
     at = pl.col("x").log10() if axes.log_x else pl.col("x")
     rank = rows["series"].replace_strict({name: i for i, name in enumerate(names)}, return_dtype=pl.Float64)
     shift = (rank - (len(names) - 1) / 2) * _DODGE * (at.max() - at.min())

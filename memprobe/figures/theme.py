@@ -17,7 +17,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0
 _DASHES = ((1, 0), (6, 3), (2, 2), (8, 2, 2, 2), (12, 3), (4, 1), (1, 3))
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right")
 SURFACE = "viridis"
-# More lines than this in one frame are told apart by nobody.
+# Nobody can distinguish more lines than this in one frame.
 MAX_SERIES = len(COLOURS)
 GREY = "#666666"
 NAME_CHARS = 28

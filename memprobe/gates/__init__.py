@@ -1,1 +1,1 @@
-"""Gate: rules in TOML against the estimates of a run, a verdict for CI, and the forms it is told in."""
+"""Gate: rules in TOML against the estimates of a run, a verdict for CI, and its output formats."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _PARTNER = ("model", "step", "group", "condition")
 _NO_CHECKPOINT = "the baseline has no checkpoint that is this one's partner"
 _NO_NUMBER = "the baseline has no such number of the same items"
-_ITSELF = "the baseline is this run itself, so that nothing could differ: name another run"
+_ITSELF = "the baseline is this run itself, so nothing could differ: name another run"
 # With fewer of the items paired, the difference says nothing of most of them.
 PAIRED_MIN = 0.5
 # A probe, and whether the last checkpoints are compared whatever their steps.

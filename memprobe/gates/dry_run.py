@@ -140,7 +140,7 @@ def _of_rule(rule: Rule, known: Known, base: Baseline, items: RunItems) -> RuleN
     rows = list(selected.rows.iter_rows(named=True))
     needs = tuple(_needs(rule, row, metric) for row in rows if not row.get("reason"))
     judged = judge_rule(rule, known, base, items)
-    # Too few items are told of by themselves, and what would pass or fail is for the gate to say.
+    # Too few items are reported on their own, and what would pass or fail is for the gate to say.
     stuck = next((row.reason for row in judged.rows if row.verdict == "could not judge"), "")
     few = any(row.n_items < row.n_needed for row in needs)
     reason = judged.reason or selected.reason or ("" if few and needs else stuck)

@@ -56,11 +56,11 @@ def _notices(result: GateResult) -> list[str]:
     return [f"::notice::{_data(visible(text)[:_MESSAGE_CHARS])}" for text in shown]
 
 
-def _annotation(command: str, told: RuleVerdict, path: Path) -> str:
-    why = f" ({visible(told.rule.why)})" if told.rule.why else ""
-    message = f"{told.verdict}: {visible(told.summary)}{why}"[:_MESSAGE_CHARS]
-    title = visible(f"{told.rule.id}: {told.rule.demand}", _TITLE_CHARS)
-    place = f"file={_property(path.as_posix())},line={told.rule.lines.first},title={_property(title)}"
+def _annotation(command: str, ruling: RuleVerdict, path: Path) -> str:
+    why = f" ({visible(ruling.rule.why)})" if ruling.rule.why else ""
+    message = f"{ruling.verdict}: {visible(ruling.summary)}{why}"[:_MESSAGE_CHARS]
+    title = visible(f"{ruling.rule.id}: {ruling.rule.demand}", _TITLE_CHARS)
+    place = f"file={_property(path.as_posix())},line={ruling.rule.lines.first},title={_property(title)}"
     return f"::{command} {place}::{_data(message)}"
 
 

@@ -64,13 +64,13 @@ def gate(
     base = against(compared, opened, ruleset.rules, known, allow_incomplete=allow_incomplete)
     items = items_of(opened, known.steps)
     incomplete = items.reason or ("" if allow_incomplete else known.incomplete)
-    told = tuple(
+    reached = tuple(
         judge_rule(rule, known, base, items, incomplete=incomplete, allow_incomplete=allow_incomplete)
         for rule in ruleset.rules
     )
     strict = any(rule.severity == "error" for rule in ruleset.rules)
     notes = notes_of_run(opened, known, allow_incomplete=allow_incomplete, strict=strict)
-    return GateResult(opened.path, ruleset.file, told, digest, notes)
+    return GateResult(opened.path, ruleset.file, reached, digest, notes)
 
 
 def checked(run: Run, rules: Path, *, unfinished: bool) -> tuple[RuleSet, Known]:
@@ -134,9 +134,9 @@ def judge_rule(
     reason = incomplete or selected.reason or _model_left_out(rule, judged, known)
     if not judged and not reason:
         reason = "no row is left to judge"
-    told = {each.verdict for each in judged}
-    verdict: Verdict = "could not judge" if reason or "could not judge" in told else "passed"
-    if "failed" in told:
+    reached = {each.verdict for each in judged}
+    verdict: Verdict = "could not judge" if reason or "could not judge" in reached else "passed"
+    if "failed" in reached:
         # What is beyond a limit is so whatever else could not be judged.
         verdict, reason = "failed", ""
     return RuleVerdict(rule, verdict, reason, tuple(judged), tuple(notes))
@@ -223,7 +223,9 @@ def _doubt(rule: Rule, row: Mapping[str, Any], behind: Behind, metric: Declared)
         return f"not compared: {row['reason']}"
     if behind.n_placeholders:
         of = f"{behind.n_placeholders:,} of its {counted(behind.n, 'item')}"
-        return f"{of} are the template's placeholder items, learned by no model: put your own canaries in"
+        return (
+            f"{of} are the template's placeholder items, which no model has learned: put in your own canaries"
+        )
     n_items = row["n_items"]
     if n_items is None or n_items < rule.min_n:
         return f"{counted(n_items or 0, 'item')}, and min_n asks for {rule.min_n:,}"
@@ -289,7 +291,7 @@ def _retired(row: Mapping[str, Any], metric: Declared) -> str:
         return ""
     return (
         f"its interval is a {row['ci_method']} of an earlier version, whose bounds were too narrow: "
-        "`memprobe run` on this run's suite.toml makes the summary anew, without scoring again"
+        "`memprobe run` on this run's suite.toml makes the summary again without scoring"
     )
 
 

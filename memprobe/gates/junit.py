@@ -17,7 +17,7 @@ _ROWS_SHOWN = 200
 
 def to_junit(result: GateResult) -> str:
     """Return the verdicts as JUnit XML."""
-    cases = [_case(told, result) for told in result.rules]
+    cases = [_case(ruling, result) for ruling in result.rules]
     counts = {
         "tests": len(cases),
         **{
@@ -36,8 +36,8 @@ def to_junit(result: GateResult) -> str:
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
 
 
-def _case(told: RuleVerdict, result: GateResult) -> ET.Element:
-    rule = told.rule
+def _case(ruling: RuleVerdict, result: GateResult) -> ET.Element:
+    rule = ruling.rule
     case = ET.Element(
         "testcase",
         {
@@ -48,20 +48,20 @@ def _case(told: RuleVerdict, result: GateResult) -> ET.Element:
             "time": "0",
         },
     )
-    if told.verdict != "passed":
-        tag = "failure" if told.verdict == "failed" else "error"
-        kind = f"{told.verdict}, warning only" if rule.severity == "warn" else told.verdict
+    if ruling.verdict != "passed":
+        tag = "failure" if ruling.verdict == "failed" else "error"
+        kind = f"{ruling.verdict}, warning only" if rule.severity == "warn" else ruling.verdict
         child = ET.SubElement(case, "skipped" if rule.severity == "warn" else tag)
-        child.attrib.update(message=_xml(f"{kind}: {told.summary}"), type=_xml(kind))
+        child.attrib.update(message=_xml(f"{kind}: {ruling.summary}"), type=_xml(kind))
         child.text = _xml(f"{rule.demand}\n{rule.why}".strip())
-    if told.rows or told.notes:
-        lines = [f"note: {text}" for text in told.notes]
+    if ruling.rows or ruling.notes:
+        lines = [f"note: {text}" for text in ruling.notes]
         lines += [
             f"{row.verdict}: {row.name}: {figures(row)}" + (f"; {row.reason}" if row.reason else "")
-            for row in told.worst[:_ROWS_SHOWN]
+            for row in ruling.worst[:_ROWS_SHOWN]
         ]
-        if len(told.rows) > _ROWS_SHOWN:
-            lines.append(f"and {len(told.rows) - _ROWS_SHOWN:,} rows more, see gate.json")
+        if len(ruling.rows) > _ROWS_SHOWN:
+            lines.append(f"and {len(ruling.rows) - _ROWS_SHOWN:,} rows more, see gate.json")
         ET.SubElement(case, "system-out").text = _xml("\n".join(lines))
     return case
 

@@ -115,7 +115,7 @@ def _ascending(steps: Set[int | None]) -> tuple[int | None, ...]:
 
 def _incomplete(run: Run) -> str:
     if not run.finished:
-        return "the run is not finished: `memprobe run` with the same command goes on"
+        return "the run is not finished: repeat the same `memprobe run` to continue it"
     if not run.failures:
         return ""
     first = run.failures[0]

@@ -27,7 +27,7 @@ def plain_lines(result: GateResult) -> list[str]:
 
 
 def _lines(result: GateResult) -> list[Text]:
-    lines = [line for told in result.rules for line in _rule_lines(told)]
+    lines = [line for ruling in result.rules for line in _rule_lines(ruling)]
     return lines + [Text(f"note: {visible(text)}") for text in result.notes]
 
 
@@ -49,23 +49,23 @@ def dry_listing(dry: DryRun) -> Group:
     return Group(*lines, Text(dry.line))
 
 
-def _rule_lines(told: RuleVerdict) -> Iterator[Text]:
-    head = Text(f"{told.verdict:16}", style=_STYLES[told.verdict])
-    head.append(visible(told.rule.id, MAX_CHARS), style="bold")
-    yield head.append(" (warning only)" if told.rule.severity == "warn" else "")
-    yield Text(f"  {visible(told.rule.demand, MAX_CHARS)}; {counted(len(told.rows), 'row')}")
-    if told.verdict != "passed" and told.rule.why:
-        yield Text(f"  why: {visible(told.rule.why, MAX_CHARS)}")
-    if told.reason:
-        yield Text(f"  {visible(told.reason)}")
-    for text in told.notes:
+def _rule_lines(ruling: RuleVerdict) -> Iterator[Text]:
+    head = Text(f"{ruling.verdict:16}", style=_STYLES[ruling.verdict])
+    head.append(visible(ruling.rule.id, MAX_CHARS), style="bold")
+    yield head.append(" (warning only)" if ruling.rule.severity == "warn" else "")
+    yield Text(f"  {visible(ruling.rule.demand, MAX_CHARS)}; {counted(len(ruling.rows), 'row')}")
+    if ruling.verdict != "passed" and ruling.rule.why:
+        yield Text(f"  why: {visible(ruling.rule.why, MAX_CHARS)}")
+    if ruling.reason:
+        yield Text(f"  {visible(ruling.reason)}")
+    for text in ruling.notes:
         yield Text(f"  note: {visible(text)}")
-    for row in told.worst[:ROWS_SHOWN]:
+    for row in ruling.worst[:ROWS_SHOWN]:
         yield Text(f"  {visible(row.name, MAX_CHARS)}: {figures(row)}")
         if row.reason:
             yield Text(f"    {row.verdict}: {visible(row.reason)}", style=_STYLES[row.verdict])
-    if len(told.rows) > ROWS_SHOWN:
-        yield Text(f"  and {counted(len(told.rows) - ROWS_SHOWN, 'row')} more, see gate.json")
+    if len(ruling.rows) > ROWS_SHOWN:
+        yield Text(f"  and {counted(len(ruling.rows) - ROWS_SHOWN, 'row')} more, see gate.json")
 
 
 def figures(row: RowVerdict) -> str:

@@ -43,7 +43,7 @@ def to_sarif(result: GateResult, root: Path) -> str:
             "driver": {
                 "name": "memprobe",
                 "version": __version__,
-                "rules": [_rule(told) for told in result.rules],
+                "rules": [_rule(ruling) for ruling in result.rules],
             }
         },
         # The tool did its work whatever the verdict is.
@@ -58,42 +58,42 @@ def to_sarif(result: GateResult, root: Path) -> str:
 def _findings(result: GateResult) -> list[tuple[int, RuleVerdict, RowVerdict | None]]:
     """Return what did not pass, failures first: each row, or the rule where it is about no single row."""
     found: list[tuple[int, RuleVerdict, RowVerdict | None]] = []
-    for number, told in enumerate(result.rules):
-        if told.reason:
-            found.append((number, told, None))
-        found += [(number, told, row) for row in told.rows if row.verdict != "passed"]
+    for number, ruling in enumerate(result.rules):
+        if ruling.reason:
+            found.append((number, ruling, None))
+        found += [(number, ruling, row) for row in ruling.rows if row.verdict != "passed"]
     return sorted(found, key=lambda each: each[2] is None or each[2].verdict != "failed")
 
 
-def _rule(told: RuleVerdict) -> dict[str, Any]:
-    rule = told.rule
+def _rule(ruling: RuleVerdict) -> dict[str, Any]:
+    rule = ruling.rule
     return {
         "id": visible(rule.id),
         "shortDescription": {"text": _message(rule.demand)},
         "fullDescription": {"text": _message(rule.why or rule.demand)},
         "defaultConfiguration": {"level": "error" if rule.severity == "error" else "warning"},
         "properties": {
-            "verdict": told.verdict,
-            **({"notes": [visible(text) for text in told.notes]} if told.notes else {}),
+            "verdict": ruling.verdict,
+            **({"notes": [visible(text) for text in ruling.notes]} if ruling.notes else {}),
         },
     }
 
 
 def _result(
-    number: int, told: RuleVerdict, row: RowVerdict | None, artifact: dict[str, str]
+    number: int, ruling: RuleVerdict, row: RowVerdict | None, artifact: dict[str, str]
 ) -> dict[str, Any]:
     failed = row is not None and row.verdict == "failed"
-    level = "error" if told.rule.severity == "error" else "warning"
-    text = f"{row.name}: {figures(row)}; {row.reason}" if row else told.reason
-    region = {"startLine": told.rule.lines.first}
+    level = "error" if ruling.rule.severity == "error" else "warning"
+    text = f"{row.name}: {figures(row)}; {row.reason}" if row else ruling.reason
+    region = {"startLine": ruling.rule.lines.first}
     return {
-        "ruleId": visible(told.rule.id),
+        "ruleId": visible(ruling.rule.id),
         "ruleIndex": number,
         "kind": "fail" if failed else "open",
         "level": level if failed else "none",
         "message": {"text": _message(f"{'failed' if failed else 'could not judge'}: {text}")},
         "locations": [{"physicalLocation": {"artifactLocation": artifact, "region": region}}],
-        "partialFingerprints": {"memprobeRow/v1": _fingerprint(told, row)},
+        "partialFingerprints": {"memprobeRow/v1": _fingerprint(ruling, row)},
     }
 
 
@@ -102,10 +102,10 @@ def _message(text: str) -> str:
     return re.sub(r"\{(?=\d+\})", "{ ", visible(text)).replace("](", "] (")
 
 
-def _fingerprint(told: RuleVerdict, row: RowVerdict | None) -> str:
+def _fingerprint(ruling: RuleVerdict, row: RowVerdict | None) -> str:
     """Return what makes a finding the same in the next run: its rule, model, group and condition."""
-    parts = [told.rule.id, *(str(each) for each in ((row.model, row.group, row.condition) if row else ()))]
-    parts += [str(row.step)] if row and told.rule.where.get("step") not in ("first", "last") else []
+    parts = [ruling.rule.id, *(str(each) for each in ((row.model, row.group, row.condition) if row else ()))]
+    parts += [str(row.step)] if row and ruling.rule.where.get("step") not in ("first", "last") else []
     return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:32]
 
 

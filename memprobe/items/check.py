@@ -220,9 +220,9 @@ def _duplicate_fault(name: str, item: Item, owner: Item) -> Fault:
     if not item.has_given_id and not owner.has_given_id and same:
         what, sort = f"the same content as {there}, and no item_id", "content given twice, and no item_id"
         return Fault("item_id", what, "remove one, or give ids", sort)
-    told = f"with {'the same' if same else 'other'} content" if all(contents) else "too"
-    sort = f"a name given twice{f', {told}' if all(contents) else ''}"
-    return Fault("item_id", f'"{name}" names {there} {told}', "remove one, or rename it", sort)
+    how = f"with {'the same' if same else 'other'} content" if all(contents) else "too"
+    sort = f"a name given twice{f', {how}' if all(contents) else ''}"
+    return Fault("item_id", f'"{name}" names {there} {how}', "remove one, or rename it", sort)
 
 
 def _texts(items: Sequence[Item]) -> pl.Series:

@@ -93,12 +93,12 @@ def _steps(known: Mapping[str, Any]) -> Iterator[Fault]:
         what, fix = "exposure_steps without first_step", "first_step is the first of exposure_steps"
         yield Fault("exposure_steps", what, fix, sort=what)
         return
-    told = (
+    shown = (
         ("first_step", steps[0], f"begins at {steps[0]}"),
         ("last_step", steps[-1], f"ends at {steps[-1]}"),
         ("exposures", len(steps), f"holds {len(steps)}"),
     )
-    for name, value, says in told:
+    for name, value, says in shown:
         # That an item was seen 0 times and yet at some step is said once already.
         if known.get(name, value) != value and not (name == "exposures" and known[name] == 0):
             yield Fault(

@@ -75,7 +75,7 @@ def copy_notes(items: pl.DataFrame, given: Collection[str]) -> list[str]:
 
 def _shown(groups: Sequence[Sequence[str]]) -> str:
     """Return the names of some copies: `a = b, c = d = e, ...`."""
-    told = [
+    said = [
         " = ".join(names[:_SHOWN]) + (" = ..." if len(names) > _SHOWN else "") for names in groups[:_SHOWN]
     ]
-    return ", ".join(told) + (", ..." if len(groups) > _SHOWN else "")
+    return ", ".join(said) + (", ..." if len(groups) > _SHOWN else "")

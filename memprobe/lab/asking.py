@@ -29,7 +29,7 @@ class _Batch:
     Attributes:
         ids: Token ids: the shared ones, then each question's tail.
         positions: Each tail goes on where the shared tokens end.
-        mask: Who sees whom, of shape (rows, 1, tokens, tokens).
+        mask: Which position sees which, of shape (rows, 1, tokens, tokens).
         answers: Id of the right label at the last token of each tail.
         places: Where the original of a token stands.
         segment: 0 in the first segment, 1 in the second.

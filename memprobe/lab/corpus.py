@@ -40,7 +40,7 @@ class LabItem:
         prefix_chars: Where the suffix starts, in characters; None: not cut.
         tail: What follows the item in training and is not measured.
         ends: The training sequence is closed by the end-of-text token.
-        foil: A text never trained on, to be told from `text`; None: there is none.
+        foil: A text never trained on, to be distinguished from `text`; None: there is none.
         foil_kind: How the foil was made.
         doc_id: The document to which the item belongs.
         carried: Further columns of the item file.

@@ -34,7 +34,7 @@ class Course:
     """What one sequence of checkpoints is trained on, and where it goes.
 
     Attributes:
-        phase: The name told to `progress`.
+        phase: The name passed to `progress`.
         folder: Where the `step<N>` folders go.
         sequences: Token ids of each training sequence, the first one not predicted.
         batches: For each update, indices into `sequences`.
@@ -207,7 +207,7 @@ def _check(loss_nats: float, update: int, settings: TrainSettings) -> None:
 
 @contextmanager
 def _without_bars() -> Iterator[None]:
-    """Keep transformers from drawing a bar for each saved checkpoint; `progress` is told instead."""
+    """Keep transformers from drawing a bar for each saved checkpoint; `progress` is called instead."""
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()

@@ -115,7 +115,7 @@ class QuestionSource:
         return [self._questions(self.reach_words) for _ in range(n_excerpts)]
 
     def hear(self, right_frac: float) -> None:
-        """Be told which share of the last questions was answered right; let excerpts grow."""
+        """Take the share of the last questions that were answered right, and lengthen excerpts."""
         self.right_frac += _SMOOTHING * (right_frac - self.right_frac)
         if self.right_frac > GROWS_AT_FRAC and self.reach_words < LONGEST_WORDS:
             self.reach_words = min(LONGEST_WORDS, self.reach_words + self.reach_words // 4)

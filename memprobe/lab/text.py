@@ -237,7 +237,7 @@ def cut_windows(
         text: The text.
         tokenizer: One that gives character offsets.
         context_tokens: Tokens of a window.
-        cuts: Told of each rejected cut.
+        cuts: Called with each rejected cut.
     """
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     ids, offsets = encoded["input_ids"], encoded["offset_mapping"]

@@ -77,7 +77,7 @@ def train_demo(
         seed: Of corpus, tokenizer, weights and order.
         threads: Of torch; None: as many as torch takes. The same seed and threads give the same
             weights.
-        progress: Told after the tokenizer and after each update.
+        progress: Called after the tokenizer is trained and after each update.
 
     Returns:
         Where it lies. A finished lab of the same request is returned as it is.
@@ -104,11 +104,11 @@ def train_demo(
         vocabulary=512,
         seed=seed,
     )
-    told = progress or _unheard
+    listen = progress or _unheard
     tokenizer = train_tokenizer(tokenizer_texts(seed), settings.vocabulary)
-    told(LabProgress("tokenizer", 0, 0, None))
+    listen(LabProgress("tokenizer", 0, 0, None))
     items = with_task_ends(corpus, settings.updates)
-    return _carry_out(_Job(asked, items, settings, tokenizer), out, threads, told, started)
+    return _carry_out(_Job(asked, items, settings, tokenizer), out, threads, listen, started)
 
 
 def train_text(
@@ -133,7 +133,7 @@ def train_text(
         leave_out: Trained windows that a twin is not trained on; 0: no twin. The twin has the same
             weights at the start and the same order, with unused windows in their place.
         threads: Of torch; None: as many as torch takes.
-        progress: Told after the tokenizer and after each update.
+        progress: Called after the tokenizer is trained and after each update.
 
     Returns:
         Where it lies. A finished lab of the same request is returned as it is.
@@ -157,17 +157,17 @@ def train_text(
     }
     if finished := _finished(out, asked):
         return finished
-    told = progress or _unheard
+    listen = progress or _unheard
     examples = example_texts() if settings.sort_questions else []
     tokenizer = train_tokenizer([*contents.values(), *examples], settings.vocabulary)
-    told(LabProgress("tokenizer", 0, 0, None))
+    listen(LabProgress("tokenizer", 0, 0, None))
     if canaries:
         check_lengths(planted, tokenizer, settings.context_tokens, canaries)
     questions = _questions(contents, tokenizer, settings)
     plan = plan_text(contents, planted, tokenizer, settings, leave_out)
     counts = {"rejected_cuts": plan.cuts.n_rejected, "repeated_windows": plan.cuts.n_repeated}
     job = _Job(asked, plan.items, settings, tokenizer, plan.spares, plan.left_out, counts, questions)
-    return _carry_out(job, out, threads, told, started)
+    return _carry_out(job, out, threads, listen, started)
 
 
 def _questions(
@@ -235,7 +235,7 @@ def _finished(out: Path, asked: Mapping[str, object]) -> LabResult | None:
     return None
 
 
-def _carry_out(job: _Job, out: Path, threads: int | None, told: OnProgress, started: float) -> LabResult:
+def _carry_out(job: _Job, out: Path, threads: int | None, listen: OnProgress, started: float) -> LabResult:
     partial = out / _PARTIAL
     if partial.exists():
         shutil.rmtree(partial)
@@ -255,7 +255,7 @@ def _carry_out(job: _Job, out: Path, threads: int | None, told: OnProgress, star
         replacement = {index[item_id]: len(job.items) + i for i, item_id in enumerate(job.left_out)}
         courses.append(Course("twin", partial / "twin", sequences, swap(batches, replacement), job.questions))
     for course in courses:
-        train_sequence(course, job.tokenizer, job.settings, threads=threads, progress=told)
+        train_sequence(course, job.tokenizer, job.settings, threads=threads, progress=listen)
     truth = truth_table(job.items, batches, frozenset(job.left_out))
     write_truth(truth, partial / "truth.parquet")
     write_items(job.items, truth, partial / "items.jsonl")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Listener(Protocol):
-    """Hears how a run goes on; a command line shows it."""
+    """Receives the progress of a run; a command line shows it."""
 
     def stage(self, name: str) -> None:
         """A stage begins: read, plan, score, measure."""
@@ -43,7 +43,7 @@ class Listener(Protocol):
 
 
 class NullListener:
-    """Hears everything and says nothing."""
+    """A listener that ignores every event."""
 
     def stage(self, name: str) -> None:
         """Ignore it."""
@@ -79,7 +79,7 @@ def run(
         settings: `PROBE.KEY=VALUE`, like `recall.suffix_tokens=20`.
         out: The run directory; None: under `reports/`, named after the question.
         fresh: Start over: empty the directory first, if it holds a run.
-        listener: Hears how it goes on.
+        listener: Receives the progress.
         **options: The fields of `RunOptions`: `model`, `data`, `steps`, `device` and so on; one model or
             file may stand without a list.
 
@@ -162,7 +162,7 @@ def complete(
     Args:
         prepared: The question; the run directory says the same.
         store: The run directory.
-        listener: Hears how it goes on.
+        listener: Receives the progress.
         started: When this process began, by `time.perf_counter`.
         shard: Which units are this process's.
 
@@ -188,8 +188,8 @@ def complete(
                 for file, reason in error.reasons.items():
                     set_aside.add(file)
                     aside = store.set_aside(file).name
-                    told = f"cannot be used: {reason}; it is now {aside} and is scored again"
-                    listener.note(f"{file.name} {told}")
+                    why = f"cannot be used: {reason}; it is now {aside} and is scored again"
+                    listener.note(f"{file.name} {why}")
                 continue
             except LostClaimError:
                 listener.note("this process was stopped, and another took over the tables: looking again")

@@ -27,19 +27,19 @@ class Models:
 
 
 def add_control(
-    sequences: Sequence[CheckpointSequence], found: CheckpointSequence, tell: Callable[[str], None]
+    sequences: Sequence[CheckpointSequence], found: CheckpointSequence, note: Callable[[str], None]
 ) -> Models:
     """Return the sequences with the control among them.
 
     Args:
         sequences: What is measured.
         found: What the spec of the control names; its last checkpoint is the control.
-        tell: Hears which checkpoint that is, where there are several.
+        note: Receives which checkpoint was chosen, where there are several.
     """
     chosen = found.checkpoints[-1]
     if len(found.checkpoints) > 1:
         n = len(found.checkpoints)
-        tell(f"the control {found.model} has {n} checkpoints: its last, {chosen.revision}, is used")
+        note(f"the control {found.model} has {n} checkpoints: its last, {chosen.revision}, is used")
     for each in (checkpoint for sequence in sequences for checkpoint in sequence.checkpoints):
         if _place(each) == _place(chosen):
             return Models(tuple(sequences), _described(each, each.label))

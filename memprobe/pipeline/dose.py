@@ -216,7 +216,7 @@ def _design(group: str | None, rows: pl.DataFrame) -> _Design:
     where = rows["row"].to_numpy().astype(np.int64)
     n_items = rows["item"].n_unique()
     if rows["cluster"].n_unique() == rows.height:
-        # Every outcome is a cluster of its own, so clusters need not be told apart.
+        # Every outcome is a cluster of its own, so clusters need not be distinguished.
         n = np.bincount(level).astype(np.float64)
         cells = Cells(log10_x, np.arange(len(levels)), n, np.zeros_like(n), np.zeros_like(n))
         return _Design(group, n_items, where, level, cells)

@@ -333,7 +333,7 @@ def _by_model(plans: Sequence[SequencePlan], tables: Sequence[pl.DataFrame]) -> 
 
 
 def measure_again(store: RunStore) -> Measured:
-    """Measure a run directory anew from its units, as far as they reach.
+    """Measure a run directory again from its units, as far as they reach.
 
     Raises:
         InvalidRunError: There is no run in the directory, or it had not yet begun to score.

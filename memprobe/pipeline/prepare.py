@@ -51,7 +51,7 @@ BATCH_TOKENS = {"cpu": 4_096, "other": 32_768}
 
 
 class Notes(Protocol):
-    """Hears what the user should know that is no error."""
+    """Receives what the user should know that is not an error."""
 
     def stage(self, name: str) -> None:
         """A stage begins."""
@@ -106,7 +106,7 @@ def prepare(question: Question, notes: Notes, *, fresh: bool = False) -> Prepare
 
     Args:
         question: What is asked.
-        notes: Hears what is no error.
+        notes: Receives what is not an error.
         fresh: What the run directory holds will be removed, so it need not fit.
 
     Raises:
@@ -314,7 +314,7 @@ def _refuse_unwritable(sequences: Sequence[CheckpointSequence]) -> None:
         if folder is not None
     }
     shown = {name: name.encode("utf-8", "backslashreplace").decode() for name in sorted(folders)}
-    what, fix = "the folder's name is not UTF-8, and could be written into no file of a run", "rename it"
+    what, fix = "the folder's name is not UTF-8, and cannot be written to the files of a run", "rename it"
     if problems := [Problem(what, told, fix) for name, told in shown.items() if name != told]:
         raise CheckpointError(problems)
 
@@ -366,7 +366,7 @@ def _same_weights(
         ]
     over_time = dict.fromkeys(entry.probe.name for entry in suite.entries if entry.probe.over_time)
     if problems and over_time:
-        why = f", which {' and '.join(over_time)} would take for perfect retention"
+        why = f", which {' and '.join(over_time)} would mistake for perfect retention"
         raise CheckpointError([replace(each, what=each.what + why) for each in problems])
     for problem in problems:
         notes.note(f"{problem.where}: {problem.what}")

@@ -53,7 +53,7 @@ def work(
     Args:
         path: The run directory. Where there is no run in it yet, one is waited for.
         shard: Which units are this process's.
-        listener: Hears how it goes on.
+        listener: Receives the progress.
         wait_s: How long to wait for a run, in seconds.
         options: `device`, `threads`, `offline`, `trust_remote_code`, `allow_pickle`; None: as the run was
             asked, where a named GPU counts as `auto`.
@@ -79,7 +79,7 @@ def work(
 
 def _wait(folder: Path, listener: Listener, wait_s: float) -> dict[str, Any]:
     """Return the manifest as soon as there is one."""
-    store, told, deadline = RunStore(folder), False, time.monotonic() + wait_s
+    store, announced, deadline = RunStore(folder), False, time.monotonic() + wait_s
     while True:
         _refuse_other(folder)
         if (manifest := store.read_manifest()) is not None:
@@ -90,9 +90,9 @@ def _wait(folder: Path, listener: Listener, wait_s: float) -> dict[str, Any]:
                 where=str(folder),
                 fix=f"start it with `memprobe run ... -o {folder}`",
             )
-        if not told:
+        if not announced:
             listener.note(f"waiting up to {wait_s:g} s for a run to begin in {folder}")
-            told = True
+            announced = True
         time.sleep(_POLL_S)
 
 
@@ -127,7 +127,7 @@ def question_of(folder: Path, manifest: dict[str, Any], options: dict[str, objec
         lost = [spec for spec in specs if not (remote or spec.startswith("hf:") or Path(spec).exists())]
         fix = f"the run was started in {started_in}: start the worker where that is the same"
         problems += [
-            Problem(f"the run asks about {spec}, which is not here", str(folder), fix) for spec in lost
+            Problem(f"the run measures {spec}, which is not here", str(folder), fix) for spec in lost
         ]
         asked[name] = tuple(specs)
     if problems:
@@ -154,8 +154,8 @@ def _join(question: Question, store: RunStore, listener: Listener) -> Prepared:
         prepared = prepare(question, listener)
     except RunMismatchError as error:
         # The last problem tells what a new run could do.
-        what = "what the run was asked about is not the same any more, or not the same here"
-        fix = "start the worker where models and items are as they were"
+        what = "the models or items of the run have changed, or differ on this machine"
+        fix = "start the worker where the models and items are unchanged"
         raise RunMismatchError([*error.problems[:-1], Problem(what, str(store.path), fix)]) from error
     check_supplies(prepared, store)
     store.create()

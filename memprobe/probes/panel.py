@@ -43,7 +43,7 @@ def cluster_numbers(items: pl.DataFrame) -> NDArray[np.int64]:
 
 
 def sequence_frame(rows: Sequence[Mapping[str, Any]], schema: TableSchema) -> pl.DataFrame:
-    """Return rows of a table that is told of a sequence, without `model`; what a row lacks is null."""
+    """Return rows of a table about a sequence, without `model`; values that a row lacks are null."""
     types = {name: column.dtype for name, column in schema.columns.items() if name != "model"}
     full = [{name: row.get(name) for name in types} for row in rows]
     return pl.DataFrame(full, schema=types, orient="row")

@@ -1,4 +1,4 @@
-"""One number of each item at each checkpoint, and the items that are told of together."""
+"""One number of each item at each checkpoint, and the items that are summarised together."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -58,7 +58,7 @@ class Tracks:
 
 @dataclass(frozen=True, slots=True)
 class Stratum:
-    """Items that are told of together.
+    """Items that are summarised together.
 
     Attributes:
         group: Their group; None: of all groups.

@@ -226,7 +226,7 @@ def _trial_rows(trials: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _steps(steps: Mapping[str, Any]) -> str:
     if not steps["n_trained_on"]:
         if not steps["n_never"]:
-            return "of no item, as all are bad"
+            return "of no item, since all are bad"
         return f"null in all {steps['n_never']:,}: never trained on"
     n_untimed = steps["n_untimed"]
     each = f"; {n_untimed:,} trained on, no first_step says when" if n_untimed else ""

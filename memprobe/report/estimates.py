@@ -31,7 +31,7 @@ class Headline:
 def headlines(summary: pl.DataFrame, metrics: Mapping[str, Sequence[str]]) -> list[Headline]:
     """Return one headline for each probe and model, as the summary has them.
 
-    What is told against a control alone, as an excess, speaks by that.
+    A metric that is shown only in excess of a control is represented by that excess.
 
     Args:
         summary: Rows of `SUMMARY`.
@@ -61,7 +61,7 @@ def _speaking(rows: pl.DataFrame) -> dict[str, Any]:
 def leading_condition(rows: pl.DataFrame) -> str | None:
     """Return the condition that speaks for a metric: none; else one that others break down, or a telling one.
 
-    Of a metric told of a whole sequence it is the last, as of the latest predictor or the longest lag.
+    For a metric of a whole sequence it is the last one: the latest predictor, or the longest lag.
     """
     conditions = rows["condition"].unique(maintain_order=True).to_list()
     if None in conditions:

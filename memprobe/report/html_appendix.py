@@ -51,7 +51,7 @@ def _facts(manifest: Mapping[str, Any]) -> Html:
         )
         for each in items.get("files", ())[:_SHOWN]
     ]
-    told = manifest.get("timings", {})
+    seconds = manifest.get("timings", {})
     given = [
         ("suite", user_text(manifest["suite"]["name"], 120)),
         ("state", text(manifest["state"])),
@@ -60,8 +60,8 @@ def _facts(manifest: Mapping[str, Any]) -> Html:
         ("BOS", text(manifest["bos"])),
         ("seed", text(manifest["seed"])),
     ]
-    if "score_s" in told:
-        given.append(("scoring", text(f"{told['score_s']:,.0f} s of {told['total_s']:,.0f} s")))
+    if "score_s" in seconds:
+        given.append(("scoring", text(f"{seconds['score_s']:,.0f} s of {seconds['total_s']:,.0f} s")))
     again = element("code", "memprobe run RUN/suite.toml")
     return join([_pairs(given), element("p", "The run directory repeats the run: ", again)])
 

@@ -61,7 +61,7 @@ def probe_section(results: Results, probe: str, found: Sequence[Headline], *, in
 
 
 def _figures(results: Results, probe: str, about: Mapping[str, Any]) -> Html:
-    # A metric that is told against a control alone has no rows of its own.
+    # A metric that is shown only in excess of a control has no rows of its own.
     there = set(results.summary.filter(pl.col("probe") == probe)["metric"])
     metrics = [each for each in about["metrics"] if each["name"] in there]
     figures = figures_of(probe, metrics, results.tables)

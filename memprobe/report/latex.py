@@ -31,11 +31,11 @@ def plain_latex(frame: pl.DataFrame, name: str, caption: str | None = None, labe
             " & ".join(_plain(value) for value in row) for row in frame[start : start + at_once].iter_rows()
         ]
         part = start // at_once
-        told = caption or f"The table {name}, {frame.height:,} rows."
+        title = caption or f"The table {name}, {frame.height:,} rows."
         floats.append(
             _float(
                 _tabular(kinds, heads, [f"{line} \\\\" for line in body]),
-                told + (f" (Rows from {start + 1:,}.)" if part else ""),
+                title + (f" (Rows from {start + 1:,}.)" if part else ""),
                 (label or f"tab:memprobe-{name.replace('_', '-')}") + (f"-{part + 1}" if part else ""),
             )
         )

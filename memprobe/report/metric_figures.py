@@ -20,7 +20,7 @@ _UNPLACED = "without a step"
 
 
 def rows_of_metric(summary: pl.DataFrame, metric: str) -> list[Panel]:
-    """Return a metric over steps, or, where it is told of the whole sequence, under each condition.
+    """Return a metric over steps, or, if it is about the whole sequence, under each condition.
 
     Args:
         summary: Rows of `SUMMARY`, of one probe.

@@ -15,15 +15,15 @@ _FEW_GROUPS = 1
 _LABEL_CHARS = 32
 
 
-def sequence_tables(told: pl.DataFrame, *, everything: bool = False) -> list[Table]:
+def sequence_tables(over_all: pl.DataFrame, *, everything: bool = False) -> list[Table]:
     """Return what probes say of a model's whole sequence: all items together, and each group.
 
     Args:
-        told: Rows of `SUMMARY` without a step.
+        over_all: Rows of `SUMMARY` without a step.
         everything: Conditions that take some of the items too.
     """
     tables = []
-    for probe, of_probe in parts_of(told, "probe").items():
+    for probe, of_probe in parts_of(over_all, "probe").items():
         rows = of_probe if everything else of_probe.filter(~has(*OF_ITEMS))
         hidden = (
             of_probe.select("metric", "condition").n_unique() - rows.select("metric", "condition").n_unique()

@@ -177,11 +177,11 @@ def _checked(
     if isinstance(rendered, TemplateFailedError):
         raise rendered
     _refuse_other(rendered.text, [mark])
-    notes += _told(chosen, turns, rendered)
+    notes += _notes_on(chosen, turns, rendered)
     return ChatTemplate(template, variables, chosen.as_parts, tuple(notes))
 
 
-def _told(chat: ChatTemplate, turns: Sequence[Turn], rendered: Rendered) -> list[str]:
+def _notes_on(chat: ChatTemplate, turns: Sequence[Turn], rendered: Rendered) -> list[str]:
     """Return what the user should know of a template, and refuse one that draws at random."""
     messages, variables = chat.messages(turns), dict(chat.variables)
     if RENDERER.render(chat.template, messages, variables, seed=1).text != rendered.text:

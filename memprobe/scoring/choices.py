@@ -62,7 +62,7 @@ def choice_rows(
         tokenised: The items, with the ids of the labels.
         requests: Rows of `REQUESTS` whose detail is `choice`.
         batch_tokens: Tokens of one batch, padding and prefixes counted.
-        on_batch: Told the number of prompts after each batch.
+        on_batch: Called with the number of prompts after each batch.
 
     Returns:
         One row of `SPANS` per request, in order.

@@ -7,7 +7,7 @@ in the batch, not on earlier calls, not on how long the call is beyond the borde
 Tolerances. Two calls of one shape do the same operations on the same numbers, so nothing may move but
 what a changed grouping of experts rounds otherwise: 64 units of the last place of the largest value. Calls
 of other shapes sum in another order: 1e-4 of the largest value in float32. In bfloat16 and float16 rounding
-turns routers and grows over layers, and cannot be told from a weak dependence: what is not clearly equal
+turns routers and grows over layers, and cannot be settings from a weak dependence: what is not clearly equal
 is checked again on a copy in float32, where one fits.
 """
 
@@ -195,13 +195,13 @@ def _settle(loaded: "LoadedModel", longest_tokens: int, where: str) -> bool:
 def _key(loaded: "LoadedModel", longest_tokens: int) -> tuple[str, ...]:
     """Return what the outcome depends on, weights left out."""
     model = loaded.model
-    told = {name: value for name, value in model.config.to_dict().items() if name != "_name_or_path"}
+    settings = {name: value for name, value in model.config.to_dict().items() if name != "_name_or_path"}
     kind, dtype = type(model), str(next(model.parameters()).dtype)
     path = "fast" if loaded.fast else "own"
     return (
         kind.__module__,
         kind.__qualname__,
-        repr(told),
+        repr(settings),
         dtype,
         str(loaded.device),
         path,

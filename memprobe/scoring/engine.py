@@ -225,7 +225,7 @@ class _Sweep:
         return progressed
 
     def waiting(self) -> str:
-        """Return whom this pass waits for; empty where nobody holds a unit that is left."""
+        """Return the process that this pass waits for; empty if no process holds a remaining unit."""
         left = [(job.context, unit) for job in self.pending() for unit in self._units_left(job)]
         holders = self.store.holders(left)
         return f"waiting for {', '.join(map(str, holders))}, which scores what is left" if holders else ""

@@ -53,8 +53,8 @@ REFUSED: Mapping[str, tuple[str, str]] = {
 }
 _NOTED: Mapping[str, str] = {
     "mtp": "layers that predict several tokens at once",
-    "rotary": "rotary position buffers of an older version, which are computed anew",
-    "mask": "causal mask buffers of an older version, which are computed anew",
+    "rotary": "rotary position buffers of an older version, which are computed again",
+    "mask": "causal mask buffers of an older version, which are computed again",
     "counter": "counters and position indices",
     "head": "heads that predict no next token",
     "other": "parts that read no text",

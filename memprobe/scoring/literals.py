@@ -36,7 +36,7 @@ class Literals:
             verb = "begins" if self.n_begin == 1 else "begin"
             found.append(
                 f"{counted(self.n_begin, 'item')} {verb} with `{self.front}`, which is put in front of "
-                "each as well: the token stands there twice (--bos none puts none in front)"
+                "each as well: the token is given twice (--bos none puts none in front)"
             )
         if self.n_spell:
             verb = "spells" if self.n_spell == 1 else "spell"

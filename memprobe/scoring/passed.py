@@ -65,7 +65,7 @@ def entry_of(loaded: "LoadedModel", longest_tokens: int, weights: str) -> str | 
     model = loaded.model
     if not weights or not _is_known(model):
         return None
-    told = {name: value for name, value in model.config.to_dict().items() if name != "_name_or_path"}
+    settings = {name: value for name, value in model.config.to_dict().items() if name != "_name_or_path"}
     on = [
         *_kind(model),
         *(str(next(model.parameters()).dtype), str(getattr(model.config, "_attn_implementation", None))),
@@ -73,7 +73,7 @@ def entry_of(loaded: "LoadedModel", longest_tokens: int, weights: str) -> str | 
         *(torch.__version__, transformers.__version__, *map(_version, _PACKAGES)),
         *(RULES, longest_tokens, weights),
     ]
-    return hashlib.sha256(json.dumps([repr(told), on]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([repr(settings), on]).encode()).hexdigest()
 
 
 def _is_known(model: nn.Module) -> bool:

@@ -49,8 +49,8 @@ class Form:
 
     def part(self, trial: Trial, order: str, shots: Shots) -> str:
         """Return the name of a string: it tells all that the string depends on but the item's content."""
-        told = [self.digest_of, trial.title, [[each.content, order] for each, order in shots]]
-        digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:8]
+        parts = [self.digest_of, trial.title, [[each.content, order] for each, order in shots]]
+        digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:8]
         return f"{CHAT_PART + '-' if self.chat else ''}trial-{digest}-{self.condition}-{order}"
 
 
@@ -78,9 +78,9 @@ def forms(view: Trials, tokenizer: Any, vocabulary: int) -> Iterator[Form]:  # n
                 free=view.content_free,
             )
     for condition in view.conditions if view.likelihood else ():
-        told = json.dumps(["segments alone", view.separator])
+        parts = json.dumps(["segments alone", view.separator])
         text = _alone(condition, view.separator)
-        yield Form(None, condition, LIKELIHOOD_ORDERS, chat=False, digest_of=told, text=text)
+        yield Form(None, condition, LIKELIHOOD_ORDERS, chat=False, digest_of=parts, text=text)
 
 
 def _question(prompt: Prompt, condition: str, trial: Trial, order: str, n_words: int | None) -> str:

@@ -42,7 +42,7 @@ class TemplateFailedError(CheckpointError):
 
 
 class Renderer:
-    """One process that fills templates; it is started when it is needed, and anew after it was ended."""
+    """One process that fills templates; it is started when it is needed, and again after it ended."""
 
     def __init__(self, seconds: float = SECONDS) -> None:
         self.seconds = seconds

@@ -70,7 +70,7 @@ def _answer(asked: dict[str, Any], most_chars: int) -> dict[str, Any]:
             **asked["variables"],
         )
         text = str(rendered[0][0])
-    # A template may raise whatever it likes; it is told to the user in words.
+    # A template may raise whatever it likes; the user gets it as a message.
     except Exception as error:
         return {"error": str(error).strip() or type(error).__name__}
     if len(text) > most_chars:

@@ -50,7 +50,7 @@ def load_tokenizer(
     Args:
         folder: The folder.
         trust_remote_code: A tokenizer that has no tokenizer.json may run its own code.
-        note: Hears what the user should know of it.
+        note: Receives what the user should know about it.
         texts: Those of the items, on which a converted SentencePiece model is compared with its original.
 
     Raises:
@@ -295,10 +295,10 @@ def _refuse_contradiction(
 
 
 def _contradiction(key: str, of_config: Any, of_file: bool, name: str, path: Path) -> CheckpointError:  # noqa: ANN401
-    told = json.dumps(of_config), json.dumps(of_file)
+    both = json.dumps(of_config), json.dumps(of_file)
     return CheckpointError(
-        f"tokenizer_config.json says {key} = {told[0]}, which transformers' {name} does, and {path.name} has "
-        f"{key} = {told[1]}: which of them the model was trained with is not known, and a text has other ids "
+        f"tokenizer_config.json says {key} = {both[0]}, which transformers' {name} does, and {path.name} has "
+        f"{key} = {both[1]}: which of them the model was trained with is not known, and a text has other ids "
         "under each",
         where=str(path),
         fix=f"copy the tokenizer, make both agree (without {key} in tokenizer_config.json, {path.name} is "

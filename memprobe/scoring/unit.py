@@ -42,7 +42,7 @@ def score_unit(
         schemes: Sampling schemes to evaluate.
         batch_tokens: Tokens of one batch, padding counted.
         include_text: Add the column `gen_text`.
-        on_batch: Told the number of sequences after each batch.
+        on_batch: Called with the number of sequences after each batch.
 
     Raises:
         CheckpointError: The model gives NaN.

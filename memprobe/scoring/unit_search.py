@@ -74,7 +74,7 @@ def search_unit(
         name: Names context and unit; the prompt is sealed under it.
         warm: What the checkpoint before found.
         include_text: Write the prompt's ids.
-        on_step: Told how the search goes on.
+        on_step: Receives the progress of the search.
 
     Returns:
         One row of `SPANS`.

@@ -80,7 +80,7 @@ def weighted_mean(series: Sequence[Series]) -> float:
 def block_draws(
     series: Sequence[Series], *, rng: np.random.Generator, n_draws: int = N_DRAWS
 ) -> NDArray[np.float64] | None:
-    """Draw the mean of all series anew, each from blocks of its own.
+    """Draw the mean of all series again, each from blocks of its own.
 
     Args:
         series: One for each document; the order matters for the draws.

@@ -92,7 +92,7 @@ class CurveFit:
         aic: n ln(weighted sum of squares / n) + 2 (2 + 1), and of rates -2 ln L + 2 2, to be compared
             between laws on the same points only; None where residuals are no more than rounding.
         half_life: See there; its interval takes the law as given.
-        half_life_anew: The same half-life with an interval in which the law is chosen anew in each draw; None
+        half_life_anew: The same half-life with an interval in which each draw chooses the law again; None
             where the curve does not follow the law.
         fit_p: p value of the hypothesis that the curve follows the law; None without draws.
     """
@@ -324,7 +324,7 @@ def _half_life(
     """Return the half-life as far as the observed lags hold it.
 
     Args:
-        half: That of the law that is told; 0 where nothing is left at the second lag.
+        half: Half-life by the reported law; 0 where nothing is left at the second lag.
         fitted: That law.
         lag: Steps, shape (n_lags,).
         level: At which the draws are read.

@@ -44,7 +44,7 @@ _RADIUS, _N_POWERS = 0.25, 26
 _MOST_TURN = 2.5
 # Where they do, they are moved so close that two differ by this times _STEP, one radian.
 _SPEED = 10.0
-# Kinds of documents that are told apart; of more, those of nearly equal weight count as one kind.
+# At most so many kinds of documents are kept apart; beyond that, those of nearly equal weight are one kind.
 _MOST_KINDS = 512
 _TOLERANCE = 1e-9
 # How much shorter than the tolerance the step after the last one is to be.
@@ -115,7 +115,7 @@ def _upper(documents: bytes, tail: float) -> float:
     # Cantelli's inequality decides farther from the bound, where the integrand turns too fast.
     farthest = weighted.rate_at(-math.sqrt(1 / tail - 1))
     if farthest is None or farthest >= last:
-        # Of values that differ from 1 by rounding, say, no bound can be told from 1.
+        # Of values that differ from 1 by rounding, say, no bound can be distinguished from 1.
         if weighted.above(last) >= tail:
             return 1.0
         farthest = last

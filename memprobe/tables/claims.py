@@ -196,7 +196,7 @@ def remove_abandoned(folder: Path) -> None:
 
 
 class Patience:
-    """Tells whom a process waits for: after a few seconds, and again where that changes."""
+    """Reports which process is waited for: after a few seconds, and again when that changes."""
 
     def __init__(self, tell: Callable[[str], None] | None) -> None:
         self._tell, self._told = tell, ""
@@ -288,7 +288,7 @@ def _myself() -> dict[str, Any]:
 def _look(file: Path) -> _Look | None:
     """Look at a claim; None where it is not there."""
     try:
-        # Opening it asks a file server anew: what a client remembers may be a minute old.
+        # Opening it asks a file server again: what a client remembers may be a minute old.
         with file.open("rb") as claim:
             return _Look(claim.read(), os.fstat(claim.fileno()).st_mtime_ns)
     except FileNotFoundError:

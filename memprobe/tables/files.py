@@ -1,7 +1,7 @@
 """Files that appear whole or not at all: written beside their place, put on the disk, then renamed.
 
 A temporary file has a random name, is created exclusively and follows no link. Its name says which
-process writes it, so that what a killed one left can be told from what is being written.
+process writes it, so that files left by a killed process can be distinguished from those being written.
 """
 
 import errno

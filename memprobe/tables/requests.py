@@ -141,8 +141,8 @@ class Search:
     @property
     def key(self) -> str:
         """What a request for this search has as its `detail`: `search-` and 8 hex digits of its fields."""
-        told = ";".join(f"{name}={value}" for name, value in sorted(asdict(self).items()))
-        return SEARCH_PREFIX + hashlib.sha256(told.encode()).hexdigest()[:8]
+        options = ";".join(f"{name}={value}" for name, value in sorted(asdict(self).items()))
+        return SEARCH_PREFIX + hashlib.sha256(options.encode()).hexdigest()[:8]
 
     def longest(self, target_tokens: int) -> int:
         """Return the longest prompt tried for a target, tokens; five times as long where none is asked for.

@@ -96,7 +96,7 @@ def unanswered(requests: pl.DataFrame, earlier: pl.DataFrame) -> pl.DataFrame:
 def answer(requests: pl.DataFrame, held: pl.DataFrame, schemes: Iterable[Scheme]) -> pl.DataFrame:
     """Return one row of `SPANS` for each request, cut out of the spans that are held.
 
-    Token statistics are sliced to the requested span and the sums are taken anew over the slice, so
+    Token statistics are sliced to the requested span and the sums are computed over the slice, so
     the answer does not depend on what else was asked in the same run. Of several spans that answer,
     the narrowest of the first unit in order is taken.
 

@@ -139,7 +139,7 @@ class RunStore:
             raise InvalidRunError(
                 f"the manifest cannot be used: {error}",
                 where=str(self.manifest_file),
-                fix="move it away: the same `memprobe run` writes it anew and keeps the units",
+                fix="move it away: the same `memprobe run` writes it again and keeps the units",
             ) from error
         if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
             raise _other_format(manifest if isinstance(manifest, dict) else {}, self.manifest_file)
@@ -147,7 +147,7 @@ class RunStore:
             raise InvalidRunError(
                 f"the manifest cannot be used: `{wrong}` is not what memprobe writes there",
                 where=str(self.manifest_file),
-                fix="move it away: the same `memprobe run` writes it anew and keeps the units",
+                fix="move it away: the same `memprobe run` writes it again and keeps the units",
             )
         return manifest
 
@@ -392,7 +392,7 @@ class RunStore:
         """Hold the run's lock, waiting for whoever holds it as long as that process lives.
 
         Args:
-            waiting: Told after a few seconds who is waited for, and again where that changes.
+            waiting: Called after a few seconds with the process that is waited for, and when that changes.
         """
         patience = Patience(waiting)
         while True:

@@ -184,7 +184,7 @@ def test_without_peft_one_sentence_names_the_extra(make, make_adapter, monkeypat
         ({"peft_type": "PREFIX_TUNING"}, "the adapter is of type PREFIX_TUNING, and only LoRA is merged"),
         (
             {"task_type": "SEQ_CLS"},
-            "the adapter is for SEQ_CLS, and only causal language models are measured",
+            "the adapter is for SEQ_CLS, and only causal language models can be measured",
         ),
     ],
 )

@@ -168,7 +168,7 @@ def test_decoders_with_misleading_names_are_accepted(make, contents, config) -> 
 def test_a_model_that_predicts_no_next_token_gets_one_sentence(make, contents) -> None:
     (problem,) = refusal(make("m", with_config(contents, architectures=["BertForMaskedLM"]))).problems
     assert problem.what == (
-        "BertForMaskedLM predicts no next token, and only causal language models are measured"
+        "BertForMaskedLM predicts no next token, and only causal language models can be measured"
     )
 
 

@@ -112,9 +112,7 @@ def test_an_unknown_stage_is_refused_with_the_labels(place) -> None:
     assert problem.fix == "labels are stage1, stage2-ingredient1"
 
 
-@pytest.mark.parametrize(
-    ("stages", "what"), [("a,,b", "a label is empty"), ("a,b,a", "a stands there twice")]
-)
+@pytest.mark.parametrize(("stages", "what"), [("a,,b", "a label is empty"), ("a,b,a", "a is given twice")])
 def test_badly_formed_stages_are_refused(place, stages: str, what: str) -> None:
     (problem,) = refused(place("a-step1", "b-step1"), stages=stages)
     assert (problem.what, problem.where) == (what, f"--stages {stages}")

@@ -175,7 +175,7 @@ def test_all_problems_are_told_at_once(main) -> None:
 
 
 def test_a_bad_steps_text_is_refused_first(main) -> None:
-    assert refused("main", steps="x")[0].what == "`x` is no step and no range of steps"
+    assert refused("main", steps="x")[0].what == "`x` is neither a step nor a range of steps"
 
 
 def test_permissions_alone_exit_as_safety(main) -> None:

@@ -116,7 +116,7 @@ def test_steps_choose(cli, tiny) -> None:
         (["no/such/folder"], "there is no folder `no/such/folder`"),
         ([], "no model was given"),
         (["{main}", "--steps", "7"], "no checkpoint of main is left by --steps 7"),
-        (["{main}", "--steps", "x"], "`x` is no step and no range of steps"),
+        (["{main}", "--steps", "x"], "`x` is neither a step nor a range of steps"),
         (["{main}", "--tokenizer", "./none"], "--tokenizer `./none` is no folder"),
     ],
 )

@@ -93,4 +93,4 @@ def test_a_model_without_invariance_is_told_that_it_matters_not(cli, monkeypatch
     monkeypatch.setenv("MEMPROBE_MODEL", "somewhere")
     answer = cli("doctor")
     assert answer.code == 0
-    assert answer.err == "note: -m and -d matter only with --invariance\n"
+    assert answer.err == "note: -m and -d have an effect only with --invariance\n"

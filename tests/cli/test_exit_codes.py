@@ -372,7 +372,8 @@ def test_a_worker_says_what_it_did_and_what_is_left(copy, cli):
     answer = cli("worker", copy, "--shard", "1/3", "--threads", 1)
     assert answer.code == 0, answer.err
     assert answer.out == (
-        f"scored 1 unit; 2 units of other shards left: memprobe worker {copy} scores what nobody holds\n"
+        "scored 1 unit; 2 units of other shards left: "
+        f"memprobe worker {copy} scores the units that no process holds\n"
     )
     document = json.loads(cli("worker", copy, "--shard", "2/3", "--json", "-q").out)
     assert {key: document[key] for key in ("state", "units_scored", "units_left", "failures")} == {

@@ -379,7 +379,7 @@ def test_what_is_told_of_a_sequence_is_listed_with_the_reason(make_run) -> None:
     ]
     (row,) = memprobe.compare(*runs).differences.to_dicts()
     assert (row["metric"], row["step"], row["difference"]) == ("unforgettable_frac", None, None)
-    assert row["reason"] == "it is told of the whole sequence and has no item values"
+    assert row["reason"] == "it is estimated from the whole sequence and has no item values"
 
 
 def about(n: int) -> pl.DataFrame:

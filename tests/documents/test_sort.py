@@ -115,8 +115,8 @@ def test_an_odd_number_is_made_even_and_said(documents) -> None:
     made = sort_trials(documents(a=prose(1, 300)), Cells((60,), (8,), per_cell=14, validation=5))
     assert made.sizes.select("n_test", "n_validation").rows() == [(8, 4)]
     assert made.notes == (
-        "half of an odd number cannot be had: test 9, of which 8 are made",
-        "half of an odd number cannot be had: validation 5, of which 4 are made",
+        "an odd number cannot be halved: test 9, of which 8 are made",
+        "an odd number cannot be halved: validation 5, of which 4 are made",
     )
 
 
@@ -144,7 +144,7 @@ def test_a_text_given_twice_is_used_once_and_said(documents) -> None:
     text = prose(1, 200)
     made = sort_trials(documents(b=text, a=text), SHORT)
     assert set(made.items["source_id"]) == {"a"}
-    assert made.notes == ("b has the very text of a and is left out",)
+    assert made.notes == ("b has the same text as a and is left out",)
 
 
 def test_line_ends_of_windows_change_nothing(documents) -> None:
@@ -153,7 +153,7 @@ def test_line_ends_of_windows_change_nothing(documents) -> None:
     assert "\r\n\r\n" in windows.documents[0].text
     assert_frame_equal(sort_trials(windows, SHORT).items, sort_trials(documents(a=text), SHORT).items)
     both = Documents((*windows.documents, *documents(b=text).documents), {})
-    assert sort_trials(both, SHORT).notes == ("b has the very text of a and is left out",)
+    assert sort_trials(both, SHORT).notes == ("b has the same text as a and is left out",)
 
 
 def test_a_document_too_short_is_left_out_and_said(documents) -> None:
@@ -174,7 +174,7 @@ def test_a_text_without_sentence_ends_gives_nothing_and_says_so(documents) -> No
     endless = " ".join(f"w{i}" for i in range(500))
     with pytest.raises(ItemError) as caught:
         sort_trials(documents(a=endless), SHORT)
-    assert "no sentence ends, so there is nowhere for segments to begin" in str(caught.value)
+    assert "no sentence ends, so no segment can begin anywhere" in str(caught.value)
     assert "w0" not in str(caught.value)
     assert "a.txt, line 1" in str(caught.value)
     made = sort_trials(documents(a=endless, b=prose(1, 200)), SHORT)

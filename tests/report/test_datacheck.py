@@ -70,7 +70,7 @@ def test_items_that_were_never_trained_on_are_told_as_such(seen) -> None:
 
 def test_where_all_items_are_bad_nobody_is_said_to_be_never_trained_on(seen) -> None:
     text = shown(preview_view(seen('{"text": "ab", "exposures": 0, "first_step": 4}'), [], []))
-    assert "of no item, as all are bad" in text
+    assert "of no item, since all are bad" in text
     assert "never trained on" not in text
 
 

@@ -43,7 +43,7 @@ def test_the_sentences_name_counts_and_tokens(items, tokenizer) -> None:
     rows = [{"item_id": f"i{n}", "text": text} for n, text in enumerate(["<s>a", "<s>b", "c</s>", "d"])]
     made = tokenise(items(rows), tokenizer, bos="default", limits=LIMITS)
     assert made.literals.notes == (
-        "2 items begin with `<s>`, which is put in front of each as well: the token stands there twice "
+        "2 items begin with `<s>`, which is put in front of each as well: the token is given twice "
         "(--bos none puts none in front)",
         "1 item spells a special token (`</s>`): it is read as that token, not as its letters",
     )

@@ -11,7 +11,7 @@ from memprobe.figures.theme import Look
 from memprobe.tables.conditions import has, value_of
 from memprobe.tables.selection import last_step, pooled
 
-# A heat map of more cells is neither told apart on paper nor small in a page.
+# With more cells, a heat map is illegible on paper and large in a page.
 _MAX_CELLS = 36
 _MAX_DOCUMENTS = 20
 

@@ -33,7 +33,7 @@ UNBALANCED = "without a finite outcome at some checkpoint"
 PRETREND_P = 0.05
 # A difference of means of more than a quarter of a standard deviation leaves linear adjustments to
 # extrapolation: Imbens and Rubin (2015), Causal Inference, section 14.2. Of few items half of all gaps are as
-# large by chance, so it is to be told from none as well.
+# large by chance, so it must be distinguished from none as well.
 LARGE_GAP_SD = 0.25
 GAP_P = 0.01
 # Below as many degrees of freedom, intervals are half as wide again as with many items: Student's t at 0.975

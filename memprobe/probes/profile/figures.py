@@ -9,7 +9,7 @@ from memprobe.figures.marks import surface
 from memprobe.figures.panels import Figure, Panel, curve_columns, panels_of
 from memprobe.figures.theme import Look
 
-# A heat map of more cells is neither told apart on paper nor small in a page.
+# With more cells, a heat map is illegible on paper and large in a page.
 _MAX_CELLS = 36
 
 

@@ -196,7 +196,7 @@ PROBE = Probe(
         "control model, and beside in_context, which says whether the model can do the task at all; "
         "label_mass says whether it answers, position_bias_frac how far it follows the place of a segment.",
         limits="Cues in the text (Finally, dates) give an order away without memory, so parametric accuracy "
-        "needs a control. Likelihood mode also measures coherence and is told in excess of a control only.",
+        "needs a control. Likelihood mode also measures coherence and is shown only in excess of a control.",
         citation=arxiv(
             "pink2024sort",
             "Pink, Mathis and Vo, Vy A. and Wu, Qinyuan and Mu, Jianing and Turek, Javier S. and Hasson, Uri "

@@ -228,14 +228,14 @@ def _measure_rows(
             yield row | {"n_items": n, "n_clusters": n_clusters, "reason": measure.reason}
             continue
         pooled = basic_estimate(float(measure.pooled), draws.pooled, level=data.level_of(over))
-        yield row | _told(pooled, data, over, bounded=bounded)
+        yield row | _sentence(pooled, data, over, bounded=bounded)
         for place, number in enumerate(measure.sets):
             level = data.level_of((number,))
             own = basic_estimate(float(measure.each[place]), draws.each[:, place], level=level)
-            yield row | {"eval_set": data.names[number]} | _told(own, data, (number,), bounded=bounded)
+            yield row | {"eval_set": data.names[number]} | _sentence(own, data, (number,), bounded=bounded)
 
 
-def _told(estimate: Estimate, data: _Data, sets: tuple[int, ...], *, bounded: bool) -> dict[str, Any]:
+def _sentence(estimate: Estimate, data: _Data, sets: tuple[int, ...], *, bounded: bool) -> dict[str, Any]:
     n, n_clusters = data.n_of(sets)
     lo, hi = estimate.lo, estimate.hi
     reason = _SAME if lo is None else None
@@ -280,7 +280,7 @@ def _pooled_gaps(found: Gaps | None, drawn: Gaps | None, data: _Data, design: De
     waited = _recovery(_median(found.recovery_steps), _median(drawn.recovery_steps), level)
     n, n_clusters = data.n_of(sets)
     return [
-        {"metric": names[0], **_spacing(design), **_told(depth, data, sets, bounded=False)},
+        {"metric": names[0], **_spacing(design), **_sentence(depth, data, sets, bounded=False)},
         {
             "metric": names[1],
             "estimate": waited["recovery_steps"],

@@ -109,7 +109,7 @@ def search_prompt(  # noqa: PLR0913 - the slot is three strings of ids and two r
         allowed: Ids that a prompt may hold, ascending.
         warm: A prompt to start from.
         survives: Whether a prompt survives decode and encode; None: there is no tokenizer.
-        on_step: Told after each batch of candidates.
+        on_step: Called after each batch of candidates.
 
     Raises:
         CheckpointError: The model has no input embeddings.

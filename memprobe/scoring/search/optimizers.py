@@ -110,7 +110,7 @@ class Walks:
         self.stale[walk] = 0
 
     def restart(self, walk: int, start: Best) -> None:
-        """Let a walk begin anew elsewhere."""
+        """Let a walk restart elsewhere."""
         self._stand(walk, start)
         self.stale[walk], self._best[walk] = 0, start
         self._tried[walk] = {_key(start.prompt)}
@@ -178,7 +178,7 @@ class Proposal:
     Attributes:
         candidates: To be evaluated.
         known: Candidates that were evaluated while proposing, with their losses, shape (n,).
-        learn: Told the losses of the candidates that were evaluated, shape (n,), the first ones.
+        learn: Called with the losses of the candidates that were evaluated, shape (n,), the first ones.
     """
 
     candidates: Candidates

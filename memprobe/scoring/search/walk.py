@@ -1,4 +1,4 @@
-"""One length: walks side by side that propose, evaluate, keep their best, and start anew when stale."""
+"""One length: walks side by side that propose, evaluate, keep their best, and restart when stale."""
 
 from itertools import combinations
 from math import comb
@@ -98,7 +98,7 @@ class Walker:
             starts: Prompts, int64, shape (n_starts, n_tokens).
             limit: Evaluations, those of the starts among them.
             n_walks: Walks side by side, at most.
-            endless: One walk, which goes back to its best prompt when stale instead of starting anew.
+            endless: One walk, which goes back to its best prompt when stale instead of restarting.
 
         Returns:
             The confirmed match, or None.
