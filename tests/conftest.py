@@ -23,7 +23,7 @@ CONTEXT_TOKENS = 96
 _PRELOADED = [
     "memprobe.cli.app",
     "memprobe.cli.results",
-    "memprobe.pipeline.forecast",
+    "memprobe.pipeline.dry_run",
     "memprobe.report.console",
     "memprobe.pipeline.api",
     "memprobe.scoring.engine",

@@ -30,7 +30,7 @@ FREE = {"errors", "wording", "_version"}
 # The life of a run in the order in which it is read: each module may import those before it.
 ORDER = (
     *("suite", "manifest", "question", "limits", "control", "sweep", "planning"),
-    *("contrast", "summarise", "history", "prepare", "dose", "shard", "forecast"),
+    *("contrast", "summarise", "history", "prepare", "dose", "shard", "dry_run"),
     *("measure", "finish", "reading", "api", "worker"),
 )
 BELOW = {"options", "parsing", "shipped", "tables", "stats", "checkpoints", "items", "probes"}
@@ -126,7 +126,6 @@ LAZY = {
     "question",
     "summarise",
     "prepare",
-    "forecast",
     "fetching",
     "reading",
     "status",

@@ -119,7 +119,7 @@ def refuse_failures(answered: "Run") -> None:
 
 
 def _forecast(question: Any, *, fresh: bool, json: bool) -> None:  # noqa: ANN401
-    from memprobe.pipeline.forecast import forecast
+    from memprobe.pipeline.dry_run import forecast
     from memprobe.report.expected import forecast_view
 
     with console.Progressing() as listener:

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from memprobe.pipeline import forecast
+from memprobe.pipeline import dry_run
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
@@ -76,13 +76,13 @@ def test_a_dry_run_scores_nothing_writes_nothing_and_counts_what_is_left(cli, ti
 
 @pytest.mark.parametrize(("seconds", "told"), [(86_399.0, False), (259_200.0, True), (None, False)])
 def test_a_dry_run_of_days_says_so_on_stderr(seconds, told, cli, tiny, tmp_path, monkeypatch):
-    genuine = forecast.forecast
+    genuine = dry_run.forecast
 
     def slow(*args, **kwargs):
         found = genuine(*args, **kwargs)
-        return forecast.Forecast(found.checkpoints, found.totals | {"estimated_s": seconds})
+        return dry_run.Forecast(found.checkpoints, found.totals | {"estimated_s": seconds})
 
-    monkeypatch.setattr(forecast, "forecast", slow)
+    monkeypatch.setattr(dry_run, "forecast", slow)
     answer = cli("run", "-p", "recall", *tiny.ask, "-o", tmp_path / "run", "--dry-run", "--json")
     assert json.loads(answer.out)["totals"]["estimated_s"] == seconds
     assert ("note: about 3.0 days" in answer.err) is told

@@ -8,9 +8,9 @@ import pytest
 
 import memprobe
 from memprobe.errors import RunMismatchError
-from memprobe.pipeline import forecast as module
+from memprobe.pipeline import dry_run as module
 from memprobe.pipeline.api import NullListener
-from memprobe.pipeline.forecast import EFFICIENCY, READ_BYTES_PER_S, forecast
+from memprobe.pipeline.dry_run import EFFICIENCY, READ_BYTES_PER_S, forecast
 from memprobe.pipeline.question import ask
 
 # No model is loaded here, so speed is given; so slow that the tenths of a second that are shown matter.
