@@ -71,7 +71,7 @@ class MemprobeError(Exception):
 
 
 class InputError(MemprobeError):
-    """What we were given is wrong."""
+    """The input is wrong."""
 
     exit_code = 2
 
@@ -108,7 +108,7 @@ class CheckpointError(InputError):
 
 
 class UnloadableError(CheckpointError):
-    """What lies in the folder of one checkpoint is damaged or incomplete; the others may be sound."""
+    """The files of one checkpoint are damaged or incomplete; the others may be sound."""
 
 
 class RunMismatchError(InputError):

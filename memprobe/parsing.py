@@ -125,7 +125,7 @@ def _walked(value: object) -> Iterator[tuple[str, object, int]]:
 
 
 def _reason(error: Exception) -> str:
-    """Say in words what is no syntax error: the interpreter's own are about its settings."""
+    """Return an error in words; the interpreter's own message may be about its settings."""
     if isinstance(error, UnreadableError):
         return str(error)
     if isinstance(error, RecursionError):

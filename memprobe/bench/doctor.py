@@ -65,7 +65,7 @@ class Disk:
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """What was found.
+    """The findings of an examination of this machine.
 
     Attributes:
         system: Operating system, machine, Python and memprobe.
@@ -97,7 +97,7 @@ class Examination:
 
 
 def examine() -> Examination:
-    """Look at this machine and say what would hinder a run."""
+    """Examine this machine and report what would hinder a run."""
     packages = tuple(_packages())
     problems = [problem for package in packages if (problem := _package_problem(package))]
     found, threads, torch_problems = _devices()
@@ -152,7 +152,7 @@ def _version(name: str) -> str | None:
 
 
 def _package_problem(package: Package) -> Problem | None:
-    """Say what is wrong with a package; one that only an extra brings may be missing."""
+    """Return what is wrong with a package; one that belongs to an extra may be missing."""
     from packaging.specifiers import SpecifierSet
 
     if package.version is None:
@@ -184,7 +184,7 @@ def _sees_nvidia() -> bool:
 
 
 def _unused_gpu(build: str | None) -> Problem:
-    """Say why torch does not use an NVIDIA GPU that the system has."""
+    """Return why torch does not use the system's NVIDIA GPU."""
     if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
         return Problem("CUDA_VISIBLE_DEVICES hides every GPU", fix="unset it to score on a GPU")
     if build is None:

@@ -22,7 +22,7 @@ _SWITCHES = ("trust_remote_code", "allow_pickle")
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What is on this machine now.
+    """The checkpoints that are on this machine after fetching.
 
     Attributes:
         command: The command that needs no network; `SUITE` and `FILE` in it stand for what was not given.

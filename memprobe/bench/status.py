@@ -61,7 +61,7 @@ class HeldUnit:
 
 @dataclass(frozen=True, slots=True)
 class RunStatus:
-    """Where a run stands.
+    """The progress of a run.
 
     Attributes:
         run: The directory.

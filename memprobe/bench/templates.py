@@ -19,7 +19,7 @@ _FOLDER = re.compile(r"FOLDER/([\w./-]+)")
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """What was written.
+    """The files that were written.
 
     Attributes:
         template: Its name.

@@ -168,7 +168,7 @@ def download_file(repo: str, commit: str, name: str, where: str) -> None:
 
 @contextmanager
 def hub_errors(where: str) -> Iterator[None]:
-    """Turn the hub client's errors into ours; a full disk stays what it is."""
+    """Turn the hub client's errors into memprobe's; a full disk is raised unchanged."""
     from huggingface_hub.errors import (
         EntryNotFoundError,
         GatedRepoError,
@@ -220,7 +220,7 @@ def _unreachable(error: BaseException, where: str) -> UnreachableError:
 
 @contextmanager
 def _switched(switch: _Switch, is_on: Callable[[], bool], turn: Callable[[bool], None]) -> Iterator[None]:
-    """Turn a switch off while the block runs; the last of several threads puts it back."""
+    """Turn a switch off while the block runs; the last of several threads restores it."""
     with _lock:
         if not switch.n_wanting:
             switch.before = is_on()

@@ -55,7 +55,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class SafetensorsHeader:
-    """What the header of one file says.
+    """The header of one safetensors file.
 
     Attributes:
         n_tensors: Tensors in the file.

@@ -115,7 +115,7 @@ class CheckpointSequence:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What `resolve` was asked for besides the specs.
+    """The options of `resolve`.
 
     Attributes:
         offline: The network may not be used.
@@ -157,7 +157,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What one spec names.
+    """The checkpoints that one spec names.
 
     Attributes:
         model: Hub id or the sequence folder's name.

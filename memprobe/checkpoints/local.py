@@ -210,7 +210,7 @@ def _not_a_folder(path: Path) -> CheckpointError:
 
 
 def _nothing(path: Path, listing: Listing, children: list[Path], stepped: list[Path]) -> CheckpointError:
-    """Say why a folder holds no checkpoint."""
+    """Return why a folder holds no checkpoint."""
     if listing.ending(".gguf"):
         return CheckpointError("GGUF weights are not supported", where=str(path), fix=GGUF_FIX)
     if listing.ending(".safetensors") or listing.ending(".bin"):

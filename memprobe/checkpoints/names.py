@@ -44,7 +44,7 @@ _LAST_NUMBER = re.compile(r"([0-9]+)(?:([KMBGTkm])(?![A-Za-z0-9]))?(?!.*[0-9])")
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """What a name says of its checkpoint.
+    """The step and stage that a checkpoint's name contains.
 
     Attributes:
         value: The number, its unit letter multiplied in: `1M` is 1,000,000 and `1.5` a fraction.

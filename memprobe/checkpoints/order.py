@@ -16,7 +16,7 @@ _LISTED_STAGES = 8
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What the user says about the order and which checkpoints are meant.
+    """The order and selection of checkpoints that the user asked for.
 
     Attributes:
         steps: `--steps`; None: all.

@@ -50,7 +50,7 @@ class Group:
 
     @property
     def model(self) -> str:
-        """What the specs call it: the hub id, or the folder's name."""
+        """Its name in specs: the hub id, or the folder's name."""
         return self.sources[0].model
 
     @property
@@ -285,7 +285,7 @@ def _names(groups: list[Group]) -> list[str]:
 
 
 def look(group: Group, options: Options) -> list[Checkpoint | CheckpointError | SafetyError]:
-    """Look into each candidate; what is wrong with one does not hide the others."""
+    """Inspect each candidate; a problem of one does not hide those of others."""
     from concurrent.futures import ThreadPoolExecutor
 
     def described(pair: tuple[Source, Candidate]) -> Checkpoint | CheckpointError | SafetyError:

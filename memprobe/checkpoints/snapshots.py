@@ -30,7 +30,7 @@ class Snapshot:
 
     @property
     def folder(self) -> Path:
-        """Where its files lie."""
+        """The folder of its files."""
         return cache_of(self.repo) / "snapshots" / self.commit
 
     def lacks(self, names: Sequence[str]) -> list[str]:
@@ -48,7 +48,7 @@ class Snapshot:
             return None
 
     def write_listed(self, files: Mapping[str, HubFile]) -> None:
-        """Write down what the hub lists: a commit never changes."""
+        """Store the hub's list of files; a commit never changes."""
         rows = {name: [file.n_bytes, file.sha256] for name, file in files.items()}
         with suppress(OSError):
             _write(self._note("json"), rows)
@@ -61,7 +61,7 @@ class Snapshot:
             return None
 
     def write_numbers(self, numbers: Mapping[str, int]) -> None:
-        """Write down how many numbers its weights have."""
+        """Store the number of parameters of its weights."""
         with suppress(OSError):
             _write(self._note("numbers"), dict(numbers))
 
@@ -94,7 +94,7 @@ class Snapshot:
         self._note(f"{run}.run").unlink(missing_ok=True)
 
     def remove(self, run: str) -> bool:
-        """Take away what the run brought; False where somebody uses it. The caller holds `cache_lock`.
+        """Remove the files that the run fetched; False if a process uses them. The caller holds `cache_lock`.
 
         What another run brought too is left to that one; what was there before, and blobs that other
         snapshots link to, are left alone.

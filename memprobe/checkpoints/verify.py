@@ -68,7 +68,7 @@ class Finding:
 
     @property
     def means(self) -> str:
-        """What it does to a retention or profile study."""
+        """Its consequence for a study over time."""
         return MEANS[self.kind]
 
     def as_json(self) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def main() -> None:
 
 
 def _end_quietly() -> None:
-    """Let Ctrl-C end the process with code 130 and without a word, as long as no command has begun.
+    """Let Ctrl-C end the process silently with code 130 until a command begins.
 
     While libraries are imported KeyboardInterrupt would come up anywhere, also where it is only printed.
     """

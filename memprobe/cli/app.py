@@ -94,7 +94,7 @@ class Commands(TyperGroup):
 
 
 def _unexpected(error: BaseException) -> int:
-    """Say what no class of ours covers; returns the exit code."""
+    """Report an error that no class of memprobe covers; returns the exit code."""
     if isinstance(error, OSError) and error.errno in _REFUSED:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         fix = "make room; the same command goes on from here" if full else "name another place"
@@ -119,7 +119,7 @@ def _code(error: BaseException | None) -> int:
 
 
 def _forget_stdout() -> None:
-    """Let what is still buffered go nowhere, so that the interpreter's last flush does not complain."""
+    """Discard the buffered output, so that the interpreter's last flush does not fail."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -77,7 +77,7 @@ class _Telling:
 
 
 def _fail_on_worse(found: "Comparison") -> None:
-    """Say the verdict; ends with 1 where a difference is worse.
+    """Print the verdict; exits with 1 if a difference is worse.
 
     Raises:
         typer.Exit: A difference is worse.

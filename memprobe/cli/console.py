@@ -123,7 +123,7 @@ def show_json(value: Mapping[str, object]) -> None:
 
 
 def tell_days(seconds: float, run: str) -> bool:
-    """Say that a run will take days and what shortens it; below one day, say nothing and return False."""
+    """Warn that a run will take days and say what shortens it; below one day, return False."""
     if seconds < _DAY_S:
         return False
     note(
@@ -172,7 +172,7 @@ class Progressing:
             self.bar.stop()
 
     def stage(self, name: str) -> None:
-        """Say which stage begins."""
+        """Show which stage begins."""
         words = {"read": "reading items and checkpoints", "plan": "planning", "measure": "measuring"}
         if self.bar is not None:
             self.line = ""
@@ -190,7 +190,7 @@ class Progressing:
         return self.task
 
     def note(self, text: str) -> None:
-        """Say something that is no error."""
+        """Show a note."""
         note(f"note: {text}")
 
     def scoring(self, progress: "ScoringProgress") -> None:

@@ -36,7 +36,7 @@ _AT_LEAST_ONE: Final = ("POLARS_MAX_THREADS",)
 
 
 def tame() -> None:
-    """Let stdout and stderr take every character, and no variable make a table absurdly wide."""
+    """Make stdout and stderr accept every character, and limit the width of tables."""
     codecs.register_error(_PLAIN, _stand_in)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):

@@ -36,7 +36,7 @@ _FLOATS: Final = (6, 7)
 
 @dataclass(frozen=True, slots=True)
 class _Index:
-    """What an .idx says.
+    """The contents of an .idx file.
 
     Attributes:
         sizes: Tokens of each entry, shape (n_entries,).

@@ -47,7 +47,7 @@ _OPENS_SPEECH: Final = re.compile(r"[_*]*[\"'“‘«]")
 
 @dataclass(frozen=True, slots=True)
 class Prose:
-    """What of a document is running text.
+    """The running text of a document.
 
     Attributes:
         text: The document's whole text.

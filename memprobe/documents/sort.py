@@ -131,7 +131,7 @@ class SortTrials:
 
 @dataclass(frozen=True, slots=True)
 class _Cell:
-    """What one document gave for one size, after all drops."""
+    """The trials of one document and size, after all drops."""
 
     document: Document
     size: Size

@@ -66,7 +66,7 @@ class Excerpt:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """What one document gave for one size.
+    """The excerpts drawn from one document for one size.
 
     Attributes:
         excerpts: In random order; as many as were asked for, or all there are.

@@ -30,7 +30,7 @@ _THOUSANDS = "datum.value == 0 ? '0' : format(datum.value, '~s')"
 
 @dataclass(frozen=True, slots=True)
 class Axes:
-    """What the axes of a curve say.
+    """The axes of a curve.
 
     Attributes:
         x: Title below.

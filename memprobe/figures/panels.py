@@ -12,7 +12,7 @@ from memprobe.figures.theme import NAME_CHARS, Look
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """What one frame shows.
+    """One frame of a figure.
 
     Attributes:
         name: What sets it apart from the figure's other panels; empty where there is one.

@@ -28,7 +28,7 @@ _NONE_GIVEN = "the rule compares with a baseline, and none was given: --baseline
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """What a run is compared with.
+    """The baseline that a run is compared with.
 
     Attributes:
         rows: By question, differences with the summary's keys, `estimate` being the difference.

@@ -34,7 +34,7 @@ class RowNeeds:
 
 @dataclass(frozen=True, slots=True)
 class RuleNeeds:
-    """What a rule needs.
+    """The number of items that a rule needs.
 
     Attributes:
         rule: The rule.
@@ -65,7 +65,7 @@ class RuleNeeds:
 
     @property
     def summary(self) -> str:
-        """What it needs and has, in one line."""
+        """The items that it needs and has, in one line."""
         if not self.rows:
             return self.reason
         needed = max(row.n_needed for row in self.rows)
@@ -77,7 +77,7 @@ class RuleNeeds:
 
 @dataclass(frozen=True, slots=True)
 class DryRun:
-    """What all rules need.
+    """The numbers of items that all rules need.
 
     Attributes:
         rules_file: The rules.
@@ -120,7 +120,7 @@ class DryRun:
 
 
 def dry_run(run: str | Path | Run, rules: str | Path, *, baseline: str | Path | Run | None = None) -> DryRun:
-    """Tell how many items each rule needs and has, without judging.
+    """Return how many items each rule needs and has, without judging.
 
     Raises:
         RuleError: The rules are wrong; all problems at once.

@@ -74,7 +74,7 @@ class Rule:
 
     @property
     def demand(self) -> str:
-        """What must hold, in a few words: `recall exact_frac: hi <= 0.05`."""
+        """The limits in a few words: `recall exact_frac: hi <= 0.05`."""
         sides = {
             "max": "{} <= {:.10g}",
             "min": "{} >= {:.10g}",

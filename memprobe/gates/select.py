@@ -17,7 +17,7 @@ Conditions = Mapping[str | None, Mapping[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """What a rule selects.
+    """The rows that a rule selects.
 
     Attributes:
         rows: The rows, in the order of the table.

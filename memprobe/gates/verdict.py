@@ -58,7 +58,7 @@ class RowVerdict:
 
 @dataclass(frozen=True, slots=True)
 class RuleVerdict:
-    """What a rule says of a run.
+    """The verdict of one rule on a run.
 
     Attributes:
         rule: The rule.
@@ -124,7 +124,7 @@ class GateResult:
 
     @property
     def exit_code(self) -> int:
-        """What a command line exits with."""
+        """The exit code of the command line."""
         return {"passed": PASSED, "failed": FAILED, "could not judge": COULD_NOT_JUDGE}[self.verdict]
 
     @property

@@ -112,7 +112,7 @@ def _column_shown(name: str, header: list[str]) -> str:
 
 @contextlib.contextmanager
 def _any_field_size(size_chars: int) -> Iterator[None]:
-    """Let a cell be as long as the file; the module's own limit, 131,072, is less than a document."""
+    """Allow cells as long as the file; the csv module's limit of 131,072 is shorter than a document."""
     before = csv.field_size_limit(max(size_chars, 1) + 1)
     try:
         yield

@@ -27,7 +27,7 @@ class Fault:
 
     @property
     def kind(self) -> str:
-        """What faults of other items share with this one."""
+        """The kind of the fault, shared by faults of other items."""
         return self.sort or self.what
 
 
@@ -48,7 +48,7 @@ class RawRow:
 
 @dataclass(frozen=True, slots=True)
 class RawFile:
-    """What was read from one file.
+    """The rows read from one file.
 
     Attributes:
         spec: The file as the user named it.

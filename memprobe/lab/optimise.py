@@ -31,7 +31,7 @@ _GPT2_INITIAL_SD, _GPT2_HEAD_FRAC = 0.1, 0.2
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """What one sequence of checkpoints is trained on, and where it goes.
+    """The training data and the folder of one sequence of checkpoints.
 
     Attributes:
         phase: The name passed to `progress`.

@@ -37,7 +37,7 @@ OnProgress = Callable[[LabProgress], None]
 
 @dataclass(frozen=True, slots=True)
 class LabResult:
-    """Where a finished lab lies.
+    """The files of a finished lab.
 
     Attributes:
         folder: The lab's folder, with `lab.json` (what was asked, counts, versions).

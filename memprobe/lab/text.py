@@ -50,7 +50,7 @@ class Cuts:
 
 @dataclass(frozen=True, slots=True)
 class TextPlan:
-    """What is trained on and what is not.
+    """The windows that are trained on, and the others.
 
     Attributes:
         items: Canaries, windows and controls.

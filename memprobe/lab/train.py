@@ -208,7 +208,7 @@ def open_lab(folder: Path) -> LabResult | None:
 
 
 def _unheard(_: LabProgress) -> None:
-    """Stand in where nobody listens."""
+    """Ignore the progress."""
 
 
 def _finished(out: Path, asked: Mapping[str, object]) -> LabResult | None:

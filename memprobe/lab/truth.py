@@ -42,7 +42,7 @@ def phase_steps(item: LabItem, updates: int) -> tuple[int, int] | None:
 
 
 def with_task_ends(items: Sequence[LabItem], updates: int) -> list[LabItem]:
-    """Let items that are trained on in a phase carry when it had ended, as `task_end_step`."""
+    """Add `task_end_step`, the end of their phase, to items that are trained on in a phase."""
     steps = [phase_steps(item, updates) for item in items]
     return [
         item if at is None else replace(item, carried={**item.carried, "task_end_step": at[1]})

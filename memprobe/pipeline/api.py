@@ -131,7 +131,7 @@ def _begin(question: Question, store: RunStore, listener: Listener, *, fresh: bo
 
 
 def _write_down(prepared: Prepared, question: Question, store: RunStore) -> bool:
-    """Write down what is asked; False where the run was asked something else meanwhile."""
+    """Write the question to the run directory; False if the run was asked something else meanwhile."""
     before = store.read_manifest()
     if before is not None and merge_stages(before, prepared.manifest) != prepared.manifest["stages"]:
         return False

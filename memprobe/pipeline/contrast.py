@@ -22,7 +22,7 @@ NEVER = "never-trained"
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """What one probe entry measured on the control model.
+    """The values of one probe entry on the control model.
 
     Attributes:
         label: How conditions name it.

@@ -28,7 +28,7 @@ _UNITS = {"linear_log10": "fraction per tenfold", "logistic": "log odds per tenf
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """What was measured at one checkpoint.
+    """The measurements of one checkpoint.
 
     Attributes:
         entries: The probe entries, planned.

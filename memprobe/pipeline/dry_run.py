@@ -23,7 +23,7 @@ READ_BYTES_PER_S = 500e6
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What a run would do.
+    """The work that a run would do.
 
     Attributes:
         checkpoints: One row per checkpoint: `model, revision, step, units, units_left, tokens_left,
@@ -88,7 +88,7 @@ def forecast(question: Question, notes: Notes, *, fresh: bool = False) -> Foreca
 
 
 def _tell_unloadable(prepared: Prepared, notes: Notes) -> int:
-    """Say which checkpoints a run would lose, and why; returns how many."""
+    """Note which checkpoints a run would lose, and why; returns how many."""
     from memprobe.scoring.fit import problems_of
     from memprobe.scoring.load import quiet_libraries
 

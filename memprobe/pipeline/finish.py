@@ -24,7 +24,7 @@ def finish(
     total_s: float,
     measuring: Callable[[], None],
 ) -> set[tuple[str, str]]:
-    """Write down what this process did and, if it ended the last unit, build tables and summary.
+    """Record the work of this process and, if it scored the last unit, build tables and summary.
 
     The caller holds the lock.
 

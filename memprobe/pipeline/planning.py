@@ -43,7 +43,7 @@ class EntryPlan:
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """What planning knows of the items: lengths under one tokenizer, never text or ids.
+    """The items as planning sees them: lengths under one tokenizer, without text or ids.
 
     Attributes:
         table: The item table with `n_tokens, n_prefix_tokens, n_foil_tokens`.

@@ -130,7 +130,7 @@ class _Foreign:
     column: dict[str, str] = field(default_factory=dict)
 
     def add(self, error: OutsideVocabularyError) -> bool:
-        """Take those of an error; returns whether there are any that were not known."""
+        """Add the items of an error; returns whether any is new."""
         new = error.reasons.keys() - self.reasons.keys()
         self.reasons.update({item: error.reasons[item] for item in new})
         self.column.update({item: error.column[item] for item in new})
@@ -245,7 +245,7 @@ def read_models(options: RunOptions, items: ItemSet | None, notes: Notes) -> Mod
 
 
 def _described(sequence: CheckpointSequence, options: RunOptions) -> CheckpointSequence:
-    """Bring the bases of adapters, which all of them need, and count the parameters of what is not here."""
+    """Fetch the bases of adapters, and count the parameters of checkpoints that are not here."""
     checkpoints = [
         each if each.base is None or each.problems else fetch(each, offline=options.offline)
         for each in sequence.checkpoints

@@ -30,7 +30,7 @@ class Run:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """What was asked and done.
+        """The manifest: what was asked and what was done.
 
         Raises:
             InvalidRunError: There is no run in the directory.

@@ -28,7 +28,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """What is measured.
+    """The probes that are measured, with their settings.
 
     Attributes:
         name: Short name, part of the default run directory.

@@ -39,7 +39,7 @@ _SEPARATORS = ";|\n"
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What the rows of one checkpoint have in common.
+    """The keys that the rows of one checkpoint share.
 
     Attributes:
         model: Of the keys.

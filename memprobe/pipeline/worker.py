@@ -27,7 +27,7 @@ _BEGUN = {"units", "tables", "tables.lock", "suite.toml", "skipped.jsonl"}
 
 @dataclass(frozen=True, slots=True)
 class WorkerResult:
-    """What a worker did.
+    """The work of one worker.
 
     Attributes:
         run: The run.
@@ -166,7 +166,7 @@ def _join(question: Question, store: RunStore, listener: Listener) -> Prepared:
 
 
 def _go_on(prepared: Prepared, store: RunStore, listener: Listener) -> None:
-    """Say in the manifest that the run goes on, where units are missing."""
+    """Set the state of a run back to scoring if units are missing."""
     now, left = store.read_manifest(), missing_units(prepared.plans, store)
     if now is not None and now["state"] != "scoring" and left:
         listener.note(f"{counted(len(left), 'unit')} to be scored: the run goes on")

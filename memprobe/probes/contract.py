@@ -31,7 +31,7 @@ SummaryKind = Literal["rate", "mean", "median", "km_median", "auc", "difference"
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What `measure` gets for one checkpoint.
+    """The answers of one checkpoint, as `measure` gets them.
 
     Attributes:
         spans: One answered row of `SPANS` per request of the plan.
@@ -102,7 +102,7 @@ class OtherSequence:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What a probe over time gets: one sequence of checkpoints as far as it is scored.
+    """One sequence of checkpoints as far as it is scored, as probes over time get it.
 
     Attributes:
         rows: What `measure` returned for every checkpoint, with its `step` (Int64), steps ascending.
@@ -128,7 +128,7 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class SequenceResult:
-    """What a probe finds out about a whole sequence.
+    """The results of a probe on a whole sequence.
 
     Attributes:
         tables: Name to rows; `model` is put in front.
@@ -234,7 +234,7 @@ def no_view(_: Any) -> View | None:  # noqa: ANN401
 
 
 def not_of_items(_: pl.DataFrame, __: Any) -> pl.DataFrame:  # noqa: ANN401
-    """Stand in for the item values of a metric of the whole sequence, which has none.
+    """Stand in for item values, which a metric of the whole sequence does not have.
 
     Raises:
         ValueError: Always.
@@ -254,7 +254,7 @@ def no_checks(_: pl.DataFrame) -> dict[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What a reader of results must know of a probe; it travels in the manifest.
+    """What a reader of results must know about a probe; the manifest carries it.
 
     Attributes:
         measures: What it measures, in two sentences.

@@ -66,7 +66,7 @@ def forwards(requests: pl.DataFrame) -> list[Forward]:
 
 
 class Sized(Protocol):
-    """What has a number of tokens."""
+    """Anything with a number of tokens."""
 
     @property
     def n_tokens(self) -> int:

@@ -35,7 +35,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class SearchStep:
-    """Where the search of one target stands.
+    """The progress of the search for one target.
 
     Attributes:
         target: Which target of the checkpoint, from 1.

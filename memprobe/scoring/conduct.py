@@ -53,7 +53,7 @@ Judged = Literal["same", "moved", "unsure", "unknown"]
 
 @dataclass(frozen=True, slots=True)
 class Defect:
-    """What a check found.
+    """A defect that a check found.
 
     Attributes:
         what: A sentence about the model.
@@ -66,7 +66,7 @@ class Defect:
 
 @dataclass(slots=True)
 class _Found:
-    """What the checks found so far.
+    """The findings of the checks so far.
 
     Attributes:
         defect: The first that is sure; None: none is.
@@ -81,7 +81,7 @@ class _Found:
     dependent: bool = False
 
     def note(self, judged: Judged, defect: Defect) -> None:
-        """Take up one comparison; the first defect stays."""
+        """Record one comparison; the first defect is kept."""
         self.unsure |= judged == "unsure"
         self.unknown |= judged == "unknown"
         if judged == "moved" and self.defect is None:

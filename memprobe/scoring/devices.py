@@ -49,7 +49,7 @@ def cpu_threads() -> int:
 
 
 def set_cpu_threads(threads: int) -> None:
-    """Let torch take so many CPU threads from now on."""
+    """Set the number of CPU threads that torch uses."""
     torch.set_num_threads(threads)
 
 

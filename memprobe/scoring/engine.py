@@ -41,7 +41,7 @@ WAIT_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is to be scored with one checkpoint.
+    """The units to be scored with one checkpoint.
 
     Attributes:
         checkpoint: The checkpoint; the files of one from the hub may still have to be fetched.
@@ -79,7 +79,7 @@ class EngineOptions:
 
 @dataclass(frozen=True, slots=True)
 class ScoringProgress:
-    """Where the pass stands, after a batch or a unit.
+    """The progress of a pass, after a batch or a unit.
 
     Attributes:
         checkpoint: Which job, from 1.
@@ -110,7 +110,7 @@ class Failure:
 
 @dataclass(slots=True)
 class ScoringReport:
-    """What the pass did.
+    """The work of a pass.
 
     Attributes:
         failures: Checkpoints that could not be scored.
@@ -133,7 +133,7 @@ class ScoringReport:
     notes: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
 
     def add(self, other: "ScoringReport") -> None:
-        """Take up what another pass of the same run did."""
+        """Add the work of another pass of the same run."""
         self.failures += other.failures
         self.n_units += other.n_units
         self.load_s += other.load_s
@@ -209,7 +209,7 @@ class _Sweep:
         return [job for job in self.jobs if job.context not in self.failed and self._units_left(job)]
 
     def once(self) -> bool:
-        """Go over the jobs once; False where nothing could be claimed."""
+        """Go over the jobs once; False if nothing could be claimed."""
         progressed = False
         pending = self.pending()
         for i, job in enumerate(pending):

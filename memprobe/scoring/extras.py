@@ -88,7 +88,7 @@ N_NAMED = 3
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What is to be known of a model to judge what it did not take.
+    """The facts about a model that decide whether unused tensors may be left out.
 
     Attributes:
         n_layers: Layers of its configuration; None where it names none.

@@ -19,7 +19,7 @@ _CHUNK_ROWS = 4096
 
 @dataclass(frozen=True, slots=True)
 class WeightFiles:
-    """What the weight files of one checkpoint hold.
+    """The tensors in the weight files of one checkpoint.
 
     Attributes:
         folder: Where they lie.

@@ -61,7 +61,7 @@ _UNASKED = ("sinq",)
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """What is known of weights that fit.
+    """The facts about weights that fit the model.
 
     Attributes:
         notes: What a reader of the numbers should know, one sentence each.
@@ -320,7 +320,7 @@ def refuse_oversized(model: nn.Module, n_stored: int, where: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Placed:
-    """Where the tensors of the files go.
+    """The places of the files' tensors in the model.
 
     Attributes:
         names: Name in the files to name in the model, of those that have a place.

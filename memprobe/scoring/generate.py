@@ -26,7 +26,7 @@ _AT_ONCE = 16
 
 @dataclass(frozen=True, slots=True)
 class Continuation:
-    """What to generate.
+    """A continuation to be generated.
 
     Attributes:
         prompt: Input ids, front tokens included, int64, shape (length,).

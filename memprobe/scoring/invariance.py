@@ -42,7 +42,7 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Invariance:
-    """What the comparison found.
+    """The result of the comparison.
 
     Attributes:
         gaps: One per item.

@@ -73,7 +73,7 @@ class LoadOptions:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a model can read.
+    """The context and vocabulary of a model.
 
     Attributes:
         context_tokens: Longest input, BOS included; None where the configuration sets none.

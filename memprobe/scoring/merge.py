@@ -65,7 +65,7 @@ HALF_SHARE_OF_EFFECT = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Adapted:
-    """What became of an adapter and its base.
+    """The result of merging an adapter into its base.
 
     Attributes:
         model: The model to score; None where merging gave another model than the adapter beside its
@@ -334,7 +334,7 @@ def _merge(adapted: Any, probe: Tensor, notes: list[str]) -> Any | None:  # noqa
 
 
 def _separate(model: Any) -> list[str]:  # noqa: ANN401
-    """Give each adapted layer weights of its own where it shares them; returns the layers' names."""
+    """Copy shared weights of adapted layers, so that each has its own; returns the layers' names."""
     from peft.tuners.trainable_tokens import TrainableTokensLayer
     from peft.tuners.tuners_utils import BaseTunerLayer
 

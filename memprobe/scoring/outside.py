@@ -43,7 +43,7 @@ def outside(
     fix: str = "",
     in_model: bool = False,
 ) -> Iterator[None]:
-    """Turn whatever the code inside raises into a CheckpointError.
+    """Turn any exception of the code inside into a CheckpointError.
 
     Args:
         doing: What failed, as in `the checkpoint cannot be loaded`.

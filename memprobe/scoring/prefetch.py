@@ -27,7 +27,7 @@ class PrefetchedCheckpoint:
 
 @dataclass(slots=True)
 class Prefetcher:
-    """What is on its way, by the context of its job.
+    """Loads checkpoints ahead, by the context of their job.
 
     Attributes:
         cache: Brings the files.

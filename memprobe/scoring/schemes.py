@@ -21,7 +21,7 @@ _COLUMNS = 16_384
 
 
 class Rows(NamedTuple):
-    """What is known of a chunk of rows.
+    """The statistics of a chunk of rows.
 
     Attributes:
         z: Logits, float32, shape (rows, V).

@@ -334,7 +334,7 @@ def _steps(part: Any, name: str) -> list[dict[str, Any]]:  # noqa: ANN401
 
 
 def _say_pattern(tokenizer: Any, note: Callable[[str], None]) -> None:  # noqa: ANN401
-    """Say what transformers found of a pattern that some Mistral tokenizers were published with."""
+    """Note what transformers reports about a pattern that some Mistral tokenizers were published with."""
     is_fixed = getattr(getattr(tokenizer, "backend_tokenizer", None), "fix_mistral_regex", None)
     if is_fixed is not None:
         note(
@@ -355,7 +355,7 @@ def _without_dropout(tokenizer: Any, note: Callable[[str], None]) -> None:  # no
 
 
 def _say_new_tokens(tokenizer: Any, held: Mapping[str, Any], note: Callable[[str], None]) -> None:  # noqa: ANN401
-    """Say which tokens transformers has given ids that tokenizer.json does not have."""
+    """Note which tokens have ids from transformers that tokenizer.json does not have."""
     size = len(_vocabulary(held).keys() | {each["content"] for each in held.get("added_tokens") or ()})
     if len(tokenizer) <= size:
         return

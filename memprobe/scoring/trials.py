@@ -112,7 +112,7 @@ class _Encoded:
 
     @property
     def ends(self) -> Ids:
-        """Where each token ends in the text; costs more than the ids."""
+        """The end of each token in the text; costs more than the ids."""
         return np.maximum.accumulate(np.asarray([end for _, end in self.encoding.offsets], dtype=np.int64))
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Warm:
-    """What the same unit of the checkpoint before left.
+    """The results of the same unit at the checkpoint before.
 
     Attributes:
         sealed: Its prompt.

@@ -38,7 +38,7 @@ def learned_states(values: Floats, enter: float, leave: float) -> Bools:
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """What happened to each item; positions are those of checkpoints, -1 where there is none.
+    """The events of each item; positions are those of checkpoints, -1 where there is none.
 
     Attributes:
         counted: Checkpoints from the item's training on, shape (n_items,).

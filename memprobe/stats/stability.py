@@ -21,7 +21,7 @@ _ONE_TASK = "there is one task alone, so nothing comes after another"
 
 @dataclass(frozen=True, slots=True)
 class Design:
-    """Where the tasks end.
+    """The checkpoints at which tasks end.
 
     Attributes:
         steps: Of the checkpoints, rising, shape (n_steps,).

@@ -37,7 +37,7 @@ _HELD: dict[tuple[int, Path], str] = {}
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds a file, as the file says.
+    """The process that holds a file, according to the file.
 
     Attributes:
         host: Name of the machine; None where the file does not say.
@@ -63,14 +63,14 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """What one look at a claim saw."""
+    """The state of a claim when it was read."""
 
     content: bytes
     modified_ns: int
 
     @property
     def said(self) -> dict[str, Any]:
-        """What the claim says; nothing where that cannot be read."""
+        """The contents of the claim; empty if it cannot be read."""
         try:
             said = json.loads(self.content.decode("utf-8", errors="replace") or "{}")
         except (ValueError, RecursionError):
@@ -203,7 +203,7 @@ class Patience:
         self._since = time.monotonic()
 
     def wait_for(self, text: str) -> None:
-        """Go on waiting; an empty text tells nothing."""
+        """Keep waiting; an empty text reports nothing."""
         long = time.monotonic() - self._since > _TELL_AFTER_S
         if self._tell is not None and long and text and text != self._told:
             self._tell(text)
@@ -286,7 +286,7 @@ def _myself() -> dict[str, Any]:
 
 
 def _look(file: Path) -> _Look | None:
-    """Look at a claim; None where it is not there."""
+    """Read a claim; None if it does not exist."""
     try:
         # Opening it asks a file server again: what a client remembers may be a minute old.
         with file.open("rb") as claim:

@@ -30,9 +30,9 @@ _OLD_S = 3_600.0
 
 
 def write_file(file: Path, content: bytes | bytearray | memoryview, *, private: bool = False) -> None:
-    """Write a file that the user named, atomically, and its folder where there is none.
+    """Write a file that the user named, atomically, and create its folder if missing.
 
-    What a killed process left half-written in the same place goes.
+    Files that a killed process left half-written in the same place are removed.
 
     Args:
         file: Where; what is there is replaced.

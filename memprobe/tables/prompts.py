@@ -211,7 +211,7 @@ def _names(text: str) -> list[str]:
 
 
 def _placeholder_problems(key: str, text: str) -> Iterable[str]:
-    """Say which placeholders of a template are missing, doubled, unknown or more than a name."""
+    """Return which placeholders of a template are missing, doubled, unknown or more than a name."""
     try:
         found = [(name, spec, how) for _, name, spec, how in Formatter().parse(text) if name is not None]
     except ValueError as error:

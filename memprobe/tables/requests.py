@@ -159,7 +159,7 @@ def is_search(detail: str = "detail") -> pl.Expr:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What one probe entry asks.
+    """The requests of one probe entry.
 
     Attributes:
         requests: Rows of `REQUESTS`.

@@ -35,7 +35,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class TableSchema:
-    """What a table promises.
+    """The name, key and columns of a table.
 
     Attributes:
         name: The table's name, which is its file's stem.

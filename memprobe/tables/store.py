@@ -69,12 +69,12 @@ class RunStore:
 
     @property
     def manifest_file(self) -> Path:
-        """Where the manifest lies."""
+        """The file of the manifest."""
         return self.path / "manifest.json"
 
     @property
     def units_folder(self) -> Path:
-        """Where the units lie."""
+        """The folder of the units."""
         return self.path / "units"
 
     def create(self) -> None:
@@ -179,7 +179,7 @@ class RunStore:
         return digest
 
     def table_file(self, name: str) -> Path:
-        """Where a table lies."""
+        """The file of a table."""
         return (
             self.path / "summary.parquet" if name == "summary" else self.path / "tables" / f"{name}.parquet"
         )
@@ -259,7 +259,7 @@ class RunStore:
     # Units
 
     def unit_file(self, context: str, unit: str) -> Path:
-        """Where the unit of work `unit` of the scoring context `context` lies."""
+        """The file of the unit `unit` of the scoring context `context`."""
         return self.units_folder / f"{context}-{unit}.parquet"
 
     def has_unit(self, context: str, unit: str) -> bool:

@@ -77,7 +77,7 @@ class Chat:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Targets:
-    """What a model is to be made to say: the item, and two strings that nobody trained on.
+    """The strings that a model is to be made to say: the item, and two that nobody trained on.
 
     Attributes:
         target_tokens: Only so many tokens, from the first on; None: all.

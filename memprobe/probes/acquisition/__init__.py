@@ -17,7 +17,7 @@ memprobe/stats/acquisition.py.
 
 import polars as pl
 
-from memprobe.probes.acquisition.estimate import tell_acquisition
+from memprobe.probes.acquisition.estimate import estimate_acquisition
 from memprobe.probes.acquisition.injections import Injections
 from memprobe.probes.acquisition.settings import Settings
 from memprobe.probes.acquisition.tables import (
@@ -80,7 +80,7 @@ def estimate(history: History, settings: Settings) -> SequenceResult:
     """Estimate effectivity, the share acquired, and the decay of what was acquired."""
     if stop := problems(history.steps, history.items, settings):
         return SequenceResult({}, no_estimates(), tuple(stop))
-    return tell_acquisition(history, settings)
+    return estimate_acquisition(history, settings)
 
 
 _ABOUT = About(

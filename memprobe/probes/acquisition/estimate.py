@@ -25,8 +25,8 @@ _BROKEN = "without a finite level at some checkpoint"
 _UNCLEAR = "of more than one exposure without exposure_steps"
 
 
-def tell_acquisition(history: History, settings: Settings) -> SequenceResult:
-    """Tell of acquisition.
+def estimate_acquisition(history: History, settings: Settings) -> SequenceResult:
+    """Estimate acquisition from a sequence.
 
     Returns:
         The three tables of acquisition without `model`, the summary rows, and warnings.

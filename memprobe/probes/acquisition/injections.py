@@ -69,7 +69,7 @@ class Injections:
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """What each injection did; arrays of shape (n_injections,), NaN where it is not known.
+    """The effect of each injection; arrays of shape (n_injections,), NaN where it is not known.
 
     Attributes:
         tracks: The items.
@@ -137,7 +137,7 @@ def _levels(
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What acquired items keep after the highest checkpoint of their last injection; one entry per point.
+    """The gain that acquired items keep after the highest checkpoint of their last injection, per point.
 
     Attributes:
         item: Row of the item.

@@ -61,7 +61,7 @@ class _Predictor:
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """What is predicted, and of which items.
+    """The outcome to be predicted, and its items.
 
     Attributes:
         model: Its sequence.
@@ -112,7 +112,7 @@ def estimate(history: History, settings: Settings) -> SequenceResult:
 
 
 def _left_out(history: History) -> list[str]:
-    """Say which checkpoints and models are no predictors, and why."""
+    """Return which checkpoints and models are not predictors, and why."""
     missing = [*history.missing, *(name for each in history.others for name in each.missing)]
     texts = [f"left out, as they are not scored: {', '.join(missing)}"] if missing else []
     if history.others and history.n_parameters is None:

@@ -87,7 +87,7 @@ class _ItemEvents:
 
 
 def estimate_events(history: History, thresholds: Thresholds) -> SequenceResult:
-    """Tell of learning and forgetting.
+    """Estimate learning and forgetting from a sequence.
 
     Returns:
         The three tables of forgetting without `model`, the summary rows, and warnings.

@@ -31,7 +31,7 @@ from memprobe.probes.contract import (
 )
 from memprobe.probes.placement import Align, Lengths, length_problems, place
 from memprobe.probes.profile.settings import Settings as ProfileSettings
-from memprobe.probes.retention.estimate import tell_retention
+from memprobe.probes.retention.estimate import estimate_retention
 from memprobe.probes.retention.tables import RETENTION, RETENTION_CURVE, RETENTION_FIT
 from memprobe.probes.retention.timeline import Timeline
 from memprobe.tables.requests import Plan, request_frame
@@ -114,7 +114,7 @@ def estimate(history: History, settings: Settings) -> SequenceResult:
     """Return curves by steps since exposure, their fits, and the summary."""
     if stop := problems(history.steps, history.items, settings):
         return SequenceResult({}, no_estimates(), tuple(stop))
-    return tell_retention(history, Timeline.of(history), settings.draws)
+    return estimate_retention(history, Timeline.of(history), settings.draws)
 
 
 _ABOUT = About(

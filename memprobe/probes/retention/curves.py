@@ -34,7 +34,7 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What is found of one outcome of one stratum.
+    """The curve and fits of one outcome of one stratum.
 
     Attributes:
         stratum: The items.
@@ -58,7 +58,7 @@ class Found:
 
     @property
     def against(self) -> str | None:
-        """What the excess is over; None: nothing, so that there is none."""
+        """The baseline of the excess; None: there is no excess."""
         return "never-trained" if self.n_controls else None if FLOORS[self.outcome] is None else "chance"
 
 

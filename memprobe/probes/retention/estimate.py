@@ -20,7 +20,7 @@ _INFINITE = "infinite at some checkpoint"
 _RATES = {"recall_exact": "recall_frac", "recognition_correct": "recognition_frac"}
 
 
-def tell_retention(history: History, timeline: Timeline, n_draws: int) -> SequenceResult:
+def estimate_retention(history: History, timeline: Timeline, n_draws: int) -> SequenceResult:
     """Return curves, fits and summary of every outcome that some treated item has."""
     outcomes = [each for name in FLOORS if (each := find(history, timeline, name, n_draws))]
     found = [each for strata in outcomes for each in strata]

@@ -23,7 +23,7 @@ __all__ = ["Found", "Ids", "SearchProgress", "allowed_ids", "search_prompt"]
 
 @dataclass(frozen=True, slots=True)
 class SearchProgress:
-    """Where a search stands.
+    """The progress of a search.
 
     Attributes:
         n_tokens: Length that is being tried.
@@ -44,7 +44,7 @@ class SearchProgress:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a search found.
+    """The result of a search.
 
     Attributes:
         prompt: Ids of the shortest confirmed prompt over the seeds, shape (n_tokens,); None: none was

@@ -36,7 +36,7 @@ _LONG_TOKENS = 6
 
 @dataclass(slots=True)
 class Course:
-    """What a search over lengths came to.
+    """The result of a search over lengths.
 
     Attributes:
         prompt: The shortest prompt that was confirmed; None: none was.

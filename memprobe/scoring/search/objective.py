@@ -32,7 +32,7 @@ class BudgetSpentError(Exception):
 
 @dataclass(slots=True)
 class Spent:
-    """What a search used so far.
+    """The evaluations that a search used so far.
 
     Attributes:
         evaluations: Candidates evaluated.
@@ -47,7 +47,7 @@ class Spent:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """Where a prompt stands, and what it may hold.
+    """The place of a prompt in the sequence, and the tokens it may hold.
 
     Attributes:
         target: Ids to be said, shape (m,).
@@ -259,7 +259,7 @@ class Objective:
 
     @property
     def _read(self) -> Callable[..., Any]:
-        """What reads tokens into a cache, with no more logits than need be."""
+        """Reads tokens into a cache, with as few logits as possible."""
         return partial(self._loaded.model, logits_to_keep=1) if self._keeps else self._loaded.model
 
     def _judge(self, logits: Tensor) -> tuple[Tensor, Tensor]:

@@ -28,7 +28,7 @@ class Best:
 
 
 class Effects:
-    """What tokens did to the loss wherever they stood at a place, over all walks of a search.
+    """The effect of tokens on the loss at each position, over all walks of a search.
 
     Most of a loss is a sum over places: a token that lowers it after one prompt lowers it after most. So
     what was seen in other walks and at other lengths ranks tokens better than a gradient does. Places are
@@ -73,7 +73,7 @@ class Effects:
 
 
 class Walks:
-    """Where walks of one length stand, side by side.
+    """The states of walks of one length, side by side.
 
     Attributes:
         prompts: The present prompts, int64, shape (n_walks, n_tokens).
@@ -96,7 +96,7 @@ class Walks:
         self._order: list[int] = []
 
     def take(self, walk: int, found: Best, *, only_downhill: bool) -> None:
-        """Let a walk go to the best candidate of its step, downhill only or wherever that is."""
+        """Move a walk to the best candidate of its step: only downhill, or always."""
         if not only_downhill or found.loss < self._losses[walk]:
             self._stand(walk, found)
         better = found.loss < self._best[walk].loss
@@ -105,12 +105,12 @@ class Walks:
             self._best[walk] = found
 
     def go_back(self, walk: int) -> None:
-        """Let a walk go on from its best prompt."""
+        """Continue a walk from its best prompt."""
         self._stand(walk, self._best[walk])
         self.stale[walk] = 0
 
     def restart(self, walk: int, start: Best) -> None:
-        """Let a walk restart elsewhere."""
+        """Restart a walk from another prompt."""
         self._stand(walk, start)
         self.stale[walk], self._best[walk] = 0, start
         self._tried[walk] = {_key(start.prompt)}
@@ -164,7 +164,7 @@ class Candidates:
 
     @classmethod
     def joined(cls, by_walk: list[Tensor], objective: Objective) -> "Candidates":
-        """Return those of each walk in turn that survive, where that is asked for."""
+        """Return the surviving candidates of each walk in turn."""
         prompts = torch.cat(by_walk)
         of = torch.repeat_interleave(torch.tensor([len(rows) for rows in by_walk]))
         kept = objective.survive(prompts)

@@ -46,7 +46,7 @@ _QUARTILES = NormalDist().inv_cdf(0.75) - NormalDist().inv_cdf(0.25)
 
 @dataclass(frozen=True, slots=True)
 class RowDraws:
-    """What the bootstrap leaves of means of cells.
+    """The bootstrap draws of means of cells, reduced to errors and extremes.
 
     Attributes:
         se_boot: Interquartile standard errors, shape (n_rows,).
@@ -59,7 +59,7 @@ class RowDraws:
 
 @dataclass(frozen=True, slots=True)
 class Draws:
-    """What the bootstrap leaves.
+    """The bootstrap draws, reduced to errors and extremes.
 
     Attributes:
         se_boot: Interquartile standard errors of the cells, shape (n_cells,).
@@ -184,7 +184,7 @@ class _Signed:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """Where draws come from.
+    """The source of draws.
 
     Attributes:
         groups: The items.
