@@ -7,7 +7,7 @@ import junitparser
 import polars as pl
 import pytest
 
-from tests.gate.conftest import made, row, ruled
+from tests.gates.conftest import made, row, ruled
 
 __all__ = ["made", "ruled"]
 

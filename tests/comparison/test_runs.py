@@ -20,7 +20,7 @@ from memprobe.stats.differences import newcombe_paired
 from memprobe.stats.ranking import auc
 from memprobe.tables.differences import DIFFERENCES
 from memprobe.tables.store import RunStore
-from tests.compare.conftest import RECALL_ENTRY
+from tests.comparison.conftest import RECALL_ENTRY
 
 IDS = tuple(f"i{place:02}" for place in range(12))
 # Items 0 to 3 are exact under both, 4 under the base alone, 5 to 9 under the new run alone.

@@ -15,7 +15,7 @@ from memprobe.gates.judge import gate
 from memprobe.gates.need import items_needed
 from memprobe.items import read_items
 from memprobe.shipped import shipped_folder
-from tests.gate.conftest import row
+from tests.gates.conftest import row
 
 TEMPLATE = shipped_folder("data") / "templates" / "ci"
 

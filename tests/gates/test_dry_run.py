@@ -1,7 +1,7 @@
 """A dry run tells how many items each rule needs and has, and judges nothing."""
 
 from memprobe.gates.dry_run import dry_run
-from tests.gate.conftest import row
+from tests.gates.conftest import row
 
 
 def told(made, ruled, rows, *rules):

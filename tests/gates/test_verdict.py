@@ -7,7 +7,7 @@ import math
 import pytest
 
 import memprobe
-from tests.gate.conftest import row
+from tests.gates.conftest import row
 
 KEYS = {"format", "rules_file", "verdict", "exit_code", "line", "summary_sha256", "notes", "rules"}
 RULE_KEYS = {

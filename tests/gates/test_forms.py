@@ -20,7 +20,7 @@ from memprobe.gates.junit import to_junit
 from memprobe.gates.listing import figures, plain_lines
 from memprobe.gates.markdown import COMMENT_BYTES, to_markdown
 from memprobe.gates.sarif import RESULTS_MAX, to_sarif
-from tests.gate.conftest import row
+from tests.gates.conftest import row
 
 HOSTILE = "<script>|`@all #1\n::error::x\r##[warning]\u202e\x07]](javascript:1){0}'\"&" + "z" * 10_000
 FAIL, PASS, NONE = "max = 0.01", "max = 0.9", 'max = 0.9\nwhere = { group = "x" }'

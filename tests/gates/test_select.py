@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.gate.conftest import row
+from tests.gates.conftest import row
 
 CONDITIONS = (None, "exposures=8", "trained=true", "trained=false")
 ROWS = [

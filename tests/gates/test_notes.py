@@ -11,7 +11,7 @@ from memprobe.gates.junit import to_junit
 from memprobe.gates.listing import plain_lines
 from memprobe.gates.markdown import to_markdown
 from memprobe.gates.sarif import to_sarif
-from tests.gate.conftest import row
+from tests.gates.conftest import row
 
 LOW = "max = 0.1"
 

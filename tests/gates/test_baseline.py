@@ -14,7 +14,7 @@ from memprobe.gates.dry_run import dry_run
 from memprobe.gates.judge import gate
 from memprobe.stats.differences import newcombe_paired
 from memprobe.tables.differences import DIFFERENCES
-from tests.gate.conftest import row
+from tests.gates.conftest import row
 
 
 def difference(both, base_only, new_only, neither, **given):

@@ -9,7 +9,7 @@ from memprobe.gates.dry_run import dry_run
 from memprobe.gates.judge import gate
 from memprobe.items import read_items
 from memprobe.shipped import shipped_folder
-from tests.gate.conftest import row
+from tests.gates.conftest import row
 
 LOW, UNTRAINED = "max = 0.1", "\nuntrained = true"
 

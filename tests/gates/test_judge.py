@@ -8,7 +8,7 @@ import pytest
 from memprobe.errors import InvalidRunError
 from memprobe.gates.judge import apart, gate
 from memprobe.stats.documents import document_rate
-from tests.gate.conftest import row
+from tests.gates.conftest import row
 
 FAILED_CHECKPOINT = {"model": "m", "revision": "step20", "error": "torn file"}
 

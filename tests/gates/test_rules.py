@@ -7,7 +7,7 @@ import pytest
 from memprobe.errors import RuleError
 from memprobe.gates.judge import gate
 from memprobe.gates.rules import MIN_N, read_rules
-from tests.gate.conftest import row
+from tests.gates.conftest import row
 
 EVERYTHING_WRONG = """
 [default]
