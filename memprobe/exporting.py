@@ -153,9 +153,9 @@ def written(frame: pl.DataFrame, to: Format, name: str, style: Style | None = No
 def directions(run: Run) -> Directions:
     """Return, of each probe and metric, whether more means more memorized; None: its sign says nothing."""
     return {
-        (probe, metric["name"]): metric["more_is_memorized"] if metric["more_means"] else None
-        for probe, about in run.manifest.get("probes", {}).items()
-        for metric in about["metrics"]
+        (probe, metric.name): metric.direction
+        for probe, about in run.about.probes.items()
+        for metric in about.metrics
     }
 
 
@@ -235,14 +235,14 @@ def metric_dictionary(run: Run, frame: pl.DataFrame) -> pl.DataFrame:
     rows = [
         {
             "probe": probe,
-            "metric": metric["name"],
-            "unit": metric["unit"],
-            "more_means": metric["more_means"],
-            "more_is_memorized": metric["more_is_memorized"] if metric["more_means"] else None,
+            "metric": metric.name,
+            "unit": metric.unit,
+            "more_means": metric.more_means,
+            "more_is_memorized": metric.direction,
         }
-        for probe, about in run.manifest.get("probes", {}).items()
-        for metric in about["metrics"]
-        if (probe, metric["name"]) in there
+        for probe, about in run.about.probes.items()
+        for metric in about.metrics
+        if (probe, metric.name) in there
     ]
     return pl.DataFrame(
         rows,

@@ -9,6 +9,7 @@ import pytest
 
 import memprobe
 from memprobe.errors import InvalidRunError
+from memprobe.pipeline.api import NullListener
 from memprobe.pipeline.measure import measure_again
 from memprobe.tables import checked_parquet
 from memprobe.tables.store import RunStore
@@ -222,11 +223,11 @@ def test_a_process_that_lost_the_lock_while_stopped_leaves_the_tables_to_the_oth
     before = {file: file.stat().st_mtime_ns for file in copy.glob("tables/recall.parquet")}
     told = []
 
-    class Heard(memprobe.pipeline.api.__globals__["NullListener"]):
+    class Listener(NullListener):
         def note(self, text):
             told.append((text, {file: file.stat().st_mtime_ns for file in before} == before))
 
-    memprobe.run("quickstart", model=tiny.model, data=tiny.items, threads=1, out=copy, listener=Heard())
+    memprobe.run("quickstart", model=tiny.model, data=tiny.items, threads=1, out=copy, listener=Listener())
     assert ("this process was stopped, and another took over the tables: looking again", True) in told
     assert tables_of(copy) == tables_of(finished)
     assert not (copy / "tables.lock").exists()

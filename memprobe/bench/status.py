@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from memprobe.pipeline.reading import open_run
 from memprobe.tables.claims import Holder
+from memprobe.tables.manifest import Manifest
 from memprobe.tables.store import RunStore
 
 State = Literal["scoring", "measuring", "idle", "done", "incomplete"]
@@ -97,21 +98,19 @@ def status(path: str | Path) -> RunStatus:
     Raises:
         InvalidRunError: There is no run in the directory.
     """
-    manifest = open_run(path).manifest
+    run = open_run(path).about
     store = RunStore(Path(path))
     times, claims = store.unit_times(), store.claims()
-    checkpoints = _checkpoints(manifest, {context: len(each) for context, each in times.items()})
+    checkpoints = _checkpoints(run, {context: len(each) for context, each in times.items()})
     # Checkpoints with the same weights have the same context, and their units count once.
-    by_context = {
-        about["context"]: each for about, each in zip(manifest["checkpoints"], checkpoints, strict=True)
-    }
+    by_context = {about.context: each for about, each in zip(run.checkpoints, checkpoints, strict=True)}
     known = all(each.n_units is not None for each in checkpoints)
     n_left = sum((each.n_units or 0) - each.n_done for each in by_context.values() if each.error is None)
     written = [when for context in by_context for when in times.get(context, ())]
     units_per_s = speed(written)
     return RunStatus(
         run=str(path),
-        state=_state(manifest["state"], [each.holder for each in claims], store.lock_holder()),
+        state=_state(run.state, [each.holder for each in claims], store.lock_holder()),
         checkpoints=tuple(checkpoints),
         held=tuple(_held(each.holder, by_context.get(each.context)) for each in claims),
         n_done=sum(each.n_done for each in by_context.values()),
@@ -122,22 +121,19 @@ def status(path: str | Path) -> RunStatus:
     )
 
 
-def _checkpoints(manifest: Mapping[str, Any], n_done: Mapping[str, int]) -> list[CheckpointStatus]:
-    errors = {
-        (each["model"], each["revision"]): each["error"].splitlines()[0]
-        for each in manifest.get("failures", ())
-    }
-    n_units = {about["model"]: about.get("n_units") for about in manifest["sequences"]}
+def _checkpoints(run: Manifest, n_done: Mapping[str, int]) -> list[CheckpointStatus]:
+    errors = {each.name: each.error.splitlines()[0] for each in run.failures}
+    n_units = {each.model: each.n_units for each in run.sequences}
     return [
         CheckpointStatus(
-            each["model"],
-            each["revision"],
-            each["step"],
-            n_done.get(each["context"], 0),
-            n_units.get(each["model"]),
-            errors.get((each["model"], each["revision"])),
+            each.model,
+            each.revision,
+            each.step,
+            n_done.get(each.context, 0),
+            n_units.get(each.model),
+            errors.get(each.name),
         )
-        for each in manifest["checkpoints"]
+        for each in run.checkpoints
     ]
 
 

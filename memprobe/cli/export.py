@@ -90,7 +90,7 @@ def export(
     if dictionary and to in ("csv", "parquet"):
         files[out.with_name(f"{out.stem}.dictionary{out.suffix}")] = _dictionary_file(table, frame, to)
     for file, each in files.items():
-        write_file(file, each, private=bool(opened.manifest.get("include_text")))
+        write_file(file, each, private=opened.about.include_text)
     if json:
         about = {"run": str(run), "table": table, "file": str(out), "format": to, "n_rows": frame.height}
         console.show_json(about)

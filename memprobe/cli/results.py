@@ -25,7 +25,7 @@ def summary(
     from memprobe.pipeline.reading import open_run
 
     opened = open_run(run)
-    if opened.manifest["state"] == "scoring":
+    if opened.about.state == "scoring":
         console.note("note: the run is not finished; repeat the same `memprobe run` to continue it")
     if json:
         console.show_json(summary_json(opened))
@@ -41,7 +41,7 @@ def summary_json(run: "Run") -> dict[str, Any]:
     """Return a run's state and summary rows."""
     return {
         "run": str(run.path),
-        "state": run.manifest["state"],
+        "state": run.about.state,
         "failures": run.failures,
         "summary": run.summary.to_dicts(),
     }

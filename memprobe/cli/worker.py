@@ -44,11 +44,10 @@ def worker(
             allow_pickle=allow_pickle,
         )
     if json:
-        manifest = worked.run.manifest
         console.show_json(
             {
                 "run": str(run),
-                "state": manifest["state"],
+                "state": worked.run.about.state,
                 "units_scored": worked.n_scored,
                 "units_left": worked.n_left,
                 "failures": worked.run.failures,
@@ -66,7 +65,7 @@ def _said(worked: "WorkerResult") -> str:
         others = f"memprobe worker {worked.run.path} scores the units that no process holds"
         return f"{scored}; {left} of other shards left: {others}"
     if worked.run.finished:
-        return f"{scored}; the run is {worked.run.manifest['state']}: memprobe summary {worked.run.path}"
+        return f"{scored}; the run is {worked.run.about.state}: memprobe summary {worked.run.path}"
     return f"{scored}; another process added a probe and goes on"
 
 

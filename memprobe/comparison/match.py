@@ -1,8 +1,7 @@
 """What two runs have in common: items, checkpoints, and probe entries whose numbers mean the same."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import polars as pl
 
@@ -10,12 +9,13 @@ from memprobe.errors import Problem, RunsDifferError
 from memprobe.options import check_table
 from memprobe.pipeline.reading import Run
 from memprobe.pipeline.suite import Entry
-from memprobe.pipeline.summarise import condition_prefixes, scoring_signature, signature
+from memprobe.pipeline.summarise import condition_prefixes, signature
 from memprobe.probes.contract import Probe
 from memprobe.probes.discovery import discover
+from memprobe.tables.manifest import CheckpointEntry, Manifest, StageEntry
 from memprobe.wording import counted, listed, near_miss
 
-_Checkpoint = Mapping[str, Any]
+_Checkpoint = CheckpointEntry
 _Checkpoints = Sequence[_Checkpoint]
 _FIRST = 5
 
@@ -106,14 +106,14 @@ def match(base: Run, new: Run, probes: Collection[str] = (), *, last: bool = Fal
         RunsDifferError: They have nothing in common, or their numbers depend on different things; the
             message names all that differs.
     """
-    manifests = base.manifest, new.manifest
+    manifests = base.about, new.about
     where = f"{base.path} and {new.path}"
     entries, problems, notes = _entries(*manifests, probes)
     problems += [
         f"{what} differs: {was} in the base run, {now} in the new one"
         for what, was, now in (
-            (what, *(each[key] for each in manifests))
-            for key, what in (("bos", "the BOS mode"), ("dtype", "the dtype"))
+            ("the BOS mode", *(each.bos for each in manifests)),
+            ("the dtype", *(each.dtype for each in manifests)),
         )
         if was != now
     ]
@@ -137,11 +137,11 @@ def _shown(value: object) -> str:
 
 
 def _entries(
-    base: Mapping[str, Any], new: Mapping[str, Any], probes: Collection[str]
+    base: Manifest, new: Manifest, probes: Collection[str]
 ) -> tuple[tuple[MatchedEntry, ...], list[str], list[str]]:
     """Return the entries of both runs, what keeps others from being compared, and what only one run holds."""
     held = [_held(each) for each in (base, new)]
-    names = [list(dict.fromkeys(each["probe"] for each in side)) for side in held]
+    names = [list(dict.fromkeys(each.probe for each in side)) for side in held]
     both = [name for name in names[1] if name in names[0]]
     problems = [
         f"no probe `{name}` in both runs{near_miss(name, both)}; they share {', '.join(both) or 'none'}"
@@ -153,7 +153,7 @@ def _entries(
     found: list[MatchedEntry] = []
     notes: list[str] = []
     for name in [each for each in both if not probes or each in probes]:
-        sides = [[each for each in side if each["probe"] == name] for side in held]
+        sides = [[each for each in side if each.probe == name] for side in held]
         matched, why = _of_probe(name, *sides)
         found += matched
         problems += why
@@ -171,24 +171,24 @@ def _entries(
     return tuple(found), problems, notes
 
 
-def _held(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return [dict(entry) for stage in manifest["stages"] for entry in stage]
+def _held(manifest: Manifest) -> list[StageEntry]:
+    return list(manifest.asked)
 
 
 def _of_probe(
-    name: str, base: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]
+    name: str, base: Sequence[StageEntry], new: Sequence[StageEntry]
 ) -> tuple[list[MatchedEntry], list[str]]:
     """Return the entries of one probe that both runs hold; else what differs."""
     probe = discover().get(name)
-    versions = sorted({each["version"] for each in (*base, *new)})
+    versions = sorted({each.version for each in (*base, *new)})
     if probe is None:
         return [], [f"{name} is no probe of this memprobe"]
     if versions != [probe.version]:
-        runs = f"{base[0]['version']} in the base run, {new[0]['version']} in the new one"
+        runs = f"{base[0].version} in the base run, {new[0].version} in the new one"
         return [], [f"the version of {name} differs: {runs}, {probe.version} in this memprobe"]
     sides = [
         tuple(
-            Entry(probe, probe.settings(**check_table(each["settings"], probe.settings, name)[0]))
+            Entry(probe, probe.settings(**check_table(each.settings, probe.settings, name)[0]))
             for each in side
         )
         for side in (base, new)
@@ -203,15 +203,13 @@ def _of_probe(
     return matched, [] if matched else [_settings_differ(probe, base, new)]
 
 
-def _settings_differ(
-    probe: Probe, base: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]
-) -> str:
+def _settings_differ(probe: Probe, base: Sequence[StageEntry], new: Sequence[StageEntry]) -> str:
     name = probe.name
     if len(base) > 1 or len(new) > 1:
         return (
             f"no settings of {name} are in both runs ({len(base)} in the base run, {len(new)} in the new one)"
         )
-    was, now = base[0]["settings"], new[0]["settings"]
+    was, now = base[0].settings, new[0].settings
     differing = [
         f"{key} is {_shown(was.get(key))} in the base run, {_shown(now.get(key))} in the new one"
         for key in dict.fromkeys((*was, *now))
@@ -220,21 +218,20 @@ def _settings_differ(
     return f"settings of {name} differ: {'; '.join(differing)}"
 
 
-def _sequences(manifest: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
+def _sequences(manifest: Manifest) -> dict[str, list[CheckpointEntry]]:
     """Return the checkpoints that have numbers, by model, steps ascending; the control is none of them."""
-    control = manifest.get("control") or {}
-    failed = {(each["model"], each["revision"]) for each in manifest.get("failures", ())}
-    failed.add((control.get("model"), control.get("revision")))
-    found: dict[str, list[Mapping[str, Any]]] = {}
+    left_out = {each.name for each in manifest.failures}
+    left_out |= {manifest.control.name} if manifest.control else set()
+    found: dict[str, list[CheckpointEntry]] = {}
     # A checkpoint without a step is alone in its sequence.
-    for each in sorted(manifest["checkpoints"], key=lambda one: one["step"] or 0):
-        if (each["model"], each["revision"]) not in failed:
-            found.setdefault(each["model"], []).append(each)
+    for each in sorted(manifest.checkpoints, key=lambda one: one.step or 0):
+        if each.name not in left_out:
+            found.setdefault(each.model, []).append(each)
     return found
 
 
 def _checkpoints(
-    base: Mapping[str, Any], new: Mapping[str, Any], *, last: bool
+    base: Manifest, new: Manifest, *, last: bool
 ) -> tuple[tuple[Checkpoints, ...], list[str], list[str]]:
     """Return the pairs of checkpoints, what keeps them from being compared, and which have no partner."""
     sides = _sequences(base), _sequences(new)
@@ -291,12 +288,12 @@ def _together(
     if len(asked[0]) == len(asked[1]) == 1:
         return [(was[0], now[0])], []
     wanted = [each for each in now if each is ends[1]] if last else now
-    by_step = {each["step"]: each for each in was}
-    together = [(by_step[each["step"]], each) for each in wanted if each["step"] in by_step]
+    by_step = {each.step: each for each in was}
+    together = [(by_step[each.step], each) for each in wanted if each.step in by_step]
     if last:
-        lacking = listed([each["step"] for each in wanted if each["step"] not in by_step], _FIRST)
+        lacking = listed([each.step for each in wanted if each.step not in by_step], _FIRST)
         return together, [f"step {lacking} is not in the base run"] if lacking else []
-    return together, _step_notes([each["step"] for each in was], [each["step"] for each in now])
+    return together, _step_notes([each.step or 0 for each in was], [each.step or 0 for each in now])
 
 
 def _beside_unplaced(
@@ -307,7 +304,7 @@ def _beside_unplaced(
     Its place in training is not known, so no step by itself is its partner.
     """
     placed, which = (sides[1], "new") if _is_unplaced(sides[0]) else (sides[0], "base")
-    steps = listed([each["step"] for each in placed], _FIRST)
+    steps = listed([each.step for each in placed], _FIRST)
     if not last:
         return [], [f"one run has no step, so which one of the {which} run is meant is not known: {steps}"]
     if not all(side[-1] is end for side, end in zip(sides, ends, strict=True)):
@@ -317,37 +314,30 @@ def _beside_unplaced(
 
 def _is_unplaced(checkpoints: _Checkpoints) -> bool:
     """Whether it is a single checkpoint without a step."""
-    return checkpoints[0]["step"] is None
+    return checkpoints[0].step is None
 
 
-def _asked_of(manifest: Mapping[str, Any], model: str) -> _Checkpoints:
+def _asked_of(manifest: Manifest, model: str) -> _Checkpoints:
     """Return the checkpoints of a sequence, with numbers or without, steps ascending; the control is none."""
-    control = manifest.get("control") or {}
-    is_control = (control.get("model"), control.get("revision"))
-    asked = [
-        each
-        for each in manifest["checkpoints"]
-        if each["model"] == model and (model, each["revision"]) != is_control
-    ]
-    return sorted(asked, key=lambda each: each["step"] or 0)
+    control = manifest.control.name if manifest.control else None
+    asked = [each for each in manifest.checkpoints if each.model == model and each.name != control]
+    return sorted(asked, key=lambda each: each.step or 0)
 
 
 def _steps_of(name: str, checkpoints: _Checkpoints) -> str:
     if _is_unplaced(checkpoints):
         return f"{name} without a step"
-    return f"{name} step {listed([each['step'] for each in checkpoints], _FIRST)}"
+    return f"{name} step {listed([each.step for each in checkpoints], _FIRST)}"
 
 
-def _pair(was: Mapping[str, Any], now: Mapping[str, Any], manifest: Mapping[str, Any]) -> Checkpoints:
-    scoring = scoring_signature(manifest, now["tokenizer_digest"])
-    return Checkpoints(
-        was["model"], was["revision"], was["step"], now["model"], now["revision"], now["step"], scoring
-    )
+def _pair(was: CheckpointEntry, now: CheckpointEntry, manifest: Manifest) -> Checkpoints:
+    scoring = manifest.scoring_signature(now.tokenizer_digest)
+    return Checkpoints(was.model, was.revision, was.step, now.model, now.revision, now.step, scoring)
 
 
-def _tokenizers_differ(together: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> list[str]:
+def _tokenizers_differ(together: Sequence[tuple[CheckpointEntry, CheckpointEntry]]) -> list[str]:
     differing = dict.fromkeys(
-        (one["tokenizer_digest"] or "none", other["tokenizer_digest"] or "none") for one, other in together
+        (one.tokenizer_digest or "none", other.tokenizer_digest or "none") for one, other in together
     )
     return [
         f"the tokenizer differs: {one[:12]} in the base run, {other[:12]} in the new one (digests)"

@@ -18,6 +18,7 @@ from memprobe.pipeline.summarise import change, signature
 from memprobe.probes.contract import Metric
 from memprobe.probes.discovery import discover
 from memprobe.tables.differences import DIFFERENCES
+from memprobe.tables.manifest import CheckpointEntry
 from memprobe.tables.store import RunStore
 from memprobe.wording import near_miss
 
@@ -132,7 +133,7 @@ def _check_names(runs: Collection[Run], probes: Collection[str], metrics: Collec
     Raises:
         InputError: There are such names; all at once.
     """
-    held = {each["probe"] for run in runs for stage in run.manifest["stages"] for each in stage}
+    held = {each.probe for run in runs for each in run.about.asked}
     known = {
         metric.name for name, probe in discover().items() if name in held for metric in probe.all_metrics
     }
@@ -167,11 +168,11 @@ class _Side:
     """One run, its tables read once: the rows of some steps, and of each sequence's first."""
 
     def __init__(self, run: Run, steps: Collection[int | None]) -> None:
-        self.run, self.manifest, self.summary = run, run.manifest, run.summary
+        self.run, self.manifest, self.summary = run, run.about, run.summary
         self._tables: dict[str, pl.DataFrame | None] = {}
         self._about: dict[str, pl.DataFrame] = {}
-        models = {each["model"] for each in self.manifest["checkpoints"]}
-        self._steps = {*steps, *(self._first(model)["step"] for model in models)}
+        models = {each.model for each in self.manifest.checkpoints}
+        self._steps = {*steps, *(self._first(model).step for model in models)}
         if not run.finished:
             from memprobe.pipeline.measure import measure_again
 
@@ -201,19 +202,18 @@ class _Side:
 
     def first_revision(self, model: str) -> str:
         """Return the revision of a sequence's first checkpoint."""
-        return str(self._first(model)["revision"])
+        return self._first(model).revision
 
-    def _first(self, model: str) -> Mapping[str, Any]:
-        of_model: list[Mapping[str, Any]]
-        of_model = [each for each in self.manifest["checkpoints"] if each["model"] == model]
-        return min(of_model, key=lambda each: each["step"] or 0)
+    def _first(self, model: str) -> CheckpointEntry:
+        of_model = [each for each in self.manifest.checkpoints if each.model == model]
+        return min(of_model, key=lambda each: each.step or 0)
 
     def about(self, model: str, items: MatchedItems) -> pl.DataFrame:
         """Return what summaries know of the items that both runs hold."""
         if model not in self._about:
             of_model = self.run.table("items").filter(pl.col("model") == model)
             shared = of_model.filter(pl.col("item_id").is_in(list(items.both)))
-            self._about[model] = about_items(shared, self.manifest["items"]["given"])
+            self._about[model] = about_items(shared, self.manifest.given)
         return self._about[model]
 
     def _table(self, name: str) -> pl.DataFrame | None:
@@ -283,7 +283,7 @@ def _of_pair(
         pl.col("model") == pair.model_new,
         pl.col("revision") == pair.revision_new,
     )
-    seed = (str(sides[1].manifest["seed"]), "compare", entry.entry.probe.name)
+    seed = (str(sides[1].manifest.seed), "compare", entry.entry.probe.name)
     for metric in wanted:
         if not base or not new:
             yield from not_compared(of_step, [metric.name], _NOT_MEASURED)
@@ -321,11 +321,11 @@ def _over_control(
     metric: Metric, of_step: pl.DataFrame, sides: tuple[_Side, _Side]
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows in excess of a control model, which need no difference of their own."""
-    control = sides[1].manifest.get("control")
-    if not control:
+    was, control = (side.manifest.control for side in sides)
+    if control is None:
         return
-    rows = of_step.filter(pl.col("condition").str.ends_with(with_control(None, control["label"])))
-    same = (sides[0].manifest.get("control") or {}).get("label") == control["label"]
+    rows = of_step.filter(pl.col("condition").str.ends_with(with_control(None, control.label)))
+    same = was is not None and was.label == control.label
     cancels = f"the control cancels out: see {metric.name}"
     reason = cancels if same else "the base run has another control, or none"
     yield from not_compared(rows, [metric.excess().name], reason)

@@ -110,7 +110,7 @@ def against(
         allow_incomplete: Compare with a baseline some of whose checkpoints failed.
     """
     unplaced = base is not None and any(
-        each["step"] is None for run in (base, new) for each in run.manifest["checkpoints"]
+        each.step is None for run in (base, new) for each in run.about.checkpoints
     )
     asked: dict[_Asked, list[Rule]] = {}
     for rule in rules:
@@ -144,7 +144,7 @@ def against(
         elif text:
             notes[question] = f"baseline: {text}"
     failed = frozenset((each["model"], each.get("step")) for each in base.failures)
-    models = frozenset(each["model"] for each in base.manifest["checkpoints"])
+    models = frozenset(each.model for each in base.about.checkpoints)
     return Baseline(rows, reasons, "", notes, failed, models, unplaced)
 
 
@@ -169,7 +169,7 @@ def _asked(rule: Rule, unplaced: bool) -> _Asked:
 
 def _steps(rules: Iterable[Rule], base: Run, new: Run, known: Known) -> list[int]:
     """Return the steps that rules are about; none, which means all, where that is not known beforehand."""
-    controls = {(run.manifest.get("control") or {}).get("model") for run in (base, new)}
+    controls = {run.about.control.model for run in (base, new) if run.about.control}
     wanted: set[int | None] = set()
     for rule in rules:
         step = rule.where.get("step")
@@ -182,8 +182,7 @@ def _steps(rules: Iterable[Rule], base: Run, new: Run, known: Known) -> list[int
             return []
     failed = [*base.failures, *new.failures]
     both = [
-        {each["step"] for each in run.manifest["checkpoints"] if each["model"] not in controls}
-        for run in (base, new)
+        {each.step for each in run.about.checkpoints if each.model not in controls} for run in (base, new)
     ]
     if failed or not wanted <= both[0] & both[1]:
         return []

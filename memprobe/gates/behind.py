@@ -91,10 +91,10 @@ def items_of(run: Run, steps: Mapping[str, tuple[int | None, ...]]) -> RunItems:
         run: The run.
         steps: Of each model the steps of its checkpoints, ascending; null: it has none.
     """
-    manifest = run.manifest
-    control = (manifest.get("control") or {}).get("model")
+    about = run.about
+    control = about.control.model if about.control else None
     last = {model: found[-1] if found else None for model, found in steps.items()}
-    if "items" not in manifest:
+    if about.items is None:
         return RunItems(None, last, control)
     if "items" not in run.table_names:
         return RunItems(None, last, control, NO_ITEMS)
@@ -102,6 +102,6 @@ def items_of(run: Run, steps: Mapping[str, tuple[int | None, ...]]) -> RunItems:
 
     items = run.table("items")
     missing = [pl.lit(None, dtype=pl.Int64).alias("first_step")] if "first_step" not in items.columns else []
-    items = with_trained(items.with_columns(missing), manifest["items"]["given"]).select(_COLUMNS)
+    items = with_trained(items.with_columns(missing), about.given).select(_COLUMNS)
     placeholder = pl.col("content_hash").is_in(list(placeholder_hashes()))
     return RunItems(items.with_columns(is_placeholder=placeholder).drop("content_hash"), last, control)

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
-from typing import Any
 
 import polars as pl
 
@@ -11,6 +10,7 @@ from memprobe.errors import Problem
 from memprobe.gates.rules import Limit, Rule, RuleSet, place
 from memprobe.pipeline.reading import Run
 from memprobe.tables.conditions import parse
+from memprobe.tables.manifest import Manifest
 from memprobe.tables.summary import SUMMARY
 from memprobe.wording import counted, near_miss
 
@@ -92,18 +92,17 @@ def know(run: Run, rules: RuleSet, *, unfinished: bool) -> Known:
         rules: What will be asked.
         unfinished: Read a run that is not finished too, as far as it reaches.
     """
-    manifest = run.manifest
+    about = run.about
     rows = run.summary if run.finished or unfinished else SUMMARY.empty()
     # A checkpoint that failed has no rows, and is the last one all the same.
-    checkpoints = manifest["checkpoints"]
     steps: dict[str, set[int | None]] = {}
-    for each in checkpoints:
-        steps.setdefault(each["model"], set()).add(each["step"])
+    for each in about.checkpoints:
+        steps.setdefault(each.model, set()).add(each.step)
     return Known(
         rows=rows,
         steps={model: _ascending(found) for model, found in steps.items()},
-        revisions={(each["model"], each["step"]): each["revision"] for each in checkpoints},
-        metrics=_metrics(manifest, rules),
+        revisions={(each.model, each.step): each.revision for each in about.checkpoints},
+        metrics=_metrics(about, rules),
         incomplete=_incomplete(run),
     )
 
@@ -125,14 +124,13 @@ def _incomplete(run: Run) -> str:
     )
 
 
-def _metrics(manifest: Mapping[str, Any], rules: RuleSet) -> dict[str, dict[str, Declared]]:
+def _metrics(about: Manifest, rules: RuleSet) -> dict[str, dict[str, Declared]]:
     """Return the metrics of the run and, where rules name others, of all probes there are."""
     metrics = {
         probe: {
-            each["name"]: Declared(each["unit"], each["summary"], each.get("more_is_memorized", True))
-            for each in about["metrics"]
+            each.name: Declared(each.unit, each.summary, each.more_is_memorized) for each in declared.metrics
         }
-        for probe, about in manifest.get("probes", {}).items()
+        for probe, declared in about.probes.items()
     }
     if all(rule.metric in metrics.get(rule.probe, {}) for rule in rules.rules):
         return metrics

@@ -10,6 +10,7 @@ from memprobe.gates.known import Declared, Known
 from memprobe.gates.rules import Rule
 from memprobe.pipeline.reading import Run
 from memprobe.tables.conditions import parse
+from memprobe.tables.manifest import ItemsEntry
 from memprobe.wording import counted
 
 _SHOWN = 5
@@ -111,12 +112,15 @@ def notes_of_run(run: Run, known: Known, *, allow_incomplete: bool, strict: bool
 
 
 def _of_run(run: Run, known: Known, *, allow_incomplete: bool, strict: bool) -> Iterator[str]:
-    manifest = run.manifest
-    items = manifest.get("items", {})
-    if limit := (manifest.get("flags") or {}).get("limit"):
+    about = run.about
+    items = about.items or ItemsEntry()
+    if limit := about.flags.get("limit"):
         yield f"the run holds only the first {limit:,} items of its files (--limit)"
-    for key, why in (("n_skipped", "as bad input"), ("n_unfit", "of some probe, which cannot measure them")):
-        if n := items.get(key):
+    for n, why in (
+        (items.n_skipped, "as bad input"),
+        (items.n_unfit, "of some probe, which cannot measure them"),
+    ):
+        if n:
             yield f"{counted(n, 'item')} left out {why} (skipped.jsonl)"
     if allow_incomplete and known.incomplete:
         yield f"judged by what there is: {known.incomplete.partition(';')[0]}"

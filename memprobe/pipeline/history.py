@@ -11,12 +11,13 @@ from memprobe.errors import Problem
 from memprobe.items import CONTENT
 from memprobe.pipeline.planning import SequencePlan, Target
 from memprobe.pipeline.suite import Entry
-from memprobe.pipeline.summarise import condition_prefixes, rng_of, scoring_signature, signature
+from memprobe.pipeline.summarise import condition_prefixes, rng_of, signature
 from memprobe.probes.contract import History, OtherSequence, OverTime, SequenceResult
 from memprobe.stats.intervals import LEVEL
 from memprobe.tables.conditions import joined
 from memprobe.tables.facts import with_trained
 from memprobe.tables.keys import ITEM_KEYS
+from memprobe.tables.manifest import Manifest
 from memprobe.tables.summary import SUMMARY
 
 _NO_STEP = "needs at least two checkpoints in the order of their training, and this one has no step"
@@ -29,19 +30,15 @@ def about_time(plan: SequencePlan) -> pl.DataFrame:
 
 def is_control_alone(plan: SequencePlan, manifest: Mapping[str, Any]) -> bool:
     """Whether the sequence is nothing but the control, of which nothing is asked over time."""
-    control = manifest.get("control")
-    return control is not None and [(each.model, each.revision) for each in plan.targets] == [
-        (control["model"], control["revision"])
-    ]
+    control = Manifest.from_json(manifest).control
+    return control is not None and [(each.model, each.revision) for each in plan.targets] == [control.name]
 
 
 def parameters_of(target: Target, manifest: Mapping[str, Any]) -> int | None:
     """Return the number of a checkpoint's parameters; None: not known."""
-    for each in manifest["checkpoints"]:
-        if (each["model"], each["revision"]) == (target.model, target.revision):
-            # Runs of an earlier version do not say.
-            found: int | None = each.get("n_parameters")
-            return found
+    for each in Manifest.from_json(manifest).checkpoints:
+        if each.name == (target.model, target.revision):
+            return each.n_parameters
     return None
 
 
@@ -87,7 +84,7 @@ def _steps(targets: Sequence[Target]) -> tuple[int, ...]:
 def _as_other(plan: SequencePlan, seen_from: SequencePlan, manifest: Mapping[str, Any]) -> OtherSequence:
     """Return a sequence as another one's probe sees it, before anything is scored."""
     # Items given as ids are the same tokens for every model.
-    as_ids = not {"text", "prefix"} & set(manifest["items"]["given"])
+    as_ids = not {"text", "prefix"} & Manifest.from_json(manifest).given
     return OtherSequence(
         model=plan.targets[0].model,
         steps=_steps(plan.targets),
@@ -218,11 +215,11 @@ class HistoryBuilder:
         )
 
     def _rng(self, entry: Entry, prefix: str | None, what: str) -> np.random.Generator:
-        return rng_of((str(self.manifest["seed"]), entry.probe.name, what, str(prefix)))
+        return rng_of((str(Manifest.from_json(self.manifest).seed), entry.probe.name, what, str(prefix)))
 
     def _summary(self, entry: Entry, prefix: str | None, estimates: pl.DataFrame) -> pl.DataFrame:
         target = self.plan.targets[0]
-        scoring = scoring_signature(self.manifest, target.tokenizer)
+        scoring = Manifest.from_json(self.manifest).scoring_signature(target.tokenizer)
         return SUMMARY.conform(
             estimates.select(
                 pl.lit(target.model).alias("model"),

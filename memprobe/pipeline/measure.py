@@ -23,13 +23,13 @@ from memprobe.pipeline.summarise import (
     condition_prefixes,
     item_values,
     rng_of,
-    scoring_signature,
     summarise,
 )
 from memprobe.probes.contract import Scores
 from memprobe.tables.clusters import COPIES
 from memprobe.tables.conditions import is_under, join
 from memprobe.tables.keys import ITEM_KEYS
+from memprobe.tables.manifest import Manifest
 from memprobe.tables.schema import Column, TableSchema
 from memprobe.tables.spans import answer
 from memprobe.tables.store import RunStore
@@ -130,8 +130,8 @@ def _is_scored(plan: SequencePlan, target: Target, store: RunStore) -> bool:
 
 
 def _is_control(target: Target, manifest: Mapping[str, Any]) -> bool:
-    control = manifest.get("control")
-    return control is not None and (target.model, target.revision) == (control["model"], control["revision"])
+    control = Manifest.from_json(manifest).control
+    return control is not None and (target.model, target.revision) == control.name
 
 
 def _controls(
@@ -144,7 +144,8 @@ def _controls(
                 continue
             found = _checkpoint(plan, target, None, {}, manifest, store, Measured())
             identity = f"{target.label}:{target.context[:12]}"
-            label = manifest["control"]["label"]
+            control = Manifest.from_json(manifest).control
+            label = control.label if control else ""
             return {place: Control(label, identity, values) for place, values in enumerate(found.values)}
     return {}
 
@@ -162,8 +163,9 @@ def _checkpoint(
     """Add one checkpoint's rows; returns the item-level values of each entry, and what they are about."""
     held = store.read_units(target.context, plan.units)
     prefixes = condition_prefixes(tuple(each.entry for each in plan.entries))
-    scoring = scoring_signature(manifest, target.tokenizer)
-    context = Context(target.model, target.revision, target.step, manifest["seed"], scoring)
+    run = Manifest.from_json(manifest)
+    scoring = run.scoring_signature(target.tokenizer)
+    context = Context(target.model, target.revision, target.step, run.seed, scoring)
     given = plan.lengths.given
     values: list[Mapping[str, pl.DataFrame]] = []
     for number, (each, prefix) in enumerate(zip(plan.entries, prefixes, strict=True)):
@@ -200,7 +202,7 @@ def _measured(
     items = plan.lengths.table.drop(CONTENT, strict=False)
     scores = Scores(spans, items, plan.lengths.seen_by(each.entry), target.step)
     result = each.entry.probe.measure(scores, each.entry.settings)
-    texts = CONTENT if manifest["include_text"] else ()
+    texts = CONTENT if Manifest.from_json(manifest).include_text else ()
     table = _item_table(_schema_of(each.entry), result, plan, target, prefix, texts)
     if each.entry.probe.over_time is None or each.entry.probe.over_time.keeps_items:
         measured.add(table, each.entry.probe.name)
@@ -251,10 +253,11 @@ def _draws(
     entry: Entry, prefix: str | None, manifest: Mapping[str, Any]
 ) -> "Callable[..., np.random.Generator]":
     """Return a source of draws for metric, group and condition, the same as that of the summary's row."""
+    seed = str(Manifest.from_json(manifest).seed)
 
     def draw(metric: str, group: str | None, condition: str) -> "np.random.Generator":
         full = join(prefix, condition) or ""
-        return rng_of((str(manifest["seed"]), entry.probe.name, metric, str(group), full))
+        return rng_of((seed, entry.probe.name, metric, str(group), full))
 
     return draw
 
@@ -345,10 +348,10 @@ def measure_again(store: RunStore) -> Measured:
     windows = store.read_table("windows") if "windows" in store.table_names() else None
     tables = [
         (
-            _of_model(items, about["model"]),
-            WINDOWS.empty() if windows is None else _of_model(windows, about["model"]),
+            _of_model(items, about.model),
+            WINDOWS.empty() if windows is None else _of_model(windows, about.model),
         )
-        for about in manifest["sequences"]
+        for about in Manifest.from_json(manifest).sequences
     ]
     stages = [entries_of(stage) for stage in manifest["stages"]]
     return measure(plans_of(manifest, stages, tables), manifest, store)

@@ -39,6 +39,7 @@ from memprobe.pipeline.planning import (
 )
 from memprobe.pipeline.question import Question
 from memprobe.pipeline.suite import Entry, Suite
+from memprobe.tables.manifest import Manifest
 from memprobe.tables.store import RunStore
 from memprobe.tables.views import View
 from memprobe.wording import at_step
@@ -216,14 +217,13 @@ def plans_of(
     Raises:
         ItemError: A probe finds no item that it can measure.
     """
-    plans = []
-    given = frozenset(manifest["items"]["given"])
-    for about, (table, windows) in zip(manifest["sequences"], tables, strict=True):
-        lengths = Lengths(table, about["n_front"], about["context_tokens"], given, windows)
+    run, plans = Manifest.from_json(manifest), []
+    for about, (table, windows) in zip(run.sequences, tables, strict=True):
+        lengths = Lengths(table, about.n_front, about.context_tokens, run.given, windows)
         targets = [
-            Target(each["model"], each["revision"], each["step"], each["context"], each["tokenizer_digest"])
-            for each in manifest["checkpoints"]
-            if each["model"] == about["model"]
+            Target(each.model, each.revision, each.step, each.context, each.tokenizer_digest)
+            for each in run.checkpoints
+            if each.model == about.model
         ]
         plans.append(plan_sequence(stages, targets, lengths))
     return tuple(plans)

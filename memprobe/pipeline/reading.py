@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from memprobe.errors import InputError, InvalidRunError
+from memprobe.tables.manifest import Manifest
 from memprobe.tables.schema import TableSchema
 from memprobe.tables.store import RunStore
 
@@ -45,9 +46,14 @@ class Run:
         return manifest
 
     @property
+    def about(self) -> Manifest:
+        """The manifest, typed."""
+        return Manifest.from_json(self.manifest)
+
+    @property
     def finished(self) -> bool:
         """Whether all that was asked was scored or failed, and measured."""
-        return bool(self.manifest["state"] != "scoring")
+        return self.about.state != "scoring"
 
     @property
     def summary(self) -> pl.DataFrame:
@@ -87,9 +93,7 @@ class Run:
     @property
     def grids(self) -> dict[str, pl.DataFrame]:
         """The tables that the summary shows as grids, by name; empty for an unfinished run."""
-        grids = [
-            grid for about in self.manifest.get("probes", {}).values() for grid in about.get("grids", ())
-        ]
+        grids = [grid for probe in self.about.probes.values() for grid in probe.grids]
         there = {grid["table"] for grid in grids} & set(self.table_names if self.finished else ())
         return {name: self.table(name) for name in sorted(there)}
 
@@ -100,7 +104,7 @@ class Run:
     @property
     def failures(self) -> list[dict[str, Any]]:
         """Checkpoints that could not be scored, with their errors."""
-        return list(self.manifest.get("failures", []))
+        return [dict(each) for each in self.manifest.get("failures", [])]
 
     @property
     def table_names(self) -> list[str]:

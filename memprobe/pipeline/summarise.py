@@ -56,11 +56,6 @@ class Context:
     scoring: str
 
 
-def scoring_signature(manifest: Mapping[str, Any], tokenizer: str | None) -> str:
-    """Return how a run scored, as part of signatures: BOS mode, dtype, and the tokenizer's digest."""
-    return f"bos:{manifest['bos']}|{manifest['dtype']}|tok:{(tokenizer or 'none')[:12]}"
-
-
 def signature(entry: Entry, scoring: str) -> str:
     """Return all that a number depends on but checkpoint and items."""
     settings = settings_table(entry.settings)

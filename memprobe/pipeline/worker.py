@@ -15,6 +15,7 @@ from memprobe.pipeline.question import Question, ask
 from memprobe.pipeline.reading import Run
 from memprobe.pipeline.shard import WHOLE, Shard
 from memprobe.pipeline.suite import load_suite
+from memprobe.tables.manifest import Manifest
 from memprobe.tables.store import RunStore
 from memprobe.wording import counted
 
@@ -119,11 +120,12 @@ def question_of(folder: Path, manifest: dict[str, Any], options: dict[str, objec
         InputError: Its models or items are not to be found from here.
     """
     suite = load_suite(folder / "suite.toml")
-    asked, started_in = dict(suite.run), Path(manifest.get("cwd", ""))
+    run = Manifest.from_json(manifest)
+    asked, started_in = dict(suite.run), Path(run.cwd)
     problems = []
     for name in ("model", "data"):
         specs = [_from(started_in, spec) for spec in asked[name]]
-        remote = name == "model" and any(each["commit"] for each in manifest["checkpoints"])
+        remote = name == "model" and any(each.commit for each in run.checkpoints)
         lost = [spec for spec in specs if not (remote or spec.startswith("hf:") or Path(spec).exists())]
         fix = f"the run was started in {started_in}: start the worker where that is the same"
         problems += [
@@ -138,7 +140,7 @@ def question_of(folder: Path, manifest: dict[str, Any], options: dict[str, objec
     # Which GPU is each machine's own affair; whether there is one is the question's.
     asked["device"] = "auto" if asked["device"].startswith("cuda") else asked["device"]
     # Resolved by whoever asked: a number must not depend on who scored it.
-    asked["dtype"] = manifest["dtype"]
+    asked["dtype"] = run.dtype
     given = {name: value for name, value in options.items() if value is not None}
     return ask(replace(suite, run={}), out=folder, options=asked | given)
 

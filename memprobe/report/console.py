@@ -30,6 +30,7 @@ from memprobe.tables.conditions import (
     has_pair,
     value_of,
 )
+from memprobe.tables.manifest import ItemsEntry, Manifest
 from memprobe.tables.selection import at_last_step, of_checkpoints
 from memprobe.wording import at_step, counted
 
@@ -89,46 +90,46 @@ def summary_view(
     for table in tables:
         parts += [Text(""), headed(table)]
     if summary.is_empty():
-        scored = len(manifest.get("failures", ())) < len(manifest["checkpoints"])
-        why = "see the warnings" if scored and manifest.get("warnings") else "no checkpoint could be scored"
+        run = Manifest.from_json(manifest)
+        scored = len(run.failures) < len(run.checkpoints)
+        why = "see the warnings" if scored and run.warnings else "no checkpoint could be scored"
         parts.append(Text(f"no estimate: {why}"))
     return Group(*parts)
 
 
 def head_lines(manifest: Mapping[str, Any]) -> list[str]:
     """Return the lines above the tables: what was measured, on what, and what was left out."""
+    run = Manifest.from_json(manifest)
     steps: dict[str, list[int | None]] = {}
-    for each in manifest["checkpoints"]:
-        steps.setdefault(each["model"], []).append(each["step"])
+    for each in run.checkpoints:
+        steps.setdefault(each.model, []).append(each.step)
     sequences = [
         f"{model}: {len(found)} checkpoints, step {_known(found, min):,} to {_known(found, max):,}"
         if len(found) > 1
         else f"{model}: {at_step(found[0])}"
         for model, found in steps.items()
     ]
-    items = manifest["items"]
-    left_out = items["n_skipped"] + items["n_unfit"]
+    items = run.items or ItemsEntry()
+    left_out = items.n_skipped + items.n_unfit
     lines = [
         "; ".join(sequences),
-        counted(items["n_items"], "item")
+        counted(items.n_items, "item")
         + (f", {left_out:,} left out (see skipped.jsonl)" if left_out else "")
-        + f"; {manifest['dtype']} on {manifest['device']}, BOS {manifest['bos']}",
+        + f"; {run.dtype} on {run.device}, BOS {run.bos}",
     ]
     lines += left_out_lines(manifest)
-    verified, disagree = (
-        manifest.get("checks", {}).get(key) for key in ("greedy_verified", "greedy_tf_disagree")
-    )
+    verified, disagree = (run.checks.get(key) for key in ("greedy_verified", "greedy_tf_disagree"))
     if verified:
         lines.append(
             f"{counted(verified, 'recall result')} generated for real, "
             f"{disagree} disagree with teacher forcing"
         )
     lines += [f"note: {text}" for text in notes(manifest)]
-    lines += [f"warning: {text}" for text in manifest.get("warnings", ())]
-    if control := manifest.get("control"):
-        lines.append(f"control: {control['model']}, {control['revision']}")
-    if failures := manifest.get("failures"):
-        n_failed = counted(len(failures), "checkpoint")
+    lines += [f"warning: {text}" for text in run.warnings]
+    if run.control:
+        lines.append(f"control: {run.control.model}, {run.control.revision}")
+    if run.failures:
+        n_failed = counted(len(run.failures), "checkpoint")
         lines.append(f"{n_failed} failed (see errors.jsonl): what follows is incomplete")
     return lines
 
@@ -139,10 +140,11 @@ def _known(steps: Sequence[int | None], end: Callable[[Iterable[int]], int]) -> 
 
 def left_out_lines(manifest: Mapping[str, Any]) -> list[str]:
     """Return a line for each probe that leaves items out: how many, and why."""
+    run = Manifest.from_json(manifest)
     of_probe: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
-    for each in manifest.get("left_out", ()):
+    for each in run.left_out:
         of_probe.setdefault((each["probe"], each["model"], each["entry"] or ""), []).append(each)
-    several = len({each["model"] for each in manifest["checkpoints"]}) > 1
+    several = len({each.model for each in run.checkpoints}) > 1
     lines = []
     for (probe, model, entry), found in of_probe.items():
         name = " ".join(part for part in (probe, entry, f"of {model}" if several else "") if part)
@@ -154,12 +156,13 @@ def left_out_lines(manifest: Mapping[str, Any]) -> list[str]:
 
 def notes(manifest: Mapping[str, Any]) -> list[str]:
     """Return what was noted of the question and of loading, each with the checkpoints that it holds for."""
+    run = Manifest.from_json(manifest)
     of_loading = []
-    for each in manifest.get("load_notes", ()):
+    for each in run.load_notes:
         names = [f"{model}@{revision}" for model, revision in each["checkpoints"]]
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         of_loading.append(f"{', '.join(names[:3])}{more}: {each['text']}")
-    return [*manifest.get("notes", ()), *of_loading]
+    return [*run.notes, *of_loading]
 
 
 def _probe_tables(rows: pl.DataFrame, others: pl.DataFrame, title: str, *, everything: bool) -> list[Table]:

@@ -7,6 +7,7 @@ import polars as pl
 from rich.table import Table
 
 from memprobe.report.plain import harmless, number, plain_table, short
+from memprobe.tables.manifest import Manifest
 from memprobe.tables.selection import at_last_step
 from memprobe.wording import at_step
 
@@ -21,8 +22,8 @@ def grid_tables(
         tables: The tables that the grids show, by name.
         model: Which model.
     """
-    for about in manifest.get("probes", {}).values():
-        for grid in about.get("grids", ()):
+    for probe in Manifest.from_json(manifest).probes.values():
+        for grid in probe.grids:
             if grid["table"] in tables:
                 yield from grid_table(grid, harmless(tables[grid["table"]]), model)
 

@@ -18,6 +18,7 @@ from memprobe.report.html_probe import named, probe_section
 from memprobe.report.plain import number
 from memprobe.report.results import Results
 from memprobe.tables.conditions import readable
+from memprobe.tables.manifest import Manifest
 from memprobe.wording import counted, step_cell
 
 _VERDICTS = {"passed": "passed", "failed": "failed", "could not judge": "unsure"}
@@ -71,11 +72,11 @@ def _head(title: str, style: str) -> Html:
 
 
 def _top(results: Results) -> Html:
-    suite = results.manifest["suite"]
-    asked = [element("p", text(suite["title"], 200), *_sourced(suite["source"]))] if suite["title"] else []
+    run = Manifest.from_json(results.manifest)
+    asked = [element("p", text(run.suite.title, 200), *_sourced(run.suite.source))] if run.suite.title else []
     lines = [each for each in head_lines(results.manifest) if not each.startswith(_WARNING)]
     plain = [element("p", user_text(line, _LONG)) for line in lines]
-    if n_warnings := len(results.manifest.get("warnings", ())):
+    if n_warnings := len(run.warnings):
         plain.append(element("p", element("a", counted(n_warnings, "warning"), href="#warnings")))
     parts = [element("h1", "What the model remembers: ", user_text(results.name)), *asked, *plain]
     parts += _unfinished(results)
@@ -84,7 +85,7 @@ def _top(results: Results) -> Html:
 
 
 def _warnings(results: Results) -> list[Html]:
-    warnings = results.manifest.get("warnings", ())
+    warnings = Manifest.from_json(results.manifest).warnings
     if not warnings:
         return []
     listed = element("ul", *(element("li", user_text(each, _LONG)) for each in warnings))

@@ -2,13 +2,12 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any
 
 import polars as pl
 
 from memprobe.report.elements import Html, details, element, join, table, text, user_text
 from memprobe.report.results import Results
+from memprobe.tables.manifest import ItemsEntry, Manifest
 from memprobe.wording import counted, sized, step_cell
 
 _SHOWN = 20
@@ -18,16 +17,16 @@ _LONG = 1_000
 
 def appendix(results: Results) -> Html:
     """Return how the numbers were made, and what is needed to make them again."""
-    manifest = results.manifest
+    run = Manifest.from_json(results.manifest)
     parts = [
         element("h2", "How it was made", id="appendix"),
-        _facts(manifest),
-        *_failures(manifest),
+        _facts(run),
+        *_failures(run),
         *_skipped(results),
-        _checkpoints(manifest),
+        _checkpoints(run),
         _signatures(results.summary),
-        _versions(manifest),
-        _flags(manifest),
+        _versions(run),
+        _flags(run),
         _citations(results),
     ]
     return element("section", *parts)
@@ -39,8 +38,8 @@ def _pairs(given: list[tuple[str, Html]]) -> Html:
     )
 
 
-def _facts(manifest: Mapping[str, Any]) -> Html:
-    items = manifest["items"]
+def _facts(run: Manifest) -> Html:
+    items = run.items or ItemsEntry()
     files = [
         join(
             [
@@ -49,16 +48,16 @@ def _facts(manifest: Mapping[str, Any]) -> Html:
                 _digest(each["sha256"]),
             ]
         )
-        for each in items.get("files", ())[:_SHOWN]
+        for each in items.files[:_SHOWN]
     ]
-    seconds = manifest.get("timings", {})
+    seconds = run.timings
     given = [
-        ("suite", user_text(manifest["suite"]["name"], 120)),
-        ("state", text(manifest["state"])),
+        ("suite", user_text(run.suite.name, 120)),
+        ("state", text(run.state)),
         ("items", join(files, "; ")),
-        ("device", text(f"{manifest['device']}, {manifest['dtype']}")),
-        ("BOS", text(manifest["bos"])),
-        ("seed", text(manifest["seed"])),
+        ("device", text(f"{run.device}, {run.dtype}")),
+        ("BOS", text(run.bos)),
+        ("seed", text(run.seed)),
     ]
     if "score_s" in seconds:
         given.append(("scoring", text(f"{seconds['score_s']:,.0f} s of {seconds['total_s']:,.0f} s")))
@@ -70,16 +69,16 @@ def _digest(digest: str | None) -> Html:
     return text("") if not digest else element("code", text(digest[:_DIGEST]))
 
 
-def _failures(manifest: Mapping[str, Any]) -> list[Html]:
-    failures = manifest.get("failures", ())
+def _failures(run: Manifest) -> list[Html]:
+    failures = run.failures
     if not failures:
         return []
     rows = [
         [
-            user_text(each["model"]),
-            user_text(each["revision"]),
-            text(step_cell(each["step"])),
-            user_text(each["error"], 300),
+            user_text(each.model),
+            user_text(each.revision),
+            text(step_cell(each.step)),
+            user_text(each.error, 300),
         ]
         for each in failures[:_SHOWN]
     ]
@@ -105,18 +104,18 @@ def _skipped(results: Results) -> list[Html]:
     ]
 
 
-def _checkpoints(manifest: Mapping[str, Any]) -> Html:
-    each_one = manifest["checkpoints"]
+def _checkpoints(run: Manifest) -> Html:
+    each_one = run.checkpoints
     every = max(1, -(-len(each_one) // (2 * _SHOWN)))
     shown = [row for i, row in enumerate(reversed(each_one)) if i % every == 0][::-1]
     rows = [
         [
-            user_text(row["model"]),
-            user_text(row["revision"]),
-            text(step_cell(row["step"])),
-            _digest(row.get("weights_digest")),
-            _digest(row.get("tokenizer_digest")),
-            text(sized(row["n_bytes"]) if row.get("n_bytes") else ""),
+            user_text(row.model),
+            user_text(row.revision),
+            text(step_cell(row.step)),
+            _digest(row.weights_digest),
+            _digest(row.tokenizer_digest),
+            text(sized(row.n_bytes) if row.n_bytes else ""),
         ]
         for row in shown
     ]
@@ -133,13 +132,13 @@ def _signatures(summary: pl.DataFrame) -> Html:
     return details("Signatures", said, table(("probe", "signature"), rows))
 
 
-def _versions(manifest: Mapping[str, Any]) -> Html:
-    rows = [[text(name), text(version)] for name, version in manifest.get("versions", {}).items()]
+def _versions(run: Manifest) -> Html:
+    rows = [[text(name), text(version)] for name, version in run.versions.items()]
     return details("Versions", table(("library", "version"), rows))
 
 
-def _flags(manifest: Mapping[str, Any]) -> Html:
-    shown = json.dumps(manifest.get("flags", {}), indent=1, ensure_ascii=False)
+def _flags(run: Manifest) -> Html:
+    shown = json.dumps(run.flags, indent=1, ensure_ascii=False)
     lines = (user_text(line, 400) for line in shown.splitlines())
     return details("Flags", element("pre", join(lines, "\n")))
 

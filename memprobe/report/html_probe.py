@@ -15,6 +15,7 @@ from memprobe.report.html_items import worst_items
 from memprobe.report.plain import number
 from memprobe.report.results import Results
 from memprobe.tables.conditions import readable
+from memprobe.tables.manifest import Manifest
 from memprobe.tables.selection import last_step, part_of, pooled
 from memprobe.wording import counted
 
@@ -201,9 +202,8 @@ def _over_steps(rows: pl.DataFrame, found: Sequence[Headline]) -> list[Html]:
 
 
 def _definition(results: Results, probe: str, about: Mapping[str, Any]) -> Html:
-    entries = [
-        each["settings"] for stage in results.manifest["stages"] for each in stage if each["probe"] == probe
-    ]
+    asked = Manifest.from_json(results.manifest).asked
+    entries = [each.settings for each in asked if each.probe == probe]
     given = [
         ("definition", element("code", text(about.get("formula", "")))),
         ("source", text(about["source"])),

@@ -33,7 +33,7 @@ def asked(cli, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _imported():
-    import memprobe.run  # noqa: F401 - so that it can be patched
+    import memprobe.pipeline.api  # noqa: F401 - so that it can be patched
 
 
 SUITE = """
