@@ -20,7 +20,6 @@ PACKAGE = ROOT / "memprobe"
 _CONDITION = re.compile(
     r"\.(split|partition)\([\"']?[;=]|str\.(contains|extract|replace|split)|[\"'];[\"']|;\w+="
 )
-_MANIFEST = re.compile(r"manifest(\[|\.get\()")
 
 _ENTERED = """
 import inspect, json, sys, threading
@@ -79,6 +78,16 @@ def imports(name: str, source: str, known: frozenset[str]) -> set[str]:
             # What is not a submodule is a name of the package itself.
             found |= submodules if len(submodules) == len(node.names) else {node.module, *submodules}
     return (found & known) - {name}
+
+
+def reads_manifest_by_key(source: str) -> bool:
+    """Return whether a module takes a value out of something called `manifest` by its key."""
+    taken = [
+        node.value
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Subscript) or (isinstance(node, ast.Attribute) and node.attr == "get")
+    ]
+    return any(ast.unparse(each).split(".")[-1] == "manifest" for each in taken)
 
 
 def cycles(graph: Mapping[str, set[str]]) -> list[list[str]]:
@@ -147,15 +156,12 @@ def main() -> None:
     print(f"import cycles: {len(found)}")
     for group in found:
         print(f"  {' <-> '.join(group)}")
-    for what, pattern in (("take conditions apart", _CONDITION), ("read the manifest by key", _MANIFEST)):
-        names = [
-            name
-            for name, source in sources.items()
-            if any(
-                pattern.search(line) for line in source.splitlines() if what[0] == "r" or "condition" in line
-            )
-        ]
-        print(f"modules that {what}: {len(names)}")
+    n_apart = sum(
+        any(_CONDITION.search(line) for line in source.splitlines() if "condition" in line)
+        for source in sources.values()
+    )
+    print(f"modules that take conditions apart: {n_apart}")
+    print(f"modules that read the manifest by key: {sum(map(reads_manifest_by_key, sources.values()))}")
     files, n_run = entered()
     n_all = sum(n_lines(file.read_text(encoding="utf-8")) for file in files)
     print(f"`run -p recall` enters {len(files)} files of {n_all:,} lines and runs {n_run:,} of them")

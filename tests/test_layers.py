@@ -90,7 +90,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "limits": {"checkpoints", "scoring"},
     "fetching": PIPELINE,
     "contrast": {"probes", "stats", "tables"},
-    "control": {"checkpoints", "scoring"},
+    "control": {"checkpoints", "scoring", "tables"},
     "history": {"items", "planning", "probes", "stats", "suite", "summarise", "tables"},
     "dose": {"contrast", "planning", "probes", "stats", "suite", "summarise", "sweep", "tables"},
     "sweep": {"suite", "tables"},

@@ -21,6 +21,7 @@ from memprobe.pipeline.worker import work
 from memprobe.scoring import search as search_room
 from memprobe.scoring.generate import Continuation, greedy
 from memprobe.scoring.load import LoadOptions, load
+from memprobe.tables.manifest import Manifest
 from memprobe.tables.store import RunStore
 
 SETTINGS = (
@@ -219,7 +220,7 @@ def test_a_unit_that_cannot_be_read_is_searched_again_before_the_next(compressed
     damaged.write_bytes(damaged.read_bytes()[:100])
     following.unlink()
     manifest = json.loads((copy / "manifest.json").read_text())
-    RunStore(copy).write_manifest(manifest | {"state": "scoring"})
+    RunStore(copy).write_manifest(Manifest.from_json(manifest | {"state": "scoring"}))
     work(copy)
     assert tables_of(copy) == tables_of(compressed.path)
     assert damaged.with_name(damaged.name + ".broken").exists()

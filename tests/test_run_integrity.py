@@ -40,7 +40,7 @@ def test_of_many_single_bits_none_gives_another_number(n_bits, copy, monkeypatch
     store, rng = RunStore(copy), random.Random(n_bits)
     units = sorted(copy.glob("units/*.parquet"))
     files = [*units, *sorted(copy.glob("tables/*.parquet")), copy / "summary.parquet"]
-    store.write_manifest(store.read_manifest() | {"state": "scoring"})
+    store.write_manifest(store.read_manifest().changed(state="scoring"))
     for number in range(n_bits):
         file = files[number % len(files)]
         whole = file.read_bytes()

@@ -1,8 +1,8 @@
-"""Modules do not import each other in circles; tests/structure.py measures the rest."""
+"""Modules do not import each other in circles, and one reads the manifest by key."""
 
 import pytest
 
-from tests.structure import cycles, imports, modules
+from tests.structure import cycles, imports, modules, reads_manifest_by_key
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
@@ -28,3 +28,23 @@ def test_imports_within_functions_do_not_count() -> None:
     source = "from p import a\nfrom p.b import name\n\ndef f():\n    import p\n"
     assert imports("p.c", source, known) == {"p.a", "p.b"}
     assert imports("p.c", "from p import name", known) == {"p"}
+
+
+def test_one_module_reads_the_manifest_by_key() -> None:
+    found = [name for name, source in modules() if reads_manifest_by_key(source)]
+    assert found == ["memprobe.tables.manifest"]
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("state = run.manifest['state']", True),
+        ("seed = manifest.get('seed', 0)", True),
+        ("prepared.manifest['notes'] = []", True),
+        ("state = run.about.state", False),
+        ("digest = manifest.tables['summary']", False),
+        ('"Example: run.manifest[name]"', False),
+    ],
+)
+def test_readers_by_key_are_found(source, found) -> None:
+    assert reads_manifest_by_key(source) == found

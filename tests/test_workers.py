@@ -231,12 +231,12 @@ def test_items_that_changed_are_refused_with_what_a_worker_can_do(emptied, make,
 
 
 def test_a_worker_takes_dtype_from_the_run_and_a_gpu_of_its_own(finished):
-    manifest = memprobe.open_run(finished).manifest
+    manifest = memprobe.open_run(finished).about
 
     def asked(named, **options):
         suite = (finished / "suite.toml").read_text()
         folder.joinpath("suite.toml").write_text(suite.replace('device = "auto"', f'device = "{named}"'))
-        return question_of(folder, manifest | {"dtype": "bfloat16"}, options).options
+        return question_of(folder, manifest.changed(dtype="bfloat16"), options).options
 
     folder = finished.parent / "asked"
     folder.mkdir(exist_ok=True)

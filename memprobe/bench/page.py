@@ -1,6 +1,6 @@
 """The report and the figures of a run: what is read from its directory, and what is written."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,6 +12,7 @@ from memprobe.pipeline.reading import Run, open_run
 from memprobe.report.results import Results
 from memprobe.tables.checked_json import AlteredDocumentError, unsealed
 from memprobe.tables.files import check_out, write_file
+from memprobe.tables.manifest import Manifest, ProbeEntry
 from memprobe.tables.selection import at_last_step
 from memprobe.tables.store import RunStore
 
@@ -29,8 +30,7 @@ def read_results(path: Path) -> Results:
         InvalidRunError: There is no run, or nothing of it is scored.
     """
     run = open_run(path)
-    manifest = dict(run.manifest)
-    manifest["probes"] = _described(manifest)
+    manifest = run.about
     store = RunStore(path)
     if run.finished:
         summary, read = run.summary, _reader(store)
@@ -44,7 +44,7 @@ def read_results(path: Path) -> Results:
     gate = _gate(path / "gate.json")
     return Results(
         name=path.resolve().name,
-        manifest=manifest,
+        manifest=manifest.changed(probes=_described(manifest)),
         summary=summary,
         tables=names,
         read=read,
@@ -56,15 +56,14 @@ def read_results(path: Path) -> Results:
     )
 
 
-def _described(manifest: dict[str, Any]) -> dict[str, Any]:
+def _described(manifest: Manifest) -> Mapping[str, ProbeEntry]:
     """Return what the manifest says of its probes; of one made before it said so, what we know."""
-    described = manifest.get("probes", {})
-    if described and all("about" in each for each in described.values()):
-        return dict(described)
+    if manifest.probes and all(each.about for each in manifest.probes.values()):
+        return manifest.probes
     from memprobe.pipeline.manifest import describe_probes, entries_of
     from memprobe.pipeline.suite import Suite
 
-    entries = tuple(each for stage in manifest["stages"] for each in entries_of(stage))
+    entries = tuple(each for stage in manifest.stages for each in entries_of(stage))
     return describe_probes(Suite(name="", title="", source="", entries=entries, run={}))
 
 
@@ -154,7 +153,7 @@ def write_report(path: Path, out: Path | None = None, *, include_text: bool = Fa
     from memprobe.report.html import page
 
     results = read_results(path)
-    if include_text and not results.manifest.get("include_text"):
+    if include_text and not results.manifest.include_text:
         raise InputError(
             "the run holds no texts",
             where=str(path),

@@ -33,7 +33,7 @@ def summary(
     from memprobe.report.console import summary_view
 
     console.show(
-        summary_view(opened.summary, opened.manifest, opened.doses, opened.grids, everything=everything)
+        summary_view(opened.summary, opened.about, opened.doses, opened.grids, everything=everything)
     )
 
 

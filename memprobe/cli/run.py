@@ -94,7 +94,7 @@ def show_run(answered: "Run", *, json: bool) -> None:
         if json:
             console.show_json(summary_json(answered))
         else:
-            console.show(summary_view(answered.summary, answered.manifest, answered.doses, answered.grids))
+            console.show(summary_view(answered.summary, answered.about, answered.doses, answered.grids))
     except (BrokenPipeError, SystemExit):
         # A reader who left early, which rich ends the process for, does not make the run complete.
         if not answered.failures:

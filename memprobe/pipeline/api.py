@@ -4,7 +4,7 @@
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Unpack
@@ -21,6 +21,7 @@ from memprobe.pipeline.question import Question, ask
 from memprobe.pipeline.reading import Run
 from memprobe.pipeline.shard import WHOLE, Shard
 from memprobe.pipeline.suite import Suite, write_suite
+from memprobe.tables.manifest import Manifest
 from memprobe.tables.requests import Unit
 from memprobe.tables.store import RunStore
 from memprobe.wording import sized
@@ -133,25 +134,25 @@ def _begin(question: Question, store: RunStore, listener: Listener, *, fresh: bo
 def _write_down(prepared: Prepared, question: Question, store: RunStore) -> bool:
     """Write the question to the run directory; False if the run was asked something else meanwhile."""
     before = store.read_manifest()
-    if before is not None and merge_stages(before, prepared.manifest) != prepared.manifest["stages"]:
+    if before is not None and merge_stages(before, prepared.manifest) != prepared.manifest.stages:
         return False
     store.write_text("suite.toml", write_suite(prepared.suite, question.options))
     store.write_lines("skipped.jsonl", _skipped(prepared))
     tables = write_items(prepared.plans, store, include_text=prepared.options.include_text)
     # Workers wait for the manifest, so it comes last.
-    store.write_manifest(_asked(prepared, before or {}) | {"tables": tables})
+    store.write_manifest(_asked(prepared, before).changed(tables=tables))
     return True
 
 
-def _asked(prepared: Prepared, before: Mapping[str, Any]) -> dict[str, Any]:
+def _asked(prepared: Prepared, before: Manifest | None) -> Manifest:
     """Return the manifest of a run that begins or goes on: what is asked, and what it took so far."""
-    lengths = zip(prepared.manifest["sequences"], prepared.plans, strict=True)
-    return {
-        **prepared.manifest,
-        "flags": asdict(prepared.options),
-        "sequences": [{**about, "n_units": len(plan.units)} for about, plan in lengths],
-        **{name: before[name] for name in CARRIED if name in before},
-    }
+    lengths = zip(prepared.manifest.sequences, prepared.plans, strict=True)
+    kept = {name: getattr(before, name) for name in CARRIED if before is not None and name in before.keys}
+    return prepared.manifest.changed(
+        flags=asdict(prepared.options),
+        sequences=tuple(about.changed(n_units=len(plan.units)) for about, plan in lengths),
+        **kept,
+    )
 
 
 def complete(

@@ -8,6 +8,7 @@ import numpy as np
 
 from memprobe.checkpoints import Checkpoint, CheckpointSequence
 from memprobe.errors import CheckpointError
+from memprobe.tables.manifest import ControlEntry
 
 if TYPE_CHECKING:
     from memprobe.scoring.tokenise import TokenisedItems
@@ -19,11 +20,11 @@ class Models:
 
     Attributes:
         sequences: All of them; the control is one of a sequence's, or the last sequence.
-        control: What the manifest says of the control: `model, revision, label`; None without one.
+        control: The control; None without one.
     """
 
     sequences: tuple[CheckpointSequence, ...]
-    control: dict[str, str] | None = None
+    control: ControlEntry | None = None
 
 
 def add_control(
@@ -56,8 +57,8 @@ def _place(checkpoint: Checkpoint) -> tuple[str, str]:
     return str(checkpoint.repo), checkpoint.commit or checkpoint.revision
 
 
-def _described(checkpoint: Checkpoint, label: str) -> dict[str, str]:
-    return {"model": checkpoint.model, "revision": checkpoint.revision, "label": label}
+def _described(checkpoint: Checkpoint, label: str) -> ControlEntry:
+    return ControlEntry(model=checkpoint.model, revision=checkpoint.revision, label=label)
 
 
 def refuse_other_tokens(models: Models, tokenised: "Sequence[TokenisedItems]") -> None:
@@ -69,12 +70,12 @@ def refuse_other_tokens(models: Models, tokenised: "Sequence[TokenisedItems]") -
     if models.control is None:
         return
     names = [sequence.model for sequence in models.sequences]
-    control = tokenised[names.index(models.control["model"])]
+    control = tokenised[names.index(models.control.model)]
     for name, each in zip(names, tokenised, strict=True):
         differing = {key[0] for key, ids in each.ids.items() if not _same(ids, control.ids.get(key))}
         if differing:
             raise CheckpointError(
-                f"the control {models.control['label']} cuts {len(differing):,} of "
+                f"the control {models.control.label} cuts {len(differing):,} of "
                 f"{each.table.height:,} items into other tokens than {name}, so rates are not comparable",
                 fix="name a control with the same tokenizer, or give one for both with --tokenizer",
             )

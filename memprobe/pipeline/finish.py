@@ -1,12 +1,13 @@
 """The end of a process's share: what failed, what is left to others, tables, summary, manifest."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from memprobe.pipeline.manifest import describe_probes
 from memprobe.pipeline.measure import measure, write_results
 from memprobe.pipeline.planning import SequencePlan
 from memprobe.pipeline.prepare import Prepared
+from memprobe.tables.manifest import FailureEntry, LoadNoteEntry, Manifest
 from memprobe.tables.store import RunStore
 
 if TYPE_CHECKING:
@@ -43,12 +44,12 @@ def finish(
         LostClaimError: Another process took over the lock while this one was stopped.
     """
     now = store.read_manifest()
-    if now is None or now["stages"] != prepared.manifest["stages"]:
+    if now is None or now.stages != prepared.manifest.stages:
         # Another process added a probe meanwhile: it measures all stages when it ends.
         return set()
     missing = missing_units(prepared.plans, store)
-    failures = _failures(prepared.plans, report, now.get("failures", ()), missing)
-    failed = {_name(each) for each in failures}
+    failures = _failures(prepared.plans, report, now.failures, missing)
+    failed = {each.name for each in failures}
     left = {
         (target.context, unit)
         for plan in prepared.plans
@@ -57,21 +58,21 @@ def finish(
         for unit in plan.units
         if (target.context, unit) in missing
     }
-    manifest = {**now, "failures": failures, **_spent(now, prepared, report, total_s)}
+    manifest = now.changed(failures=failures, **_spent(now, prepared, report, total_s))
     # The process that ended before this one may have built the same tables.
-    if not left and (now["state"] == "scoring" or now.get("failures") != failures):
+    if not left and (now.state == "scoring" or now.failures != failures):
         measuring()
         measured = measure(prepared.plans, now, store)
         digests = write_results(measured, store)
-        manifest |= {
-            "state": "incomplete" if failures else "done",
-            "checks": measured.checks,
-            "warnings": measured.warnings,
-            "left_out": measured.left_out,
-            "probes": describe_probes(prepared.suite),
-            "tables": {**now.get("tables", {}), **digests},
-        }
-    store.write_lines("errors.jsonl", failures)
+        manifest = manifest.changed(
+            state="incomplete" if failures else "done",
+            checks=measured.checks,
+            warnings=tuple(measured.warnings),
+            left_out=tuple(measured.left_out),
+            probes=describe_probes(prepared.suite),
+            tables={**now.tables, **digests},
+        )
+    store.write_lines("errors.jsonl", [each.to_json() for each in failures])
     store.write_manifest(manifest)
     return left
 
@@ -87,18 +88,14 @@ def missing_units(plans: Sequence[SequencePlan], store: RunStore) -> set[tuple[s
     }
 
 
-def _name(failure: Mapping[str, Any]) -> tuple[str, str]:
-    return failure["model"], failure["revision"]
-
-
 def _failures(
     plans: Sequence[SequencePlan],
     report: "ScoringReport",
-    known: Sequence[Mapping[str, Any]],
+    known: Sequence[FailureEntry],
     missing: set[tuple[str, str]],
-) -> list[dict[str, Any]]:
+) -> tuple[FailureEntry, ...]:
     """Return the checkpoints that failed here or elsewhere and of which units are missing."""
-    errors = {_name(each): each["error"] for each in known}
+    errors = {each.name: each.error for each in known}
     errors |= {(each.checkpoint.model, each.checkpoint.revision): each.error for each in report.failures}
     contexts = {context for context, _ in missing}
     targets = [target for plan in plans for target in plan.targets if target.context in contexts]
@@ -108,21 +105,19 @@ def _failures(
         for target in targets
         if (target.model, target.revision) in errors
     }
-    return [
-        {
-            "model": target.model,
-            "revision": target.revision,
-            "step": target.step,
-            "error": errors.get((target.model, target.revision), by_context[target.context]),
-        }
+    return tuple(
+        FailureEntry(
+            model=target.model,
+            revision=target.revision,
+            step=target.step,
+            error=errors.get((target.model, target.revision), by_context[target.context]),
+        )
         for target in targets
         if target.context in by_context
-    ]
+    )
 
 
-def _spent(
-    now: Mapping[str, Any], prepared: Prepared, report: "ScoringReport", total_s: float
-) -> dict[str, Any]:
+def _spent(now: Manifest, prepared: Prepared, report: "ScoringReport", total_s: float) -> dict[str, Any]:
     """Add this process's seconds, paths and device to those of the others."""
     spent = {
         "load_s": report.load_s,
@@ -130,21 +125,18 @@ def _spent(
         "score_s": report.score_s,
         "total_s": total_s,
     }
-    was = now.get("timings", {})
     return {
-        "timings": {name: round(was.get(name, 0.0) + value, 3) for name, value in spent.items()},
+        "timings": {name: round(now.timings.get(name, 0.0) + value, 3) for name, value in spent.items()},
         "batch_tokens_at_end": report.batch_tokens,
-        "paths": sorted(report.paths | set(now.get("paths", ()))),
-        "devices": sorted({prepared.options.device} | set(now.get("devices", ()))),
+        "paths": tuple(sorted(report.paths | set(now.paths))),
+        "devices": tuple(sorted({prepared.options.device} | set(now.devices))),
         "load_notes": _load_notes(now, report),
     }
 
 
-def _load_notes(now: Mapping[str, Any], report: "ScoringReport") -> list[dict[str, Any]]:
+def _load_notes(now: Manifest, report: "ScoringReport") -> tuple[LoadNoteEntry, ...]:
     """Add what this process noted about loading to what others did, sentence by sentence."""
-    noted = {
-        each["text"]: {(one, two) for one, two in each["checkpoints"]} for each in now.get("load_notes", ())
-    }
+    noted = {each.text: set(each.checkpoints) for each in now.load_notes}
     for text, checkpoints in report.notes.items():
         noted.setdefault(text, set()).update(checkpoints)
-    return [{"text": text, "checkpoints": sorted(map(list, noted[text]))} for text in sorted(noted)]
+    return tuple(LoadNoteEntry(text=text, checkpoints=tuple(sorted(noted[text]))) for text in sorted(noted))

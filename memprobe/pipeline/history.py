@@ -1,8 +1,7 @@
 """The history of a sequence for probes over time: the item rows of all its checkpoints, and the results."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -28,21 +27,21 @@ def about_time(plan: SequencePlan) -> pl.DataFrame:
     return with_trained(plan.lengths.table.drop(CONTENT, strict=False), plan.lengths.given)
 
 
-def is_control_alone(plan: SequencePlan, manifest: Mapping[str, Any]) -> bool:
+def is_control_alone(plan: SequencePlan, manifest: Manifest) -> bool:
     """Whether the sequence is nothing but the control, of which nothing is asked over time."""
-    control = Manifest.from_json(manifest).control
+    control = manifest.control
     return control is not None and [(each.model, each.revision) for each in plan.targets] == [control.name]
 
 
-def parameters_of(target: Target, manifest: Mapping[str, Any]) -> int | None:
+def parameters_of(target: Target, manifest: Manifest) -> int | None:
     """Return the number of a checkpoint's parameters; None: not known."""
-    for each in Manifest.from_json(manifest).checkpoints:
+    for each in manifest.checkpoints:
         if each.name == (target.model, target.revision):
             return each.n_parameters
     return None
 
 
-def impossible(plans: Sequence[SequencePlan], manifest: Mapping[str, Any]) -> list[Problem]:
+def impossible(plans: Sequence[SequencePlan], manifest: Manifest) -> list[Problem]:
     """Return why an entry over time cannot be answered.
 
     An entry that looks at other sequences is refused only where no sequence of the run has an answer.
@@ -64,7 +63,7 @@ def _problems(
     plans: Sequence[SequencePlan],
     entry: Entry,
     over_time: OverTime,
-    manifest: Mapping[str, Any],
+    manifest: Manifest,
 ) -> list[Problem]:
     steps = _steps(plan.targets)
     # A checkpoint without a step is alone in its sequence.
@@ -81,10 +80,10 @@ def _steps(targets: Sequence[Target]) -> tuple[int, ...]:
     return tuple(sorted(target.step for target in targets if target.step is not None))
 
 
-def _as_other(plan: SequencePlan, seen_from: SequencePlan, manifest: Mapping[str, Any]) -> OtherSequence:
+def _as_other(plan: SequencePlan, seen_from: SequencePlan, manifest: Manifest) -> OtherSequence:
     """Return a sequence as another one's probe sees it, before anything is scored."""
     # Items given as ids are the same tokens for every model.
-    as_ids = not {"text", "prefix"} & Manifest.from_json(manifest).given
+    as_ids = not {"text", "prefix"} & manifest.given
     return OtherSequence(
         model=plan.targets[0].model,
         steps=_steps(plan.targets),
@@ -93,7 +92,7 @@ def _as_other(plan: SequencePlan, seen_from: SequencePlan, manifest: Mapping[str
     )
 
 
-def _n_parameters(plan: SequencePlan, manifest: Mapping[str, Any]) -> int | None:
+def _n_parameters(plan: SequencePlan, manifest: Manifest) -> int | None:
     known = (parameters_of(target, manifest) for target in plan.targets)
     return next((each for each in known if each is not None), None)
 
@@ -123,7 +122,7 @@ class HistoryBuilder:
         manifest: Of the run, for its seed and scoring options.
     """
 
-    def __init__(self, plan: SequencePlan, manifest: Mapping[str, Any]) -> None:
+    def __init__(self, plan: SequencePlan, manifest: Manifest) -> None:
         self.plan, self.manifest = plan, manifest
         self._rows: dict[int, list[pl.DataFrame]] = {
             place: []
@@ -215,11 +214,11 @@ class HistoryBuilder:
         )
 
     def _rng(self, entry: Entry, prefix: str | None, what: str) -> np.random.Generator:
-        return rng_of((str(Manifest.from_json(self.manifest).seed), entry.probe.name, what, str(prefix)))
+        return rng_of((str(self.manifest.seed), entry.probe.name, what, str(prefix)))
 
     def _summary(self, entry: Entry, prefix: str | None, estimates: pl.DataFrame) -> pl.DataFrame:
         target = self.plan.targets[0]
-        scoring = Manifest.from_json(self.manifest).scoring_signature(target.tokenizer)
+        scoring = self.manifest.scoring_signature(target.tokenizer)
         return SUMMARY.conform(
             estimates.select(
                 pl.lit(target.model).alias("model"),

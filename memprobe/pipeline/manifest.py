@@ -20,8 +20,24 @@ from memprobe.errors import Problem, RunMismatchError
 from memprobe.items import ItemSet
 from memprobe.options import RunOptions, check_table
 from memprobe.pipeline.suite import Entry, Suite, settings_table
+from memprobe.probes.contract import Probe
 from memprobe.probes.discovery import built_in, find, packages
-from memprobe.tables.store import FORMAT
+from memprobe.tables.manifest import (
+    FORMAT,
+    AboutEntry,
+    CheckpointEntry,
+    FailureEntry,
+    FileEntry,
+    GridEntry,
+    ItemsEntry,
+    Manifest,
+    MetricEntry,
+    ProbeEntry,
+    RankingEntry,
+    Stage,
+    StageEntry,
+    SuiteEntry,
+)
 
 _LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "polars", "numpy", "datasets")
 
@@ -29,7 +45,7 @@ _LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "polars", "n
 def question_digest(suite: Suite, options: RunOptions) -> str:
     """Return 8 hex digits of what was asked, for the default run directory; device and speed left out."""
     asked = {
-        "entries": [_entry(each) for each in suite.entries],
+        "entries": [_entry(each).to_json() for each in suite.entries],
         "options": {
             name: value
             for name, value in asdict(options).items()
@@ -41,15 +57,13 @@ def question_digest(suite: Suite, options: RunOptions) -> str:
     return hashlib.sha256(json.dumps(asked, sort_keys=True, default=list).encode()).hexdigest()[:8]
 
 
-def _entry(entry: Entry) -> dict[str, Any]:
-    return {
-        "probe": entry.probe.name,
-        "version": entry.probe.version,
-        "settings": settings_table(entry.settings),
-    }
+def _entry(entry: Entry) -> StageEntry:
+    return StageEntry(
+        probe=entry.probe.name, version=entry.probe.version, settings=settings_table(entry.settings)
+    )
 
 
-def entries_of(stage: Sequence[Mapping[str, Any]]) -> tuple[Entry, ...]:
+def entries_of(stage: Sequence[StageEntry]) -> tuple[Entry, ...]:
     """Return the probe entries that a stage of the manifest names.
 
     Raises:
@@ -57,16 +71,16 @@ def entries_of(stage: Sequence[Mapping[str, Any]]) -> tuple[Entry, ...]:
     """
     problems, entries = [], []
     for each in stage:
-        probe = find(each["probe"])
-        if probe.version != each["version"]:
+        probe = find(each.probe)
+        if probe.version != each.version:
             problems.append(
                 Problem(
-                    f"{probe.name} is at version {probe.version}, the run holds version {each['version']}",
+                    f"{probe.name} is at version {probe.version}, the run holds version {each.version}",
                     fix="give another directory with -o; results of different versions are never mixed",
                 )
             )
             continue
-        settings, found = check_table(each["settings"], probe.settings, "manifest.json")
+        settings, found = check_table(each.settings, probe.settings, "manifest.json")
         problems += found
         entries.append(Entry(probe, probe.settings(**settings)))
     if problems:
@@ -76,90 +90,86 @@ def entries_of(stage: Sequence[Mapping[str, Any]]) -> tuple[Entry, ...]:
 
 def describe_checkpoints(
     sequences: Sequence[CheckpointSequence], contexts: Mapping[str, tuple[str, str]]
-) -> list[dict[str, Any]]:
+) -> tuple[CheckpointEntry, ...]:
     """Return each checkpoint's identity; `contexts`: weights digest and score key by `model@revision`."""
-    return [
-        {
-            "model": each.model,
-            "revision": each.revision,
-            "step": each.step,
-            "folder": str(each.small_files),
-            "commit": each.commit,
-            "weights_digest": contexts[each.label][0],
-            "tokenizer_digest": tokenizer_digest(each.tokenizer_folder) if each.tokenizer_folder else None,
-            "context": contexts[each.label][1],
-            "format": each.weights_format,
-            "n_bytes": each.n_bytes,
-            "n_parameters": each.n_parameters,
-            "base": each.base.label if each.base else None,
-        }
+    return tuple(
+        CheckpointEntry(
+            model=each.model,
+            revision=each.revision,
+            step=each.step,
+            folder=str(each.small_files),
+            commit=each.commit,
+            weights_digest=contexts[each.label][0],
+            tokenizer_digest=tokenizer_digest(each.tokenizer_folder) if each.tokenizer_folder else None,
+            context=contexts[each.label][1],
+            format=each.weights_format,
+            n_bytes=each.n_bytes,
+            n_parameters=each.n_parameters,
+            base=each.base.label if each.base else None,
+        )
         for sequence in sequences
         for each in sequence.checkpoints
-    ]
+    )
 
 
-def describe_items(items: ItemSet) -> dict[str, Any]:
+def describe_items(items: ItemSet) -> ItemsEntry:
     """Return what the manifest says of the items."""
-    return {
-        "files": [asdict(file) for file in items.files],
-        "n_items": items.table.height,
-        "n_skipped": items.skipped.height,
-        "n_unfit": 0,
-        "n_copies": 0,
-        "given": sorted(items.given),
-        "digest": items.digest,
-    }
+    return ItemsEntry(
+        files=tuple(FileEntry(**asdict(file)) for file in items.files),
+        n_items=items.table.height,
+        n_skipped=items.skipped.height,
+        given=tuple(sorted(items.given)),
+        digest=items.digest,
+    )
 
 
-def new_manifest(suite: Suite, options: RunOptions) -> dict[str, Any]:
+def new_manifest(suite: Suite, options: RunOptions) -> Manifest:
     """Return a manifest with what is known before any work."""
-    return {
-        "format": FORMAT,
-        "memprobe": __version__,
-        "state": "scoring",
-        "suite": {"name": suite.name, "title": suite.title, "source": suite.source},
-        "stages": [[_entry(each) for each in suite.entries]],
-        "probes": describe_probes(suite),
-        "flags": asdict(options),
+    return Manifest().changed(
+        format=FORMAT,
+        memprobe=__version__,
+        state="scoring",
+        suite=SuiteEntry(name=suite.name, title=suite.title, source=suite.source),
+        stages=(tuple(_entry(each) for each in suite.entries),),
+        probes=describe_probes(suite),
+        flags=asdict(options),
         # Paths in the flags may be relative to it.
-        "cwd": str(Path.cwd()),
-        "versions": versions(),
-    }
+        cwd=str(Path.cwd()),
+        versions=versions(),
+    )
 
 
-def describe_probes(suite: Suite) -> dict[str, Any]:
+def describe_probes(suite: Suite) -> dict[str, ProbeEntry]:
     """Return by probe what a reader of its numbers needs: definition, metrics, tables, texts."""
-    return {
-        probe.name: {
-            "version": probe.version,
-            "title": probe.title,
-            "formula": probe.formula,
-            "source": probe.source,
-            "metrics": [
-                {
-                    "name": metric.name,
-                    "unit": metric.unit,
-                    "more_means": metric.more_means,
-                    "summary": metric.summary,
-                    "more_is_memorized": metric.more_is_memorized,
-                }
-                for metric in probe.all_metrics
-            ],
-            "tables": list(
-                dict.fromkeys(
-                    name
-                    for entry in suite.entries
-                    if entry.probe is probe
-                    for name in probe.table_names(entry.settings)
-                )
-            ),
-            "about": asdict(probe.about),
-            "rankings": None if probe.rankings is None else [asdict(each) for each in probe.rankings],
-            "grids": [asdict(each) for each in probe.grids],
-            **_package(probe.name),
-        }
-        for probe in {entry.probe.name: entry.probe for entry in suite.entries}.values()
-    }
+    probes = {entry.probe.name: entry.probe for entry in suite.entries}
+    return {name: _described(probe, suite) for name, probe in probes.items()}
+
+
+def _described(probe: Probe, suite: Suite) -> ProbeEntry:
+    settings = [entry.settings for entry in suite.entries if entry.probe is probe]
+    return ProbeEntry(
+        version=probe.version,
+        title=probe.title,
+        formula=probe.formula,
+        source=probe.source,
+        metrics=tuple(
+            MetricEntry(
+                name=metric.name,
+                unit=metric.unit,
+                more_means=metric.more_means,
+                summary=metric.summary,
+                more_is_memorized=metric.more_is_memorized,
+            )
+            for metric in probe.all_metrics
+        ),
+        tables=tuple(dict.fromkeys(name for each in settings for name in probe.table_names(each))),
+        about=AboutEntry(**asdict(probe.about)),
+        rankings=None
+        if probe.rankings is None
+        else tuple(RankingEntry(**asdict(each)) for each in probe.rankings),
+        grids=tuple(GridEntry(**asdict(each)) for each in probe.grids),
+        rest=_package(probe.name),
+    )
 
 
 def _package(probe: str) -> dict[str, str]:
@@ -178,27 +188,27 @@ def versions() -> dict[str, str]:
     return found
 
 
-def identity(manifest: Mapping[str, Any]) -> dict[str, str]:
+def identity(manifest: Manifest) -> dict[str, str]:
     """Return everything that must agree for a run to be continued, as name to value."""
     flat = {
-        "items": str(manifest["items"]["digest"]),
-        "BOS mode": str(manifest["bos"]),
-        "dtype": str(manifest["dtype"]),
-        "seed": str(manifest["seed"]),
-        "include_text": str(manifest["include_text"]).lower(),
-        "control": (manifest.get("control") or {"label": "none"})["label"],
+        "items": manifest.items.digest if manifest.items else "",
+        "BOS mode": manifest.bos,
+        "dtype": manifest.dtype,
+        "seed": str(manifest.seed),
+        "include_text": str(manifest.include_text).lower(),
+        "control": manifest.control.label if manifest.control else "none",
     }
-    for each in manifest["checkpoints"]:
-        flat[_checkpoint_name(each)] = each["context"]
+    for each in manifest.checkpoints:
+        flat[_checkpoint_name(each)] = each.context
     return flat
 
 
-def _checkpoint_name(each: Mapping[str, Any]) -> str:
-    step = "no step" if each["step"] is None else f"step {each['step']}"
-    return f"checkpoint {each['model']}@{each['revision']} ({step})"
+def _checkpoint_name(each: CheckpointEntry | FailureEntry) -> str:
+    step = "no step" if each.step is None else f"step {each.step}"
+    return f"checkpoint {each.model}@{each.revision} ({step})"
 
 
-def refuse_other_question(old: Mapping[str, Any], new: Mapping[str, Any], where: str) -> None:
+def refuse_other_question(old: Manifest, new: Manifest, where: str) -> None:
     """Refuse a run directory that answers another question.
 
     Raises:
@@ -207,7 +217,7 @@ def refuse_other_question(old: Mapping[str, Any], new: Mapping[str, Any], where:
     """
     was, now = identity(old), identity(new)
     # A checkpoint that could not be scored has no number in the run, so it may be mended.
-    failed = {_checkpoint_name(each) for each in old.get("failures", ())}
+    failed = {_checkpoint_name(each) for each in old.failures}
     problems = [
         Problem(_difference(name, was.get(name), now.get(name)), where)
         for name in dict.fromkeys([*was, *now])
@@ -237,16 +247,15 @@ def _difference(name: str, was: str | None, now: str | None) -> str:
     return f"{name} differs: held {was}, asked {now}"
 
 
-def _by_probe(manifest: Mapping[str, Any]) -> dict[str, list[Any]]:
+def _by_probe(manifest: Manifest) -> dict[str, list[Any]]:
     by_probe: dict[str, list[Any]] = {}
-    for stage in manifest["stages"]:
-        for entry in stage:
-            by_probe.setdefault(entry["probe"], []).append([entry["version"], entry["settings"]])
+    for entry in manifest.asked:
+        by_probe.setdefault(entry.probe, []).append([entry.version, entry.settings])
     return by_probe
 
 
-def merge_stages(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[list[dict[str, Any]]]:
+def merge_stages(old: Manifest, new: Manifest) -> tuple[Stage, ...]:
     """Return the run's stages with a new one for the probes that it does not hold yet."""
     held = _by_probe(old)
-    added = [entry for stage in new["stages"] for entry in stage if entry["probe"] not in held]
-    return [*old["stages"], *([added] if added else [])]
+    added = tuple(entry for entry in new.asked if entry.probe not in held)
+    return (*old.stages, *([added] if added else []))

@@ -5,7 +5,7 @@ One checkpoint is read at a time, so memory does not grow with the sequence.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -29,7 +29,7 @@ from memprobe.probes.contract import Scores
 from memprobe.tables.clusters import COPIES
 from memprobe.tables.conditions import is_under, join
 from memprobe.tables.keys import ITEM_KEYS
-from memprobe.tables.manifest import Manifest
+from memprobe.tables.manifest import LeftOutEntry, Manifest
 from memprobe.tables.schema import Column, TableSchema
 from memprobe.tables.spans import answer
 from memprobe.tables.store import RunStore
@@ -54,7 +54,7 @@ class Measured:
         checks: Counts for the manifest.
         warnings: What makes numbers doubtful.
         unmeasured: Checkpoints, `model@revision`, of which units are missing.
-        left_out: Items that are in no estimate of a probe: `model, probe, entry, reason, n_items`.
+        left_out: Items that are in no estimate of a probe.
     """
 
     tables: dict[str, pl.DataFrame] = field(default_factory=dict)
@@ -62,7 +62,7 @@ class Measured:
     checks: dict[str, int] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     unmeasured: list[str] = field(default_factory=list)
-    left_out: list[dict[str, Any]] = field(default_factory=list)
+    left_out: list[LeftOutEntry] = field(default_factory=list)
 
     def add(self, table: pl.DataFrame, name: str) -> None:
         """Add the rows of a checkpoint to a table."""
@@ -84,7 +84,7 @@ class Measured:
     def add_left_out(self, model: str, probe: str, entry: str | None, reason: str, n_items: int) -> None:
         """Count items that are in no estimate of a probe; no items are no entry."""
         if n_items:
-            found = {"model": model, "probe": probe, "entry": entry, "reason": reason, "n_items": n_items}
+            found = LeftOutEntry(model=model, probe=probe, entry=entry, reason=reason, n_items=n_items)
             self.left_out.append(found)
 
     def add_doses(self, rows: pl.DataFrame) -> None:
@@ -93,7 +93,7 @@ class Measured:
             self.add(rows, DOSE_RESPONSE.name)
 
 
-def measure(plans: Sequence[SequencePlan], manifest: Mapping[str, Any], store: RunStore) -> Measured:
+def measure(plans: Sequence[SequencePlan], manifest: Manifest, store: RunStore) -> Measured:
     """Measure and summarise every checkpoint whose units are all there."""
     measured = Measured()
     controls = _controls(plans, manifest, store)
@@ -129,14 +129,12 @@ def _is_scored(plan: SequencePlan, target: Target, store: RunStore) -> bool:
     return all(store.has_unit(target.context, unit) for unit in plan.units)
 
 
-def _is_control(target: Target, manifest: Mapping[str, Any]) -> bool:
-    control = Manifest.from_json(manifest).control
+def _is_control(target: Target, manifest: Manifest) -> bool:
+    control = manifest.control
     return control is not None and (target.model, target.revision) == control.name
 
 
-def _controls(
-    plans: Sequence[SequencePlan], manifest: Mapping[str, Any], store: RunStore
-) -> dict[int, Control]:
+def _controls(plans: Sequence[SequencePlan], manifest: Manifest, store: RunStore) -> dict[int, Control]:
     """Return what each entry measures on the control, by its place; nothing while it is not scored."""
     for plan in plans:
         for target in plan.targets:
@@ -144,8 +142,7 @@ def _controls(
                 continue
             found = _checkpoint(plan, target, None, {}, manifest, store, Measured())
             identity = f"{target.label}:{target.context[:12]}"
-            control = Manifest.from_json(manifest).control
-            label = control.label if control else ""
+            label = manifest.control.label if manifest.control else ""
             return {place: Control(label, identity, values) for place, values in enumerate(found.values)}
     return {}
 
@@ -155,7 +152,7 @@ def _checkpoint(
     target: Target,
     first: Sequence[Mapping[str, pl.DataFrame]] | None,
     controls: Mapping[int, Control],
-    manifest: Mapping[str, Any],
+    manifest: Manifest,
     store: RunStore,
     measured: Measured,
     history_builder: HistoryBuilder | None = None,
@@ -163,9 +160,8 @@ def _checkpoint(
     """Add one checkpoint's rows; returns the item-level values of each entry, and what they are about."""
     held = store.read_units(target.context, plan.units)
     prefixes = condition_prefixes(tuple(each.entry for each in plan.entries))
-    run = Manifest.from_json(manifest)
-    scoring = run.scoring_signature(target.tokenizer)
-    context = Context(target.model, target.revision, target.step, run.seed, scoring)
+    scoring = manifest.scoring_signature(target.tokenizer)
+    context = Context(target.model, target.revision, target.step, manifest.seed, scoring)
     given = plan.lengths.given
     values: list[Mapping[str, pl.DataFrame]] = []
     for number, (each, prefix) in enumerate(zip(plan.entries, prefixes, strict=True)):
@@ -194,7 +190,7 @@ def _measured(
     target: Target,
     prefix: str | None,
     held: pl.DataFrame,
-    manifest: Mapping[str, Any],
+    manifest: Manifest,
     measured: Measured,
 ) -> pl.DataFrame:
     """Add one entry's item-level tables of one checkpoint, and its checks; returns the first table."""
@@ -202,7 +198,7 @@ def _measured(
     items = plan.lengths.table.drop(CONTENT, strict=False)
     scores = Scores(spans, items, plan.lengths.seen_by(each.entry), target.step)
     result = each.entry.probe.measure(scores, each.entry.settings)
-    texts = CONTENT if Manifest.from_json(manifest).include_text else ()
+    texts = CONTENT if manifest.include_text else ()
     table = _item_table(_schema_of(each.entry), result, plan, target, prefix, texts)
     if each.entry.probe.over_time is None or each.entry.probe.over_time.keeps_items:
         measured.add(table, each.entry.probe.name)
@@ -249,11 +245,9 @@ def _item_table(
     return table.select(*ITEM_KEYS, *further, *own).sort(schema.key)
 
 
-def _draws(
-    entry: Entry, prefix: str | None, manifest: Mapping[str, Any]
-) -> "Callable[..., np.random.Generator]":
+def _draws(entry: Entry, prefix: str | None, manifest: Manifest) -> "Callable[..., np.random.Generator]":
     """Return a source of draws for metric, group and condition, the same as that of the summary's row."""
-    seed = str(Manifest.from_json(manifest).seed)
+    seed = str(manifest.seed)
 
     def draw(metric: str, group: str | None, condition: str) -> "np.random.Generator":
         full = join(prefix, condition) or ""
@@ -351,9 +345,9 @@ def measure_again(store: RunStore) -> Measured:
             _of_model(items, about.model),
             WINDOWS.empty() if windows is None else _of_model(windows, about.model),
         )
-        for about in Manifest.from_json(manifest).sequences
+        for about in manifest.sequences
     ]
-    stages = [entries_of(stage) for stage in manifest["stages"]]
+    stages = [entries_of(stage) for stage in manifest.stages]
     return measure(plans_of(manifest, stages, tables), manifest, store)
 
 

@@ -39,7 +39,7 @@ from memprobe.pipeline.planning import (
 )
 from memprobe.pipeline.question import Question
 from memprobe.pipeline.suite import Entry, Suite
-from memprobe.tables.manifest import Manifest
+from memprobe.tables.manifest import Manifest, SequenceEntry
 from memprobe.tables.store import RunStore
 from memprobe.tables.views import View
 from memprobe.wording import at_step
@@ -99,7 +99,7 @@ class Prepared:
     tokenised: "tuple[TokenisedItems, ...]"
     plans: tuple[SequencePlan, ...]
     unfit: pl.DataFrame
-    manifest: dict[str, Any]
+    manifest: Manifest
 
 
 def prepare(question: Question, notes: Notes, *, fresh: bool = False) -> Prepared:
@@ -172,10 +172,11 @@ def _prepare(question: Question, notes: "_Kept", foreign: _Foreign, *, fresh: bo
     manifest = _manifest(question, options, models, items, contexts)
     if old is not None:
         refuse_other_question(old, manifest, str(question.out))
-        manifest["stages"] = merge_stages(old, manifest)
-        manifest["probes"] = {**old.get("probes", {}), **manifest["probes"]}
+        manifest = manifest.changed(
+            stages=merge_stages(old, manifest), probes={**old.probes, **manifest.probes}
+        )
     notes.stage("plan")
-    stages = [entries_of(stage) for stage in manifest["stages"]]
+    stages = [entries_of(stage) for stage in manifest.stages]
     views = {view for stage in stages for each in stage if (view := each.probe.view(each.settings))}
     read = [
         _tokenise(sequence, items, options, views, each, notes.note)
@@ -183,7 +184,7 @@ def _prepare(question: Question, notes: "_Kept", foreign: _Foreign, *, fresh: bo
     ]
     tokenised = tuple(each for each, _, _ in read)
     refuse_other_tokens(models, tokenised)
-    manifest["sequences"] = [lengths for _, _, lengths in read]
+    manifest = manifest.changed(sequences=tuple(about for _, _, about in read))
     same = copies(items.table, [each.contents() for each in tokenised])
     tables = [(_with_copies(each.table, same), windows) for each, windows, _ in read]
     for text in copy_notes(items.table.with_columns(same), items.given):
@@ -194,8 +195,8 @@ def _prepare(question: Question, notes: "_Kept", foreign: _Foreign, *, fresh: bo
     unfit = pl.concat([plan.unfit for plan in plans]).unique(maintain_order=True)
     if unfit.height and options.on_bad_item == "error":
         raise ItemError(unfit_problems(unfit, items.table))
-    manifest["items"] |= {"n_unfit": unfit["item_id"].n_unique(), "n_copies": n_copies(same)}
-    manifest["notes"] = list(dict.fromkeys(notes.kept))
+    described = describe_items(items).changed(n_unfit=unfit["item_id"].n_unique(), n_copies=n_copies(same))
+    manifest = manifest.changed(items=described, notes=tuple(dict.fromkeys(notes.kept)))
     suite = replace(question.suite, entries=tuple(entry for stage in stages for entry in stage))
     return Prepared(suite, options, items, sequences, tokenised, plans, unfit, manifest)
 
@@ -206,7 +207,7 @@ def _with_copies(table: pl.DataFrame, same: pl.Series) -> pl.DataFrame:
 
 
 def plans_of(
-    manifest: Mapping[str, Any],
+    manifest: Manifest,
     stages: Sequence[Sequence[Entry]],
     tables: Sequence[tuple[pl.DataFrame, pl.DataFrame]],
 ) -> tuple[SequencePlan, ...]:
@@ -217,12 +218,12 @@ def plans_of(
     Raises:
         ItemError: A probe finds no item that it can measure.
     """
-    run, plans = Manifest.from_json(manifest), []
-    for about, (table, windows) in zip(run.sequences, tables, strict=True):
-        lengths = Lengths(table, about.n_front, about.context_tokens, run.given, windows)
+    plans = []
+    for about, (table, windows) in zip(manifest.sequences, tables, strict=True):
+        lengths = Lengths(table, about.n_front, about.context_tokens, manifest.given, windows)
         targets = [
             Target(each.model, each.revision, each.step, each.context, each.tokenizer_digest)
-            for each in run.checkpoints
+            for each in manifest.checkpoints
             if each.model == about.model
         ]
         plans.append(plan_sequence(stages, targets, lengths))
@@ -325,10 +326,10 @@ def _dtype(asked: str, device: str, stored: str) -> Any:  # noqa: ANN401
     return "float32" if device == "cpu" else stored
 
 
-def _batch_tokens(old: Mapping[str, Any] | None, device: str) -> int:
+def _batch_tokens(old: Manifest | None, device: str) -> int:
     """Choose the batch once: a run that goes on keeps what its manifest says."""
-    if old is not None:
-        return int(old["batch_tokens"])
+    if old is not None and old.batch_tokens is not None:
+        return old.batch_tokens
     return BATCH_TOKENS["cpu" if device == "cpu" else "other"]
 
 
@@ -378,19 +379,18 @@ def _manifest(
     models: Models,
     items: ItemSet,
     contexts: Mapping[str, tuple[str, str]],
-) -> dict[str, Any]:
-    return {
-        **new_manifest(question.suite, question.options),
-        "device": options.device,
-        "dtype": options.dtype,
-        "bos": options.bos,
-        "seed": options.seed,
-        "include_text": options.include_text,
-        "batch_tokens": options.batch_tokens,
-        "items": describe_items(items),
-        "checkpoints": describe_checkpoints(models.sequences, contexts),
-        "control": models.control,
-    }
+) -> Manifest:
+    return new_manifest(question.suite, question.options).changed(
+        device=options.device,
+        dtype=options.dtype,
+        bos=options.bos,
+        seed=options.seed,
+        include_text=options.include_text,
+        batch_tokens=options.batch_tokens,
+        items=describe_items(items),
+        checkpoints=describe_checkpoints(models.sequences, contexts),
+        control=models.control,
+    )
 
 
 def _tokenise(
@@ -400,7 +400,7 @@ def _tokenise(
     views: Collection[View],
     limits: "Limits",
     note: Callable[[str], None],
-) -> "tuple[TokenisedItems, pl.DataFrame, dict[str, Any]]":
+) -> "tuple[TokenisedItems, pl.DataFrame, SequenceEntry]":
     """Tokenise the items for one sequence; returns them, their windows, and what the manifest keeps."""
     from memprobe.scoring.tokenise import texts_of, tokenise
     from memprobe.scoring.tokenizer import load_tokenizer
@@ -423,10 +423,10 @@ def _tokenise(
     )
     for text in tokenised.notes:
         note(text)
-    about = {
-        "model": sequence.model,
-        "n_front": tokenised.n_front,
-        "context_tokens": limits.context_tokens,
-        "vocabulary": limits.vocabulary,
-    }
+    about = SequenceEntry(
+        model=sequence.model,
+        n_front=tokenised.n_front,
+        context_tokens=limits.context_tokens,
+        vocabulary=limits.vocabulary,
+    )
     return tokenised, windows, about

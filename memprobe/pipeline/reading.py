@@ -36,6 +36,15 @@ class Run:
         Raises:
             InvalidRunError: There is no run in the directory.
         """
+        return self.about.to_json()
+
+    @property
+    def about(self) -> Manifest:
+        """The manifest, typed.
+
+        Raises:
+            InvalidRunError: There is no run in the directory.
+        """
         manifest = RunStore(self.path).read_manifest()
         if manifest is None:
             raise InvalidRunError(
@@ -44,11 +53,6 @@ class Run:
                 fix="name the directory that `memprobe run` printed",
             )
         return manifest
-
-    @property
-    def about(self) -> Manifest:
-        """The manifest, typed."""
-        return Manifest.from_json(self.manifest)
 
     @property
     def finished(self) -> bool:
@@ -94,7 +98,7 @@ class Run:
     def grids(self) -> dict[str, pl.DataFrame]:
         """The tables that the summary shows as grids, by name; empty for an unfinished run."""
         grids = [grid for probe in self.about.probes.values() for grid in probe.grids]
-        there = {grid["table"] for grid in grids} & set(self.table_names if self.finished else ())
+        there = {grid.table for grid in grids} & set(self.table_names if self.finished else ())
         return {name: self.table(name) for name in sorted(there)}
 
     def _if_there(self, schema: TableSchema) -> pl.DataFrame:
@@ -104,7 +108,7 @@ class Run:
     @property
     def failures(self) -> list[dict[str, Any]]:
         """Checkpoints that could not be scored, with their errors."""
-        return [dict(each) for each in self.manifest.get("failures", [])]
+        return [each.to_json() for each in self.about.failures]
 
     @property
     def table_names(self) -> list[str]:
@@ -131,7 +135,7 @@ def open_run(path: str | Path) -> Run:
         InvalidRunError: There is no run in it.
     """
     opened = Run(Path(path))
-    _ = opened.manifest
+    _ = opened.about
     return opened
 
 

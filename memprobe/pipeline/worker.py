@@ -4,7 +4,6 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from memprobe.bench.status import status
 from memprobe.errors import InputError, InvalidRunError, LostClaimError, Problem, RunMismatchError
@@ -78,7 +77,7 @@ def work(
     return WorkerResult(Run(question.out), ended.n_scored, ended.n_left)
 
 
-def _wait(folder: Path, listener: Listener, wait_s: float) -> dict[str, Any]:
+def _wait(folder: Path, listener: Listener, wait_s: float) -> Manifest:
     """Return the manifest as soon as there is one."""
     store, announced, deadline = RunStore(folder), False, time.monotonic() + wait_s
     while True:
@@ -111,7 +110,7 @@ def _refuse_other(folder: Path) -> None:
             )
 
 
-def question_of(folder: Path, manifest: dict[str, Any], options: dict[str, object]) -> Question:
+def question_of(folder: Path, manifest: Manifest, options: dict[str, object]) -> Question:
     """Return the question that a run directory answers, to be asked in this process.
 
     Relative paths are those of the directory in which the run was started.
@@ -120,12 +119,11 @@ def question_of(folder: Path, manifest: dict[str, Any], options: dict[str, objec
         InputError: Its models or items are not to be found from here.
     """
     suite = load_suite(folder / "suite.toml")
-    run = Manifest.from_json(manifest)
-    asked, started_in = dict(suite.run), Path(run.cwd)
+    asked, started_in = dict(suite.run), Path(manifest.cwd)
     problems = []
     for name in ("model", "data"):
         specs = [_from(started_in, spec) for spec in asked[name]]
-        remote = name == "model" and any(each.commit for each in run.checkpoints)
+        remote = name == "model" and any(each.commit for each in manifest.checkpoints)
         lost = [spec for spec in specs if not (remote or spec.startswith("hf:") or Path(spec).exists())]
         fix = f"the run was started in {started_in}: start the worker where that is the same"
         problems += [
@@ -140,7 +138,7 @@ def question_of(folder: Path, manifest: dict[str, Any], options: dict[str, objec
     # Which GPU is each machine's own affair; whether there is one is the question's.
     asked["device"] = "auto" if asked["device"].startswith("cuda") else asked["device"]
     # Resolved by whoever asked: a number must not depend on who scored it.
-    asked["dtype"] = run.dtype
+    asked["dtype"] = manifest.dtype
     given = {name: value for name, value in options.items() if value is not None}
     return ask(replace(suite, run={}), out=folder, options=asked | given)
 
@@ -170,6 +168,6 @@ def _join(question: Question, store: RunStore, listener: Listener) -> Prepared:
 def _go_on(prepared: Prepared, store: RunStore, listener: Listener) -> None:
     """Set the state of a run back to scoring if units are missing."""
     now, left = store.read_manifest(), missing_units(prepared.plans, store)
-    if now is not None and now["state"] != "scoring" and left:
+    if now is not None and now.state != "scoring" and left:
         listener.note(f"{counted(len(left), 'unit')} to be scored: the run goes on")
-        store.write_manifest({**now, "state": "scoring"})
+        store.write_manifest(now.changed(state="scoring"))

@@ -30,7 +30,7 @@ from memprobe.tables.conditions import (
     has_pair,
     value_of,
 )
-from memprobe.tables.manifest import ItemsEntry, Manifest
+from memprobe.tables.manifest import ItemsEntry, LeftOutEntry, Manifest
 from memprobe.tables.selection import at_last_step, of_checkpoints
 from memprobe.wording import at_step, counted
 
@@ -49,7 +49,7 @@ _ByPart = dict[str, dict[str, Any]]
 
 def summary_view(
     summary: pl.DataFrame,
-    manifest: Mapping[str, Any],
+    manifest: Manifest,
     doses: pl.DataFrame | None = None,
     grids: Mapping[str, pl.DataFrame] | None = None,
     *,
@@ -90,16 +90,14 @@ def summary_view(
     for table in tables:
         parts += [Text(""), headed(table)]
     if summary.is_empty():
-        run = Manifest.from_json(manifest)
-        scored = len(run.failures) < len(run.checkpoints)
-        why = "see the warnings" if scored and run.warnings else "no checkpoint could be scored"
+        scored = len(manifest.failures) < len(manifest.checkpoints)
+        why = "see the warnings" if scored and manifest.warnings else "no checkpoint could be scored"
         parts.append(Text(f"no estimate: {why}"))
     return Group(*parts)
 
 
-def head_lines(manifest: Mapping[str, Any]) -> list[str]:
+def head_lines(run: Manifest) -> list[str]:
     """Return the lines above the tables: what was measured, on what, and what was left out."""
-    run = Manifest.from_json(manifest)
     steps: dict[str, list[int | None]] = {}
     for each in run.checkpoints:
         steps.setdefault(each.model, []).append(each.step)
@@ -117,14 +115,14 @@ def head_lines(manifest: Mapping[str, Any]) -> list[str]:
         + (f", {left_out:,} left out (see skipped.jsonl)" if left_out else "")
         + f"; {run.dtype} on {run.device}, BOS {run.bos}",
     ]
-    lines += left_out_lines(manifest)
+    lines += left_out_lines(run)
     verified, disagree = (run.checks.get(key) for key in ("greedy_verified", "greedy_tf_disagree"))
     if verified:
         lines.append(
             f"{counted(verified, 'recall result')} generated for real, "
             f"{disagree} disagree with teacher forcing"
         )
-    lines += [f"note: {text}" for text in notes(manifest)]
+    lines += [f"note: {text}" for text in notes(run)]
     lines += [f"warning: {text}" for text in run.warnings]
     if run.control:
         lines.append(f"control: {run.control.model}, {run.control.revision}")
@@ -138,30 +136,28 @@ def _known(steps: Sequence[int | None], end: Callable[[Iterable[int]], int]) -> 
     return end(step for step in steps if step is not None)
 
 
-def left_out_lines(manifest: Mapping[str, Any]) -> list[str]:
+def left_out_lines(run: Manifest) -> list[str]:
     """Return a line for each probe that leaves items out: how many, and why."""
-    run = Manifest.from_json(manifest)
-    of_probe: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    of_probe: dict[tuple[str, str, str], list[LeftOutEntry]] = {}
     for each in run.left_out:
-        of_probe.setdefault((each["probe"], each["model"], each["entry"] or ""), []).append(each)
+        of_probe.setdefault((each.probe, each.model, each.entry or ""), []).append(each)
     several = len({each.model for each in run.checkpoints}) > 1
     lines = []
     for (probe, model, entry), found in of_probe.items():
         name = " ".join(part for part in (probe, entry, f"of {model}" if several else "") if part)
-        total = counted(sum(each["n_items"] for each in found), "item")
-        reasons = ", ".join(f"{each['n_items']:,} {each['reason']}" for each in found)
+        total = counted(sum(each.n_items for each in found), "item")
+        reasons = ", ".join(f"{each.n_items:,} {each.reason}" for each in found)
         lines.append(f"{name}: {total} left out ({reasons})")
     return lines
 
 
-def notes(manifest: Mapping[str, Any]) -> list[str]:
+def notes(run: Manifest) -> list[str]:
     """Return what was noted of the question and of loading, each with the checkpoints that it holds for."""
-    run = Manifest.from_json(manifest)
     of_loading = []
     for each in run.load_notes:
-        names = [f"{model}@{revision}" for model, revision in each["checkpoints"]]
+        names = [f"{model}@{revision}" for model, revision in each.checkpoints]
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        of_loading.append(f"{', '.join(names[:3])}{more}: {each['text']}")
+        of_loading.append(f"{', '.join(names[:3])}{more}: {each.text}")
     return [*run.notes, *of_loading]
 
 

@@ -5,7 +5,6 @@ A new probe needs nothing here: its metrics give it a curve over steps and a fig
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import polars as pl
 
@@ -13,15 +12,16 @@ from memprobe.errors import InputError
 from memprobe.escape import visible
 from memprobe.figures.panels import Figure
 from memprobe.report import metric_figures
+from memprobe.tables.manifest import MetricEntry, ProbeEntry
 from memprobe.wording import near_miss
 
 
-def figures_of(probe: str, metrics: Sequence[Mapping[str, Any]], tables: Sequence[str]) -> list[Figure]:
+def figures_of(probe: str, metrics: Sequence[MetricEntry], tables: Sequence[str]) -> list[Figure]:
     """Return the figures that tell most of a probe: its first metric, that by exposures, and its own.
 
     Args:
         probe: Its name.
-        metrics: As the manifest describes them: `name`, `unit`.
+        metrics: Its metrics.
         tables: Names of the tables that the run has.
     """
     first = [make(probe, metrics[0]) for make in (_over_steps, _by_exposures)] if metrics else []
@@ -37,12 +37,12 @@ def _declared(name: str) -> tuple[Figure, ...]:
     return () if probe is None else probe.drawn()
 
 
-def all_figures(described: Mapping[str, Mapping[str, Any]], tables: Sequence[str]) -> Iterator[Figure]:
+def all_figures(described: Mapping[str, ProbeEntry], tables: Sequence[str]) -> Iterator[Figure]:
     """Yield every figure that a run could have, by the manifest's `probes` and the names of its tables."""
     for probe, about in described.items():
-        yield from figures_of(probe, about["metrics"], tables)
-        for metric in about["metrics"]:
-            yield _over_steps(probe, metric, f"{probe}.{metric['name']}")
+        yield from figures_of(probe, about.metrics, tables)
+        for metric in about.metrics:
+            yield _over_steps(probe, metric, f"{probe}.{metric.name}")
 
 
 def find(kind: str, figures: Sequence[Figure], drawable: Callable[[], Sequence[str]]) -> Figure:
@@ -69,20 +69,20 @@ def name_one(kinds: Sequence[str]) -> str:
     return f"kinds here: {', '.join(kinds)}; and PROBE.METRIC for every metric"
 
 
-def _over_steps(probe: str, metric: Mapping[str, Any], kind: str = "") -> Figure:
-    name, unit = metric["name"], metric["unit"]
+def _over_steps(probe: str, metric: MetricEntry, kind: str = "") -> Figure:
+    name, unit = metric.name, metric.unit
     return Figure(
         kind or probe,
         "summary",
         f"{name} over steps",
-        f"All items together, with intervals. A larger value means: {metric['more_means']}.",
+        f"All items together, with intervals. A larger value means: {metric.more_means}.",
         lambda rows: metric_figures.rows_of_metric(rows.filter(pl.col("probe") == probe), name),
         partial(metric_figures.draw_metric, title=_titled(name, unit)),
     )
 
 
-def _by_exposures(probe: str, metric: Mapping[str, Any]) -> Figure:
-    name, unit = metric["name"], metric["unit"]
+def _by_exposures(probe: str, metric: MetricEntry) -> Figure:
+    name, unit = metric.name, metric.unit
     return Figure(
         f"{probe}-exposures",
         "summary",

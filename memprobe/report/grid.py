@@ -7,14 +7,12 @@ import polars as pl
 from rich.table import Table
 
 from memprobe.report.plain import harmless, number, plain_table, short
-from memprobe.tables.manifest import Manifest
+from memprobe.tables.manifest import GridEntry, Manifest
 from memprobe.tables.selection import at_last_step
 from memprobe.wording import at_step
 
 
-def grid_tables(
-    manifest: Mapping[str, Any], tables: Mapping[str, pl.DataFrame], model: str
-) -> Iterator[Table]:
+def grid_tables(manifest: Manifest, tables: Mapping[str, pl.DataFrame], model: str) -> Iterator[Table]:
     """Yield the grids of one model that the run's probes declare.
 
     Args:
@@ -22,33 +20,33 @@ def grid_tables(
         tables: The tables that the grids show, by name.
         model: Which model.
     """
-    for probe in Manifest.from_json(manifest).probes.values():
+    for probe in manifest.probes.values():
         for grid in probe.grids:
-            if grid["table"] in tables:
-                yield from grid_table(grid, harmless(tables[grid["table"]]), model)
+            if grid.table in tables:
+                yield from grid_table(grid, harmless(tables[grid.table]), model)
 
 
-def grid_table(grid: Mapping[str, Any], table: pl.DataFrame, model: str) -> list[Table]:
+def grid_table(grid: GridEntry, table: pl.DataFrame, model: str) -> list[Table]:
     """Return one grid of one model; none where it has a single line, which the metrics say already.
 
     Args:
-        grid: A `Grid` as the manifest has it.
+        grid: A grid that a probe declares.
         table: Rows of the table that it shows.
         model: Which model.
     """
-    keys = [name for name, _ in grid["rows"]]
+    keys = [name for name, _ in grid.rows]
     rows = table.filter(pl.col("model") == model).filter(
         at_last_step(),
         pl.all_horizontal(pl.col(name).is_not_null() for name in keys),
-        pl.all_horizontal(pl.col(name).is_null() for name in grid["pooled"]),
+        pl.all_horizontal(pl.col(name).is_null() for name in grid.pooled),
     )
     if rows.select(keys).n_unique() < 2:
         return []
-    columns = {name: title for name, title in grid["columns"] if name in set(rows["condition"])}
-    beside = grid["beside"] if grid["beside"] and rows[grid["beside"][0]].is_not_null().any() else None
-    shown = plain_table(f"{grid['title']}, {at_step(rows['step'][0])}")
+    columns = {name: title for name, title in grid.columns if name in set(rows["condition"])}
+    beside = grid.beside if grid.beside and rows[grid.beside[0]].is_not_null().any() else None
+    shown = plain_table(f"{grid.title}, {at_step(rows['step'][0])}")
     headings = [
-        *(title for _, title in grid["rows"]),
+        *(title for _, title in grid.rows),
         *columns.values(),
         *([beside[1]] if beside else []),
         "n",
@@ -62,9 +60,9 @@ def grid_table(grid: Mapping[str, Any], table: pl.DataFrame, model: str) -> list
         of_entry = rows if entry is None else rows.filter(pl.col("entry") == entry)
         for key, line in of_entry.sort(keys).group_by(keys, maintain_order=True):
             by_condition = {row["condition"]: row for row in line.iter_rows(named=True)}
-            cells = [_cell(by_condition.get(name), grid["value"]) for name in columns]
+            cells = [_cell(by_condition.get(name), grid.value) for name in columns]
             cells += [_beside(line[beside[0]])] if beside else []
-            n = max(row[grid["n"]] for row in by_condition.values())
+            n = max(row[grid.n] for row in by_condition.values())
             shown.add_row(*(f"{part:,}" for part in key), *cells, f"{n:,}")
     return [shown]
 

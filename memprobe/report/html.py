@@ -18,7 +18,6 @@ from memprobe.report.html_probe import named, probe_section
 from memprobe.report.plain import number
 from memprobe.report.results import Results
 from memprobe.tables.conditions import readable
-from memprobe.tables.manifest import Manifest
 from memprobe.wording import counted, step_cell
 
 _VERDICTS = {"passed": "passed", "failed": "failed", "could not judge": "unsure"}
@@ -72,9 +71,9 @@ def _head(title: str, style: str) -> Html:
 
 
 def _top(results: Results) -> Html:
-    run = Manifest.from_json(results.manifest)
+    run = results.manifest
     asked = [element("p", text(run.suite.title, 200), *_sourced(run.suite.source))] if run.suite.title else []
-    lines = [each for each in head_lines(results.manifest) if not each.startswith(_WARNING)]
+    lines = [each for each in head_lines(run) if not each.startswith(_WARNING)]
     plain = [element("p", user_text(line, _LONG)) for line in lines]
     if n_warnings := len(run.warnings):
         plain.append(element("p", element("a", counted(n_warnings, "warning"), href="#warnings")))
@@ -85,7 +84,7 @@ def _top(results: Results) -> Html:
 
 
 def _warnings(results: Results) -> list[Html]:
-    warnings = Manifest.from_json(results.manifest).warnings
+    warnings = results.manifest.warnings
     if not warnings:
         return []
     listed = element("ul", *(element("li", user_text(each, _LONG)) for each in warnings))

@@ -17,7 +17,7 @@ _LONG = 1_000
 
 def appendix(results: Results) -> Html:
     """Return how the numbers were made, and what is needed to make them again."""
-    run = Manifest.from_json(results.manifest)
+    run = results.manifest
     parts = [
         element("h2", "How it was made", id="appendix"),
         _facts(run),
@@ -43,9 +43,9 @@ def _facts(run: Manifest) -> Html:
     files = [
         join(
             [
-                user_text(each["spec"], 120),
-                text(f": {counted(each['n_items'], 'item')}, "),
-                _digest(each["sha256"]),
+                user_text(each.spec, 120),
+                text(f": {counted(each.n_items, 'item')}, "),
+                _digest(each.sha256),
             ]
         )
         for each in items.files[:_SHOWN]
@@ -147,8 +147,8 @@ def _citations(results: Results) -> Html:
     """Return the BibTeX of the methods used, each paper once."""
     found: dict[str, None] = {}
     for about in results.probes.values():
-        texts = about.get("about") or {}
-        found |= dict.fromkeys(each for each in str(texts.get("citation", "")).split("\n\n") if each.strip())
+        citation = about.about.citation if about.about else ""
+        found |= dict.fromkeys(each for each in citation.split("\n\n") if each.strip())
     # BibTeX has lines, which the escaping of a name would take away.
     shown = [join((text(line) for line in each.splitlines()), "\n") for each in found]
     return details("Citations of the methods (BibTeX)", element("pre", join(shown, "\n\n")))

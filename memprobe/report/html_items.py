@@ -8,13 +8,14 @@ import polars as pl
 from memprobe.report.elements import Html, details, table, text, user_text
 from memprobe.report.plain import short
 from memprobe.report.results import Results
+from memprobe.tables.manifest import ProbeEntry, RankingEntry
 
 _SHOWN = 10
 _TEXT_CHARS = 300
 _TEXTS = ("prefix", "suffix", "text")
 
 
-def worst_items(results: Results, about: Mapping[str, Any], *, include_text: bool) -> list[Html]:
+def worst_items(results: Results, about: ProbeEntry, *, include_text: bool) -> list[Html]:
     """Return the items at the last step for which the probe finds most memory.
 
     Args:
@@ -25,19 +26,19 @@ def worst_items(results: Results, about: Mapping[str, Any], *, include_text: boo
     ranking = _ranking(results, about)
     if ranking is None:
         return []
-    rows = results.read(ranking["table"], True)
-    if not {"item_id", ranking["by"]} <= set(rows.columns):
+    rows = results.read(ranking.table, True)
+    if not {"item_id", ranking.by} <= set(rows.columns):
         return []
-    rows = rows.filter(pl.col(ranking["by"]).is_not_null())
-    if "scheme" in ranking["shown"] and rows.height:
+    rows = rows.filter(pl.col(ranking.by).is_not_null())
+    if "scheme" in ranking.shown and rows.height:
         rows = rows.filter(pl.col("scheme") == rows["scheme"][0])
-    top = rows.sort(pl.col(ranking["by"]), "item_id", descending=[True, False]).head(_SHOWN)
+    top = rows.sort(pl.col(ranking.by), "item_id", descending=[True, False]).head(_SHOWN)
     if top.is_empty():
         return []
     lengths = _about_items(results, include_text=include_text)
     top = top.join(lengths, on=["model", "item_id"], how="left", maintain_order="left")
     several = [each for each in ("model",) if rows[each].n_unique() > 1]
-    kept = [*several, "group", "exposures", "n_tokens", *ranking["shown"]]
+    kept = [*several, "group", "exposures", "n_tokens", *ranking.shown]
     columns = [each for each in kept if each in top.columns and top[each].null_count() < top.height]
     texts = [each for each in _TEXTS if include_text and each in top.columns]
     lines = [
@@ -45,24 +46,21 @@ def worst_items(results: Results, about: Mapping[str, Any], *, include_text: boo
         for row in top.iter_rows(named=True)
     ]
     head = ["item", *columns, *(["text"] if texts else [])]
-    note = f"By {ranking['by']}, at the last step; the largest first."
-    return [details(ranking["title"], table(head, lines, note))]
+    note = f"By {ranking.by}, at the last step; the largest first."
+    return [details(ranking.title, table(head, lines, note))]
 
 
-def _ranking(results: Results, about: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def _ranking(results: Results, about: ProbeEntry) -> RankingEntry | None:
     """Return how the items are ranked; where the probe does not say, by the first metric that is a column."""
-    if about.get("rankings") is not None:
-        return next((each for each in about["rankings"] if each["table"] in results.tables), None)
-    name = next((each for each in about.get("tables", ()) if each in results.tables), None)
-    columns = [] if name is None else results.read(name, True).columns
-    for each in about["metrics"]:
-        if each["name"] in columns and each["more_is_memorized"]:
-            return {
-                "table": name,
-                "by": each["name"],
-                "shown": [each["name"]],
-                "title": "Most memorized items",
-            }
+    if about.rankings is not None:
+        return next((each for each in about.rankings if each.table in results.tables), None)
+    name = next((each for each in about.tables if each in results.tables), None)
+    if name is None:
+        return None
+    columns = results.read(name, True).columns
+    for each in about.metrics:
+        if each.name in columns and each.more_is_memorized:
+            return RankingEntry(table=name, by=each.name, shown=(each.name,))
     return None
 
 

@@ -15,7 +15,7 @@ from memprobe.report.html_items import worst_items
 from memprobe.report.plain import number
 from memprobe.report.results import Results
 from memprobe.tables.conditions import readable
-from memprobe.tables.manifest import Manifest
+from memprobe.tables.manifest import AboutEntry, ProbeEntry
 from memprobe.tables.selection import last_step, part_of, pooled
 from memprobe.wording import counted
 
@@ -43,28 +43,28 @@ def probe_section(results: Results, probe: str, found: Sequence[Headline], *, in
     """
     about = results.probes[probe]
     rows = results.summary.filter(pl.col("probe") == probe)
-    texts = about.get("about") or {}
+    texts = about.about or AboutEntry()
     parts = [
         element("h2", text(probe), id=f"probe-{probe}"),
-        element("p", element("b", text(about.get("title", "")))),
-        element("p", text(texts.get("measures", ""))),
+        element("p", element("b", text(about.title))),
+        element("p", text(texts.measures)),
         _figures(results, probe, about),
         _numbers(rows, about),
         *_by_part(rows, found),
         *_over_steps(rows, found),
         *worst_items(results, about, include_text=include_text),
         element("h3", "How to read it"),
-        element("p", text(texts.get("how_to_read", ""))),
-        element("p", element("b", "Limits. "), text(texts.get("limits", ""))),
+        element("p", text(texts.how_to_read)),
+        element("p", element("b", "Limits. "), text(texts.limits)),
         _definition(results, probe, about),
     ]
     return element("section", *parts)
 
 
-def _figures(results: Results, probe: str, about: Mapping[str, Any]) -> Html:
+def _figures(results: Results, probe: str, about: ProbeEntry) -> Html:
     # A metric that is shown only in excess of a control has no rows of its own.
     there = set(results.summary.filter(pl.col("probe") == probe)["metric"])
-    metrics = [each for each in about["metrics"] if each["name"] in there]
+    metrics = [each for each in about.metrics if each.name in there]
     figures = figures_of(probe, metrics, results.tables)
     drawn = {each.kind: _panels(results, each) for each in figures}
     own = any(drawn[each.kind] for each in figures if each.table != "summary")
@@ -94,9 +94,9 @@ def _panels(results: Results, figure: Figure) -> list[Html]:
     return shown
 
 
-def _numbers(rows: pl.DataFrame, about: Mapping[str, Any]) -> Html:
+def _numbers(rows: pl.DataFrame, about: ProbeEntry) -> Html:
     """Return every metric at the last step under its leading condition, beside never-trained items."""
-    units = {each["name"]: each["unit"] for each in about["metrics"]}
+    units = {each.name: each.unit for each in about.metrics}
     models = rows["model"].unique(maintain_order=True).to_list()
     lines = []
     for model in models:
@@ -201,17 +201,17 @@ def _over_steps(rows: pl.DataFrame, found: Sequence[Headline]) -> list[Html]:
     return [details("Step by step", *parts)] if parts else []
 
 
-def _definition(results: Results, probe: str, about: Mapping[str, Any]) -> Html:
-    asked = Manifest.from_json(results.manifest).asked
+def _definition(results: Results, probe: str, about: ProbeEntry) -> Html:
+    asked = results.manifest.asked
     entries = [each.settings for each in asked if each.probe == probe]
     given = [
-        ("definition", element("code", text(about.get("formula", "")))),
-        ("source", text(about["source"])),
-        ("version", text(about["version"])),
+        ("definition", element("code", text(about.formula))),
+        ("source", text(about.source)),
+        ("version", text(about.version)),
         *(("settings", _settings(each)) for each in entries[:_MAX_ROWS] if each),
     ]
     pairs = (element("dt", text(name)) + element("dd", value) for name, value in given)
-    meant = [[named(each["name"]), text(each["unit"]), text(each["more_means"])] for each in about["metrics"]]
+    meant = [[named(each.name), text(each.unit), text(each.more_means)] for each in about.metrics]
     listed = table(("metric", "unit", "more means"), meant)
     return details("Definition, settings and source", element("dl", raw("".join(pairs))), listed)
 

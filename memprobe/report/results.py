@@ -6,6 +6,8 @@ from typing import Any
 
 import polars as pl
 
+from memprobe.tables.manifest import Manifest, ProbeEntry
+
 
 @dataclass(frozen=True, slots=True)
 class Results:
@@ -24,7 +26,7 @@ class Results:
     """
 
     name: str
-    manifest: Mapping[str, Any]
+    manifest: Manifest
     summary: pl.DataFrame
     tables: Sequence[str]
     read: Callable[[str, bool], pl.DataFrame]
@@ -34,11 +36,11 @@ class Results:
     missing: Sequence[str] = ()
 
     @property
-    def probes(self) -> Mapping[str, Mapping[str, Any]]:
+    def probes(self) -> Mapping[str, ProbeEntry]:
         """The manifest's description of each probe that was asked for."""
-        return dict(self.manifest.get("probes", {}))
+        return self.manifest.probes
 
     @property
     def metrics(self) -> dict[str, list[str]]:
         """Names of the metrics of each probe, the telling one first."""
-        return {probe: [each["name"] for each in about["metrics"]] for probe, about in self.probes.items()}
+        return {probe: [each.name for each in about.metrics] for probe, about in self.probes.items()}

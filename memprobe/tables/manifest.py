@@ -1,31 +1,120 @@
-"""What a run's manifest says, typed: the one place that knows the keys of `manifest.json`.
+"""The manifest of a run, typed: the one module that knows the keys of `manifest.json`.
 
-A manifest is written in steps: what is asked comes first, what was measured last. So every entry that comes
-later, or that runs of an earlier version lack, has a default here.
+A manifest is written in steps: what is asked comes first, what was measured last. A run that is still being
+scored, or that an earlier version wrote, lacks keys; their defaults are here. Keys that no field is named
+after are kept, so that a manifest that is read and written again says the same.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal, Self
+from dataclasses import dataclass, field, fields, replace
+from types import NoneType, UnionType
+from typing import Any, Literal, Self, get_args, get_origin
+
+from memprobe.errors import InvalidRunError
+
+FORMAT = 1
+WRITTEN_AGAIN = "move it away: the same `memprobe run` writes it again and keeps the units"
+# The numbers of checkpoints depend on these: a default would be a guess.
+_DECIDING = ("stages", "sequences", "bos", "dtype", "seed")
 
 
+class _WrongKindError(Exception):
+    """The value of a key is of another kind than memprobe writes there; the message is the key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Entry:
-    """Reads a frozen dataclass from an object of JSON; keys that it does not name are left out."""
+    """An object of the manifest.
 
-    __slots__ = ()
+    Attributes:
+        keys: Its keys in the order of the file; None: all fields, then the rest.
+        rest: Keys that no field is named after, with their values.
+    """
+
+    keys: tuple[str, ...] | None = field(default=None, compare=False, repr=False)
+    rest: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Self:
-        """Return the entry; a key that is not there has its default.
+        """Return the entry; a key that is missing has its default."""
+        return cls(**_values(cls, found))
 
-        Raises:
-            TypeError: A key without a default is missing.
-        """
-        names = {each.name for each in fields(cls)}  # type: ignore[arg-type]  # every subclass is a dataclass
-        return cls(**{name: value for name, value in found.items() if name in names})
+    def to_json(self) -> dict[str, Any]:
+        """Return the object as the file holds it."""
+        names = (*_kinds(type(self)), *self.rest) if self.keys is None else self.keys
+        return {name: _plain(self.rest[name] if name in self.rest else getattr(self, name)) for name in names}
+
+    def changed(self, **values: Any) -> Self:  # noqa: ANN401
+        """Return the entry with other values; a key that it did not have comes last."""
+        keys = None if self.keys is None else tuple(dict.fromkeys((*self.keys, *values)))
+        return replace(self, keys=keys, **values)
 
 
-@dataclass(frozen=True, slots=True)
+def _kinds(cls: type[_Entry]) -> dict[str, Any]:
+    """Return the type of each key that an entry names."""
+    return {each.name: each.type for each in fields(cls) if each.name not in ("keys", "rest")}
+
+
+def _values(cls: type[_Entry], found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of an entry that an object of JSON holds.
+
+    Raises:
+        _WrongKindError: The value of a key is of another kind than the field.
+    """
+    kinds = _kinds(cls)
+    values: dict[str, Any] = {
+        "keys": tuple(found),
+        "rest": {name: value for name, value in found.items() if name not in kinds},
+    }
+    for name in found:
+        if name in kinds:
+            try:
+                values[name] = _read(found[name], kinds[name])
+            except (TypeError, ValueError, _WrongKindError) as error:
+                raise _WrongKindError(name) from error
+    return values
+
+
+def _read(value: Any, kind: Any) -> Any:  # noqa: ANN401
+    """Return a value of JSON as one of the type `kind`.
+
+    Raises:
+        TypeError: It is of another kind, or an object lacks a key that has no default.
+        ValueError: It has another length.
+    """
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is UnionType:
+        return None if value is None else _read(value, next(each for each in inner if each is not NoneType))
+    if origin in (tuple, Sequence) and isinstance(value, list | tuple):
+        one_kind = origin is Sequence or inner[-1] is ...
+        pairs = zip(value, inner[:1] * len(value) if one_kind else inner, strict=True)
+        return tuple(_read(each, each_kind) for each, each_kind in pairs)
+    if origin is Mapping and isinstance(value, Mapping):
+        return {name: _read(each, inner[1]) for name, each in value.items()}
+    if isinstance(kind, type) and issubclass(kind, _Entry) and isinstance(value, Mapping):
+        return kind.from_json(value)
+    if kind is Any or (origin is Literal and value in inner) or _is_plain(value, kind):
+        return value
+    raise TypeError(kind)
+
+
+def _is_plain(value: object, kind: object) -> bool:
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    # In Python, true is a whole number.
+    return kind in (str, int, bool) and type(value) is kind
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401
+    """Return a value as JSON holds it, in lists and dictionaries of its own."""
+    if isinstance(value, _Entry):
+        return value.to_json()
+    if isinstance(value, Mapping):
+        return {name: _plain(each) for name, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SuiteEntry(_Entry):
     """The suite: its name, one line, and the paper."""
 
@@ -34,114 +123,26 @@ class SuiteEntry(_Entry):
     source: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StageEntry(_Entry):
     """One probe with its settings, as a stage of the run asks it."""
 
     probe: str
     version: int
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class CheckpointEntry(_Entry):
-    """One checkpoint.
-
-    Attributes:
-        model: Hub id, or name of the sequence's folder.
-        revision: Git revision, or name of the checkpoint's folder.
-        step: Its training step; None: it has none.
-        commit: On the hub; None: a folder.
-        weights_digest: SHA-256 of its weights.
-        tokenizer_digest: SHA-256 of its tokenizer; None: it has none.
-        context: Key of its scores.
-        n_bytes: Of its weights.
-        n_parameters: None: not known.
-    """
-
-    model: str
-    revision: str
-    step: int | None = None
-    commit: str | None = None
-    weights_digest: str | None = None
-    tokenizer_digest: str | None = None
-    context: str = ""
-    n_bytes: int | None = None
-    n_parameters: int | None = None
-
-    @property
-    def name(self) -> tuple[str, str]:
-        """Model and revision, which no two checkpoints of a run share."""
-        return self.model, self.revision
+Stage = tuple[StageEntry, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class SequenceEntry(_Entry):
-    """One sequence of checkpoints.
-
-    Attributes:
-        model: Its name.
-        n_front: Tokens in front of an item.
-        context_tokens: Longest input of the model; None: no limit is known.
-        n_units: Units of work of each checkpoint; None: not yet known.
-    """
-
-    model: str
-    n_front: int = 0
-    context_tokens: int | None = None
-    n_units: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ItemsEntry(_Entry):
-    """The items: their number, those left out, and the columns that their files gave."""
-
-    n_items: int = 0
-    n_skipped: int = 0
-    n_unfit: int = 0
-    n_copies: int = 0
-    given: Sequence[str] = ()
-    digest: str = ""
-    files: Sequence[Mapping[str, Any]] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class ControlEntry(_Entry):
-    """The control model: one checkpoint that did not train on the items."""
-
-    model: str
-    revision: str
-    label: str = ""
-
-    @property
-    def name(self) -> tuple[str, str]:
-        """Model and revision."""
-        return self.model, self.revision
-
-
-@dataclass(frozen=True, slots=True)
-class FailureEntry(_Entry):
-    """A checkpoint that could not be scored, and why."""
-
-    model: str
-    revision: str
-    step: int | None = None
-    error: str = ""
-
-    @property
-    def name(self) -> tuple[str, str]:
-        """Model and revision."""
-        return self.model, self.revision
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MetricEntry(_Entry):
-    """A metric, as `Metric` declares it."""
+    """A metric, as `Metric` declares it; runs of an earlier version do not say `more_is_memorized`."""
 
     name: str
-    unit: str = ""
-    more_means: str = ""
-    summary: str = ""
+    unit: str
+    more_means: str
+    summary: str
     more_is_memorized: bool | None = True
 
     @property
@@ -150,48 +151,215 @@ class MetricEntry(_Entry):
         return self.more_is_memorized if self.more_means else None
 
 
-@dataclass(frozen=True, slots=True)
-class ProbeEntry(_Entry):
-    """What the manifest carries of a probe for readers of its numbers."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AboutEntry(_Entry):
+    """The texts of a probe, as `About` declares them."""
 
-    version: int = 0
+    measures: str = ""
+    how_to_read: str = ""
+    limits: str = ""
+    citation: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankingEntry(_Entry):
+    """Which items of a table show most memory, as `Ranking` declares it."""
+
+    table: str
+    by: str
+    shown: tuple[str, ...]
+    title: str = "Most memorized items"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GridEntry(_Entry):
+    """Estimates by several columns, as `Grid` declares them."""
+
+    table: str
+    title: str
+    rows: tuple[tuple[str, str], ...]
+    columns: tuple[tuple[str, str], ...]
+    value: str
+    n: str
+    pooled: tuple[str, ...] = ()
+    beside: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeEntry(_Entry):
+    """What readers of a probe's numbers need.
+
+    Attributes:
+        about: None: a run of an earlier version does not say.
+        rankings: None: the probe does not say.
+    """
+
+    version: int
     title: str = ""
     formula: str = ""
     source: str = ""
-    metrics: Sequence[MetricEntry] = ()
-    tables: Sequence[str] = ()
-    about: Mapping[str, str] | None = None
-    rankings: Sequence[Mapping[str, Any]] | None = None
-    grids: Sequence[Mapping[str, Any]] = ()
-
-    @classmethod
-    def from_json(cls, found: Mapping[str, Any]) -> Self:
-        """Return the entry, its metrics typed."""
-        metrics = tuple(MetricEntry.from_json(each) for each in found.get("metrics", ()))
-        names = {each.name for each in fields(cls)} - {"metrics"}
-        return cls(metrics=metrics, **{name: value for name, value in found.items() if name in names})
+    metrics: tuple[MetricEntry, ...] = ()
+    tables: tuple[str, ...] = ()
+    about: AboutEntry | None = None
+    rankings: tuple[RankingEntry, ...] | None = None
+    grids: tuple[GridEntry, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """A run: what was asked, on which checkpoints and items, and how it went.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileEntry(_Entry):
+    """A file of items.
 
     Attributes:
-        state: scoring, incomplete or done.
-        stages: What was asked at once; a probe added later is a stage of its own.
-        probes: By name, what a reader of their numbers needs.
-        cwd: The folder that relative paths of the flags start from.
-        control: None: there is none.
-        failures: Checkpoints that could not be scored.
-        tables: SHA-256 of each table by name.
-        checks: Counts of the probes' checks by name.
-        left_out: Items of a sequence that are in no estimate over time, by reason.
+        spec: As the user named it.
+        sha256: Of its bytes, or of the rows that were read.
+        n_items: Items that are taken from it.
+        read_as: What its columns were taken for, where not for what they are called.
     """
 
-    state: Literal["scoring", "incomplete", "done"] = "scoring"
+    spec: str
+    sha256: str
+    n_items: int
+    read_as: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemsEntry(_Entry):
+    """The items: their files and numbers, those left out, and the columns that the files gave."""
+
+    files: tuple[FileEntry, ...] = ()
+    n_items: int = 0
+    n_skipped: int = 0
+    n_unfit: int = 0
+    n_copies: int = 0
+    given: tuple[str, ...] = ()
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Named(_Entry):
+    """An entry about one checkpoint."""
+
+    model: str
+    revision: str
+
+    @property
+    def name(self) -> tuple[str, str]:
+        """Model and revision, which no two checkpoints of a run share."""
+        return self.model, self.revision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointEntry(_Named):
+    """One checkpoint.
+
+    Attributes:
+        model: Hub id, or name of the sequence's folder.
+        revision: Git revision, or name of the checkpoint's folder.
+        step: Its training step; None: it has none.
+        folder: Of its configuration.
+        commit: On the hub; None: a folder.
+        weights_digest: SHA-256 of its weights.
+        tokenizer_digest: SHA-256 of its tokenizer; None: it has none.
+        context: Key of its scores.
+        format: Of its weights.
+        n_bytes: Of its weights.
+        n_parameters: None: not known.
+        base: The model that its adapter belongs to; None: it is no adapter.
+    """
+
+    step: int | None
+    folder: str = ""
+    commit: str | None = None
+    weights_digest: str = ""
+    tokenizer_digest: str | None
+    context: str
+    format: str = ""
+    n_bytes: int = 0
+    n_parameters: int | None = None
+    base: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlEntry(_Named):
+    """The control: one checkpoint that did not train on the items."""
+
+    label: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailureEntry(_Named):
+    """A checkpoint that could not be scored, and why."""
+
+    step: int | None
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SequenceEntry(_Entry):
+    """One sequence of checkpoints.
+
+    Attributes:
+        model: Its name.
+        n_front: Tokens in front of an item.
+        context_tokens: Longest input of the model; None: no limit is known.
+        vocabulary: Tokens that the model scores; None: not known.
+        n_units: Units of work of each checkpoint; None: not known yet.
+    """
+
+    model: str
+    n_front: int
+    context_tokens: int | None
+    vocabulary: int | None = None
+    n_units: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadNoteEntry(_Entry):
+    """A note of loading, and the checkpoints, model and revision, that it holds for."""
+
+    text: str
+    checkpoints: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOutEntry(_Entry):
+    """Items of a sequence that are in no estimate of a probe.
+
+    Attributes:
+        entry: The settings that tell entries of one probe apart; None: there is one entry.
+    """
+
+    model: str
+    probe: str
+    entry: str | None
+    reason: str
+    n_items: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest(_Entry):
+    """A run: what was asked, of which checkpoints and items, and how it went.
+
+    Attributes:
+        memprobe: The version that wrote it.
+        stages: What was asked at once; a probe added later is a stage of its own.
+        probes: By name, what readers of their numbers need.
+        cwd: The folder that relative paths of the flags start from.
+        control: None: there is none.
+        notes: What was noted of the question.
+        tables: SHA-256 of each table by name.
+        timings: Seconds of all processes, by what they were spent on.
+        batch_tokens_at_end: Tokens of a batch after the last was scored.
+        paths: Ways of scoring that were taken.
+        checks: Counts of the probes' checks by name.
+    """
+
+    keys: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    format: int = FORMAT
     memprobe: str = ""
+    state: Literal["scoring", "incomplete", "done"] = "scoring"
     suite: SuiteEntry = field(default_factory=SuiteEntry)
-    stages: tuple[tuple[StageEntry, ...], ...] = ()
+    stages: tuple[Stage, ...] = ()
     probes: Mapping[str, ProbeEntry] = field(default_factory=dict)
     flags: Mapping[str, Any] = field(default_factory=dict)
     cwd: str = ""
@@ -201,47 +369,69 @@ class Manifest:
     bos: str = ""
     seed: int = 0
     include_text: bool = False
+    batch_tokens: int | None = None
     items: ItemsEntry | None = None
     checkpoints: tuple[CheckpointEntry, ...] = ()
     control: ControlEntry | None = None
     sequences: tuple[SequenceEntry, ...] = ()
-    notes: Sequence[str] = ()
-    load_notes: Sequence[Mapping[str, Any]] = ()
-    warnings: Sequence[str] = ()
-    left_out: Sequence[Mapping[str, Any]] = ()
+    notes: tuple[str, ...] = ()
+    tables: Mapping[str, str] = field(default_factory=dict)
     failures: tuple[FailureEntry, ...] = ()
     timings: Mapping[str, float] = field(default_factory=dict)
+    batch_tokens_at_end: int | None = None
+    paths: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+    load_notes: tuple[LoadNoteEntry, ...] = ()
     checks: Mapping[str, int] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    left_out: tuple[LeftOutEntry, ...] = ()
 
     @classmethod
-    def from_json(cls, found: Mapping[str, Any]) -> Self:
-        """Return the manifest that `RunStore.read_manifest` read and checked."""
-        control, items = found.get("control"), found.get("items")
-        nested: dict[str, Any] = {
-            "suite": SuiteEntry.from_json(found.get("suite") or {}),
-            "stages": tuple(
-                tuple(StageEntry.from_json(each) for each in stage) for stage in found.get("stages", ())
-            ),
-            "probes": {name: ProbeEntry.from_json(each) for name, each in found.get("probes", {}).items()},
-            "items": None if items is None else ItemsEntry.from_json(items),
-            "checkpoints": tuple(CheckpointEntry.from_json(each) for each in found.get("checkpoints", ())),
-            "control": None if not control else ControlEntry.from_json(control),
-            "sequences": tuple(SequenceEntry.from_json(each) for each in found.get("sequences", ())),
-            "failures": tuple(FailureEntry.from_json(each) for each in found.get("failures", ())),
-        }
-        plain = {each.name for each in fields(cls)} - nested.keys()
-        return cls(**nested, **{name: value for name, value in found.items() if name in plain})
+    def from_json(cls, found: object, where: str = "") -> Self:
+        """Return the manifest that a document of JSON holds.
+
+        Args:
+            found: The document.
+            where: Its file, for messages.
+
+        Raises:
+            InvalidRunError: It is of another format, or says something else than memprobe writes.
+        """
+        manifest = found if isinstance(found, Mapping) else {}
+        if manifest.get("format") != FORMAT:
+            given = manifest.get("format", "none")
+            writer = f", written by memprobe {manifest['memprobe']}" if manifest.get("memprobe") else ""
+            raise InvalidRunError(
+                f"the manifest has format {given}{writer}; this memprobe reads {FORMAT}",
+                where=where,
+                fix="use the version of memprobe that wrote it; `memprobe run --fresh` starts over",
+            )
+        try:
+            made = cls(**_values(cls, manifest))
+        except _WrongKindError as error:
+            what = f"the manifest cannot be used: `{error}` is not what memprobe writes there"
+            raise InvalidRunError(what, where=where, fix=WRITTEN_AGAIN) from error
+        if made.checkpoints and (missing := [name for name in _DECIDING if manifest.get(name) is None]):
+            what = f"the manifest cannot be used: it does not say `{missing[0]}` of its checkpoints"
+            raise InvalidRunError(what, where=where, fix=WRITTEN_AGAIN)
+        return made
 
     @property
-    def asked(self) -> tuple[StageEntry, ...]:
+    def asked(self) -> Stage:
         """The probes of all stages, in order."""
         return tuple(each for stage in self.stages for each in stage)
+
+    @property
+    def given(self) -> frozenset[str]:
+        """Columns that an item file gave, even if only nulls.
+
+        Raises:
+            InvalidRunError: The manifest says nothing of the items.
+        """
+        if self.items is None:
+            raise InvalidRunError("the manifest does not say what items were measured", fix=WRITTEN_AGAIN)
+        return frozenset(self.items.given)
 
     def scoring_signature(self, tokenizer: str | None) -> str:
         """Return how the run scored, as part of signatures: BOS mode, dtype, and a tokenizer's digest."""
         return f"bos:{self.bos}|{self.dtype}|tok:{(tokenizer or 'none')[:12]}"
-
-    @property
-    def given(self) -> frozenset[str]:
-        """Columns that an item file gave, even if only nulls."""
-        return frozenset(self.items.given if self.items else ())

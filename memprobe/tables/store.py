@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,19 +33,12 @@ from memprobe.tables.claims import (
     remove_abandoned,
 )
 from memprobe.tables.files import appearing, is_left_behind, is_mine, make_folder
+from memprobe.tables.manifest import WRITTEN_AGAIN, Manifest
 from memprobe.tables.possible import impossible, other_columns, other_requests, same_requests
 from memprobe.tables.requests import Unit
 from memprobe.tables.spans import SPANS
 from memprobe.wording import near_miss
 
-FORMAT = 1
-# Kinds of what a manifest holds, as far as readers take them for granted.
-_LISTS: dict[str, type] = {
-    **dict.fromkeys(("checkpoints", "failures", "sequences", "load_notes", "left_out"), dict),
-    **dict.fromkeys(("notes", "warnings"), str),
-    "stages": list,
-}
-_OBJECTS = ("items", "suite", "probes", "flags", "tables", "timings", "versions", "checks")
 _ANEW = "run the same `memprobe run` again: tables are built anew from the units"
 
 
@@ -125,35 +119,24 @@ class RunStore:
         ):
             (self.path / name).unlink(missing_ok=True)
 
-    def read_manifest(self) -> dict[str, Any] | None:
+    def read_manifest(self) -> Manifest | None:
         """Return the manifest, or None where there is none.
 
         Raises:
             InvalidRunError: The manifest cannot be read, was altered, or is of another format.
         """
+        where = str(self.manifest_file)
         try:
-            manifest = unsealed(self.manifest_file.read_bytes())
+            return _manifest(self.manifest_file.read_bytes(), where)
         except FileNotFoundError:
             return None
         except AlteredDocumentError as error:
-            raise InvalidRunError(
-                f"the manifest cannot be used: {error}",
-                where=str(self.manifest_file),
-                fix="move it away: the same `memprobe run` writes it again and keeps the units",
-            ) from error
-        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-            raise _other_format(manifest if isinstance(manifest, dict) else {}, self.manifest_file)
-        if wrong := _misshapen(manifest):
-            raise InvalidRunError(
-                f"the manifest cannot be used: `{wrong}` is not what memprobe writes there",
-                where=str(self.manifest_file),
-                fix="move it away: the same `memprobe run` writes it again and keeps the units",
-            )
-        return manifest
+            what = f"the manifest cannot be used: {error}"
+            raise InvalidRunError(what, where=where, fix=WRITTEN_AGAIN) from error
 
-    def write_manifest(self, manifest: Mapping[str, Any]) -> None:
+    def write_manifest(self, manifest: Manifest) -> None:
         """Write the manifest with a digest of what it says."""
-        self.write_json(self.manifest_file.name, sealed(manifest))
+        self.write_json(self.manifest_file.name, sealed(manifest.to_json()))
 
     def write_json(self, name: str, value: object) -> None:
         """Write a JSON file of the run directory atomically."""
@@ -247,8 +230,8 @@ class RunStore:
         """
         if (named := about.get("table", name)) != name:
             raise AlteredFileError(f"it is the table `{named}` under another name")
-        written = (self.read_manifest() or {}).get("tables", {})
-        if written.get(name, digest) != digest:
+        manifest = self.read_manifest()
+        if manifest is not None and manifest.tables.get(name, digest) != digest:
             raise AlteredFileError("it is another one than this run wrote")
 
     def table_names(self) -> list[str]:
@@ -459,24 +442,10 @@ def _vocabulary(found: Checked) -> int | None:
     return int(said) if said.isdecimal() else None
 
 
-def _other_format(manifest: Mapping[str, Any], file: Path) -> InvalidRunError:
-    writer = f", written by memprobe {manifest['memprobe']}" if manifest.get("memprobe") else ""
-    return InvalidRunError(
-        f"the manifest has format {manifest.get('format', 'none')}{writer}; this memprobe reads {FORMAT}",
-        where=str(file),
-        fix="use the version of memprobe that wrote it; `memprobe run --fresh` starts over",
-    )
-
-
-def _misshapen(manifest: Mapping[str, Any]) -> str:
-    """Return the first key of a manifest whose value is of another kind than memprobe writes, or nothing."""
-    for name, value in manifest.items():
-        if name in _LISTS:
-            if not isinstance(value, list) or not all(isinstance(each, _LISTS[name]) for each in value):
-                return name
-        elif name in _OBJECTS and not isinstance(value, dict):
-            return name
-    return ""
+# A manifest is read often; several runs are read side by side.
+@lru_cache(maxsize=4)
+def _manifest(content: bytes, where: str) -> Manifest:
+    return Manifest.from_json(unsealed(content), where)
 
 
 def _modified(entry: "os.DirEntry[str]") -> float | None:

@@ -18,6 +18,7 @@ import pytest
 from memprobe.bench.status import speed, status
 from memprobe.errors import InvalidRunError
 from memprobe.scoring import batch
+from memprobe.tables.manifest import Manifest
 from memprobe.tables.store import RunStore
 
 HEAVY = ("torch", "transformers", "datasets", "scipy.stats", "tokenizers", "safetensors")
@@ -107,7 +108,7 @@ def test_a_running_and_a_killed_run_are_told_apart(tiny, forked, tmp_path):
 def test_a_lock_that_is_held_while_no_unit_is_means_measuring(finished, tmp_path):
     run = shutil.copytree(finished, tmp_path / "run")
     manifest = json.loads((run / "manifest.json").read_text())
-    RunStore(run).write_manifest(manifest | {"state": "scoring"})
+    RunStore(run).write_manifest(Manifest.from_json(manifest | {"state": "scoring"}))
     assert status(run).state == "idle"
     (run / "tables.lock").write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
     assert status(run).state == "measuring"
@@ -116,7 +117,7 @@ def test_a_lock_that_is_held_while_no_unit_is_means_measuring(finished, tmp_path
 def test_an_incomplete_run_that_somebody_still_scores_is_being_scored(finished, tmp_path):
     run = shutil.copytree(finished, tmp_path / "run")
     manifest = json.loads((run / "manifest.json").read_text())
-    RunStore(run).write_manifest(manifest | {"state": "incomplete"})
+    RunStore(run).write_manifest(Manifest.from_json(manifest | {"state": "incomplete"}))
     assert status(run).state == "incomplete"
     claim = run / "units" / f"{manifest['checkpoints'][1]['context']}-unit.claim"
     claim.write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
@@ -130,7 +131,7 @@ def test_units_that_are_gone_are_left_and_a_run_of_an_older_memprobe_has_no_tota
     assert (status(run).state, status(run).n_left) == ("done", 1)
     manifest = json.loads((run / "manifest.json").read_text())
     del manifest["sequences"][0]["n_units"]
-    RunStore(run).write_manifest(manifest)
+    RunStore(run).write_manifest(Manifest.from_json(manifest))
     now = status(run)
     assert (now.n_done, now.n_units, now.n_left, now.left_s) == (2, None, None, None)
 
@@ -166,7 +167,7 @@ def long_run(finished, tmp_path_factory):
     ]
     manifest["sequences"][0]["n_units"] = 32
     manifest["state"] = "scoring"
-    RunStore(run).write_manifest(manifest)
+    RunStore(run).write_manifest(Manifest.from_json(manifest))
     then = time.time() - 10_000
     for number in range(5000):
         file = run / "units" / f"{number // 32:024x}-{number % 32:024x}.parquet"

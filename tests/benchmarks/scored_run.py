@@ -18,6 +18,7 @@ from memprobe.pipeline.measure import write_items
 from memprobe.pipeline.planning import SequencePlan
 from memprobe.pipeline.prepare import plans_of
 from memprobe.pipeline.suite import Suite, suite_of, with_settings
+from memprobe.tables.manifest import Manifest
 from memprobe.tables.spans import SPANS
 from memprobe.tables.store import RunStore
 from memprobe.tables.views import WINDOWS
@@ -42,11 +43,11 @@ def write_scored_run(folder: Path, kind: str, *, n_items: int, n_steps: int) -> 
     items = _items(rng, n_items, n_steps, documents=kind != "shares")
     suite = with_settings(suite_of(probes), settings)
     manifest = _manifest(suite, items, n_steps)
-    stages = [entries_of(stage) for stage in manifest["stages"]]
+    stages = [entries_of(stage) for stage in manifest.stages]
     (plan,) = plans_of(manifest, stages, [(items, WINDOWS.empty())])
     store = RunStore(folder)
     store.create()
-    store.write_manifest({**manifest, "tables": write_items([plan], store, include_text=False) or {}})
+    store.write_manifest(manifest.changed(tables=write_items([plan], store, include_text=False) or {}))
     _write_units(store, plan, items, rng)
     return folder
 
@@ -89,11 +90,11 @@ def _items(rng: np.random.Generator, n_items: int, n_steps: int, *, documents: b
     )
 
 
-def _manifest(suite: Suite, items: pl.DataFrame, n_steps: int) -> dict[str, Any]:
+def _manifest(suite: Suite, items: pl.DataFrame, n_steps: int) -> Manifest:
     options = RunOptions(model=("drawn",), data=("items.jsonl",))
     given = ["doc_id", "exposures", "first_step", "foil", "group", "item_id", "last_step", "task_end_step"]
-    return {
-        **new_manifest(suite, options),
+    said = {
+        **new_manifest(suite, options).to_json(),
         "device": "cpu",
         "dtype": "float32",
         "bos": "default",
@@ -135,6 +136,7 @@ def _manifest(suite: Suite, items: pl.DataFrame, n_steps: int) -> dict[str, Any]
         "timings": {},
         "checks": {},
     }
+    return Manifest.from_json(said)
 
 
 def _write_units(store: RunStore, plan: SequencePlan, items: pl.DataFrame, rng: np.random.Generator) -> None:

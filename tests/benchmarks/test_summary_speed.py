@@ -29,7 +29,7 @@ with store.lock():
     tables = write_results(measured, store)
     about = store.read_manifest()
     told = {"checks": measured.checks, "warnings": measured.warnings, "left_out": measured.left_out}
-    store.write_manifest({**about, **told, "state": "done", "tables": {**about["tables"], **tables}})
+    store.write_manifest(about.changed(**told, state="done", tables={**about.tables, **tables}))
 """
 MEASURED = """
 import json, resource, sys

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from memprobe.tables.manifest import Manifest
 from memprobe.tables.store import RunStore
 
 
@@ -35,5 +36,5 @@ def unfinished(finished, tmp_path):
         (run / name).unlink()
     for name in ("checks", "failures", "probes", "timings"):
         del manifest[name]
-    RunStore(run).write_manifest(manifest | {"state": "scoring"})
+    RunStore(run).write_manifest(Manifest.from_json(manifest | {"state": "scoring"}))
     return run

@@ -23,7 +23,7 @@ def worse(finished, tmp_path, monkeypatch):
     rows = pl.read_parquet(file)
     exact = pl.when(pl.col("step") == 20).then(True).otherwise("exact")
     store = RunStore(run)
-    store.write_manifest(store.read_manifest() | {"tables": {}})
+    store.write_manifest(store.read_manifest().changed(tables={}))
     store.write_table("recall", rows.with_columns(exact=exact))
     return run
 
@@ -63,7 +63,7 @@ def test_nothing_that_could_be_judged_is_3_and_never_a_pass(cli, finished):
 
 def test_runs_that_differ_are_3_and_the_differences_named(cli, finished, worse):
     store = RunStore(worse)
-    store.write_manifest(store.read_manifest() | {"bos": "none", "dtype": "bfloat16"})
+    store.write_manifest(store.read_manifest().changed(bos="none", dtype="bfloat16"))
     answer = cli("compare", finished, worse)
     assert (answer.code, answer.out) == (3, "")
     assert "the BOS mode differs: default in the base run, none in the new one" in answer.err

@@ -12,6 +12,7 @@ import time
 import pytest
 
 import memprobe
+from memprobe.tables.manifest import Manifest
 from memprobe.tables.store import RunStore
 
 # After the first signal the process tidies up for so long that only a second one can end it in time.
@@ -316,7 +317,7 @@ def test_a_unit_that_cannot_be_read_is_set_aside_and_scored_again(
 
 def test_a_broken_unit_of_an_unfinished_run_is_named_by_summary(copy, cli, tiny):
     manifest = json.loads((copy / "manifest.json").read_text())
-    RunStore(copy).write_manifest(manifest | {"state": "scoring"})
+    RunStore(copy).write_manifest(Manifest.from_json(manifest | {"state": "scoring"}))
     broken = sorted(copy.glob("units/*.parquet"))[1]
     broken.write_bytes(b"")
     answer = cli("summary", copy)

@@ -274,8 +274,8 @@ def test_an_export_that_fails_leaves_what_was_there(cli, finished, tmp_path, mon
 
 def test_an_export_of_a_run_with_text_is_its_owners_alone(cli, finished, tmp_path):
     run = shutil.copytree(finished, tmp_path / "run")
-    manifest = json.loads((run / "manifest.json").read_text())
-    RunStore(run).write_manifest(manifest | {"include_text": True})
+    store = RunStore(run)
+    store.write_manifest(store.read_manifest().changed(include_text=True))
     cli("export", run, "--to", "csv", "-o", tmp_path / "x.csv")
     assert (tmp_path / "x.csv").stat().st_mode & 0o077 == 0
 
@@ -284,7 +284,7 @@ def test_hostile_groups_are_harmless_in_every_format(cli, finished, tmp_path):
     run = shutil.copytree(finished, tmp_path / "run")
     hostile = "=cmd()|<script>{{x}}\u202e\x1b[31m\\input{x}"
     store = RunStore(run)
-    store.write_manifest(store.read_manifest() | {"tables": {}})
+    store.write_manifest(store.read_manifest().changed(tables={}))
     for name in ("summary", "recall"):
         group = pl.when(pl.col("group") == "canary").then(pl.lit(hostile)).otherwise("group")
         store.write_table(name, store.read_table(name).with_columns(group=group))

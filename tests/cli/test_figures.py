@@ -11,6 +11,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from memprobe.tables.manifest import Manifest
 from memprobe.tables.store import RunStore
 
 
@@ -24,7 +25,7 @@ def half(run: Path) -> None:
     manifest = json.loads((run / "manifest.json").read_text())
     for unit in (run / "units").glob(f"{manifest['checkpoints'][-1]['context']}-*"):
         unit.unlink()
-    RunStore(run).write_manifest(manifest | {"state": "scoring"})
+    RunStore(run).write_manifest(Manifest.from_json(manifest | {"state": "scoring"}))
 
 
 def test_a_report_is_written_into_the_run_and_its_path_goes_to_stdout(cli, copy) -> None:
@@ -65,7 +66,7 @@ def test_a_verdict_on_an_earlier_state_of_the_run_is_marked(cli, copy, tmp_path)
     assert "earlier state" not in (copy / "report.html").read_text()
     summary = pl.read_parquet(copy / "summary.parquet")
     digest = RunStore(copy).write_table("summary", summary.head(summary.height - 1))
-    RunStore(copy).write_manifest(RunStore(copy).read_manifest() | {"tables": {"summary": digest}})
+    RunStore(copy).write_manifest(RunStore(copy).read_manifest().changed(tables={"summary": digest}))
     assert cli("report", copy).code == 0
     assert "earlier state of this run: run the gate again" in (copy / "report.html").read_text()
     assert cli("gate", copy, "--rules", rules).code == 0

@@ -12,6 +12,7 @@ from memprobe.probes.recall import RECALL
 from memprobe.probes.recognition import RECOGNITION
 from memprobe.tables.store import RunStore
 from memprobe.tables.summary import SUMMARY
+from tests.manifests import said_of
 
 RECALL_ENTRY = {"probe": "recall", "version": 1, "settings": {"align": "start", "verify_items": 4}}
 RECOGNITION_ENTRY = {"probe": "recognition", "version": 1, "settings": {}}
@@ -25,7 +26,7 @@ def manifest(model: str, steps: Sequence[int], changes: Mapping) -> dict:
         "dtype": "float32",
         "seed": 0,
         "items": {"given": ["item_id", "text", "exposures"]},
-        "sequences": [{"model": model}],
+        "sequences": [{"model": model, "n_front": 1, "context_tokens": None}],
         "stages": [[RECOGNITION_ENTRY, RECALL_ENTRY]],
         "checkpoints": [
             {"model": model, "revision": f"step{step}", "step": step, "tokenizer_digest": "a" * 64}
@@ -35,7 +36,7 @@ def manifest(model: str, steps: Sequence[int], changes: Mapping) -> dict:
         "control": None,
         "probes": {},
     }
-    return made | dict(changes)
+    return said_of(**made | dict(changes))
 
 
 def items(ids: Sequence[str], model: str, columns: Mapping[str, Sequence]) -> pl.DataFrame:

@@ -21,6 +21,7 @@ from memprobe.stats.ranking import auc
 from memprobe.tables.differences import DIFFERENCES
 from memprobe.tables.store import RunStore
 from tests.comparison.conftest import RECALL_ENTRY
+from tests.manifests import said_of
 
 IDS = tuple(f"i{place:02}" for place in range(12))
 # Items 0 to 3 are exact under both, 4 under the base alone, 5 to 9 under the new run alone.
@@ -490,9 +491,8 @@ def test_an_infinite_value_has_no_mean() -> None:
 
 def test_a_checkpoint_that_failed_is_not_compared(make_run, pair) -> None:
     file = pair[1].path / "manifest.json"
-    file.write_text(
-        json.dumps(json.loads(file.read_text()) | {"failures": [{"model": "main", "revision": "step10"}]})
-    )
+    failed = {"failures": [{"model": "main", "revision": "step10"}]}
+    file.write_text(json.dumps(said_of(**json.loads(file.read_text()) | failed)))
     with pytest.raises(RunsDifferError, match="no checkpoint"):
         memprobe.compare(*pair)
 

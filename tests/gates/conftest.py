@@ -8,6 +8,7 @@ import pytest
 from memprobe.stats.intervals import wilson
 from memprobe.tables.store import RunStore
 from memprobe.tables.summary import SUMMARY
+from tests.manifests import said_of
 
 METRICS = {
     "extraction": [("rate_frac", "fraction", "rate")],
@@ -70,7 +71,6 @@ def made(tmp_path):
             steps = frame["step"].drop_nulls().unique().sort().to_list()
         models = frame["model"].unique(maintain_order=True).to_list() or ["m"]
         about = {
-            "format": 1,
             "state": state,
             "failures": list(failures),
             "checkpoints": [
@@ -80,12 +80,16 @@ def made(tmp_path):
             ],
             "probes": {
                 probe: {
-                    "metrics": [{"name": each, "unit": unit, "summary": kind} for each, unit, kind in metrics]
+                    "version": 1,
+                    "metrics": [
+                        {"name": each, "unit": unit, "summary": kind, "more_means": "more"}
+                        for each, unit, kind in metrics
+                    ],
                 }
                 for probe, metrics in METRICS.items()
             },
         }
-        (folder / "manifest.json").write_text(json.dumps(about | manifest))
+        (folder / "manifest.json").write_text(json.dumps(said_of(**about | manifest)))
         return folder
 
     return make

@@ -10,19 +10,18 @@ from memprobe.pipeline.history import HistoryBuilder, impossible, parameters_of
 from memprobe.pipeline.planning import Target
 from memprobe.probes.contract import OverTime, SequenceResult, no_estimates
 from memprobe.probes.discovery import find
+from memprobe.tables.manifest import ControlEntry, ItemsEntry
+from tests.manifests import manifest_of
 
-MANIFEST = {
-    "seed": 0,
-    "bos": "default",
-    "dtype": "float32",
-    "items": {"given": ["text"]},
-    "checkpoints": [
+MANIFEST = manifest_of(
+    items={"given": ["text"]},
+    checkpoints=[
         {"model": "big", "revision": "step10", "n_parameters": None},
         {"model": "big", "revision": "step20", "n_parameters": 100},
         {"model": "small", "revision": "step20", "n_parameters": 10},
         {"model": "old", "revision": "step20"},
     ],
-}
+)
 
 
 def target(model: str, step: int, tokenizer: str = "t") -> Target:
@@ -115,7 +114,7 @@ def test_who_looks_beside_sees_the_rows_of_every_other_sequence(beside, heard) -
 
 
 def test_items_given_as_ids_are_the_same_tokens_for_all(beside, heard) -> None:
-    manifest = MANIFEST | {"items": {"given": ["input_ids", "item_id"]}}
+    manifest = MANIFEST.changed(items=ItemsEntry(given=("input_ids", "item_id")))
     histories = [
         HistoryBuilder(plan([target(name, 20, tokenizer=name)], beside), manifest)
         for name in ("big", "small")
@@ -147,7 +146,7 @@ def test_who_looks_beside_is_refused_only_where_no_sequence_has_an_answer(alone,
 
 
 def test_a_control_alone_is_asked_nothing_and_is_beside_nobody(alone, beside, heard) -> None:
-    manifest = MANIFEST | {"control": {"model": "small", "revision": "step20", "label": "small"}}
+    manifest = MANIFEST.changed(control=ControlEntry(model="small", revision="step20", label="small"))
     plans = [plan([target(name, 20)], alone, beside) for name in ("big", "small")]
     assert [each.what for each in impossible(plans, manifest)] == ["probe1: big is alone"]
     assert impossible(plans[1:], manifest) == []

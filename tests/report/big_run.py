@@ -12,8 +12,10 @@ from memprobe.probes.discovery import find
 from memprobe.probes.extraction.tables import EXTRACTION
 from memprobe.probes.profile.tables import PROFILE, PROFILE_AGG
 from memprobe.probes.recall import RECALL
+from memprobe.tables.manifest import Manifest
 from memprobe.tables.store import RunStore
 from memprobe.tables.summary import SUMMARY
+from tests.manifests import manifest_of
 
 PROBES = ("recall", "extraction", "profile")
 SCHEMES, SAMPLES, CHANCES = ("top40", "full"), (1, 10, 100, 1000, 10_000), (0.1, 0.5, 0.9, 0.999)
@@ -41,7 +43,7 @@ def write_big_run(folder: Path, *, n_items: int, n_steps: int, n_groups: int = 4
     RunStore(folder).write_table("profile_agg", _events(steps))
     summary = _summary(steps, groups, n_items)
     RunStore(folder).write_table("summary", summary)
-    (folder / "manifest.json").write_text(json.dumps(manifest(steps, n_items)))
+    (folder / "manifest.json").write_text(json.dumps(manifest(steps, n_items).to_json()))
     return folder
 
 
@@ -193,24 +195,16 @@ def _summary(steps: list[int], groups: list[str], n_items: int) -> pl.DataFrame:
     return SUMMARY.conform(rows.drop("level", "long", "part"))
 
 
-def manifest(steps: list[int], n_items: int) -> dict:
+def manifest(steps: list[int], n_items: int) -> Manifest:
     entries = tuple(Entry(find(name), find(name).settings()) for name in PROBES)
-    return {
-        "format": 1,
+    said = {
         "memprobe": "0",
         "state": "done",
         "suite": {"name": "big", "title": "", "source": ""},
         "stages": [[{"probe": e.probe.name, "version": e.probe.version, "settings": {}} for e in entries]],
-        "probes": describe_probes(Suite("big", "", "", entries)),
-        "flags": {},
-        "versions": {},
         "device": "cpu",
-        "dtype": "float32",
-        "bos": "default",
-        "seed": 0,
-        "include_text": False,
         "items": {"files": [], "n_items": n_items, "n_skipped": 0, "n_unfit": 0},
         "checkpoints": [{"model": "pythia", "revision": f"step{s}", "step": s} for s in steps],
         "failures": [],
-        "warnings": [],
     }
+    return manifest_of(**said).changed(probes=describe_probes(Suite("big", "", "", entries)))

@@ -12,6 +12,7 @@ from memprobe.probes.discovery import find
 from memprobe.report.papers import PaperTable, Style, paper_tables
 from memprobe.report.results import Results
 from memprobe.tables.summary import SUMMARY
+from tests.manifests import manifest_of
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -61,12 +62,12 @@ def results_of() -> Callable[..., Results]:
         **changes: Any,
     ) -> Results:
         entries = tuple(Entry(find(name), find(name).settings()) for name in probes)
+        described = describe_probes(Suite("mine", "", "", entries))
         steps = summary["step"].drop_nulls().unique().sort().to_list()
         manifest = {
             "state": "done",
             "suite": {"name": "mine", "title": "", "source": ""},
             "stages": [[{"probe": name, "version": 1, "settings": {"align": "start"}} for name in probes]],
-            "probes": describe_probes(Suite("mine", "", "", entries)),
             "flags": {},
             "versions": {"polars": "2"},
             **{"device": "cpu", "dtype": "float32", "bos": "default", "seed": 0},
@@ -78,7 +79,7 @@ def results_of() -> Callable[..., Results]:
         frames = {"summary": summary, **(tables or {})}
         return Results(
             name="run",
-            manifest=manifest,
+            manifest=manifest_of(**manifest).changed(probes=described),
             summary=summary,
             tables=list(frames),
             read=lambda name, _: frames[name],

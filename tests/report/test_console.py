@@ -10,7 +10,9 @@ from rich.console import Console
 from memprobe.report.console import head_lines, spread, summary_view, telling
 from memprobe.report.expected import forecast_view
 from memprobe.report.plain import number, short, sparkline
+from memprobe.tables.manifest import Manifest
 from memprobe.tables.summary import DOSE_RESPONSE, SUMMARY
+from tests.manifests import manifest_of
 
 WIDTH = 80
 
@@ -49,7 +51,7 @@ def summary(*rows: dict) -> pl.DataFrame:
     return SUMMARY.conform(pl.DataFrame(rows, schema=SUMMARY.empty().schema, orient="row"))
 
 
-def manifest(**changes) -> dict:
+def manifest(**changes) -> Manifest:
     about = {
         "checkpoints": [{"model": "main", "step": 0}, {"model": "main", "step": 1000}],
         "items": {"n_items": 1200, "n_skipped": 0, "n_unfit": 0},
@@ -57,7 +59,7 @@ def manifest(**changes) -> dict:
         "device": "cpu",
         "bos": "default",
     }
-    return about | changes
+    return manifest_of(**about | changes)
 
 
 def test_a_summary_shows_first_and_last_step_with_interval_and_n():
@@ -302,7 +304,7 @@ def test_an_empty_summary_says_that_there_is_no_estimate():
     # Scored, but for one, and a question over time has no answer.
     told = manifest(warnings=["main, profile: 2 items"], failures=[{}])
     assert rendered(summary_view(summary(), told))[-1] == "no estimate: see the warnings"
-    failed = told | {"failures": [{} for _ in told["checkpoints"]]}
+    failed = told.changed(failures=told.failures * len(told.checkpoints))
     assert rendered(summary_view(summary(), failed))[-1].startswith("no estimate: no checkpoint")
 
 

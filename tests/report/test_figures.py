@@ -19,6 +19,7 @@ from memprobe.probes.retention import figures as retention
 from memprobe.probes.sort import figures as sort
 from memprobe.report import metric_figures
 from memprobe.report.figure_list import all_figures, figures_of, find
+from memprobe.tables.manifest import MetricEntry
 from tests.report.conftest import HOSTILE, summary_rows
 
 TABLES = {schema.name for schema in schemas()}
@@ -130,7 +131,7 @@ def test_kinds_are_named_once_and_read_tables_that_exist() -> None:
 
 
 def test_a_probe_that_no_figure_knows_has_figures_from_its_metrics() -> None:
-    metric = {"name": "new_frac", "unit": "fraction", "more_means": "more of it"}
+    metric = MetricEntry(name="new_frac", unit="fraction", more_means="more of it", summary="rate")
     over_steps, by_exposures = figures_of("new", [metric], ["summary"])
     rows = summary_rows(
         *({"probe": "new", "metric": "new_frac", "step": s, "revision": f"step{s}"} for s in (1, 2)),

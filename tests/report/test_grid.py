@@ -10,6 +10,7 @@ from memprobe.probes.sort import PROBE
 from memprobe.probes.sort.tables import SORT_ACCURACY
 from memprobe.report.console import telling
 from memprobe.report.grid import grid_table
+from memprobe.tables.manifest import GridEntry
 
 
 def cell(**given) -> dict[str, object]:
@@ -34,7 +35,7 @@ def shown(*rows: dict[str, object], **more) -> list[str]:
     schema = {name: column.dtype for name, column in SORT_ACCURACY.columns.items()} | more
     frame = pl.DataFrame(rows, schema=schema, orient="row")
     console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
-    for table in grid_table(asdict(PROBE.grids[0]), frame, "m"):
+    for table in grid_table(GridEntry(**asdict(PROBE.grids[0])), frame, "m"):
         console.print(table)
     return [" ".join(line.split()) for line in console.export_text().splitlines()]
 

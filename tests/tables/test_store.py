@@ -28,6 +28,7 @@ from memprobe.errors import (
 )
 from memprobe.tables import claims
 from memprobe.tables import store as module
+from memprobe.tables.manifest import Manifest
 from memprobe.tables.processes import namespace_number
 from memprobe.tables.requests import REQUESTS, Scheme, Unit
 from memprobe.tables.store import RunStore
@@ -152,7 +153,7 @@ def test_a_run_without_text_may_be_read_by_others(store) -> None:
 def test_there_is_no_manifest_before_one_is_written(store) -> None:
     assert store.read_manifest() is None
     store.write_json("manifest.json", {"format": 1, "name": "Ä"})
-    assert store.read_manifest() == {"format": 1, "name": "Ä"}
+    assert store.read_manifest().to_json() == {"format": 1, "name": "Ä"}
 
 
 @pytest.mark.parametrize(
@@ -341,7 +342,7 @@ def test_a_table_under_another_name_is_refused(store) -> None:
 
 def test_a_table_of_another_run_is_refused(store) -> None:
     digest = store.write_table("summary", FRAME)
-    store.write_manifest({"format": 1, "tables": {"summary": digest}})
+    store.write_manifest(Manifest().changed(format=1, tables={"summary": digest}))
     assert store.read_table("summary").height == 3
     store.write_table("summary", FRAME.head(2))
     for read in (store.read_table, store.scan_table):
@@ -360,8 +361,9 @@ def test_a_table_that_is_read_in_part_is_checked_whole(store) -> None:
 
 
 def test_a_manifest_that_does_not_say_what_was_written_is_refused(store) -> None:
-    store.write_manifest({"format": 1, "state": "incomplete", "n_items": 24})
-    assert store.read_manifest() == {"format": 1, "state": "incomplete", "n_items": 24}
+    said = {"format": 1, "state": "incomplete", "n_items": 24}
+    store.write_manifest(Manifest.from_json(said))
+    assert store.read_manifest().to_json() == said
     text = store.manifest_file.read_text()
     store.write_text("manifest.json", text.replace("24", "34"))
     with pytest.raises(InvalidRunError, match="its checksum is wrong") as caught:
@@ -388,7 +390,7 @@ def test_nothing_is_written_by_who_lost_the_lock(store) -> None:
         for write in (
             lambda: store.write_table("recall", FRAME),
             lambda: store.write_csv("summary.csv", FRAME),
-            lambda: store.write_manifest({"format": 1}),
+            lambda: store.write_manifest(Manifest().changed(format=1)),
             lambda: store.write_lines("errors.jsonl", []),
         ):
             with pytest.raises(LostClaimError):
