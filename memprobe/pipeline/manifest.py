@@ -191,7 +191,7 @@ def versions() -> dict[str, str]:
 def identity(manifest: Manifest) -> dict[str, str]:
     """Return everything that must agree for a run to be continued, as name to value."""
     flat = {
-        "items": manifest.items.digest if manifest.items else "",
+        "items": manifest.measured.digest,
         "BOS mode": manifest.bos,
         "dtype": manifest.dtype,
         "seed": str(manifest.seed),

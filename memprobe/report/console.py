@@ -30,7 +30,7 @@ from memprobe.tables.conditions import (
     has_pair,
     value_of,
 )
-from memprobe.tables.manifest import ItemsEntry, LeftOutEntry, Manifest
+from memprobe.tables.manifest import LeftOutEntry, Manifest
 from memprobe.tables.selection import at_last_step, of_checkpoints
 from memprobe.wording import at_step, counted
 
@@ -107,7 +107,7 @@ def head_lines(run: Manifest) -> list[str]:
         else f"{model}: {at_step(found[0])}"
         for model, found in steps.items()
     ]
-    items = run.items or ItemsEntry()
+    items = run.measured
     left_out = items.n_skipped + items.n_unfit
     lines = [
         "; ".join(sequences),

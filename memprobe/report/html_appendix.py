@@ -7,7 +7,7 @@ import polars as pl
 
 from memprobe.report.elements import Html, details, element, join, table, text, user_text
 from memprobe.report.results import Results
-from memprobe.tables.manifest import ItemsEntry, Manifest
+from memprobe.tables.manifest import Manifest
 from memprobe.wording import counted, sized, step_cell
 
 _SHOWN = 20
@@ -39,7 +39,7 @@ def _pairs(given: list[tuple[str, Html]]) -> Html:
 
 
 def _facts(run: Manifest) -> Html:
-    items = run.items or ItemsEntry()
+    items = run.measured
     files = [
         join(
             [

@@ -422,15 +422,24 @@ class Manifest(_Entry):
         return tuple(each for stage in self.stages for each in stage)
 
     @property
+    def measured(self) -> ItemsEntry:
+        """The items.
+
+        Raises:
+            InvalidRunError: The manifest says nothing of them.
+        """
+        if self.items is None:
+            raise InvalidRunError("the manifest does not say what items were measured", fix=WRITTEN_AGAIN)
+        return self.items
+
+    @property
     def given(self) -> frozenset[str]:
         """Columns that an item file gave, even if only nulls.
 
         Raises:
             InvalidRunError: The manifest says nothing of the items.
         """
-        if self.items is None:
-            raise InvalidRunError("the manifest does not say what items were measured", fix=WRITTEN_AGAIN)
-        return frozenset(self.items.given)
+        return frozenset(self.measured.given)
 
     def scoring_signature(self, tokenizer: str | None) -> str:
         """Return how the run scored, as part of signatures: BOS mode, dtype, and a tokenizer's digest."""

@@ -28,7 +28,7 @@ def test_all_shows_the_conditions_that_the_short_form_counts(cli, finished):
 def test_an_unfinished_run_shows_as_far_as_its_units_reach(cli, unfinished, finished):
     answer = cli("summary", unfinished, "--json")
     assert answer.code == 0
-    assert "the run is not finished; `memprobe run` with the same command goes on" in answer.err
+    assert "the run is not finished; repeat the same `memprobe run` to continue it" in answer.err
     document = json.loads(answer.out)
     assert document["state"] == "scoring"
     whole = memprobe.open_run(finished).summary
@@ -56,7 +56,7 @@ def test_what_is_piped_is_the_terminals_summary_without_its_codes(cli, finished)
 
     run = memprobe.open_run(finished)
     console = Console(file=io.StringIO(), width=80, force_terminal=True, highlight=False, markup=False)
-    console.print(summary_view(run.summary, run.manifest, run.doses), crop=False)
+    console.print(summary_view(run.summary, run.about, run.doses), crop=False)
     shown = console.file.getvalue()
     assert "\x1b[" in shown
     piped = cli("summary", finished).out

@@ -84,10 +84,12 @@ def test_a_value_of_another_kind_is_refused_at_any_depth(key, value) -> None:
     assert caught.value.problems[0].where == "run/manifest.json"
 
 
-def test_columns_of_items_are_not_guessed() -> None:
-    assert manifest_of(items={"given": ["text"]}).given == {"text"}
-    with pytest.raises(InvalidRunError, match="does not say what items"):
-        _ = manifest_of().given
+def test_items_are_not_guessed() -> None:
+    made = manifest_of(items={"given": ["text"], "n_items": 3})
+    assert (made.given, made.measured.n_items) == ({"text"}, 3)
+    for name in ("given", "measured"):
+        with pytest.raises(InvalidRunError, match="does not say what items"):
+            getattr(manifest_of(), name)
 
 
 def test_entries_are_equal_whatever_the_order_of_their_keys() -> None:
