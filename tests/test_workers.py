@@ -214,7 +214,7 @@ def test_a_run_with_relative_paths_is_found_from_elsewhere(tiny, tmp_path, monke
     assert list(Path.cwd().iterdir()) == []
     (tmp_path / "models").rename(tmp_path / "moved")
     next((tmp_path / "run").glob("units/*.parquet")).unlink()
-    with pytest.raises(InputError, match="the run asks about models/main, which is not here") as told:
+    with pytest.raises(InputError, match="the run measures models/main, which is not here") as told:
         work("../run")
     assert str(tmp_path) in told.value.problems[0].fix
 
