@@ -15,8 +15,7 @@ from memprobe.probes.discovery import discover
 from memprobe.tables.manifest import CheckpointEntry, Manifest, StageEntry
 from memprobe.wording import counted, listed, near_miss
 
-_Checkpoint = CheckpointEntry
-_Checkpoints = Sequence[_Checkpoint]
+_Checkpoints = Sequence[CheckpointEntry]
 _FIRST = 5
 
 
@@ -140,7 +139,7 @@ def _entries(
     base: Manifest, new: Manifest, probes: Collection[str]
 ) -> tuple[tuple[MatchedEntry, ...], list[str], list[str]]:
     """Return the entries of both runs, what keeps others from being compared, and what only one run holds."""
-    held = [_held(each) for each in (base, new)]
+    held = [each.asked for each in (base, new)]
     names = [list(dict.fromkeys(each.probe for each in side)) for side in held]
     both = [name for name in names[1] if name in names[0]]
     problems = [
@@ -169,10 +168,6 @@ def _entries(
         if name not in other and not probes
     ]
     return tuple(found), problems, notes
-
-
-def _held(manifest: Manifest) -> list[StageEntry]:
-    return list(manifest.asked)
 
 
 def _of_probe(
@@ -272,7 +267,7 @@ def _checkpoints(
 
 def _together(
     sides: tuple[_Checkpoints, _Checkpoints], asked: tuple[_Checkpoints, _Checkpoints], *, last: bool
-) -> tuple[list[tuple[_Checkpoint, _Checkpoint]], list[str]]:
+) -> tuple[list[tuple[CheckpointEntry, CheckpointEntry]], list[str]]:
     """Return the pairs of checkpoints of one sequence, and what a reader should know of them.
 
     Args:
@@ -293,12 +288,13 @@ def _together(
     if last:
         lacking = listed([each.step for each in wanted if each.step not in by_step], _FIRST)
         return together, [f"step {lacking} is not in the base run"] if lacking else []
-    return together, _step_notes([each.step or 0 for each in was], [each.step or 0 for each in now])
+    known = ([each.step for each in side if each.step is not None] for side in sides)
+    return together, _step_notes(*known)
 
 
 def _beside_unplaced(
-    sides: tuple[_Checkpoints, _Checkpoints], ends: tuple[_Checkpoint, _Checkpoint], *, last: bool
-) -> tuple[list[tuple[_Checkpoint, _Checkpoint]], list[str]]:
+    sides: tuple[_Checkpoints, _Checkpoints], ends: tuple[CheckpointEntry, CheckpointEntry], *, last: bool
+) -> tuple[list[tuple[CheckpointEntry, CheckpointEntry]], list[str]]:
     """Pair a checkpoint without a step with the last one of the other run, where that is asked for.
 
     Its place in training is not known, so no step by itself is its partner.

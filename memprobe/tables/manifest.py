@@ -5,7 +5,7 @@ scored, or that an earlier version wrote, lacks keys; their defaults are here. K
 after are kept, so that a manifest that is read and written again says the same.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from types import NoneType, UnionType
 from typing import Any, Literal, Self, get_args, get_origin
@@ -36,7 +36,11 @@ class _Entry:
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Self:
-        """Return the entry; a key that is missing has its default."""
+        """Return the entry; a key that is missing has its default.
+
+        Raises:
+            _WrongKindError: A value is of another kind, which `Manifest.from_json` tells the user.
+        """
         return cls(**_values(cls, found))
 
     def to_json(self) -> dict[str, Any]:
@@ -85,10 +89,9 @@ def _read(value: Any, kind: Any) -> Any:  # noqa: ANN401
     origin, inner = get_origin(kind), get_args(kind)
     if origin is UnionType:
         return None if value is None else _read(value, next(each for each in inner if each is not NoneType))
-    if origin in (tuple, Sequence) and isinstance(value, list | tuple):
-        one_kind = origin is Sequence or inner[-1] is ...
-        pairs = zip(value, inner[:1] * len(value) if one_kind else inner, strict=True)
-        return tuple(_read(each, each_kind) for each, each_kind in pairs)
+    if origin is tuple and isinstance(value, list | tuple):
+        kinds = inner[:1] * len(value) if inner[-1] is ... else inner
+        return tuple(_read(*pair) for pair in zip(value, kinds, strict=True))
     if origin is Mapping and isinstance(value, Mapping):
         return {name: _read(each, inner[1]) for name, each in value.items()}
     if isinstance(kind, type) and issubclass(kind, _Entry) and isinstance(value, Mapping):
