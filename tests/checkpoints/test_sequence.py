@@ -44,7 +44,7 @@ def test_steps_choose_in_every_sequence(main) -> None:
 def test_a_step_that_is_not_there_is_noted(main) -> None:
     (sequence,) = resolve(["main"], steps="0,50,60,500..900")
     assert [checkpoint.step for checkpoint in sequence.checkpoints] == [0]
-    assert sequence.notes == ("--steps names steps that main has not: 50, 60",)
+    assert sequence.notes == ("--steps names steps that main does not have: 50, 60",)
 
 
 def test_no_step_left_says_what_there_is(main) -> None:

@@ -180,7 +180,7 @@ def test_a_document_order_that_does_not_fit_is_refused(megatron, npy) -> None:
     ("suffix", "damage", "told"),
     [
         (".bin", lambda data: data[:-1], "x.bin"),
-        (".bin", lambda data: data[:-4], "has 20 bytes, and x.idx speaks of 24"),
+        (".bin", lambda data: data[:-4], "has 20 bytes, and x.idx expects 24"),
         (".bin", lambda data: b"", "has 0 bytes"),
         (".idx", lambda data: data[:-1], "says 2 entries, 74 bytes, and has 73 bytes"),
         (".idx", lambda data: data[:20], "is no Megatron index"),
