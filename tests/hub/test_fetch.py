@@ -131,7 +131,7 @@ def test_without_a_network_it_is_refused(cli, hub, sweep, monkeypatch) -> None:
     [
         ([], "no model was given"),
         (["-p", "recal", "-m", "org/tiny"], "did you mean `recall`?"),
-        (["-m", "org/tiny", "--set", "recall.suffix_tokens=3"], "--set was given and no suite"),
+        (["-m", "org/tiny", "--set", "recall.suffix_tokens=3"], "--set was given without a suite"),
         (["-m", "org/tiny@step11"], "did you mean `step10`?"),
         (["-m", "org/none"], "there is no such model on the hub"),
         (["-m", "org/tiny", "-d", "none.jsonl"], "no such file"),
