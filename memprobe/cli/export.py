@@ -35,7 +35,11 @@ def export(
     steps: options.Steps = None,
     columns: Annotated[
         str | None,
-        options.option("--columns", help="Only these columns, separated by commas.", metavar="NAMES"),
+        options.option(
+            "--columns",
+            help="Only these columns, separated by commas; the summary keeps its rows.",
+            metavar="NAMES",
+        ),
     ] = None,
     everything: Annotated[
         bool, options.option("--all", help="Markdown and LaTeX: all conditions and steps.")

@@ -18,13 +18,7 @@ from memprobe.pipeline.manifest import entries_of
 from memprobe.pipeline.planning import EntryPlan, SequencePlan, Target
 from memprobe.pipeline.prepare import plans_of
 from memprobe.pipeline.suite import Entry
-from memprobe.pipeline.summarise import (
-    Context,
-    condition_prefixes,
-    item_values,
-    rng_of,
-    summarise,
-)
+from memprobe.pipeline.summarise import Context, condition_prefixes, item_values, rng_of, summarise
 from memprobe.probes.contract import Scores
 from memprobe.tables.clusters import COPIES
 from memprobe.tables.conditions import is_under, join

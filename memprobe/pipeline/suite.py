@@ -287,7 +287,7 @@ def _entries(tables: object, where: str, problems: list[Problem]) -> list[Entry]
     for number, table in enumerate(tables, start=1):
         kind = table.get("kind")
         place = f"{where} [[probe]] {number}"
-        if kind in unusable():
+        if kind in unusable() and kind not in discover():
             problems.append(Problem(f"the probe `{kind}` cannot be used: {unusable()[kind]}", place))
             continue
         if kind not in discover():

@@ -6,6 +6,7 @@ A plugin is a probe of another package. Its package names it under the entry poi
 
 import importlib
 import pkgutil
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import metadata
@@ -57,22 +58,25 @@ def find(name: str) -> Probe:
             used.
     """
     probes, broken = _all()
+    if name in probes:
+        return probes[name]
     if name in broken:
         raise SuiteError(
             f"the probe `{name}` cannot be used: {broken[name]}",
             where=packages()[name],
             fix="repair or remove that package, or name other probes with -p",
         )
-    if name not in probes:
-        raise SuiteError(
-            f"unknown probe `{name}`{near_miss(name, probes)}", fix=f"probes are {', '.join(probes)}"
-        )
-    return probes[name]
+    raise SuiteError(
+        f"unknown probe `{name}`{near_miss(name, probes)}", fix=f"probes are {', '.join(probes)}"
+    )
 
 
 def packages() -> dict[str, str]:
-    """Return the package and version of each plugin, by the probe's name."""
-    return {entry.name: _package(entry) for entry in _entry_points()}
+    """Return the package and version of each plugin, by the probe's name; of several, all of them."""
+    found: dict[str, str] = {}
+    for entry in _entry_points():
+        found[entry.name] = ", ".join(filter(None, (found.get(entry.name), _package(entry))))
+    return found
 
 
 def schemas() -> Iterator[TableSchema]:
@@ -86,11 +90,15 @@ def schemas() -> Iterator[TableSchema]:
 def _all() -> tuple[Mapping[str, Probe], Mapping[str, str]]:
     """Return the probes, and what is wrong with plugins that cannot be used."""
     probes, broken = dict(built_in()), {}
-    for entry in _entry_points():
-        found = _load(entry, probes)
+    entries = _entry_points()
+    names = Counter(entry.name for entry in entries)
+    for entry in entries:
+        found = (
+            _load(entry, probes) if names[entry.name] == 1 else "several packages bring a probe of this name"
+        )
         if isinstance(found, Probe):
             probes[entry.name] = found
-        elif entry.name not in probes:
+        else:
             broken[entry.name] = found
     return probes, broken
 
@@ -105,17 +113,18 @@ def _package(entry: metadata.EntryPoint) -> str:
 
 def _load(entry: metadata.EntryPoint, known: Mapping[str, Probe]) -> Probe | str:
     """Return the probe of an entry point, or why it cannot be used."""
+    if entry.name in known:
+        return f"there is a probe `{entry.name}` already"
     try:
         probe = entry.load()
+        written = {each.name for each in probe.schemas} if isinstance(probe, Probe) else set()
     except Exception as error:  # the code of another package may raise anything
-        return f"{entry.value} cannot be imported ({type(error).__name__}: {error})"
+        return f"{entry.value} cannot be used ({type(error).__name__}: {error})"
     if not isinstance(probe, Probe):
         return f"{entry.value} is a {type(probe).__name__}, not a Probe"
     if probe.name != entry.name:
         return f"{entry.value} calls itself `{probe.name}`"
-    if probe.name in known:
-        return f"there is a probe `{probe.name}` already"
     taken = _TAKEN.union(*({each.name for each in other.schemas} for other in known.values()))
-    if both := sorted({each.name for each in probe.schemas} & taken):
+    if both := sorted(written & taken):
         return f"it writes tables of names that are taken: {', '.join(both)}"
     return probe

@@ -97,8 +97,13 @@ def test_a_run_can_be_read_where_its_plugin_is_missing(ask, cli, tiny, tmp_path)
 @pytest.mark.parametrize(
     ("code", "reason"),
     [
-        ("import no_such_module\n", "cannot be imported (ModuleNotFoundError"),
+        ("import no_such_module\n", "cannot be used (ModuleNotFoundError"),
         ("PROBE = 3\n", "is a int, not a Probe"),
+        (
+            "from dataclasses import replace\nfrom memprobe.probes.recall import PROBE\n"
+            "PROBE = replace(PROBE, name='first_token', table=None)\n",
+            "cannot be used (AttributeError",
+        ),
         ("from memprobe.probes.recall import PROBE\n", "calls itself `recall`"),
         (
             "from dataclasses import replace\nfrom memprobe.probes.recall import PROBE\n"
@@ -124,7 +129,27 @@ def test_a_plugin_that_cannot_be_used_is_named_and_stops_nothing_else(
     assert forked("run", "-p", "recall", *given, prelude=prelude).answer().code == 0
 
 
-def test_a_plugin_never_takes_the_name_of_a_probe(forked, tmp_path) -> None:
-    prelude = install(tmp_path / "site", "other_recall", "PROBE = None\n", name="recall")
+def test_a_plugin_never_takes_the_name_of_a_probe_and_is_named(forked, tmp_path) -> None:
+    code = (
+        "from dataclasses import replace\nfrom memprobe.probes.recall import PROBE\n"
+        "PROBE = replace(PROBE, title='Mine?')\n"
+    )
+    prelude = install(tmp_path / "site", "other_recall", code, name="recall")
     about = forked("probes", "describe", "recall", "--json", prelude=prelude).answer()
     assert json.loads(about.out)["title"] == "Does the model finish the text word for word?"
+    listed = forked("probes", "ls", prelude=prelude).answer()
+    assert "there is a probe `recall` already" in " ".join(listed.err.split())
+    assert "other-recall 0.3" in listed.err
+
+
+def test_a_name_that_two_packages_bring_is_neither_of_theirs(forked, tmp_path) -> None:
+    code = (
+        "from dataclasses import replace\nfrom memprobe.probes.recall import PROBE\n"
+        "PROBE = replace(PROBE, name='first_token', table=replace(PROBE.table, name='first_token'))\n"
+    )
+    prelude = "; ".join(install(tmp_path / name, name, code) for name in ("one_plugin", "other_plugin"))
+    answer = forked("probes", "describe", "first_token", prelude=prelude).answer()
+    assert answer.code == 2
+    told = " ".join(answer.err.split())
+    assert "several packages bring a probe of this name" in told
+    assert "one-plugin 0.3, other-plugin 0.3" in told
