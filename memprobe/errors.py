@@ -21,7 +21,8 @@ A gate that measures fine and finds too much memorization raises nothing: that i
 (exit 1). What no class here covers is a bug (exit 70).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final
@@ -179,3 +180,18 @@ def install_command(extra: str = "", *, upgrade: bool = False) -> str:
     """Return the command that installs memprobe, or one of its extras: `pip install 'memprobe-lm[lora]'`."""
     target = f"'{DISTRIBUTION}[{extra}]'" if extra else DISTRIBUTION
     return f"pip install {'-U ' if upgrade else ''}{target}"
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Raise a signal itself where it broke a wait inside of Python's `threading`.
+
+    A signal that arrives while `Condition.wait` takes its lock back leaves the lock free. The release that
+    follows then fails with a RuntimeError, which would hide what the signal raised.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if error.__context__ is None or isinstance(error.__context__, Exception):
+            raise
+        raise error.__context__ from None

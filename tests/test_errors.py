@@ -6,7 +6,7 @@ import re
 import pytest
 
 from memprobe import errors
-from memprobe.errors import InputError, MemprobeError, Problem
+from memprobe.errors import InputError, MemprobeError, Problem, interruptible
 from memprobe.wording import near_miss
 
 CLASSES = {
@@ -84,3 +84,17 @@ def test_an_error_carries_all_its_problems_in_order() -> None:
 )
 def test_the_nearest_name_is_suggested_if_there_is_one(word, suggestion) -> None:
     assert near_miss(word, iter(["suffix_tokens", "prefix_tokens", "align"])) == suggestion
+
+
+def _second_error() -> None:
+    try:
+        raise ValueError("first")
+    finally:
+        raise RuntimeError("second")
+
+
+def test_other_runtime_errors_stay_what_they_are() -> None:
+    with pytest.raises(RuntimeError, match="plain"), interruptible():
+        raise RuntimeError("plain")
+    with pytest.raises(RuntimeError, match="second"), interruptible():
+        _second_error()

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from memprobe.errors import interruptible
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGXCPU)
 # The system sends the others again and again, or several of them at once, and nobody means to hurry.
 _HURRYING = (signal.SIGINT, signal.SIGTERM)
@@ -54,7 +56,8 @@ def ending() -> Iterator[None]:
         heard = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
         before = {number: signal.signal(number, end) for number in heard}
     try:
-        yield
+        with interruptible():
+            yield
     finally:
         # After a signal the interpreter may still wait for a thread: the second must end that too.
         if not received:

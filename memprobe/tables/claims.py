@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from memprobe.errors import LostClaimError
+from memprobe.errors import LostClaimError, interruptible
 from memprobe.tables.files import open_new, temporary_for
 from memprobe.tables.processes import host, is_alive, is_stopped, namespace, started_at
 
@@ -150,7 +150,8 @@ def hold(file: Path) -> Iterator[bool]:
         held = _create(file) or _take_over(file)
         if held:
             mark = _HELD[threading.get_ident(), file]
-            threading.Thread(target=_beat, args=(file, mark, done), daemon=True).start()
+            with interruptible():
+                threading.Thread(target=_beat, args=(file, mark, done), daemon=True).start()
         yield held
     finally:
         done.set()

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -31,6 +32,18 @@ def test_a_batch_systems_signal_ends_a_run_like_sigterm_with_a_code_of_its_own(
     assert "Traceback" not in answer.err
     assert units_of(run)
     assert not [file.name for file in run.rglob("*") if file.suffix in (".claim", ".lock", ".tmp")]
+
+
+def _broken_wait() -> None:
+    try:
+        raise Terminated
+    finally:
+        threading.Lock().release()
+
+
+def test_a_signal_that_breaks_a_wait_is_still_the_signal() -> None:
+    with pytest.raises(Terminated), ending():
+        _broken_wait()
 
 
 def received(*numbers: int) -> list[str]:

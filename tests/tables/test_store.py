@@ -629,6 +629,26 @@ def test_whatever_moment_a_signal_takes_a_released_store_holds_nothing(tmp_path)
         assert sorted(file.name for file in folder.rglob("*") if file.is_file()) == ["note.txt"]
 
 
+def _broken_wait(_: object) -> None:
+    """Fail as `Thread.start` does where a signal arrives while its wait takes the lock back."""
+    try:
+        raise KeyboardInterrupt
+    finally:
+        threading.Lock().release()
+
+
+def test_a_signal_that_breaks_the_wait_for_a_thread_is_the_signal_and_leaves_no_claim(
+    store, monkeypatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", _broken_wait)
+        with pytest.raises(RuntimeError, match="release unlocked lock"):
+            _broken_wait(None)
+        with pytest.raises(KeyboardInterrupt), store.claim("c", "u"):
+            pass
+    assert not list(store.units_folder.glob("*.claim"))
+
+
 def test_a_claim_whose_block_never_began_is_released(store) -> None:
     entered = store.claim("c", "u")
     assert entered.__enter__()
