@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -24,7 +25,7 @@ _CONDITION = re.compile(
 _ENTERED = """
 import inspect, json, sys, threading
 package, command = sys.argv[1], sys.argv[2:]
-entered, lines = set(), set()
+entered, called, lines = set(), set(), set()
 
 def local(frame, event, _):
     if event == "line":
@@ -38,6 +39,7 @@ def follow(frame, event, _):
     # Bodies of modules and classes run when they are imported; functions alone are optimized code.
     if code.co_flags & inspect.CO_OPTIMIZED:
         entered.add(code.co_filename)
+        called.add((code.co_filename, code.co_qualname))
         return local
     return None
 
@@ -50,7 +52,7 @@ try:
 except SystemExit as end:
     code = end.code
 sys.settrace(None)
-print(json.dumps({"code": code, "entered": sorted(entered), "lines": len(lines)}))
+print(json.dumps({"code": code, "entered": sorted(entered), "called": sorted(called), "lines": len(lines)}))
 """
 
 
@@ -119,8 +121,42 @@ def cycles(graph: Mapping[str, set[str]]) -> list[list[str]]:
     return found
 
 
-def entered() -> tuple[list[Path], int]:
-    """Return the files in which `memprobe run -p recall` calls a function, and the lines that it runs."""
+@dataclass(frozen=True)
+class Trace:
+    """What `memprobe run -p recall` does.
+
+    Attributes:
+        files: The files of which it calls a function.
+        called: File and qualified name of each function that it calls.
+        n_lines: The number of different lines that it runs.
+    """
+
+    files: tuple[Path, ...]
+    called: frozenset[tuple[Path, str]]
+    n_lines: int
+
+
+def skeleton() -> dict[Path, list[str]]:
+    """Return the functions that docs/design.md lists as the shortest path, by module."""
+    text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\d+\. `(memprobe/[\w/]+\.py)`: ((?:`\w+`(?:, )?)+)", text, re.MULTILINE)
+    return {ROOT / file: re.findall(r"\w+", names) for file, names in listed}
+
+
+def lengths(source: str) -> dict[str, int]:
+    """Return the lines of each top-level definition of a module, by its name."""
+    found = {}
+    for node in ast.parse(source).body:
+        n = (node.end_lineno or node.lineno) - node.lineno + 1
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found[node.name] = n
+        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            found[node.targets[0].id] = n
+    return found
+
+
+def trace() -> Trace:
+    """Run `memprobe run -p recall` on a small model and note what it calls."""
     sys.path.insert(0, str(ROOT))
     from tests.conftest import item_rows, make_tokenizer, save_sequence, write_rows
 
@@ -135,10 +171,11 @@ def entered() -> tuple[list[Path], int]:
             check=True,
             cwd=ROOT,
         )
-    told = json.loads(done.stdout.splitlines()[-1])
-    if told["code"] != 0:
+    traced = json.loads(done.stdout.splitlines()[-1])
+    if traced["code"] != 0:
         raise RuntimeError(done.stderr)
-    return [Path(each) for each in told["entered"]], told["lines"]
+    called = frozenset((Path(file), name) for file, name in traced["called"])
+    return Trace(tuple(Path(each) for each in traced["entered"]), called, traced["lines"])
 
 
 def main() -> None:
@@ -162,9 +199,15 @@ def main() -> None:
     )
     print(f"modules that take conditions apart: {n_apart}")
     print(f"modules that read the manifest by key: {sum(map(reads_manifest_by_key, sources.values()))}")
-    files, n_run = entered()
-    n_all = sum(n_lines(file.read_text(encoding="utf-8")) for file in files)
-    print(f"`run -p recall` enters {len(files)} files of {n_all:,} lines and runs {n_run:,} of them")
+    traced = trace()
+    n_all = sum(n_lines(file.read_text(encoding="utf-8")) for file in traced.files)
+    n_files = len(traced.files)
+    print(f"`run -p recall` enters {n_files} files of {n_all:,} lines and runs {traced.n_lines:,} of them")
+    path = skeleton()
+    texts = {file: file.read_text(encoding="utf-8") for file in path}
+    n_whole = sum(map(n_lines, texts.values()))
+    n_named = sum(lengths(texts[file])[name] for file, names in path.items() for name in names)
+    print(f"shortest path: functions of {n_named:,} lines in {len(path)} modules of {n_whole:,} lines")
 
 
 if __name__ == "__main__":

@@ -29,9 +29,12 @@ CORRIDORS = {"pipeline", "bench"}
 FREE = {"errors", "wording", "_version"}
 # The life of a run in the order in which it is read: each module may import those before it.
 ORDER = (
-    *("suite", "manifest", "question", "limits", "control", "sweep", "planning"),
-    *("contrast", "summarise", "history", "prepare", "dose", "shard", "dry_run"),
-    *("measure", "finish", "reading", "api", "worker"),
+    *("suite", "manifest", "question", "listener", "limits", "control", "sweep"),
+    *("plans", "unfit", "units", "planning"),
+    *("contrast", "signature", "blocks", "estimate", "summarise", "history"),
+    *("models", "tokens", "prepare", "dose", "shard", "supply", "dry_run"),
+    *("item_tables", "measured", "measure", "again"),
+    *("record", "finish", "score", "reading", "api", "worker"),
 )
 BELOW = {"options", "parsing", "shipped", "tables", "stats", "checkpoints", "items", "probes"}
 PIPELINE = BELOW | set(ORDER) - {"api", "worker"}
@@ -83,7 +86,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "templates",
     },
     "comparison": {
-        *("contrast", "measure", "options", "probes", "reading", "stats", "suite", "summarise", "tables"),
+        *("again", "blocks", "contrast", "estimate", "options", "probes", "reading", "signature", "stats"),
+        *("suite", "summarise", "tables"),
     },
     "exporting": {"items", "probes", "reading", "report", "tables"},
     "lab": {"parsing", "scoring", "items", "tables"},
@@ -91,11 +95,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "fetching": PIPELINE,
     "contrast": {"probes", "stats", "tables"},
     "control": {"checkpoints", "scoring", "tables"},
-    "history": {"items", "planning", "probes", "stats", "suite", "summarise", "tables"},
-    "dose": {"contrast", "planning", "probes", "stats", "suite", "summarise", "sweep", "tables"},
-    "sweep": {"suite", "tables"},
+    "history": {"items", "probes", "stats", "tables"},
+    "dose": {"probes", "stats", "tables"},
+    "sweep": {"tables"},
     "status": {"reading", "tables"},
-    "page": {"figures", "parsing", "reading", "report", "tables", "manifest", "measure", "status", "suite"},
+    "page": {"figures", "parsing", "reading", "report", "tables", "manifest", "again", "status", "suite"},
     "shard": {"planning"},
     "doctor": PIPELINE | {"scoring"},
     "datacheck": PIPELINE | {"scoring"},
@@ -113,30 +117,13 @@ MAY_IMPORT: dict[str, set[str]] = {
 for place, name in enumerate(ORDER[:-2]):
     MAY_IMPORT.setdefault(name, BELOW | {"scoring"}).update(ORDER[:place])
 # Rooms that a laptop without torch must be able to import: scoring only when it is called for.
-LAZY = {
-    "measure",
-    "contrast",
-    "control",
-    "dose",
-    "limits",
-    "history",
-    "sweep",
-    "manifest",
-    "planning",
-    "question",
-    "summarise",
-    "prepare",
+LAZY = set(ORDER) | {
     "fetching",
-    "reading",
     "status",
-    "shard",
-    "finish",
     "doctor",
     "datacheck",
     "datasplit",
     "datasort",
-    "api",
-    "worker",
     "cli",
     "gates",
     "page",

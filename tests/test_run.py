@@ -3,6 +3,7 @@
 Numbers are compared between runs, never with goldens: those stand in the tests of scoring and stats.
 """
 
+import importlib
 import shutil
 import sys
 from pathlib import Path
@@ -17,12 +18,12 @@ from memprobe.errors import InputError, InvalidRunError, RunMismatchError, Safet
 @pytest.fixture
 def no_model(monkeypatch):
     """Make every attempt to load a model an error that no handler of ours catches."""
-    from memprobe.scoring import engine
+    from memprobe.scoring import model
 
     def refuse(*args, **kwargs):
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr(engine, "load", refuse)
+    monkeypatch.setattr(model, "load", refuse)
 
 
 # The same question again
@@ -78,7 +79,7 @@ def test_recall_after_extraction_loads_no_model_and_gives_what_it_gives_alone(ru
     run(probes=["extraction"])
     before = units_of(tmp_path / "run")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("memprobe.scoring.engine.load", None)
+        patch.setattr("memprobe.scoring.model.load", None)
         grown = run(probes=["recall"], settings=["recall.verify_items=0"])
     assert units_of(tmp_path / "run") == before
     assert grown.table("recall").equals(memprobe.open_run(tmp_path / "both").table("recall"))
@@ -185,7 +186,7 @@ def test_everything_that_differs_is_told_at_once(run):
 def test_what_changes_speed_alone_is_no_other_question(change, run):
     run(probes=["recall"])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("memprobe.scoring.engine.load", None)
+        patch.setattr("memprobe.scoring.model.load", None)
         run(probes=["recall"], **change)
 
 
@@ -401,12 +402,12 @@ def test_a_directory_without_a_run_is_told_as_such(tmp_path):
 # Two questions at the same time
 
 
-@pytest.mark.parametrize("moment", ["prepare", "_score"])
+@pytest.mark.parametrize(("module", "moment"), [("api", "prepare"), ("score", "_score")])
 def test_a_probe_that_another_process_adds_meanwhile_is_not_lost(
-    moment, run, tmp_path, monkeypatch, tables_of
+    module, moment, run, tmp_path, monkeypatch, tables_of
 ):
     """Whether it came before we wrote down what we ask, or while we scored."""
-    module = sys.modules["memprobe.pipeline.api"]
+    module = importlib.import_module(f"memprobe.pipeline.{module}")
     genuine = getattr(module, moment)
 
     def with_another_behind_our_back(*args, **kwargs):

@@ -9,7 +9,7 @@ import pytest
 
 import memprobe
 from memprobe.errors import ItemError
-from memprobe.pipeline.measure import measure_again
+from memprobe.pipeline.again import measure_again
 from memprobe.probes.discovery import find
 from memprobe.tables.store import RunStore
 from memprobe.tables.summary import SUMMARY
@@ -64,7 +64,7 @@ def test_states_and_levels_are_those_of_p_z_in_another_table(run, timed, tmp_pat
 
 def test_added_to_a_run_that_holds_recall_they_load_no_model(run, timed, monkeypatch) -> None:
     run(probes=["recall"], data=timed, steps=None)
-    monkeypatch.setattr("memprobe.scoring.engine.load", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("memprobe.scoring.model.load", lambda *_: pytest.fail("a model was loaded"))
     added = run(probes=["forgetting", "acquisition"], data=timed, steps=None)
     assert set(added.summary["probe"]) == {"recall", "forgetting", "acquisition"}
 

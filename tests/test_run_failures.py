@@ -119,8 +119,8 @@ def test_what_is_noted_at_loading_is_kept_with_its_checkpoint(run, tiny, tmp_pat
 
 
 def test_a_dry_run_says_what_a_run_would_lose(broken, tiny, make):
-    from memprobe.pipeline.api import NullListener
     from memprobe.pipeline.dry_run import forecast
+    from memprobe.pipeline.listener import NullListener
     from memprobe.pipeline.question import ask
 
     folder = broken(_extra)

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from memprobe.errors import ItemError
-from memprobe.pipeline.measure import measure_again
+from memprobe.pipeline.again import measure_again
 from memprobe.probes.forecast.tables import FORECAST
 from memprobe.tables.store import RunStore
 from memprobe.tables.summary import SUMMARY

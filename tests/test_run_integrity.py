@@ -9,8 +9,8 @@ import pytest
 
 import memprobe
 from memprobe.errors import InvalidRunError
-from memprobe.pipeline.api import NullListener
-from memprobe.pipeline.measure import measure_again
+from memprobe.pipeline.again import measure_again
+from memprobe.pipeline.listener import NullListener
 from memprobe.tables import checked_parquet
 from memprobe.tables.store import RunStore
 

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from memprobe.errors import ItemError
-from memprobe.pipeline.measure import measure_again
+from memprobe.pipeline.again import measure_again
 from memprobe.probes.profile.tables import PROFILE, PROFILE_AGG, PROFILE_DROPPED, PROFILE_PRETREND
 from memprobe.tables.store import RunStore
 from memprobe.tables.summary import SUMMARY
@@ -81,7 +81,7 @@ def test_a_profile_added_to_a_run_that_holds_the_spans_loads_no_model(run, timed
     file = Path(timed).with_name("foiled.jsonl")
     file.write_text("".join(json.dumps(row) + "\n" for row in foiled if row["foil"]))
     run(probes=["recognition"], data=str(file), steps=None)
-    monkeypatch.setattr("memprobe.scoring.engine.load", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("memprobe.scoring.model.load", lambda *_: pytest.fail("a model was loaded"))
     added = run(probes=["profile"], data=str(file), steps=None)
     assert added.table("profile").height == 4
     assert set(added.summary["probe"]) == {"recognition", "profile"}

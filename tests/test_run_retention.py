@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from memprobe.errors import ItemError
-from memprobe.pipeline.measure import measure_again
+from memprobe.pipeline.again import measure_again
 from memprobe.probes.retention.tables import RETENTION, RETENTION_CURVE, RETENTION_FIT
 from memprobe.tables.store import RunStore
 from memprobe.tables.summary import SUMMARY
@@ -75,7 +75,7 @@ def test_retention_added_to_a_run_that_holds_the_spans_loads_no_model(run, timed
     file = Path(timed).with_name("foiled.jsonl")
     file.write_text("".join(json.dumps(row) + "\n" for row in foiled if row["foil"]))
     first = run(probes=["recognition", "recall"], data=str(file), steps=None)
-    monkeypatch.setattr("memprobe.scoring.engine.load", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("memprobe.scoring.model.load", lambda *_: pytest.fail("a model was loaded"))
     added = run(probes=["retention"], data=str(file), steps=None)
     both = first.table("recall").join(added.table("retention"), on=["item_id", "step"])
     assert both.height == 36

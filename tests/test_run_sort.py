@@ -13,7 +13,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 import memprobe
-from memprobe.pipeline.measure import measure_again
+from memprobe.pipeline.again import measure_again
 from memprobe.pipeline.question import merge
 from memprobe.scoring import unit
 from memprobe.tables.prompts import read_prompts

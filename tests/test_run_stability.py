@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from memprobe.errors import ItemError
-from memprobe.pipeline.measure import measure_again
+from memprobe.pipeline.again import measure_again
 from memprobe.probes.stability.tables import STABILITY, STABILITY_GAPS, STABILITY_MEASURES
 from memprobe.tables.store import RunStore
 from memprobe.tables.summary import SUMMARY
@@ -52,7 +52,7 @@ def test_scores_are_those_of_recall_by_hand_and_its_spans_are_used_again(run, ta
     recall = run(probes=["recall"], data=tasks, steps=None).table("recall")
     means = recall.group_by("group", "step").agg(pl.col("hit_frac").mean())
     by_hand = {(group, step): value for group, step, value in means.rows() if group in ENDS}
-    monkeypatch.setattr("memprobe.scoring.engine.load", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("memprobe.scoring.model.load", lambda *_: pytest.fail("a model was loaded"))
     added = run(probes=["stability"], data=tasks, steps=None, settings="stability.outcome=hit_frac")
     scores = {
         (name, step): s

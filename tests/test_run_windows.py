@@ -8,7 +8,7 @@ import pytest
 
 import memprobe
 from memprobe.errors import ItemError
-from memprobe.pipeline.measure import measure_again
+from memprobe.pipeline.again import measure_again
 from memprobe.probes.extraction.tables import COVERAGE, EXTRACTION_WINDOWS
 from memprobe.tables.store import RunStore
 

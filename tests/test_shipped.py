@@ -10,7 +10,7 @@ from polars.testing import assert_frame_equal
 import memprobe
 from memprobe import shipped
 from memprobe.items import read_items
-from memprobe.pipeline.measure import measure_again
+from memprobe.pipeline.again import measure_again
 from memprobe.pipeline.suite import load_suite, shipped_suites
 from memprobe.probes.discovery import discover
 from memprobe.shipped import shipped_folder

@@ -1,8 +1,8 @@
-"""Modules do not import each other in circles, and one reads the manifest by key."""
+"""Modules do not import each other in circles, and the shortest path to a number is short."""
 
 import pytest
 
-from tests.structure import cycles, imports, modules, reads_manifest_by_key
+from tests.structure import cycles, imports, lengths, modules, reads_manifest_by_key, skeleton, trace
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
@@ -48,3 +48,19 @@ def test_one_module_reads_the_manifest_by_key() -> None:
 )
 def test_readers_by_key_are_found(source, found) -> None:
     assert reads_manifest_by_key(source) == found
+
+
+def test_the_shortest_path_of_the_docs_is_called_and_short() -> None:
+    path = skeleton()
+    assert len(path) > 10
+    found = {file: lengths(file.read_text(encoding="utf-8")) for file in path}
+    assert sum(found[file][name] for file, names in path.items() for name in names) < 1500
+    called = trace().called
+    # A probe is declared and not called; of a class, a method is.
+    not_called = [
+        f"{file.name}: {name}"
+        for file, names in path.items()
+        for name in names
+        if name != "PROBE" and not any(at == file and each.split(".")[0] == name for at, each in called)
+    ]
+    assert not_called == []

@@ -16,7 +16,8 @@ from memprobe.errors import InputError, ItemError
 from memprobe.items import Inspected, copies, copy_notes, findings_of, inspect_items, n_copies, problem_row
 from memprobe.items.preview import preview, quantiles, samples
 from memprobe.options import RunOptions
-from memprobe.pipeline.planning import Lengths, plan_entries
+from memprobe.pipeline.planning import plan_entries
+from memprobe.pipeline.plans import Lengths
 from memprobe.pipeline.suite import Entry, suite_of, with_settings
 from memprobe.probes.discovery import discover
 from memprobe.probes.placement import tokens_shown

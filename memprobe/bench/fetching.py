@@ -10,7 +10,8 @@ from memprobe.checkpoints import Checkpoint, CheckpointCache, CheckpointSequence
 from memprobe.errors import CheckpointError, IncompleteRunError, InputError, Problem
 from memprobe.items import read_items
 from memprobe.options import RunOptions
-from memprobe.pipeline.prepare import Notes, read_models
+from memprobe.pipeline.listener import Notes
+from memprobe.pipeline.models import read_models
 from memprobe.pipeline.question import merge
 from memprobe.wording import counted, sized
 

@@ -36,7 +36,7 @@ def read_results(path: Path) -> Results:
         summary, read = run.summary, _reader(store)
         names = store.table_names()
     else:
-        from memprobe.pipeline.measure import measure_again
+        from memprobe.pipeline.again import measure_again
 
         measured = measure_again(store)
         tables = {"items": store.read_table("items"), **measured.tables, "summary": measured.summary}

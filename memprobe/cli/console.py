@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from memprobe.scoring.chain import SearchStep
-    from memprobe.scoring.engine import ScoringProgress
+    from memprobe.scoring.job import ScoringProgress
 
 _STATE = {"verbosity": 0}
 _LINE_EVERY_S = 10.0

@@ -50,7 +50,7 @@ def demo(
     """Train a small checkpoint sequence with planted memories, audit it, compare with the truth."""
     options.begin(quiet, verbose)
     check_number("seed", seed)
-    from memprobe.cli.run import show_run
+    from memprobe.cli.results import show_run
     from memprobe.lab import train_demo
     from memprobe.pipeline.api import answer_question
     from memprobe.pipeline.question import ask

@@ -1,4 +1,4 @@
-"""`memprobe summary`: reading a run; no model, no torch."""
+"""The results of a run on the terminal, and `memprobe summary`: no model, no torch."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from memprobe.cli import console, options
+from memprobe.errors import IncompleteRunError
+from memprobe.wording import counted
 
 if TYPE_CHECKING:
     from memprobe.pipeline.reading import Run
@@ -45,3 +47,40 @@ def summary_json(run: "Run") -> dict[str, Any]:
         "failures": run.failures,
         "summary": run.summary.to_dicts(),
     }
+
+
+def show_run(answered: "Run", *, json: bool) -> None:
+    """Show the summary of a run, where it lies, and what failed.
+
+    Raises:
+        IncompleteRunError: Some checkpoints failed.
+    """
+    from memprobe.cli.results import summary_json
+    from memprobe.report.console import summary_view
+
+    try:
+        if json:
+            console.show_json(summary_json(answered))
+        else:
+            console.show(summary_view(answered.summary, answered.about, answered.doses, answered.grids))
+    except (BrokenPipeError, SystemExit):
+        # A reader who left early, which rich ends the process for, does not make the run complete.
+        if not answered.failures:
+            raise
+    console.note(f"run directory: {answered.path}")
+    refuse_failures(answered)
+
+
+def refuse_failures(answered: "Run") -> None:
+    """Name the checkpoints that failed, if there are any.
+
+    Raises:
+        IncompleteRunError: There are.
+    """
+    if failures := answered.failures:
+        raise IncompleteRunError(
+            f"{counted(len(failures), 'checkpoint')} failed: "
+            + "; ".join(f"{each['revision']}: {each['error'].splitlines()[0]}" for each in failures[:3]),
+            where=str(answered.path / "errors.jsonl"),
+            fix="the others are kept; mend these and run the same command again",
+        )

@@ -3,8 +3,7 @@
 from typing import TYPE_CHECKING, Annotated
 
 from memprobe.cli import console, options
-from memprobe.cli.results import RunPath
-from memprobe.cli.run import refuse_failures
+from memprobe.cli.results import RunPath, refuse_failures
 from memprobe.wording import counted
 
 if TYPE_CHECKING:

@@ -13,8 +13,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from memprobe.pipeline.blocks import VALUES, blocks_of, by_block
 from memprobe.pipeline.contrast import NEVER, beside_control, with_control
-from memprobe.pipeline.summarise import VALUES, blocks_of, by_block, estimate_series, rng_of, series_of
+from memprobe.pipeline.estimate import estimate_series, rng_of, series_of
 from memprobe.probes.contract import Metric
 from memprobe.stats.bootstrap import bootstrap_mean
 from memprobe.stats.differences import difference_interval, independent_difference, paired_difference

@@ -8,8 +8,8 @@ import polars as pl
 from memprobe.errors import Problem, RunsDifferError
 from memprobe.options import check_table
 from memprobe.pipeline.reading import Run
+from memprobe.pipeline.signature import condition_prefixes, signature
 from memprobe.pipeline.suite import Entry
-from memprobe.pipeline.summarise import condition_prefixes, signature
 from memprobe.probes.contract import Probe
 from memprobe.probes.discovery import discover
 from memprobe.tables.manifest import CheckpointEntry, Manifest, StageEntry

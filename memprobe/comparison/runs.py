@@ -13,8 +13,9 @@ from memprobe.comparison.match import Checkpoints, Matched, MatchedEntry, Matche
 from memprobe.errors import InputError, Problem
 from memprobe.pipeline.contrast import about_items, with_control
 from memprobe.pipeline.reading import Run, choose_steps, open_run
+from memprobe.pipeline.signature import signature
 from memprobe.pipeline.suite import Entry
-from memprobe.pipeline.summarise import change, signature
+from memprobe.pipeline.summarise import change
 from memprobe.probes.contract import Metric
 from memprobe.probes.discovery import discover
 from memprobe.tables.differences import DIFFERENCES
@@ -174,7 +175,7 @@ class _Side:
         models = {each.model for each in self.manifest.checkpoints}
         self._steps = {*steps, *(self._first(model).step for model in models)}
         if not run.finished:
-            from memprobe.pipeline.measure import measure_again
+            from memprobe.pipeline.again import measure_again
 
             self._tables.update(measure_again(RunStore(run.path)).tables)
         self._firsts: dict[tuple[str, str, str | None, str], pl.DataFrame | None] = {}

@@ -1,5 +1,6 @@
-"""The parts of a run, in the order in which run.py calls them.
+"""The life of a run, one module for each part; each module imports only those before it.
 
-Asking: question.py, prepare.py (with control.py), planning.py (with sweep.py, shard.py), manifest.py.
-Answering: measure.py, summarise.py (with contrast.py), past.py, dose.py, finish.py. Beside them: forecast.py.
+Asked: suite, manifest, question. Planned: plans, units, planning. Read and checked: models, tokens, prepare.
+Scored: score. Summarised: estimate, summarise, measure, finish. From outside: api, worker, reading, dry_run.
+The whole order is in `tests/test_layers.py`; docs/design.md follows one command through it.
 """

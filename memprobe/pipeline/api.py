@@ -5,55 +5,24 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Unpack
+from typing import Any, Unpack
 
-from memprobe.checkpoints import CheckpointCache, config_digest, run_name
-from memprobe.errors import BrokenUnitError, LostClaimError
+from memprobe.errors import LostClaimError
 from memprobe.options import GivenOptions
-from memprobe.pipeline.finish import CARRIED, finish
+from memprobe.pipeline.again import write_items
+from memprobe.pipeline.listener import Listener, NullListener
 from memprobe.pipeline.manifest import merge_stages
-from memprobe.pipeline.measure import write_items
-from memprobe.pipeline.planning import SequencePlan, befores
-from memprobe.pipeline.prepare import Prepared, check_supplies, prepare
+from memprobe.pipeline.prepare import Prepared, prepare
 from memprobe.pipeline.question import Question, ask
 from memprobe.pipeline.reading import Run
-from memprobe.pipeline.shard import WHOLE, Shard
+from memprobe.pipeline.record import CARRIED
+from memprobe.pipeline.score import complete
 from memprobe.pipeline.suite import Suite, write_suite
+from memprobe.pipeline.supply import check_supplies
 from memprobe.tables.manifest import Manifest
-from memprobe.tables.requests import Unit
 from memprobe.tables.store import RunStore
-from memprobe.wording import sized
-
-if TYPE_CHECKING:
-    from memprobe.scoring.engine import ScoringProgress, ScoringReport
-
-
-class Listener(Protocol):
-    """Receives the progress of a run; a command line shows it."""
-
-    def stage(self, name: str) -> None:
-        """A stage begins: read, plan, score, measure."""
-
-    def note(self, text: str) -> None:
-        """Something the user should know that is no error."""
-
-    def scoring(self, progress: "ScoringProgress") -> None:
-        """A batch or a unit is done."""
-
-
-class NullListener:
-    """A listener that ignores every event."""
-
-    def stage(self, name: str) -> None:
-        """Ignore it."""
-
-    def note(self, text: str) -> None:
-        """Ignore it."""
-
-    def scoring(self, progress: "ScoringProgress") -> None:
-        """Ignore it."""
 
 
 def run(
@@ -153,121 +122,6 @@ def _asked(prepared: Prepared, before: Manifest | None) -> Manifest:
         sequences=tuple(about.changed(n_units=len(plan.units)) for about, plan in lengths),
         **kept,
     )
-
-
-def complete(
-    prepared: Prepared, store: RunStore, listener: Listener, *, started: float, shard: Shard = WHOLE
-) -> "ShareResult":
-    """Score what is missing of a share; where nothing is left to others, build tables and summary.
-
-    Args:
-        prepared: The question; the run directory says the same.
-        store: The run directory.
-        listener: Receives the progress.
-        started: When this process began, by `time.perf_counter`.
-        shard: Which units are this process's.
-
-    Raises:
-        BrokenUnitError: A unit cannot be used, not even after it was scored again.
-    """
-    mine = shard.units(prepared.plans)
-    set_aside: set[Path] = set()
-    n_scored = 0
-    while True:
-        listener.stage("score")
-        report = _score(prepared, store, listener, mine)
-        n_scored += report.n_units
-        with store.lock(waiting=listener.note):
-            try:
-                spent_s, started = time.perf_counter() - started, time.perf_counter()
-                left = finish(
-                    prepared, report, store, total_s=spent_s, measuring=lambda: listener.stage("measure")
-                )
-            except BrokenUnitError as error:
-                if set_aside & set(error.files):
-                    raise
-                for file, reason in error.reasons.items():
-                    set_aside.add(file)
-                    aside = store.set_aside(file).name
-                    why = f"cannot be used: {reason}; it is now {aside} and is scored again"
-                    listener.note(f"{file.name} {why}")
-                continue
-            except LostClaimError:
-                listener.note("this process was stopped, and another took over the tables: looking again")
-                continue
-        # Another process may have set aside a unit of this share.
-        if not left & mine:
-            return ShareResult(n_scored, len(left))
-
-
-@dataclass(frozen=True, slots=True)
-class ShareResult:
-    """How a process's share ended.
-
-    Attributes:
-        n_scored: Units that this process scored.
-        n_left: Units of other shares that are neither there nor failed.
-    """
-
-    n_scored: int
-    n_left: int
-
-
-def _score(
-    prepared: Prepared, store: RunStore, listener: Listener, mine: set[tuple[str, str]]
-) -> "ScoringReport":
-    """Make one pass over each sequence's checkpoints, where units of this share are missing."""
-    from memprobe.scoring.chain import PreviousCheckpoint
-    from memprobe.scoring.engine import EngineOptions, Job, ScoringReport, score
-    from memprobe.scoring.load import LoadOptions
-
-    options = prepared.options
-    load = LoadOptions(options.device, options.dtype, options.trust_remote_code, options.allow_pickle)
-    total = ScoringReport(batch_tokens=options.batch_tokens or 0)
-    cache = _checkpoint_cache(prepared, store, listener)
-    before = {
-        context: PreviousCheckpoint(*each) if each else None
-        for context, each in befores(prepared.plans).items()
-    }
-    try:
-        for sequence, tokenised, plan in zip(
-            prepared.sequences, prepared.tokenised, prepared.plans, strict=True
-        ):
-            engine = EngineOptions(load, total.batch_tokens, options.threads, options.include_text)
-            jobs = [
-                Job(
-                    one,
-                    target.context,
-                    _units(target.context, plan, mine),
-                    config_digest(one),
-                    plan.units,
-                    before[target.context],
-                )
-                for one, target in zip(sequence.checkpoints, plan.targets, strict=True)
-            ]
-            waiting = listener.note
-            total.add(score(jobs, tokenised, engine, store, listener.scoring, cache=cache, on_wait=waiting))
-    finally:
-        cache.close()
-    return total
-
-
-def _checkpoint_cache(prepared: Prepared, store: RunStore, listener: Listener) -> CheckpointCache:
-    """Return what brings checkpoints of the hub and takes them away again."""
-    of_hub = [each for sequence in prepared.sequences for each in sequence.checkpoints if each.repo]
-    keep = prepared.options.keep_checkpoints
-    return CheckpointCache(
-        run_name(store.path),
-        sorted({each.repo for each in of_hub if each.repo}),
-        # As many as may lie on the disk: nothing has to go, and the next run on them fetches nothing.
-        0 if len({(each.repo, each.commit) for each in of_hub}) <= keep else keep,
-        offline=prepared.options.offline,
-        on_fetch=lambda each: listener.note(f"fetching {each.label}, {sized(each.n_bytes)}"),
-    )
-
-
-def _units(context: str, plan: SequencePlan, mine: set[tuple[str, str]]) -> dict[str, Unit]:
-    return {key: unit for key, unit in plan.units.items() if (context, key) in mine}
 
 
 def _skipped(prepared: Prepared) -> list[dict[str, Any]]:

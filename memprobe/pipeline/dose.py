@@ -12,9 +12,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from memprobe.pipeline.planning import EntryPlan
+from memprobe.pipeline.blocks import natural
+from memprobe.pipeline.plans import EntryPlan
+from memprobe.pipeline.signature import signature
 from memprobe.pipeline.suite import Entry
-from memprobe.pipeline.summarise import Context, natural, signature
+from memprobe.pipeline.summarise import Context
 from memprobe.pipeline.sweep import score_one_suffix, sweeps, swept_value
 from memprobe.probes.contract import Metric
 from memprobe.stats.dose import Cells, Fit, linear, log_odds

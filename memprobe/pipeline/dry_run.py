@@ -7,9 +7,11 @@ import polars as pl
 
 from memprobe.checkpoints import CheckpointSequence
 from memprobe.errors import InputError, SafetyError
-from memprobe.pipeline.planning import SequencePlan
-from memprobe.pipeline.prepare import Notes, Prepared, check_supplies, prepare
+from memprobe.pipeline.listener import Notes
+from memprobe.pipeline.plans import SequencePlan
+from memprobe.pipeline.prepare import Prepared, prepare
 from memprobe.pipeline.question import Question
+from memprobe.pipeline.supply import check_supplies
 from memprobe.tables.requests import Unit, is_search
 from memprobe.tables.store import RunStore
 

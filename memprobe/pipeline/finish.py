@@ -1,20 +1,18 @@
 """The end of a process's share: what failed, what is left to others, tables, summary, manifest."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from memprobe.pipeline.again import write_results
 from memprobe.pipeline.manifest import describe_probes
-from memprobe.pipeline.measure import measure, write_results
-from memprobe.pipeline.planning import SequencePlan
+from memprobe.pipeline.measure import measure
+from memprobe.pipeline.plans import SequencePlan
 from memprobe.pipeline.prepare import Prepared
-from memprobe.tables.manifest import FailureEntry, LoadNoteEntry, Manifest
+from memprobe.pipeline.record import failures_of, spent
 from memprobe.tables.store import RunStore
 
 if TYPE_CHECKING:
-    from memprobe.scoring.engine import ScoringReport
-
-# What a manifest keeps when a command goes on with its run.
-CARRIED = ("timings", "paths", "devices", "load_notes")
+    from memprobe.scoring.job import ScoringReport
 
 
 def finish(
@@ -48,7 +46,7 @@ def finish(
         # Another process added a probe meanwhile: it measures all stages when it ends.
         return set()
     missing = missing_units(prepared.plans, store)
-    failures = _failures(prepared.plans, report, now.failures, missing)
+    failures = failures_of(prepared.plans, report, now.failures, missing)
     failed = {each.name for each in failures}
     left = {
         (target.context, unit)
@@ -58,7 +56,7 @@ def finish(
         for unit in plan.units
         if (target.context, unit) in missing
     }
-    manifest = now.changed(failures=failures, **_spent(now, prepared, report, total_s))
+    manifest = now.changed(failures=failures, **spent(now, prepared, report, total_s))
     # The process that ended before this one may have built the same tables.
     if not left and (now.state == "scoring" or now.failures != failures):
         measuring()
@@ -86,57 +84,3 @@ def missing_units(plans: Sequence[SequencePlan], store: RunStore) -> set[tuple[s
         for unit in plan.units
         if not store.has_unit(target.context, unit)
     }
-
-
-def _failures(
-    plans: Sequence[SequencePlan],
-    report: "ScoringReport",
-    known: Sequence[FailureEntry],
-    missing: set[tuple[str, str]],
-) -> tuple[FailureEntry, ...]:
-    """Return the checkpoints that failed here or elsewhere and of which units are missing."""
-    errors = {each.name: each.error for each in known}
-    errors |= {(each.checkpoint.model, each.checkpoint.revision): each.error for each in report.failures}
-    contexts = {context for context, _ in missing}
-    targets = [target for plan in plans for target in plan.targets if target.context in contexts]
-    # Checkpoints with the same weights are scored once, so they fail together.
-    by_context = {
-        target.context: errors[target.model, target.revision]
-        for target in targets
-        if (target.model, target.revision) in errors
-    }
-    return tuple(
-        FailureEntry(
-            model=target.model,
-            revision=target.revision,
-            step=target.step,
-            error=errors.get((target.model, target.revision), by_context[target.context]),
-        )
-        for target in targets
-        if target.context in by_context
-    )
-
-
-def _spent(now: Manifest, prepared: Prepared, report: "ScoringReport", total_s: float) -> dict[str, Any]:
-    """Add this process's seconds, paths and device to those of the others."""
-    spent = {
-        "load_s": report.load_s,
-        "first_load_s": report.first_load_s,
-        "score_s": report.score_s,
-        "total_s": total_s,
-    }
-    return {
-        "timings": {name: round(now.timings.get(name, 0.0) + value, 3) for name, value in spent.items()},
-        "batch_tokens_at_end": report.batch_tokens,
-        "paths": tuple(sorted(report.paths | set(now.paths))),
-        "devices": tuple(sorted({prepared.options.device} | set(now.devices))),
-        "load_notes": _load_notes(now, report),
-    }
-
-
-def _load_notes(now: Manifest, report: "ScoringReport") -> tuple[LoadNoteEntry, ...]:
-    """Add what this process noted about loading to what others did, sentence by sentence."""
-    noted = {each.text: set(each.checkpoints) for each in now.load_notes}
-    for text, checkpoints in report.notes.items():
-        noted.setdefault(text, set()).update(checkpoints)
-    return tuple(LoadNoteEntry(text=text, checkpoints=tuple(sorted(noted[text]))) for text in sorted(noted))

@@ -8,9 +8,10 @@ import polars as pl
 
 from memprobe.errors import Problem
 from memprobe.items import CONTENT
-from memprobe.pipeline.planning import SequencePlan, Target
+from memprobe.pipeline.estimate import rng_of
+from memprobe.pipeline.plans import SequencePlan, Target
+from memprobe.pipeline.signature import condition_prefixes, signature
 from memprobe.pipeline.suite import Entry
-from memprobe.pipeline.summarise import condition_prefixes, rng_of, signature
 from memprobe.probes.contract import History, OtherSequence, OverTime, SequenceResult
 from memprobe.stats.intervals import LEVEL
 from memprobe.tables.conditions import joined

@@ -64,7 +64,7 @@ class Run:
         """One row per estimate, schema `SUMMARY`; of an unfinished run, as far as its units reach."""
         if self.finished:
             return self.table("summary")
-        from memprobe.pipeline.measure import measure_again
+        from memprobe.pipeline.again import measure_again
 
         return measure_again(RunStore(self.path)).summary
 

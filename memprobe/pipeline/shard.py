@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from memprobe.errors import InputError
-from memprobe.pipeline.planning import SequencePlan
+from memprobe.pipeline.plans import SequencePlan
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,36 +5,22 @@ metric, group and condition, and items are taken in the order of their ids, so n
 rows nor what else is summarised matters.
 """
 
-import hashlib
-import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
+from memprobe.pipeline.blocks import blocks_of, by_block
 from memprobe.pipeline.contrast import Control, about_items, beside_control, over_never, with_control
-from memprobe.pipeline.suite import Entry, settings_table
+from memprobe.pipeline.estimate import estimate_of, estimate_series, series_of, why_no_interval
+from memprobe.pipeline.signature import signature
+from memprobe.pipeline.suite import Entry
 from memprobe.probes.contract import Metric, Probe
-from memprobe.stats.blocks import Blocked, Series, blocks_interval, moving_blocks, weighted_mean
-from memprobe.stats.differences import difference_interval, paired_difference
-from memprobe.stats.intervals import FEW_CLUSTERS, FEW_FOR_MEDIAN, LEVEL, NO_SPREAD, Interval
-from memprobe.stats.means import mean_interval, why_none
-from memprobe.stats.medians import Median, km_median, median_interval
-from memprobe.stats.ranking import auc, paired_auc
-from memprobe.stats.rates import rate_interval, share_interval
-from memprobe.tables.conditions import build, built, joined
+from memprobe.stats.intervals import LEVEL, NO_SPREAD, Interval
+from memprobe.stats.medians import Median
 from memprobe.tables.summary import SUMMARY
-
-# An item's values in a block: of a metric, its partner in a pair, and both of them in another run.
-VALUES = ("value", "other", "value_base", "other_base")
-# What there is more of values in a series, and of ones that cannot pass a known number.
-SERIES = ("item", "position", "overlap", "weight", "passage", "most")
-# Settings that are longer, or hold what parts signatures and conditions, stand there as their digest.
-_LONGEST = 200
-_SEPARATORS = ";|\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,30 +40,6 @@ class Context:
     step: int | None
     seed: int
     scoring: str
-
-
-def signature(entry: Entry, scoring: str) -> str:
-    """Return all that a number depends on but checkpoint and items."""
-    settings = settings_table(entry.settings)
-    probe = entry.probe
-    parts = [f"{name}:{_short(value)}" for name, value in settings.items() if name not in probe.cosmetic]
-    return "|".join([probe.name, f"v{probe.version}", *parts, scoring])
-
-
-def _short(value: Any) -> str:  # noqa: ANN401
-    """Return a setting as signatures and conditions hold it; of one that they cannot hold, its digest."""
-    text = _compact(value)
-    if len(text) <= _LONGEST and not set(_SEPARATORS) & set(text):
-        return text
-    return f"sha-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-
-
-def _compact(value: Any) -> str:  # noqa: ANN401
-    if isinstance(value, list):
-        return ",".join(_compact(each) for each in value)
-    if isinstance(value, dict):
-        return "+".join(f"{name}{each}" for name, each in value.items())
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def item_values(entry: Entry, table: pl.DataFrame) -> dict[str, pl.DataFrame]:
@@ -146,69 +108,11 @@ def _rows(
     return alone + [over_never(metric, base, both[True], both[False]) for (_, base), both in sides.items()]
 
 
-def by_block(block: Mapping[str, Any]) -> tuple[list[tuple[float, str]], int, str, int]:
-    """Order by condition with its numbers as numbers, then pooled, groups, exposure counts, never-trained."""
-    return natural(block["of"]), block["part"], block["group"] or "", block["number"] or 0
-
-
-def natural(condition: str | None) -> list[tuple[float, str]]:
-    """Return what conditions are ordered by: their numbers count as numbers."""
-    pieces = re.split(r"(\d+(?:\.\d+)?)", condition or "")
-    return [(float(piece), "") if piece[:1].isdigit() else (-1.0, piece) for piece in pieces]
-
-
 def change(now: pl.DataFrame, first: pl.DataFrame) -> pl.DataFrame:
     """Return item values as the change from those of the first checkpoint."""
     return now.join(first, on=["item_id", "condition"], suffix="_first", nulls_equal=True).with_columns(
         value=pl.col("value") - pl.col("value_first")
     )
-
-
-def blocks_of(frame: pl.DataFrame, prefix: str | None, *, split: bool = False) -> pl.DataFrame:
-    """Return one row per block: all items together, each group, each exposure count, per condition.
-
-    With `split` also the trained and the never-trained items, of all and of each group that has both.
-    Values are lists in the order of item ids, and of `position` in an item; where one of a pair is
-    undefined, both are left out.
-    """
-    by: list[tuple[int, list[str]]] = [(0, []), (1, ["group"]), (2, ["exposures"])]
-    by += [(3, ["trained"]), (3, ["group", "trained"])] if split else []
-    keys = frame.clear().select("group", "exposures", "trained")
-    position = ["position"] if "position" in frame.columns else []
-    # Numbers are quicker to sort and to group by than strings, and there are few conditions.
-    ordered = frame.with_columns(pl.col("condition").cast(pl.Categorical)).sort("item", *position)
-    blocks = pl.concat(
-        [keys, *(_gathered(ordered, columns).with_columns(part=pl.lit(part)) for part, columns in by)],
-        how="diagonal",
-    )
-    last = (
-        pl.when(pl.col("part") == 2)
-        .then(built(exposures="exposures"))
-        .when(pl.col("part") == 3)
-        .then(built(trained="trained"))
-    )
-    # What a condition is made of goes from the general to the particular.
-    of = pl.col("condition").cast(pl.String)
-    return blocks.with_columns(of=of, base=joined(prefix, of), last=last).with_columns(
-        joined(pl.col("base"), pl.col("last")),
-        number=pl.coalesce("exposures", pl.col("trained").cast(pl.Int64)),
-    )
-
-
-def _gathered(ordered: pl.DataFrame, by: list[str]) -> pl.DataFrame:
-    """Return the values of each block of one kind as lists; of never-trained items only beside trained."""
-    columns = [name for name in VALUES if name in ordered.columns]
-    known = pl.all_horizontal(pl.col(name).is_not_null() for name in columns)
-    series = [name for name in SERIES if name in ordered.columns]
-    rows = ordered.filter(pl.all_horizontal(pl.col(name).is_not_null() for name in by)) if by else ordered
-    blocks = rows.group_by("condition", *by).agg(
-        *(pl.col(name).filter(known) for name in (*columns, *series, "cluster")),
-        n_missing=(~known).sum(),
-    )
-    if "trained" not in by:
-        return blocks
-    whole = [name for name in ("condition", *by) if name != "trained"]
-    return blocks.filter(pl.col("trained").n_unique().over(whole) == 2)
 
 
 def _row(metric: Metric, probe: Probe, block: dict[str, Any], context: Context) -> dict[str, Any]:
@@ -222,8 +126,8 @@ def _row(metric: Metric, probe: Probe, block: dict[str, Any], context: Context) 
         interval, why = blocked.interval, blocked.why
     else:
         most = max(block.get("most") or [0])
-        estimate, interval = _estimate(metric, values, others, clusters, most)
-        why = None if estimate is None else _why_none(metric, clusters)
+        estimate, interval = estimate_of(metric, values, others, clusters, most)
+        why = None if estimate is None else why_no_interval(metric, clusters)
     if (
         isinstance(interval, Interval)
         and interval.lo == interval.hi
@@ -249,100 +153,3 @@ def _row(metric: Metric, probe: Probe, block: dict[str, Any], context: Context) 
         "n_missing": block["n_missing"],
         "unit": metric.unit,
     }
-
-
-def _estimate(
-    metric: Metric,
-    values: NDArray[np.float64],
-    others: NDArray[np.float64],
-    clusters: NDArray[np.int64],
-    most: float,
-) -> tuple[float | None, Interval | Median | None]:
-    """Return estimate and interval; `most` is what no value can pass, 0 where that is not known.
-
-    One cluster says nothing about how clusters differ, and one value nothing about how values do:
-    then no interval is better than a false one.
-    """
-    if not len(values):
-        return None, None
-    n_clusters = int(clusters.max()) + 1
-    together = clusters if n_clusters < len(values) else None
-    if metric.summary == "difference":
-        return float((values - others).mean()), paired_difference(
-            values, others, clusters=together, level=LEVEL
-        )
-    if metric.summary == "auc":
-        if n_clusters < 2:
-            return auc(values, others), None
-        area = paired_auc(values, others, clusters=together, level=LEVEL)
-        return area.auc, area.interval
-    if metric.summary == "km_median":
-        found = km_median(values, others > 0, clusters=together, level=LEVEL)
-        return found.median, found
-    if metric.summary == "median":
-        return float(np.median(values)), median_interval(values, together, level=LEVEL)
-    estimate = float(values.mean())
-    if metric.summary == "rate":
-        return estimate, rate_interval(values, clusters, level=LEVEL)
-    if metric.within_0_and_1:
-        return estimate, share_interval(values, clusters, level=LEVEL)
-    if metric.within_1_of_0:
-        return estimate, difference_interval(values, clusters=clusters, level=LEVEL)
-    if most > 0:
-        share = share_interval(values / most, clusters, level=LEVEL)
-        return estimate, share and replace(share, lo=most * share.lo, hi=most * share.hi)
-    return estimate, mean_interval(values, together, level=LEVEL)
-
-
-def _why_none(metric: Metric, clusters: NDArray[np.int64]) -> str:
-    """Return what stands for the method where `_estimate` has no interval."""
-    why = why_none(clusters)
-    if why != FEW_CLUSTERS and metric.summary == "median":
-        return FEW_FOR_MEDIAN
-    return why if metric.summary == "mean" else FEW_CLUSTERS
-
-
-def series_of(block: Mapping[str, Any]) -> list[Series]:
-    """Return the values of a block as one series for each item."""
-    values, weights = (np.asarray(block[name], dtype=np.float64) for name in ("value", "weight"))
-    items = np.asarray(block["item"])
-    borders = np.flatnonzero(items[1:] != items[:-1]) + 1
-    starts = [0, *borders.tolist()] if len(items) else []
-    passage = block["passage"][0] if len(items) and "passage" in block else None
-    known = None if passage is None or np.isnan(passage) else int(passage)
-    return [
-        Series(values[start:stop], weights[start:stop], int(block["overlap"][start]), known)
-        for start, stop in zip(starts, [*starts[1:], len(items)], strict=True)
-    ]
-
-
-def estimate_series(
-    metric: Metric, series: list[Series], seed: tuple[str, ...]
-) -> tuple[float | None, Blocked]:
-    """Return estimate and interval of values that overlap their neighbours."""
-    if not series:
-        return None, Blocked(None)
-    estimate = weighted_mean(series)
-    if metric.unit == "fraction":
-        return estimate, blocks_interval(series, low=-1.0 if metric.within_1_of_0 else 0.0, level=LEVEL)
-    interval = moving_blocks(series, rng=rng_of(seed), level=LEVEL)
-    if interval is not None and interval.lo == interval.hi:
-        return estimate, Blocked(None, NO_SPREAD)
-    return estimate, Blocked(interval, FEW_CLUSTERS if interval is None else None)
-
-
-def rng_of(seed: tuple[str, ...]) -> np.random.Generator:
-    """Return a source of draws that depends on these words alone."""
-    digest = hashlib.sha256("\x1f".join(seed).encode()).digest()
-    return np.random.default_rng(int.from_bytes(digest[:8], "big"))
-
-
-def condition_prefixes(entries: tuple[Entry, ...]) -> list[str | None]:
-    """Return, for each entry, the settings that tell it from other entries of the same probe."""
-    prefixes = []
-    for entry in entries:
-        twins = [settings_table(each.settings) for each in entries if each.probe.name == entry.probe.name]
-        mine = settings_table(entry.settings)
-        differing = [name for name in mine if any(twin.get(name) != mine[name] for twin in twins)]
-        prefixes.append(build(**{name: _short(mine[name]) for name in differing}))
-    return prefixes

@@ -7,13 +7,15 @@ from pathlib import Path
 
 from memprobe.bench.status import status
 from memprobe.errors import InputError, InvalidRunError, LostClaimError, Problem, RunMismatchError
-from memprobe.pipeline.api import Listener, NullListener, complete
 from memprobe.pipeline.finish import missing_units
-from memprobe.pipeline.prepare import Prepared, check_supplies, prepare
+from memprobe.pipeline.listener import Listener, NullListener
+from memprobe.pipeline.prepare import Prepared, prepare
 from memprobe.pipeline.question import Question, ask
 from memprobe.pipeline.reading import Run
+from memprobe.pipeline.score import complete
 from memprobe.pipeline.shard import WHOLE, Shard
 from memprobe.pipeline.suite import load_suite
+from memprobe.pipeline.supply import check_supplies
 from memprobe.tables.manifest import Manifest
 from memprobe.tables.store import RunStore
 from memprobe.wording import counted

@@ -5,144 +5,32 @@ time is recorded with its error and the others go on.
 """
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import polars as pl
 import torch
-from torch import Tensor
 
-from memprobe.checkpoints import Checkpoint, CheckpointCache
+from memprobe.checkpoints import CheckpointCache
 from memprobe.errors import CheckpointError, LostClaimError, TableError
-from memprobe.scoring.chain import PreviousCheckpoint, SearchClock, SearchStep, Start, name_of, start_of
-from memprobe.scoring.conduct import settle_again
+from memprobe.scoring.chain import SearchClock, SearchStep, Start, name_of, start_of
 from memprobe.scoring.forward import scoring_mode
+from memprobe.scoring.job import EngineOptions, Failure, Job, ScoringProgress, ScoringReport
 from memprobe.scoring.load import (
     LoadedModel,
-    LoadOptions,
-    load,
-    mirrors,
     quiet_libraries,
-    read_weights,
-    swap_weights,
 )
+from memprobe.scoring.model import ModelInMemory
 from memprobe.scoring.outside import outside
-from memprobe.scoring.prefetch import Prefetcher, fits_in_memory
+from memprobe.scoring.prefetch import Prefetcher
 from memprobe.scoring.tokenise import TokenisedItems
 from memprobe.scoring.unit import score_unit
 from memprobe.scoring.unit_search import search_unit
 from memprobe.tables.claims import Patience
-from memprobe.tables.requests import Unit
 from memprobe.tables.store import RunStore
 
 WAIT_S = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """The units to be scored with one checkpoint.
-
-    Attributes:
-        checkpoint: The checkpoint; the files of one from the hub may still have to be fetched.
-        context: Key of weights, tokenizer and scoring options: the first half of a unit's name.
-        units: Unit key to unit of work.
-        same_shape: Jobs with equal values here differ in nothing but their weights.
-        of_all: Keys of all units of the checkpoint, where `units` are one worker's share of them.
-        before: The checkpoint before, from whose prompts searches start; None: there is none.
-    """
-
-    checkpoint: Checkpoint
-    context: str
-    units: dict[str, Unit]
-    same_shape: str
-    of_all: Collection[str] = ()
-    before: PreviousCheckpoint | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class EngineOptions:
-    """How the pass is made.
-
-    Attributes:
-        load: Device, dtype and what may be trusted.
-        batch_tokens: Tokens of one batch, padding counted.
-        threads: CPU threads; None leaves torch's choice.
-        include_text: Write generated text into the units.
-    """
-
-    load: LoadOptions
-    batch_tokens: int
-    threads: int | None = None
-    include_text: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ScoringProgress:
-    """The progress of a pass, after a batch or a unit.
-
-    Attributes:
-        checkpoint: Which job, from 1.
-        n_checkpoints: Jobs in all.
-        revision: The checkpoint's revision.
-        units_done: Units of all jobs that are done.
-        n_units: Units of all jobs.
-        items_done: Sequences read so far by this process.
-        search: Where the search of a target stands; None: nothing is being searched.
-    """
-
-    checkpoint: int
-    n_checkpoints: int
-    revision: str
-    units_done: int
-    n_units: int
-    items_done: int
-    search: SearchStep | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A checkpoint that could not be scored."""
-
-    checkpoint: Checkpoint
-    error: str
-
-
-@dataclass(slots=True)
-class ScoringReport:
-    """The work of a pass.
-
-    Attributes:
-        failures: Checkpoints that could not be scored.
-        n_units: Units that were scored.
-        load_s: Seconds spent waiting for weights.
-        first_load_s: Those of the first checkpoint, which nothing can overlap.
-        score_s: Seconds spent scoring.
-        paths: `fast` or `own`, for each model that was loaded.
-        batch_tokens: Tokens of one batch at the end; less than asked after running out of memory.
-        notes: What was noted about loading, by sentence: the revisions that it holds for, with their model.
-    """
-
-    failures: list[Failure] = field(default_factory=list)
-    n_units: int = 0
-    load_s: float = 0.0
-    first_load_s: float = 0.0
-    score_s: float = 0.0
-    paths: set[str] = field(default_factory=set)
-    batch_tokens: int = 0
-    notes: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
-
-    def add(self, other: "ScoringReport") -> None:
-        """Add the work of another pass of the same run."""
-        self.failures += other.failures
-        self.n_units += other.n_units
-        self.load_s += other.load_s
-        self.first_load_s += other.first_load_s
-        self.score_s += other.score_s
-        self.paths |= other.paths
-        self.batch_tokens = other.batch_tokens
-        for text, checkpoints in other.notes.items():
-            self.notes.setdefault(text, set()).update(checkpoints)
 
 
 def score(
@@ -167,7 +55,8 @@ def score(
     report = ScoringReport(batch_tokens=options.batch_tokens)
     n_units = len({(job.context, unit) for job in jobs for unit in job.units})
     prefetcher = Prefetcher(cache or CheckpointCache())
-    sweep = _Sweep(jobs, tokenised, options, store, on_progress, report, prefetcher, n_units)
+    memory = ModelInMemory(jobs, tokenised, options.load, report, prefetcher)
+    sweep = _Sweep(jobs, tokenised, options, store, on_progress, report, prefetcher, memory, n_units)
     with scoring_mode():
         try:
             # A killed process may have left what it had brought and needed no more.
@@ -196,9 +85,8 @@ class _Sweep:
     on_progress: Callable[[ScoringProgress], None]
     report: ScoringReport
     prefetcher: Prefetcher
+    memory: ModelInMemory
     n_units: int
-    loaded: LoadedModel | None = None
-    loaded_shape: str = ""
     failed: set[str] = field(default_factory=set)
     done: set[tuple[str, str]] = field(default_factory=set)
     items_done: int = 0
@@ -220,7 +108,7 @@ class _Sweep:
             except (CheckpointError, torch.OutOfMemoryError) as error:
                 self.report.failures.append(Failure(job.checkpoint, str(error)))
                 self.failed.add(job.context)
-                self.loaded, progressed = None, True
+                self.memory.loaded, progressed = None, True
                 self.prefetcher.cache.leave(job.checkpoint, done=True)
         return progressed
 
@@ -254,10 +142,10 @@ class _Sweep:
                 if not held or self.store.has_unit(job.context, unit):
                     continue
                 if model is None:
-                    model = self._model(job)
+                    model = self.memory.of(job)
                     if model is None:
                         return False
-                    self._read_ahead(following)
+                    self.memory.read_ahead(following)
                 # Who was stopped so long that another took the unit over leaves it to that one.
                 with suppress(LostClaimError):
                     self._unit(job, unit, model, start)
@@ -373,67 +261,6 @@ class _Sweep:
                 search=search,
             )
         )
-
-    def _model(self, job: Job) -> LoadedModel | None:
-        """Return the job's model: by copying weights that were read ahead, else from its folder.
-
-        None where there is no room for its files until another process puts back its own.
-        """
-        started = time.perf_counter()
-        arrival = self.prefetcher.take(job.context, job.checkpoint)
-        if arrival.checkpoint is None:
-            return None
-        if not self._swap(job, arrival.weights):
-            self.loaded = None
-            wanted = replace(self.options.load, longest_tokens=self._longest_tokens())
-            self.loaded = load(arrival.checkpoint, wanted)
-            self.loaded_shape = job.same_shape if self._may_swap(job, arrival.checkpoint) else ""
-        waited = time.perf_counter() - started
-        self.report.first_load_s = self.report.first_load_s or waited
-        self.report.load_s += waited
-        if self.loaded is None:
-            raise ValueError("no model was loaded")
-        self.report.paths.add("fast" if self.loaded.fast else "own")
-        for text in self.loaded.notes:
-            self.report.notes.setdefault(text, set()).add((job.checkpoint.model, job.checkpoint.revision))
-        return self.loaded
-
-    def _swap(self, job: Job, weights: dict[str, Tensor] | None) -> bool:
-        """Copy weights that were read ahead into the model of the checkpoint before."""
-        if self.loaded is None or weights is None or self.loaded_shape != job.same_shape:
-            return False
-        swapped = swap_weights(self.loaded, weights)
-        if swapped:
-            settle_again(self.loaded, self._longest_tokens(), where=job.checkpoint.label)
-        return swapped
-
-    def _longest_tokens(self) -> int:
-        """Return the longest sequence that any job reads, at most; more than a context may be asked for."""
-        spans = [
-            work.requests["stop"] - work.requests["start"] for job in self.jobs for work in job.units.values()
-        ]
-        longest = max((int(span.max() or 0) for span in spans if len(span)), default=0)  # type: ignore[arg-type]
-        searched = [
-            work.search.longest(longest) for job in self.jobs for work in job.units.values() if work.search
-        ]
-        return self.tokenised.n_front + longest + max(searched, default=0)
-
-    def _may_swap(self, job: Job, checkpoint: Checkpoint) -> bool:
-        """Whether later checkpoints of this shape may be copied in: checked against this one's files."""
-        others = sum(each.same_shape == job.same_shape for each in self.jobs) > 1
-        if not others or self.options.load.device == "auto" or self.loaded is None:
-            return False
-        weights = read_weights(checkpoint) if fits_in_memory(checkpoint) else None
-        return weights is not None and mirrors(self.loaded, weights)
-
-    def _read_ahead(self, following: Job | None) -> None:
-        # What was asked for a checkpoint that another process then took over is dropped.
-        self.prefetcher.keep_only(following.context if following else None)
-        if following:
-            checkpoint = following.checkpoint
-            read = self.loaded_shape == following.same_shape and fits_in_memory(checkpoint)
-            if read or checkpoint.folder is None:
-                self.prefetcher.start(following.context, checkpoint, read=read)
 
 
 def _out_of_memory(error: RuntimeError) -> bool:

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from memprobe.scoring.schemes import BLOCK, Rows, log_normaliser, log_share, scheme_logprob, total_mass
+from memprobe.scoring.schemes import Rows, log_normaliser, log_share, scheme_logprob, total_mass
+from memprobe.scoring.ties import ties_below, top_values
 from memprobe.tables.requests import Scheme
 
 # Logits handled at once: 1.6 million float32 stay in the last-level cache of common CPUs.
@@ -120,7 +120,7 @@ def _rows_statistics(z: Tensor, targets: Tensor, schemes: Sequence[Scheme]) -> T
     total = total_mass(p)
     normaliser = log_normaliser(p, total)
     logprob = log_share(z_true - z_max, normaliser)
-    place = rank + _ties_below(z, z_true, targets, (n_ties > 0) & (rank < top.shape[1]))
+    place = rank + ties_below(z, z_true, targets, (n_ties > 0) & (rank < top.shape[1]))
     rows = Rows(z=z, p=p, z_true=z_true, targets=targets, place=place, top=top, logprob=logprob)
     other = torch.where(rank > 0, top[:, 0], top[:, -1] if top.shape[1] < 2 else top[:, 1])
     return TokenStatistics(
@@ -145,37 +145,3 @@ def _expected_gap(p: Tensor, z: Tensor, z_max: Tensor, scratch: Tensor) -> Tenso
     if masked.any():
         total[masked] = (p[masked] * (z[masked] - z_max[masked])).nan_to_num(nan=0.0).sum(1)
     return total[:, None]
-
-
-def top_values(z: Tensor, k: int) -> Tensor:
-    """Return the k largest values of each row, descending, shape (rows, min(k, V)).
-
-    Equal to `z.topk(k).values`, twice as fast on a CPU: the k largest values lie in the k blocks of
-    columns with the largest maxima (were one elsewhere, each of those k blocks would hold a value
-    at least as large), so only those blocks are searched.
-    """
-    rows, vocabulary = z.shape
-    k = min(k, vocabulary)
-    n_blocks = -(-vocabulary // BLOCK)
-    if n_blocks <= k:
-        return z.topk(k, dim=1).values
-    if vocabulary % BLOCK:
-        z = F.pad(z, (0, n_blocks * BLOCK - vocabulary), value=float("-inf"))
-    blocks = z.view(rows, n_blocks, BLOCK)
-    best = blocks.amax(2).topk(k, dim=1, sorted=False).indices
-    candidates = blocks.gather(1, best[:, :, None].expand(-1, -1, BLOCK)).flatten(1)
-    return candidates.topk(k, dim=1).values
-
-
-def _ties_below(z: Tensor, z_true: Tensor, targets: Tensor, wanted: Tensor) -> Tensor:
-    """Count the tokens with the same logit and a lower id, where `wanted`; elsewhere 0.
-
-    Only rows whose true token ties near the top need it: everywhere else the place among equals
-    decides nothing.
-    """
-    below = torch.zeros_like(targets)
-    if wanted.any():
-        ids = torch.arange(z.shape[1], device=z.device)
-        same = (z[wanted] == z_true[wanted]) & (ids < targets[wanted, None])
-        below[wanted] = same.sum(1)
-    return below

@@ -2,25 +2,20 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from memprobe.errors import CheckpointError
 from memprobe.scoring.batch import Forward, forwards, pack
 from memprobe.scoring.choices import choice_rows
 from memprobe.scoring.forward import TokenSequence, score_batch
-from memprobe.scoring.generate import Continuation, greedy, lcp_tokens, matched
+from memprobe.scoring.frames import span_frame
+from memprobe.scoring.generated import Row, generated_rows, known_hits
 from memprobe.scoring.load import LoadedModel
-from memprobe.scoring.rouge import rouge
 from memprobe.scoring.statistics import TokenStatistics
 from memprobe.scoring.tokenise import TokenisedItems
 from memprobe.tables.requests import Scheme
-from memprobe.tables.spans import SPANS
-
-Row = dict[str, Any]
 
 
 def score_unit(
@@ -56,8 +51,8 @@ def score_unit(
     chosen = requests.filter(pl.col("detail") == "choice")
     rows.extend(choice_rows(loaded, tokenised, chosen, batch_tokens=batch_tokens, on_batch=on_batch))
     generated = requests.filter(pl.col("detail").is_in(["generate", "verify"]))
-    rows.extend(_generated_rows(loaded, tokenised, generated, _known_lcp(rows), include_text))
-    return _frame(rows, tokenised, schemes, include_text)
+    rows.extend(generated_rows(loaded, tokenised, generated, known_hits(rows), include_text))
+    return span_frame(rows, tokenised, schemes, include_text)
 
 
 def _read_as_alone(whole: list[Forward], loaded: LoadedModel, tokenised: TokenisedItems) -> list[Forward]:
@@ -124,98 +119,3 @@ def _span_rows(forward: Forward, statistics: TokenStatistics) -> list[Row]:
             }
         )
     return rows
-
-
-def _known_lcp(rows: list[Row]) -> dict[tuple[Any, ...], NDArray[np.bool_]]:
-    """Return the teacher-forced hits of each `tokens` span, by item, part, start, score_from and stop."""
-    return {
-        (row["item_id"], row["part"], row["start"], row["score_from"], row["stop"]): row["hit"]
-        for row in rows
-        if row["detail"] == "tokens"
-    }
-
-
-def _generated_rows(
-    loaded: LoadedModel,
-    tokenised: TokenisedItems,
-    requests: pl.DataFrame,
-    hits: dict[tuple[Any, ...], NDArray[np.bool_]],
-    include_text: bool,
-) -> list[Row]:
-    asked = list(requests.iter_rows(named=True))
-    wanted = []
-    for row in asked:
-        key = (row["item_id"], row["part"], row["start"], row["score_from"], row["stop"])
-        ids = tokenised.ids[row["item_id"], row["part"]]
-        front = np.asarray(tokenised.front_for(row["item_id"], row["part"]), dtype=np.int64)
-        n_tokens = row["stop"] - row["score_from"]
-        if row["detail"] == "verify" and key in hits:
-            # One token behind the first miss is all that free running can confirm or refute.
-            n_tokens = min(n_tokens, lcp_tokens(hits[key]) + 1)
-        prompt = np.concatenate([front, ids[row["start"] : row["score_from"]]])
-        if not len(prompt):
-            n_tokens = 0  # nothing to start from: no prefix and no BOS
-        true = ids[row["score_from"] : row["stop"]]
-        wanted.append(Continuation(prompt, true, n_tokens, n_whole=len(prompt) + len(true)))
-    results = greedy(loaded, wanted)
-    return [
-        {**row, **_compared(tokenised, each, generated, full=row["detail"] == "generate", text=include_text)}
-        for row, each, generated in zip(asked, wanted, results, strict=True)
-    ]
-
-
-def _compared(
-    tokenised: TokenisedItems, wanted: Continuation, generated: NDArray[np.int64], *, full: bool, text: bool
-) -> Row:
-    agree = matched(generated, wanted.true)
-    row: Row = {"gen_tokens": len(generated), "gen_lcp_tokens": lcp_tokens(agree)}
-    decode = tokenised.decode
-    if full and len(generated):
-        row["gen_match_frac"] = float(agree.mean())
-        if decode is not None:
-            scores = rouge(decode(generated.tolist()), decode(wanted.true.tolist()))
-            row |= {"rouge1_f": scores.rouge1_f, "rouge2_f": scores.rouge2_f, "rougeL_f": scores.rougeL_f}
-    if text:
-        row["gen_text"] = decode(generated.tolist()) if decode is not None else None
-    return row
-
-
-def _frame(
-    rows: list[Row], tokenised: TokenisedItems, schemes: Sequence[Scheme], include_text: bool
-) -> pl.DataFrame:
-    """Return the rows as a frame; the lists are grouped out of one long column each, which is fast."""
-    types = {name: column.dtype for name, column in SPANS.columns.items() if name != "content_hash"}
-    types |= {scheme.column: pl.List(pl.Float32()) for scheme in schemes}
-    types |= {"gen_text": pl.String()} if include_text else {}
-    lists = [
-        name for name, dtype in types.items() if isinstance(dtype, pl.List) and name != "choice_logprob_nats"
-    ]
-    flat = pl.DataFrame(
-        {name: [row.get(name) for row in rows] for name in types if name not in lists},
-        schema={name: dtype for name, dtype in types.items() if name not in lists},
-    ).with_row_index("row")
-    frame = flat.join(_token_lists(rows, types, lists), on="row", how="left", maintain_order="left")
-    # A span without a scored token has empty lists, which is not the same as none.
-    empty = [
-        pl.when(pl.col("detail") == "tokens")
-        .then(pl.col(name).fill_null(pl.lit([], dtype=types[name])))
-        .alias(name)
-        for name in lists
-    ]
-    hashes = tokenised.table.select("item_id", "content_hash")
-    return frame.with_columns(empty).drop("row").join(hashes, on="item_id", maintain_order="left")
-
-
-def _token_lists(rows: list[Row], types: dict[str, pl.DataType], lists: list[str]) -> pl.DataFrame:
-    """Return `row` and the list columns of the rows that have tokens."""
-    numbers = [number for number, row in enumerate(rows) if row["detail"] == "tokens"]
-    lengths = [len(rows[number]["logprob_nats"]) for number in numbers]
-    columns: dict[str, Any] = {
-        name: np.concatenate([rows[number][name] for number in numbers]) if numbers else [] for name in lists
-    }
-    inner = {name: dtype.inner for name in lists if isinstance(dtype := types[name], pl.List)}
-    long = pl.DataFrame(
-        {"row": np.repeat(np.asarray(numbers, dtype=np.uint32), lengths), **columns},
-        schema={"row": pl.get_index_type(), **inner},
-    )
-    return long.group_by("row", maintain_order=True).agg(pl.all())

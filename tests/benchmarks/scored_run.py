@@ -13,10 +13,10 @@ import numpy as np
 import polars as pl
 
 from memprobe.options import RunOptions
+from memprobe.pipeline.again import write_items
 from memprobe.pipeline.manifest import entries_of, new_manifest
-from memprobe.pipeline.measure import write_items
-from memprobe.pipeline.planning import SequencePlan
-from memprobe.pipeline.prepare import plans_of
+from memprobe.pipeline.planning import plans_of
+from memprobe.pipeline.plans import SequencePlan
 from memprobe.pipeline.suite import Suite, suite_of, with_settings
 from memprobe.tables.manifest import Manifest
 from memprobe.tables.spans import SPANS

@@ -61,7 +61,7 @@ def test_json_of_an_incomplete_run_is_still_one_document(cli, tiny, tmp_path):
 
 
 def test_a_dry_run_scores_nothing_writes_nothing_and_counts_what_is_left(cli, tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr("memprobe.scoring.engine.load", None)
+    monkeypatch.setattr("memprobe.scoring.model.load", None)
     answer = cli("run", "quickstart", *tiny.ask, "-o", tmp_path / "run", "--dry-run")
     assert answer.code == 0, answer.err
     assert "3 of 3 units left" in answer.out

@@ -368,8 +368,8 @@ def test_what_is_told_of_a_sequence_is_listed_with_the_reason(make_run) -> None:
         },
     }
     entry = {"probe": "forgetting", "version": 1, "settings": {"align": "start", "state": "exact"}}
+    from memprobe.pipeline.signature import signature
     from memprobe.pipeline.suite import Entry
-    from memprobe.pipeline.summarise import signature
     from memprobe.probes.discovery import find
 
     probe = find("forgetting")

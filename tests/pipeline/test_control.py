@@ -93,7 +93,7 @@ def test_the_control_is_no_point_of_the_dose_response_to_size(world, tmp_path) -
 
 
 def test_a_run_with_a_control_is_measured_again_without_a_model(audited, tmp_path) -> None:
-    from memprobe.pipeline.measure import measure_again
+    from memprobe.pipeline.again import measure_again
     from memprobe.tables.store import RunStore
 
     copy = shutil.copytree(audited.path, tmp_path / "run")

@@ -12,9 +12,10 @@ from polars.testing import assert_frame_equal
 
 from memprobe.pipeline.contrast import about_items
 from memprobe.pipeline.dose import Measurement, across_models, of_checkpoint
-from memprobe.pipeline.planning import EntryPlan
+from memprobe.pipeline.plans import EntryPlan
+from memprobe.pipeline.signature import condition_prefixes
 from memprobe.pipeline.suite import suite_of, with_settings
-from memprobe.pipeline.summarise import Context, condition_prefixes
+from memprobe.pipeline.summarise import Context
 from memprobe.stats.dose import linear_in_log10, logistic
 from memprobe.tables.requests import REQUESTS, Plan
 from memprobe.tables.summary import DOSE_RESPONSE

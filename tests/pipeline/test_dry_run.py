@@ -9,8 +9,8 @@ import pytest
 import memprobe
 from memprobe.errors import RunMismatchError
 from memprobe.pipeline import dry_run as module
-from memprobe.pipeline.api import NullListener
 from memprobe.pipeline.dry_run import EFFICIENCY, READ_BYTES_PER_S, forecast
+from memprobe.pipeline.listener import NullListener
 from memprobe.pipeline.question import ask
 
 # No model is loaded here, so speed is given; so slow that the tenths of a second that are shown matter.
@@ -87,7 +87,7 @@ def test_time_is_two_flops_per_parameter_and_token_and_the_reading(question, tin
 
 
 def test_nothing_is_written_and_no_model_loaded(question, tmp_path, monkeypatch):
-    monkeypatch.setattr("memprobe.scoring.engine.load", None)
+    monkeypatch.setattr("memprobe.scoring.model.load", None)
     forecast(question(), NullListener())
     assert not (tmp_path / "run").exists()
 

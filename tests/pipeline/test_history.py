@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from memprobe.pipeline.history import HistoryBuilder, impossible, parameters_of
-from memprobe.pipeline.planning import Target
+from memprobe.pipeline.plans import Target
 from memprobe.probes.contract import OverTime, SequenceResult, no_estimates
 from memprobe.probes.discovery import find
 from memprobe.tables.manifest import ControlEntry, ItemsEntry

@@ -12,15 +12,11 @@ from polars.testing import assert_frame_equal
 from memprobe.checkpoints import Checkpoint
 from memprobe.errors import ItemError
 from memprobe.items import ITEMS
-from memprobe.pipeline.planning import (
-    Lengths,
-    befores,
-    context_key,
-    cut_stages,
-    plan_entries,
-    unfit_problems,
-)
+from memprobe.pipeline.planning import plan_entries
+from memprobe.pipeline.plans import Lengths
 from memprobe.pipeline.suite import Entry, load_suite, suite_of, with_settings
+from memprobe.pipeline.unfit import unfit_problems
+from memprobe.pipeline.units import befores, context_key, cut_stages
 from memprobe.probes.compression import Settings
 from memprobe.probes.contract import DATED
 from memprobe.probes.discovery import find

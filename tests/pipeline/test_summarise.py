@@ -11,15 +11,10 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from memprobe.pipeline.estimate import estimate_series
+from memprobe.pipeline.signature import condition_prefixes, signature
 from memprobe.pipeline.suite import Entry, load_suite, suite_of, with_settings
-from memprobe.pipeline.summarise import (
-    Context,
-    condition_prefixes,
-    estimate_series,
-    item_values,
-    signature,
-    summarise,
-)
+from memprobe.pipeline.summarise import Context, item_values, summarise
 from memprobe.probes.contract import Metric
 from memprobe.probes.discovery import find
 from memprobe.stats.blocks import Series

@@ -7,9 +7,11 @@ import polars as pl
 import pytest
 
 from memprobe.errors import ItemError
-from memprobe.pipeline.planning import Lengths, cut_stages, plan_entries
+from memprobe.pipeline.planning import plan_entries
+from memprobe.pipeline.plans import Lengths
 from memprobe.pipeline.suite import Entry, load_suite, suite_of, with_settings
 from memprobe.pipeline.sweep import score_one_suffix, sweeps
+from memprobe.pipeline.units import cut_stages
 
 SCHEMA = {
     "item_id": pl.String,

@@ -10,8 +10,9 @@ import polars as pl
 import pytest
 
 from memprobe.pipeline.contrast import Control, about_items
+from memprobe.pipeline.estimate import rng_of
 from memprobe.pipeline.suite import Entry
-from memprobe.pipeline.summarise import Context, item_values, rng_of, summarise
+from memprobe.pipeline.summarise import Context, item_values, summarise
 from memprobe.probes.sort import PROBE, Settings, measure
 from memprobe.probes.sort.estimate import accuracy_table, prompts_table
 from memprobe.probes.sort.tables import SORT, SORT_ACCURACY, SORT_PROMPTS

@@ -17,8 +17,9 @@ import torch
 
 from memprobe.checkpoints import Checkpoint, resolve
 from memprobe.errors import CheckpointError
-from memprobe.scoring import engine, prefetch, unit
-from memprobe.scoring.engine import EngineOptions, Job, score
+from memprobe.scoring import engine, model, prefetch, unit
+from memprobe.scoring.engine import score
+from memprobe.scoring.job import EngineOptions, Job
 from memprobe.scoring.load import LoadedModel, LoadOptions, load
 from memprobe.scoring.statistics import TokenStatistics
 from memprobe.tables.requests import Scheme, Unit
@@ -92,7 +93,7 @@ class Toy:
 @pytest.fixture
 def toy(monkeypatch) -> Toy:
     made = Toy()
-    monkeypatch.setattr(engine, "load", made.load)
+    monkeypatch.setattr(model, "load", made.load)
     monkeypatch.setattr(unit, "score_batch", made.score_batch)
 
     def never(seconds: float) -> None:
@@ -286,7 +287,7 @@ def loads(monkeypatch) -> list[int]:
         seen.append(which.step)
         return load(which, options)
 
-    monkeypatch.setattr(engine, "load", spy)
+    monkeypatch.setattr(model, "load", spy)
     return seen
 
 
@@ -295,13 +296,13 @@ def test_reading_ahead_gives_the_bits_of_loading_one_by_one(
     name, sequence, units, tokenised, store, tmp_path, loads, monkeypatch
 ) -> None:
     threads = set()
-    original = engine.read_weights
+    original = model.read_weights
 
     def spy(which):
         threads.add((which.step, threading.current_thread() is threading.main_thread()))
         return original(which)
 
-    monkeypatch.setattr(engine, "read_weights", spy)
+    monkeypatch.setattr(model, "read_weights", spy)
     monkeypatch.setattr(prefetch, "read_weights", spy)
     checkpoints = sequence(name, 4)
     report = score(jobs_of(checkpoints, units, alike=True), tokenised, OPTIONS, store)

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from memprobe.scoring.schemes import BLOCK, logprobs_of
-from memprobe.scoring.statistics import cut, join, token_statistics, top_values
+from memprobe.scoring.statistics import cut, join, token_statistics
+from memprobe.scoring.ties import top_values
 from memprobe.tables.requests import Scheme
 
 # float32 rounding of one logarithm and two subtractions of numbers of a few nats.

@@ -1,0 +1,67 @@
+"""Units of work: merged requests cut into parts, under keys that depend on the question alone."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+
+import polars as pl
+
+from memprobe.checkpoints import Checkpoint, config_digest, tokenizer_digest
+from memprobe.pipeline.plans import EntryPlan, SequencePlan
+from memprobe.tables.requests import Scheme, Search, Unit, merge_requests
+from memprobe.tables.spans import unanswered
+
+
+def cut_stages(stages: Sequence[Sequence[EntryPlan]], items: pl.DataFrame) -> dict[str, Unit]:
+    """Return the units of all stages by key; a stage asks only for what no earlier one answers."""
+    from memprobe.scoring.batch import cut_units
+
+    units: dict[str, Unit] = {}
+    searches = {search.key: search for stage in stages for each in stage for search in each.plan.searches}
+    earlier: list[tuple[pl.DataFrame, frozenset[Scheme]]] = []
+    hashes = dict(items.select("item_id", "content_hash").iter_rows())
+    documents = dict(items.select("item_id", pl.coalesce("doc_id", "item_id")).iter_rows())
+    for stage in stages:
+        schemes = frozenset[Scheme]().union(*(each.plan.schemes for each in stage))
+        requests = merge_requests(each.plan.requests for each in stage)
+        held = [frame.with_columns(has_schemes=pl.lit(schemes <= under)) for frame, under in earlier]
+        if held:
+            requests = unanswered(requests, pl.concat(held))
+        for part in cut_units(requests, documents):
+            unit = _unit(part, schemes, searches)
+            units[_unit_key(unit, hashes)] = unit
+        earlier.append((requests, schemes))
+    return units
+
+
+def _unit(part: pl.DataFrame, schemes: frozenset[Scheme], searches: Mapping[str, Search]) -> Unit:
+    search = searches.get(part["detail"][0])
+    # Schemes say nothing of a search, so that it stays done when a probe with others is added.
+    under = () if search else tuple(sorted(schemes, key=lambda scheme: scheme.name))
+    return Unit(part, under, search)
+
+
+def _unit_key(unit: Unit, hashes: dict[str, str]) -> str:
+    digest = hashlib.sha256(json.dumps([scheme.name for scheme in unit.schemes]).encode())
+    for row in unit.requests.iter_rows():
+        digest.update(json.dumps([hashes[row[0]], *row]).encode())
+    return digest.hexdigest()[:24]
+
+
+def befores(plans: Sequence[SequencePlan]) -> dict[str, tuple[str, int | None] | None]:
+    """Return context and step of the checkpoint before each, by context; None for the first of a sequence.
+
+    Checkpoints with the same weights have one context: what comes before the first of them counts.
+    """
+    found: dict[str, tuple[str, int | None] | None] = {}
+    for plan in plans:
+        for before, target in zip((None, *plan.targets), plan.targets, strict=False):
+            found.setdefault(target.context, None if before is None else (before.context, before.step))
+    return found
+
+
+def context_key(checkpoint: Checkpoint, weights: str, *, bos: str, dtype: str) -> str:
+    """Return the key of everything that a score depends on besides the item and the span."""
+    tokenizer = tokenizer_digest(checkpoint.tokenizer_folder) if checkpoint.tokenizer_folder else "none"
+    parts = ["units-v3", weights, config_digest(checkpoint), tokenizer, bos, dtype]
+    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:24]
