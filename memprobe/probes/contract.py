@@ -403,6 +403,7 @@ class Probe:
         dose: The swept setting, where more of it may raise a rate; such rates get a dose-response.
         grids: Tables of estimates that the summary shows.
         figures: A module whose `FIGURES` are drawn from its tables; imported when something is drawn.
+        follows: Commands that make items for it and suggest it as the next step, like `data split`.
         searches: It searches for minutes where others score for seconds, so no other suite takes it along.
         swept: A setting for which a suite may give a list: one entry for each of its values, all of
             them on the same items.
@@ -434,6 +435,7 @@ class Probe:
     dose: str | None = None
     grids: tuple[Grid, ...] = ()
     figures: str = ""
+    follows: tuple[str, ...] = ()
     searches: bool = False
 
     @property

@@ -71,6 +71,11 @@ def find(name: str) -> Probe:
     )
 
 
+def following(command: str) -> Probe:
+    """Return the probe that measures the items which a command makes."""
+    return next(probe for probe in built_in().values() if command in probe.follows)
+
+
 def packages() -> dict[str, str]:
     """Return the package and version of each plugin, by the probe's name; of several, all of them."""
     found: dict[str, str] = {}

@@ -95,6 +95,21 @@ def suffix_sums(items: pl.DataFrame, settings: HasLengths) -> Plan:
     return Plan(request_frame(placed.spans, detail="sums"), unfit=placed.unfit)
 
 
+def text_sums(items: pl.DataFrame) -> Plan:
+    """Ask for the sums over all tokens of each item; an item without tokens does not fit."""
+    spans = items.filter(pl.col("n_tokens") > 0).select(
+        "item_id", start=pl.lit(0), score_from=pl.lit(0), stop="n_tokens"
+    )
+    unfit = items.filter(pl.col("n_tokens") < 1).select("item_id", reason=pl.lit("has no tokens"))
+    return Plan(request_frame(spans, detail="sums"), unfit=unfit)
+
+
+def foil_sums(items: pl.DataFrame) -> pl.DataFrame:
+    """Return requests for the sums over all tokens of each item's foil; every item has one."""
+    spans = items.select("item_id", start=0, score_from=0, stop="n_foil_tokens")
+    return request_frame(spans, detail="sums", part="foil")
+
+
 def chat_problems(chat: bool, prefix_tokens: int | None, align: str) -> list[str]:
     """Return what is wrong with the settings beside `chat`."""
     if not chat:

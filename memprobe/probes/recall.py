@@ -18,6 +18,7 @@ import polars as pl
 
 from memprobe.probes.contract import About, Metric, Probe, Ranking, Scores, arxiv, whole
 from memprobe.probes.placement import Align, Lengths, chat_problems, length_problems, place, place_chats
+from memprobe.probes.values import ALL_SCORED
 from memprobe.tables.keys import NO_CONDITION, item_table
 from memprobe.tables.requests import Plan, request_frame
 from memprobe.tables.schema import Column
@@ -137,13 +138,11 @@ def measure(scores: Scores, settings: Settings) -> pl.DataFrame:  # noqa: ARG001
         "es_frac": back / n,
         "min_margin_nats": pl.col("margin_nats").list.min().cast(pl.Float64),
     }
-    # Without BOS a suffix from the item's first token has a token without a condition.
-    whole_suffix = n == pl.col("stop") - pl.col("score_from")
     measured = tokens.select(
         "item_id",
         prefix_tokens=pl.col("score_from") - pl.col("start"),
         suffix_tokens=pl.col("stop") - pl.col("score_from"),
-        **{name: pl.when(whole_suffix).then(value) for name, value in values.items()},
+        **{name: pl.when(ALL_SCORED).then(value) for name, value in values.items()},
     )
     generated = scores.spans.filter(pl.col("detail") == "generate")
     extra = ["gen_text"] if "gen_text" in generated.columns else []
@@ -248,6 +247,7 @@ PROBE = Probe(
     cosmetic=("verify_items",),
     swept="prefix_tokens",
     dose="prefix_tokens",
+    follows=("data split",),
     rankings=(
         Ranking("recall", "min_margin_nats", ("exact", "lcp_tokens", "suffix_tokens", "min_margin_nats")),
     ),

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import polars as pl
 
 from memprobe.probes.contract import About, Candidates, Metric, Probe, Ranking, Scores, arxiv, rows_with
+from memprobe.probes.placement import foil_sums
+from memprobe.probes.values import compared
 from memprobe.tables.conditions import built
 from memprobe.tables.keys import ALONE, item_table
 from memprobe.tables.requests import Plan, request_frame
@@ -46,44 +48,16 @@ class Settings:
 def plan(items: pl.DataFrame, settings: Settings) -> Plan:  # noqa: ARG001
     """Ask for the sums over both strings."""
     seen = items.select("item_id", start=0, score_from=0, stop="n_tokens")
-    foil = items.select("item_id", start=0, score_from=0, stop="n_foil_tokens")
-    return Plan(
-        pl.concat([request_frame(seen, detail="sums"), request_frame(foil, detail="sums", part="foil")])
-    )
+    return Plan(pl.concat([request_frame(seen, detail="sums"), foil_sums(items)]))
 
 
 def measure(scores: Scores, settings: Settings) -> pl.DataFrame:  # noqa: ARG001
     """Compare the two strings of each item.
 
     Returns:
-        The columns of `RECOGNITION` after the keys. `margin_nats` is the foil's mean -ln p minus the
-        seen text's: positive means that the seen text is likelier. Null where a string has no
-        token with a condition. Of two impossible strings none is likelier: `correct` is 0.5, and the
-        margin null.
+        The columns of `RECOGNITION` after the keys, as `compared` gives them.
     """
-    seen, foil = (_nll(scores.spans, part, name) for part, name in (("text", "seen"), ("foil", "foil")))
-    margin = pl.col("foil_nll_mean_nats") - pl.col("seen_nll_mean_nats")
-    equal = pl.col("foil_nll_mean_nats") == pl.col("seen_nll_mean_nats")
-    return (
-        scores.items.select("item_id", "foil_kind")
-        .join(seen, on="item_id")
-        .join(foil, on="item_id")
-        .with_columns(
-            margin_nats=margin.fill_nan(None),
-            correct=pl.when(equal).then(0.5).otherwise((margin > 0).cast(pl.Float64)),
-        )
-        .with_columns(correct=pl.when(margin.is_not_null()).then("correct"))
-    )
-
-
-def _nll(spans: pl.DataFrame, part: str, name: str) -> pl.DataFrame:
-    total = -pl.col("logprob_sum_nats")
-    return spans.filter(pl.col("part") == part).select(
-        "item_id",
-        pl.when(pl.col("n_scored") > 0).then(total / pl.col("n_scored")).alias(f"{name}_nll_mean_nats"),
-        total.alias(f"{name}_nll_sum_nats"),
-        pl.col("n_scored").alias(f"{name}_tokens"),
-    )
+    return scores.items.select("item_id", "foil_kind").join(compared(scores.spans), on="item_id")
 
 
 def by_foil_kind(values: pl.DataFrame, *columns: pl.Expr) -> pl.DataFrame:

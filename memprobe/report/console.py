@@ -119,8 +119,7 @@ def head_lines(run: Manifest) -> list[str]:
     verified, disagree = (run.checks.get(key) for key in ("greedy_verified", "greedy_tf_disagree"))
     if verified:
         lines.append(
-            f"{counted(verified, 'recall result')} generated for real, "
-            f"{disagree} disagree with teacher forcing"
+            f"{counted(verified, 'continuation')} generated to check teacher forcing: {disagree} disagree"
         )
     lines += [f"note: {text}" for text in notes(run)]
     lines += [f"warning: {text}" for text in run.warnings]

@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from memprobe.probes.discovery import following
 from memprobe.report.plain import headed, plain_table
 from memprobe.wording import counted
 
@@ -64,7 +65,7 @@ def split_lines(about: Mapping[str, Any]) -> list[str]:
             *lines,
             f"{counted(about['n_windows'], 'window')} in {size}",
             f"in no window: {rest:,} characters{share}, {tail}",
-            f"next: memprobe run -p recall -m MODEL -d {about['out']}",
+            _next("data split", about["out"]),
         ]
     tokens = sorted({about["n_tokens_min"], about["n_tokens_max"]})
     return [
@@ -74,7 +75,7 @@ def split_lines(about: Mapping[str, Any]) -> list[str]:
         f"first_step {about['first_step_min']:,} to {about['first_step_max']:,}",
         "controls cannot come from the stream: add items that were never trained on in a file of their own,",
         "with `input_ids` and no first_step",
-        f"next: memprobe run -p recall -m MODEL -d {about['out']} -d CONTROLS",
+        f"{_next('data split', about['out'])} -d CONTROLS",
     ]
 
 
@@ -96,7 +97,11 @@ def sort_lines(about: Mapping[str, Any]) -> list[str]:
     names = {"excerpt_starts": "excerpt starts", "segment_starts": "segment starts"}
     for key, name in names.items():
         shown.append(f"{name}: {_uniformity(about['uniformity'][key])}")
-    return [*shown, f"next: memprobe run -p sort -m MODEL -d {about['out']}"]
+    return [*shown, _next("data sort", about["out"])]
+
+
+def _next(command: str, items: str) -> str:
+    return f"next: memprobe run -p {following(command).name} -m MODEL -d {items}"
 
 
 def _uniformity(tested: Mapping[str, Any]) -> str:

@@ -86,7 +86,7 @@ def test_the_head_counts_what_was_left_out_verified_and_failed():
     checks = {"greedy_verified": 12, "greedy_tf_disagree": 1}
     lines = head_lines(manifest(items=items, checks=checks, failures=[{}, {}]))
     assert lines[1] == "7 items, 3 left out (see skipped.jsonl); float32 on cpu, BOS default"
-    assert "12 recall results generated for real, 1 disagree with teacher forcing" in lines
+    assert "12 continuations generated to check teacher forcing: 1 disagree" in lines
     assert "2 checkpoints failed (see errors.jsonl): what follows is incomplete" in lines
 
 

@@ -27,6 +27,7 @@ from memprobe.probes.extraction.windows import (
     window_view,
 )
 from memprobe.probes.placement import Align, Lengths, chat_problems, length_problems, place, place_chats
+from memprobe.probes.values import ALL_SCORED, RECITED
 from memprobe.tables.conditions import built
 from memprobe.tables.requests import Plan, Scheme, request_frame
 from memprobe.tables.views import CharWindows, Chat, TokenWindows
@@ -171,16 +172,15 @@ def measure(scores: Scores, settings: Settings) -> pl.DataFrame:
 
 
 def _one_scheme(spans: pl.DataFrame, scheme: Scheme, ps: tuple[float, ...], keys: list[str]) -> pl.DataFrame:
-    whole_suffix = pl.col("n_scored") == pl.col("stop") - pl.col("score_from")
     frame = spans.select(
         *keys,
         scheme=pl.lit(scheme.name),
         prefix_tokens=pl.col("score_from") - pl.col("start"),
         suffix_tokens=pl.col("stop") - pl.col("score_from"),
         # A suffix whose first token has no condition has no p_z.
-        logp_nats=pl.when(whole_suffix).then(pl.col(scheme.column).cast(pl.List(pl.Float64)).list.sum()),
-        max_rank=pl.when(whole_suffix).then(pl.col("rank").list.max()),
-        greedy=pl.when(whole_suffix).then(pl.col("n_hits") == pl.col("n_scored")),
+        logp_nats=pl.when(ALL_SCORED).then(pl.col(scheme.column).cast(pl.List(pl.Float64)).list.sum()),
+        max_rank=pl.when(ALL_SCORED).then(pl.col("rank").list.max()),
+        greedy=RECITED,
     )
     logp = frame["logp_nats"].to_numpy().astype(np.float64)
     counts = {column_of(p): samples_needed(np.where(np.isnan(logp), -np.inf, logp), p) for p in ps}

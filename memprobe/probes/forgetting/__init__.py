@@ -38,6 +38,7 @@ from memprobe.probes.forgetting.tables import (
     FORGETTING_SURVIVAL,
 )
 from memprobe.probes.placement import Align, length_problems, suffix_sums
+from memprobe.probes.values import ALL_SCORED
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +100,7 @@ def measure(scores: Scores, settings: Settings) -> pl.DataFrame:
     """Return what decides each item's state at one checkpoint; null where a token has no condition."""
     n = pl.col("n_scored")
     level = pl.col("logprob_sum_nats") if settings.state == "pz" else pl.col("n_hits") / n
-    whole_suffix = n == pl.col("stop") - pl.col("score_from")
-    return scores.spans.select("item_id", level=pl.when(whole_suffix).then(level))
+    return scores.spans.select("item_id", level=pl.when(ALL_SCORED).then(level))
 
 
 def problems(steps: tuple[int, ...], items: pl.DataFrame, settings: Settings) -> list[str]:  # noqa: ARG001

@@ -25,6 +25,7 @@ from memprobe.probes.contract import (
     no_estimates,
     not_of_items,
 )
+from memprobe.probes.placement import text_sums
 from memprobe.probes.profile.estimate import Panel, estimate_outcome
 from memprobe.probes.profile.settings import Outcome, Settings
 from memprobe.probes.profile.tables import (
@@ -34,18 +35,15 @@ from memprobe.probes.profile.tables import (
     PROFILE_ITEMS,
     PROFILE_PRETREND,
 )
-from memprobe.tables.requests import Plan, request_frame
+from memprobe.probes.values import MEAN_LOGPROB
+from memprobe.tables.requests import Plan
 
 _SCHEMAS = (PROFILE, PROFILE_AGG, PROFILE_PRETREND, PROFILE_DROPPED)
 
 
 def plan(items: pl.DataFrame, settings: Settings) -> Plan:  # noqa: ARG001
     """Ask for the sums over all tokens of each item."""
-    too_short = items.filter(pl.col("n_tokens") < 1).select("item_id", reason=pl.lit("has no tokens"))
-    spans = items.filter(pl.col("n_tokens") > 0).select(
-        "item_id", start=pl.lit(0), score_from=pl.lit(0), stop="n_tokens"
-    )
-    return Plan(request_frame(spans, detail="sums"), unfit=too_short)
+    return text_sums(items)
 
 
 def measure(scores: Scores, settings: Settings) -> pl.DataFrame:  # noqa: ARG001
@@ -53,7 +51,7 @@ def measure(scores: Scores, settings: Settings) -> pl.DataFrame:  # noqa: ARG001
     n = pl.when(pl.col("n_scored") > 0).then("n_scored")
     return scores.spans.select(
         "item_id",
-        logprob_mean_nats=pl.col("logprob_sum_nats") / n,
+        logprob_mean_nats=MEAN_LOGPROB,
         exact=(pl.col("n_hits") == n).cast(pl.Float64),
         hit_frac=pl.col("n_hits") / n,
         rank_mean=-pl.col("rank_sum") / n,

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from memprobe.probes import profile, recall, recognition
 from memprobe.probes.contract import (
     DATED,
     About,
@@ -29,11 +28,11 @@ from memprobe.probes.contract import (
     no_estimates,
     not_of_items,
 )
-from memprobe.probes.placement import Align, Lengths, length_problems, place
-from memprobe.probes.profile.settings import Settings as ProfileSettings
+from memprobe.probes.placement import Align, Lengths, foil_sums, length_problems, place, text_sums
 from memprobe.probes.retention.estimate import estimate_retention
 from memprobe.probes.retention.tables import RETENTION, RETENTION_CURVE, RETENTION_FIT
 from memprobe.probes.retention.timeline import Timeline
+from memprobe.probes.values import MEAN_LOGPROB, RECITED, compared
 from memprobe.tables.requests import Plan, request_frame
 
 
@@ -69,9 +68,8 @@ def plan(items: pl.DataFrame, settings: Settings) -> Plan:
     placed = place(items, Lengths(settings.prefix_tokens, settings.suffix_tokens, settings.align))
     fitting = items.join(placed.unfit, on="item_id", how="anti", maintain_order="left")
     foiled = fitting.filter(pl.col("n_foil_tokens").is_not_null())
-    both = recognition.plan(foiled, recognition.Settings()).requests
-    asked = [request_frame(placed.spans, detail="tokens"), profile.plan(fitting, ProfileSettings()).requests]
-    return Plan(pl.concat([*asked, both]).unique(maintain_order=True), unfit=placed.unfit)
+    suffixes = request_frame(placed.spans, detail="tokens")
+    return Plan(pl.concat([suffixes, text_sums(fitting).requests, foil_sums(foiled)]), unfit=placed.unfit)
 
 
 def measure(scores: Scores, settings: Settings) -> pl.DataFrame:  # noqa: ARG001
@@ -83,15 +81,13 @@ def measure(scores: Scores, settings: Settings) -> pl.DataFrame:  # noqa: ARG001
         before its last exposure.
     """
     sums = scores.spans.filter(pl.col("detail") == "sums")
-    texts = Scores(sums.filter(pl.col("part") == "text"), scores.items)
-    whole = profile.measure(texts, ProfileSettings()).select("item_id", "logprob_mean_nats")
-    suffix = recall.measure(scores, recall.Settings()).select("item_id", recall_exact="exact")
-    pairs = recognition.measure(Scores(sums, scores.items), recognition.Settings())
+    whole = sums.filter(pl.col("part") == "text").select("item_id", logprob_mean_nats=MEAN_LOGPROB)
+    suffixes = scores.spans.filter(pl.col("detail") == "tokens").select("item_id", recall_exact=RECITED)
     since = pl.lit(scores.step, pl.Int64) - pl.col("last_step")
     return (
         whole.join(scores.items.select("item_id", "first_step", "last_step"), on="item_id")
-        .join(suffix, on="item_id", how="left")
-        .join(pairs.select("item_id", recognition_correct="correct"), on="item_id", how="left")
+        .join(suffixes, on="item_id", how="left")
+        .join(compared(sums).select("item_id", recognition_correct="correct"), on="item_id", how="left")
         .with_columns(steps_since_exposure=pl.when(since >= 0).then(since))
     )
 

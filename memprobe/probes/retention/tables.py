@@ -2,8 +2,7 @@
 
 import polars as pl
 
-from memprobe.probes.recall import RECALL
-from memprobe.tables.keys import ALONE, SEQUENCE, item_table
+from memprobe.tables.keys import ALONE, NO_CONDITION, SEQUENCE, item_table
 from memprobe.tables.schema import Column, TableSchema
 
 RETENTION = item_table(
@@ -21,7 +20,7 @@ RETENTION = item_table(
         "recognition_correct": Column(
             pl.Float64(), "0, 0.5 or 1", "1: likelier than its foil, 0.5: a tie", f"no foil, or {ALONE}"
         ),
-        "recall_exact": RECALL.columns["exact"],
+        "recall_exact": Column(pl.Boolean(), "-", "greedy decoding yields the whole suffix", NO_CONDITION),
         "logprob_mean_nats": Column(pl.Float64(), "nats per token", "mean ln p of the scored tokens", ALONE),
     },
 )

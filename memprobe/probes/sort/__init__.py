@@ -208,6 +208,7 @@ PROBE = Probe(
     ),
     settings=Settings,
     candidates=Candidates(("segment_1", "segment_2"), _trials),
+    follows=("data sort",),
     plan=plan,
     measure=measure,
     table=SORT,
