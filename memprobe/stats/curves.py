@@ -126,11 +126,6 @@ class _Solved:
     squares: Floats
 
 
-def fit_law(law: Law, lag: Floats, excess: Floats, **more: Any) -> CurveFit:  # noqa: ANN401
-    """Fit one law alone; see `fit_laws`."""
-    return fit_laws(lag, excess, laws=(law,), **more)[law]
-
-
 def fit_laws(
     lag: Floats,
     excess: Floats,

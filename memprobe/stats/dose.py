@@ -111,16 +111,6 @@ def tabulate(x: Floats, y: Floats, clusters: Whole | None = None) -> Cells:
     return Cells(np.log10(levels), level.astype(np.int64), np.ones(len(y)), y, y * y, clusters)
 
 
-def linear_in_log10(x: Floats, y: Floats, clusters: Whole | None = None, *, level: float = 0.95) -> Fit:
-    """Least squares of item outcomes on log10 of the dose: `linear` of `tabulate`."""
-    return linear(tabulate(x, y, clusters), level=level)
-
-
-def logistic(x: Floats, y: Floats, clusters: Whole | None = None, *, level: float = 0.95) -> Fit:
-    """Logistic regression of outcomes of 0 and 1 on log10 of the dose: `log_odds` of `tabulate`."""
-    return log_odds(tabulate(x, y, clusters), level=level)
-
-
 def linear(cells: Cells, *, level: float = 0.95) -> Fit:
     """Fit mean outcome = intercept + slope log10(dose) over items by least squares.
 

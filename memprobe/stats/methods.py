@@ -66,13 +66,3 @@ def parts(name: str) -> set[str]:
     if found := _COMPOSED.fullmatch(name):
         return {"square-and-add"}.union(*(parts(each) for each in found[1].split(", ")))
     return {name if name.startswith("none:") else name.replace("-few", "")}
-
-
-def is_named(name: str) -> bool:
-    """Whether all that a name is made of is known; `*` stands for what a module puts in."""
-    known = {*MEASURED, *WITHOUT, *IN_TABLES}
-    return all(
-        each in known
-        or ("*" in each and any(re.fullmatch(each.replace("*", ".+"), other) for other in known))
-        for each in parts(name)
-    )

@@ -12,17 +12,17 @@ import polars as pl
 
 from memprobe.tables.schema import Column, TableSchema
 
-# `tokens`: statistics of each scored token; `sums`: one row of sums for the span; `generate`: the real
-# greedy continuation of [start, score_from), as long as the span; `verify`: the same, but no longer than
-# what confirms or refutes the teacher-forced result; `choice`: the mass on each of two labels behind
-# [start, stop), where score_from = stop because nothing of it is scored. A search is asked for by its own
-# key instead: it finds the free tokens in front of [start, score_from) after which the model says
-# [score_from, stop).
-DETAILS = ("tokens", "sums", "generate", "verify", "choice")
-
 SEARCH_PREFIX = "search-"
 _TIMES_TARGET = 5
 
+# What the column `detail` asks for:
+#   tokens    statistics of each scored token
+#   sums      one row of sums for the span
+#   generate  the real greedy continuation of [start, score_from), as long as the span
+#   verify    the same, but no longer than what confirms or refutes the teacher-forced result
+#   choice    the mass on each of two labels behind [start, stop); nothing is scored, so score_from = stop
+# A search has its own key instead: it looks for the free tokens in front of [start, score_from) after which
+# the model says [score_from, stop).
 REQUESTS = TableSchema(
     name="requests",
     key=("item_id", "part", "start", "score_from", "stop", "detail"),

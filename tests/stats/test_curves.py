@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.optimize import curve_fit
 
-from memprobe.stats.curves import MIN_LAGS, best_law, fit_law, fit_laws
+from memprobe.stats.curves import MIN_LAGS, best_law, fit_laws
 from memprobe.stats.half_life import LAWS, Binomial
 
 # Golden section finds a minimum to the square root of rounding, and no better.
@@ -32,6 +32,11 @@ SECOND = {"power": "exponent", "exponential": "decay_per_step", "logarithmic": "
 def around(y: np.ndarray, n_draws: int = 200, sd: float = 0.01) -> np.ndarray:
     """Draws around a curve, as a bootstrap gives them."""
     return y + np.random.default_rng(1).normal(0, sd, (n_draws, len(y)))
+
+
+def fit_law(law, lag, excess, **more):
+    """Fit one law alone."""
+    return fit_laws(lag, excess, laws=(law,), **more)[law]
 
 
 def of(law, lags=LAGS, *, sd=0.01, **more):

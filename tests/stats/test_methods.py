@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import memprobe
-from memprobe.stats.methods import MEASURED, WITHOUT, is_named, parts
+from memprobe.stats.methods import IN_TABLES, MEASURED, WITHOUT, parts
 
 PACKAGE = Path(memprobe.__file__).parent
 PAGES = PACKAGE.parent / "docs" / "validation"
@@ -15,7 +15,17 @@ ROW = re.compile(r"^\| ([a-z][^|]*?) \|", re.MULTILINE)
 # What a page says of which all rows are of one method.
 WHOLE_PAGE = re.compile(r"The method is `([^`]+)`")
 # Where methods are made; tables, reports and gates read them.
-MAKERS = ("stats", "probes", "pipeline", "compare")
+MAKERS = ("stats", "probes", "pipeline", "comparison")
+
+
+def is_named(name: str) -> bool:
+    """Whether all that a name is made of is known; `*` stands for what a module puts in."""
+    known = {*MEASURED, *WITHOUT, *IN_TABLES}
+    return all(
+        each in known
+        or ("*" in each and any(re.fullmatch(each.replace("*", ".+"), other) for other in known))
+        for each in parts(name)
+    )
 
 
 def rows_of_pages() -> set[str]:
