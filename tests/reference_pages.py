@@ -40,7 +40,7 @@ _KINDS = {
     "auc": "area under the ROC curve",
     "difference": "difference",
     "km_median": "Kaplan-Meier median",
-    "told": "estimated over the whole sequence",
+    "sequence": "estimated over the whole sequence",
 }
 
 

@@ -101,7 +101,7 @@ def test_a_bad_summary_is_3_for_whoever_reads_it_and_the_same_run_mends_it(
         answer = cli(*command)
         assert (answer.code, answer.out) == (3, ""), command
         assert "the table `summary` cannot be used: its checksum is wrong" in answer.err
-        assert "run the same `memprobe run` again: tables are built anew from the units" in answer.err
+        assert "run the same `memprobe run` again: tables are rebuilt from the units" in answer.err
     assert "panicked" not in capfd.readouterr().err
     assert cli(*ask).code == 0
     assert (tables_of(copy), units_of(copy)) == (tables, units)

@@ -128,13 +128,13 @@ def test_items_that_leave_the_probe_are_counted_in_the_head_of_the_summary(run, 
     answered = run("lesci2024", data=items, steps=None)
     said = {each["reason"]: each["n_items"] for each in answered.manifest["left_out"]}
     assert said == {
-        "trained on, and no first_step says when": 1,
+        "trained on, but without a first_step": 1,
         "trained on at or before the first checkpoint": 6,
         "not trained on by the last checkpoint": 6,
     }
     assert answered.table("profile")["n_control"].unique().to_list() == [5]
     head = " ".join(cli("summary", answered.path).out.split())
-    assert "profile: 13 items left out (1 trained on, and no first_step says when, 6 trained on at or" in head
+    assert "profile: 13 items left out (1 trained on, but without a first_step, 6 trained on at or" in head
     assert "note: 6 items of first_step 0 (i01, i05, i09, ...)" in head
 
 

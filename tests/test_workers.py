@@ -252,7 +252,7 @@ def test_a_worker_takes_dtype_from_the_run_and_a_gpu_of_its_own(finished):
 
 def test_a_directory_that_holds_other_things_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("x")
-    with pytest.raises(InputError, match="this directory is no run"):
+    with pytest.raises(InputError, match="this directory is not a run"):
         work(tmp_path, wait_s=0)
     with pytest.raises(InputError, match="this is a file"):
         work(tmp_path / "thesis.tex", wait_s=0)

@@ -148,7 +148,7 @@ def check_data(options: RunOptions, *, probes: Sequence[str] = (), settings: Seq
         options: Of these count `data, limit, model, steps, tokenizer, bos, offline, trust_remote_code,
             allow_pickle, include_text`.
         probes: Items that one of these would refuse are findings; none: all probes are looked at as they
-            are by default, and only what no setting could mend is a finding.
+            are by default, and only what no setting could fix is a finding.
         settings: `PROBE.KEY=VALUE`.
 
     Raises:

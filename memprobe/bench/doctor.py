@@ -1,4 +1,4 @@
-"""Is this machine fit to measure? Versions, devices, threads, disk, caches, and what to mend.
+"""Is this machine fit to measure? Versions, devices, threads, disk, caches, and what to fix.
 
 `examine` looks and changes nothing; `check_invariance` scores a handful of items in two ways.
 """
@@ -77,7 +77,7 @@ class Examination:
         here: The working directory.
         hub_cache: Where models and data sets from the hub lie.
         environment: The variables that change what happens, and every `MEMPROBE_*`.
-        problems: What is wrong, and how to mend it.
+        problems: What is wrong, and how to fix it.
     """
 
     system: Mapping[str, str]

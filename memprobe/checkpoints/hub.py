@@ -75,7 +75,7 @@ class Repo:
             return _refused(self.name, revision)
         if self.unreachable is not None:
             return UnreachableError(
-                f"{self.unreachable.problems[0].what}, and the local cache lacks a part of what is needed",
+                f"{self.unreachable.problems[0].what}, and the local cache is incomplete",
                 where=where,
                 fix=self.unreachable.problems[0].fix,
             )

@@ -20,7 +20,7 @@ def is_pointer(content: bytes) -> bool:
 def refuse_pointer(name: str, where: str) -> UnloadableError:
     """Return the error for a pointer where the file itself is needed."""
     return UnloadableError(
-        f"{name} is a Git LFS pointer and not the file that it stands for",
+        f"{name} is a Git LFS pointer, not the file itself",
         where=where,
         fix="git lfs pull (in the folder that was cloned), or download the file",
     )

@@ -24,15 +24,15 @@ CHANGES_BASE = frozenset({"pissa", "olora"})
 # Take out a part that is not saved and cannot be found again.
 _LOSES_BASE: Mapping[str, str] = {
     "pissa_niter": "takes a part out of the base by a random projection, which is drawn again at each load",
-    "corda": "takes a part out of the base that was computed from data, which the adapter lacks",
-    "lora_ga": "takes a part out of the base that was computed from gradients, which the adapter lacks",
+    "corda": "removes from the base a part that was computed from data and is not in the adapter",
+    "lora_ga": "removes from the base a part that was computed from gradients and is not in the adapter",
     "loftq": "replaces the base by a quantised one, which depends on the quantiser that was installed",
 }
 
 # Settings under which the adapter computes something that no merged or attached LoRA computes here.
 _UNMEASURED: Mapping[str, tuple[str, str]] = {
     "alora_invocation_tokens": (
-        "acts only behind its invocation tokens (aLoRA), which decides what an item that lacks them scores",
+        "is active only after its invocation tokens (aLoRA), so scores depend on whether an item has them",
         "measure its base model, or an adapter without `alora_invocation_tokens`",
     ),
     "arrow_config": (
@@ -116,7 +116,5 @@ def _unknown(settings: Mapping[str, Any]) -> tuple[str, str] | None:
     )
     if not switches:
         return None
-    what = (
-        f"adapter_config.json sets `{switches[0]}`, which is not known here and may change what is computed"
-    )
+    what = f"adapter_config.json sets `{switches[0]}`, which memprobe does not know and may change scores"
     return what, f"take it out of the file if it concerned the training alone, or {MERGE_FIX}"

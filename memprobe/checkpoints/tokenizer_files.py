@@ -156,7 +156,7 @@ def _types(config: Mapping[str, Any], path: Path) -> list[Problem]:
         if value is not None and is_wrong:
             wanted = " or ".join(dict.fromkeys(_NAMES[kind] for kind in allowed))
             what = f"`{name}` of {path.name} is {json.dumps(value)[:60]}, not {wanted}"
-            found.append(Problem(what, str(path), f"mend it, {_OTHER}"))
+            found.append(Problem(what, str(path), f"repair it, {_OTHER}"))
     return found
 
 

@@ -118,7 +118,7 @@ def refuse(findings: Iterable[Finding]) -> None:
     if stopping and all(finding.is_safety for finding in stopping):
         raise SafetyError(what, fix="pass --allow-pickle if you trust the files, or see the reasons above")
     if stopping:
-        raise CheckpointError(what, fix="mend them, or leave these checkpoints out with --steps")
+        raise CheckpointError(what, fix="repair them, or leave these checkpoints out with --steps")
 
 
 def _unloadable(survey: Survey) -> list[Finding]:

@@ -21,9 +21,7 @@ if TYPE_CHECKING:
     from memprobe.checkpoints.survey import Row, Survey
     from memprobe.checkpoints.verify import Finding
 
-checkpoints = typer.Typer(
-    help="What a model spec resolves to, and what is wrong with it.", no_args_is_help=True
-)
+checkpoints = typer.Typer(help="List what a model spec resolves to, and check it.", no_args_is_help=True)
 
 # Reasons are folded to this many columns even where plain output is wider: they are read by people.
 _WIDTH = 79

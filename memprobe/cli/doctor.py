@@ -42,7 +42,7 @@ def doctor(
     verbose: options.Verbose = False,
     json: options.Json = False,
 ) -> None:
-    """Show versions, devices, threads and disk, what is wrong with them and how to mend it.
+    """Show versions, devices, threads and disk, what is wrong with them and how to fix it.
 
     With --invariance: whether a model scores an item alone as it does inside a ragged batch. Exit code
     3 where float32 does not; bfloat16 and float16 round, so their gap is shown and decides nothing.
@@ -84,7 +84,9 @@ def _examine(*, json: bool) -> None:
     _show_machine(found)
     for problem in found.problems:
         console.show_line(f"wrong: {problem}")
-    console.show(f"{counted(len(found.problems), 'thing')} to mend" if found.problems else "nothing is wrong")
+    console.show(
+        f"{counted(len(found.problems), 'problem')} to fix" if found.problems else "nothing is wrong"
+    )
 
 
 def _show_software(found: "Examination") -> None:

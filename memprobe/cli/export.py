@@ -115,7 +115,7 @@ def _refuse_unclear(to: str | None, out: Path | None, *, json: bool, beside: boo
         )
     if beside and out is None:
         raise InputError(
-            f"the dictionary of a {to} is a file beside it", fix="name a file with -o, or take --to json"
+            f"the dictionary of a {to} file is a second file", fix="name a file with -o, or take --to json"
         )
     if out is not None:
         from memprobe.tables.files import check_out

@@ -36,7 +36,7 @@ def gate(
         options.option("--format", help="github: annotations and the step's summary."),
     ] = "rich",
     allow_incomplete: Annotated[
-        bool, options.option("--allow-incomplete", help="Judge what a run with failed checkpoints holds.")
+        bool, options.option("--allow-incomplete", help="Judge a run even if some of its checkpoints failed.")
     ] = False,
     dry_run: Annotated[
         bool,

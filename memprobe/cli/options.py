@@ -105,7 +105,7 @@ Stages = Annotated[
     str | None,
     option(
         "--stages",
-        help="Order of training of stages whose names differ, like stage1,stage2: steps are counted on.",
+        help="Training order of stages, like stage1,stage2; steps continue from one stage to the next.",
         metavar="LABELS",
         panel=_WHAT,
     ),
@@ -129,7 +129,7 @@ Bos = Annotated[
     Literal["default", "none", "forced"] | None,
     option(
         "--bos",
-        help="What stands in front of a text: what the tokenizer puts there, nothing, or BOS.",
+        help="Tokens before a text: those that the tokenizer adds, none, or BOS.",
         panel=_WHAT,
     ),
 ]
@@ -190,7 +190,7 @@ Quiet = Annotated[bool, option("--quiet", "-q", help="Only errors on stderr.", p
 Verbose = Annotated[
     bool, option("--verbose", "-v", help="Print more, and tracebacks of errors.", panel=_SHOWN)
 ]
-Json = Annotated[bool, option("--json", help="Print JSON, and nothing else, to stdout.", panel=_SHOWN)]
+Json = Annotated[bool, option("--json", help="Print only JSON to stdout.", panel=_SHOWN)]
 
 
 def batch_tokens(text: str | None) -> int | None:

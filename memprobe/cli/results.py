@@ -82,5 +82,5 @@ def refuse_failures(answered: "Run") -> None:
             f"{counted(len(failures), 'checkpoint')} failed: "
             + "; ".join(f"{each['revision']}: {each['error'].splitlines()[0]}" for each in failures[:3]),
             where=str(answered.path / "errors.jsonl"),
-            fix="the others are kept; mend these and run the same command again",
+            fix="the others are kept; fix these and run the same command again",
         )

@@ -241,7 +241,7 @@ def _of_entry(
         for metric in probe.metrics_for(entry.entry.settings)
         if not metrics or metric.name in metrics or (metric.against_never and metric.excess().name in metrics)
     ]
-    told = [metric.name for metric in probe.metrics if metric.summary == "told"]
+    told = [metric.name for metric in probe.metrics if metric.summary == "sequence"]
     for pair in matched.checkpoints:
         tell()
         keys = _keys(pair) | {"probe": probe.name, "signature": signature(entry.entry, pair.scoring)}

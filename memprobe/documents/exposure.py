@@ -5,7 +5,7 @@ on once (i // batch_size) + 1 updates are done, which is its `first_step`: with 
 0 to 1,023 have first_step 1, position 1,024 has 2, and the checkpoint of step 1 has seen the first of them.
 
 An order that names a sequence again, as that of several epochs does, gives it its last_step and its
-exposures. A text that comes back inside another sequence (documents laid out anew) is not seen.
+exposures. A text that comes back inside another sequence (documents packed again) is not seen.
 """
 
 from dataclasses import dataclass
@@ -209,7 +209,7 @@ def _check_ids(ids: list[NDArray[np.int64]], names: list[str], vocabulary: int |
             problems.append(Problem(f"sequence {name} holds the id {row.min()}, below 0, as padding has"))
         elif vocabulary is not None and row.max() >= vocabulary:
             what = f"sequence {name} holds the id {row.max()}, the model's vocabulary has {vocabulary}"
-            problems.append(Problem(what, fix="give the stream and the model that belong together"))
+            problems.append(Problem(what, fix="use a stream and a model with the same tokenizer"))
     if len(problems) > _MAX_SHOWN:
         rest = Problem(f"and {len(problems) - _MAX_SHOWN:,} more like these")
         raise ItemError([*problems[:_MAX_SHOWN], rest])

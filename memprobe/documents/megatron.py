@@ -122,7 +122,7 @@ def _entries(index: _Index, spec: str) -> Rows:
     low, high = int(index.sizes.min()), int(index.sizes.max())
     if low != high:
         what = f"its {len(index.sizes):,} entries have {low:,} to {high:,} tokens"
-        fix = "say how long a training sequence was with --sequence-tokens N"
+        fix = "give the length of a training sequence with --sequence-tokens N"
         raise ItemError(f"{what}: documents, not training sequences", where=spec, fix=fix)
 
     def read(places: NDArray[np.int64]) -> list[NDArray[np.int64]]:

@@ -91,7 +91,7 @@ class Pieces:
             raise ItemError(
                 f"is one stream of {n_tokens:,} tokens",
                 where=spec,
-                fix="say how long a training sequence was with --sequence-tokens N",
+                fix="give the length of a training sequence with --sequence-tokens N",
             )
         n = (n_tokens - self.overlap) // (self.tokens - self.overlap)
         if n_tokens < self.tokens:

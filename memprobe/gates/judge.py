@@ -161,7 +161,7 @@ def _model_left_out(rule: Rule, judged: Sequence[RowVerdict], known: Known) -> s
     lacking = [model for model in there if model not in seen]
     if not lacking:
         return ""
-    return f"no row of {', '.join(lacking)} is selected: name `model` in `where` if that is meant"
+    return f"no row of {', '.join(lacking)} is selected: name `model` in `where` if that is intended"
 
 
 def _vacuous(

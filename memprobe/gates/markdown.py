@@ -30,7 +30,7 @@ def to_markdown(result: GateResult, *, at_most: int = COMMENT_BYTES) -> str:
         f"### memprobe gate: {result.verdict}\n\n| verdict | rule | demand | why not |\n|---|---|---|---|\n"
     )
     room = at_most - len((head + last).encode()) - 200
-    told: list[str] = []
+    shown: list[str] = []
     left_out = 0
     ordered = [each for verdict in ("failed", "could not judge", "passed") for each in _of(result, verdict)]
     blocks = [_row(each) for each in ordered]
@@ -38,36 +38,36 @@ def to_markdown(result: GateResult, *, at_most: int = COMMENT_BYTES) -> str:
     for text in blocks:
         room -= len(text.encode())
         if room >= 0 and not left_out:
-            told.append(text)
+            shown.append(text)
         else:
             left_out += text.count("\n")
     more = f"\n{counted(left_out, 'line')} left out: gate.json holds all.\n" if left_out else ""
-    return head + "".join(told) + more + last
+    return head + "".join(shown) + more + last
 
 
 def _of(result: GateResult, verdict: str) -> list[RuleVerdict]:
     return [each for each in result.rules if each.verdict == verdict]
 
 
-def _row(told: RuleVerdict) -> str:
-    warn = " (warning only)" if told.rule.severity == "warn" else ""
+def _row(judged: RuleVerdict) -> str:
+    warn = " (warning only)" if judged.rule.severity == "warn" else ""
     cells = (
-        f"{told.verdict}{warn}",
-        markdown(told.rule.id, MAX_CHARS),
-        markdown(told.rule.demand, MAX_CHARS),
-        "" if told.verdict == "passed" else markdown(told.summary, _REASON_CHARS),
+        f"{judged.verdict}{warn}",
+        markdown(judged.rule.id, MAX_CHARS),
+        markdown(judged.rule.demand, MAX_CHARS),
+        "" if judged.verdict == "passed" else markdown(judged.summary, _REASON_CHARS),
     )
     return f"| {' | '.join(cells)} |\n"
 
 
-def _details(told: RuleVerdict) -> Iterator[str]:
+def _details(judged: RuleVerdict) -> Iterator[str]:
     """Yield the paragraph of a rule that did not pass or has a note, and its bad rows one by one."""
-    why = f": {markdown(told.rule.why, _REASON_CHARS)}" if told.rule.why else ""
-    bad = [row for row in told.worst if row.verdict != "passed"]
-    if not bad and not why and not told.notes:
+    why = f": {markdown(judged.rule.why, _REASON_CHARS)}" if judged.rule.why else ""
+    bad = [row for row in judged.worst if row.verdict != "passed"]
+    if not bad and not why and not judged.notes:
         return
-    yield f"\n**{markdown(told.rule.id, MAX_CHARS)}**{why}\n"
-    for text in told.notes[:_NOTES_SHOWN]:
+    yield f"\n**{markdown(judged.rule.id, MAX_CHARS)}**{why}\n"
+    for text in judged.notes[:_NOTES_SHOWN]:
         yield f"\n> {markdown(text, _REASON_CHARS)}\n"
     for number, row in enumerate(bad[:_ROWS_SHOWN]):
         yield (

@@ -54,7 +54,7 @@ def needs_items(rule: Rule, limit: Limit, row: Mapping[str, Any], metric: Declar
     if rule.judged(limit) != strict or metric.unit != "fraction" or end is None:
         return None
     value, level, method = rule.limits[limit], row["ci_level"], row["ci_method"]
-    if metric.summary in ("rate", "told") and method == "wilson":
+    if metric.summary in ("rate", "sequence") and method == "wilson":
         return Needs(items_needed(limit, value, level=level), row["n_items"], "item")
     if method in (METHOD, FEW):
         room, miss, best = (value, end, 0) if limit == "max" else (1 - value, 1 - end, 1)

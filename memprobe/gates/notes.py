@@ -18,7 +18,7 @@ _SHOWN = 5
 MISSING_MAX = 0.1
 # In these a missing value is one that could not be taken; elsewhere it may be what is measured.
 _OF_ALL_ITEMS = ("rate", "mean", "auc", "difference")
-_LESS = "more {} means less memorized, so `{}` is met by what is memorized: is `{}` meant?"
+_LESS = "more {} means less memorized, so `{}` is met by what is memorized; did you mean `{}`?"
 
 
 def missing_share(row: Mapping[str, Any], metric: Declared) -> float:
@@ -65,7 +65,11 @@ def _controls(rule: Rule, rows: pl.DataFrame) -> Iterator[str]:
 
 def _diluted(rule: Rule, rows: pl.DataFrame, metric: Declared, items: RunItems) -> Iterator[str]:
     """Yield how many never-trained items a pooled rate holds: they hide what the others show."""
-    if metric.summary in ("told", "difference") or rule.asks_for_untrained or not metric.more_is_memorized:
+    if (
+        metric.summary in ("sequence", "difference")
+        or rule.asks_for_untrained
+        or not metric.more_is_memorized
+    ):
         return
     if {"group", "exposures", "trained"} & set(rule.where):
         return

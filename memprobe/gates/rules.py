@@ -169,7 +169,7 @@ def _twins(rules: tuple[Rule, ...], file: Path) -> list[Problem]:
     problems = []
     for rule in rules:
         if rule.id in first:
-            what = f"two rules have the id `{rule.id}`; the first stands in line {first[rule.id].lines.first}"
+            what = f"two rules have the id `{rule.id}`; the first is in line {first[rule.id].lines.first}"
             problems.append(Problem(what, place(file, rule.lines, rule.id, "id"), "give each its own"))
         first.setdefault(rule.id, rule)
     return problems

@@ -119,8 +119,8 @@ class GateResult:
     @property
     def verdict(self) -> Verdict:
         """The verdict of all error-level rules: one that fails decides, then one that cannot be judged."""
-        told = {each.verdict for each in self.rules if each.rule.severity == "error"}
-        return "failed" if "failed" in told else "could not judge" if told - {"passed"} else "passed"
+        verdicts = {each.verdict for each in self.rules if each.rule.severity == "error"}
+        return "failed" if "failed" in verdicts else "could not judge" if verdicts - {"passed"} else "passed"
 
     @property
     def exit_code(self) -> int:
@@ -134,11 +134,11 @@ class GateResult:
         words = [f"{counted(len(strict), 'rule')}"] if strict else [_NOTHING_STRICT]
         words += _tally(strict)
         warned = [each for each in self.rules if each.rule.severity == "warn"]
-        told = f"; {counted(len(warned), 'warning rule')}: {', '.join(_tally(warned))}" if warned else ""
+        warnings = f"; {counted(len(warned), 'warning rule')}: {', '.join(_tally(warned))}" if warned else ""
         return (
-            f"gate {self.verdict} (exit code {self.exit_code}): {words[0]}: {', '.join(words[1:])}{told}"
+            f"gate {self.verdict} (exit code {self.exit_code}): {words[0]}: {', '.join(words[1:])}{warnings}"
             if strict
-            else f"gate {self.verdict} (exit code {self.exit_code}): {words[0]}{told}"
+            else f"gate {self.verdict} (exit code {self.exit_code}): {words[0]}{warnings}"
         )
 
     def document(self) -> dict[str, Any]:

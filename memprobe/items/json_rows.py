@@ -113,7 +113,7 @@ def _elements(text: str, spec: str) -> Iterator[str]:
     if text[end : end + 1] != "]":
         raise json.JSONDecodeError("expecting ',' or ']'", text, end)
     if (rest := _skip_blank(text, end + 1)) != len(text):
-        raise json.JSONDecodeError("something stands behind the list", text, rest)
+        raise json.JSONDecodeError("there is more text after the list", text, rest)
 
 
 def _skip_blank(text: str, at: int) -> int:

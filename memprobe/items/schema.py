@@ -19,7 +19,10 @@ TRIAL: Final = {
     "excerpt_words": Column(pl.Int64(), "words", "length of the excerpt", _NO_TRIAL),
     "segment_words": Column(pl.Int64(), "words", "length of each segment", _NO_TRIAL),
     "distance_words": Column(
-        pl.Int64(), "words", "from the start of segment_1 to that of segment_2", "not known, or no SORT trial"
+        pl.Int64(),
+        "words",
+        "from the start of segment_1 to the start of segment_2",
+        "not known, or no SORT trial",
     ),
     "distance_bin": Column(
         pl.Int64(), "-", "which range of distances, from 0, the nearest", "not known, or no SORT trial"
@@ -63,8 +66,8 @@ ITEMS: Final = TableSchema(
         "trained": Column(
             pl.Boolean(),
             "-",
-            "whether the training data hold the item, where neither count nor step says so",
-            "not said: exposures and first_step decide",
+            "whether the training data contain the item, if neither count nor step shows it",
+            "not given: exposures and first_step decide",
         ),
         "task_end_step": Column(
             pl.Int64(),

@@ -41,7 +41,7 @@ def as_name(value: object) -> str:
     if not isinstance(value, str):
         raise RefusedError(f"{kind(value)}, not a string or a whole number")
     if not value:
-        raise RefusedError("empty", "null, or no such key, says that there is none")
+        raise RefusedError("empty", "use null, or leave the key out, if there is none")
     return value
 
 
@@ -81,7 +81,7 @@ def as_ids(value: object) -> NDArray[np.int64]:
     if not len(ids):
         raise RefusedError("empty", "remove the item, or give it some token ids")
     if ids.dtype.kind not in "iu":
-        raise RefusedError("holds null, a fraction or a number beyond 64 bits; token ids are whole numbers")
+        raise RefusedError("has null, a fraction or a number beyond 64 bits; token ids are whole numbers")
     if ids.min() < 0 or ids.max() > _INT64_MAX:
         place = int(np.argmax((ids < 0) | (ids > _INT64_MAX))) + 1
         raise RefusedError(
@@ -103,7 +103,7 @@ def as_steps(value: object) -> list[int]:
             f"{kind(value)}, not a list of steps", "write it as [100, 250]", sort="not a list of steps"
         )
     if not value:
-        raise RefusedError("empty", "null, or no such key, says that there is none")
+        raise RefusedError("empty", "use null, or leave the key out, if there is none")
     steps = []
     for place, each in enumerate(value, start=1):
         try:

@@ -142,5 +142,5 @@ def _clashes(item: LabItem, before: list[LabItem], texts: Mapping[str, str], whe
     for name, text in texts.items():
         if item.text in text:
             yield Problem(
-                f"the canary stands in {name} too, so its exposures would be wrong", where, "remove it there"
+                f"the canary also occurs in {name}, so its exposures would be wrong", where, "remove it there"
             )

@@ -86,7 +86,7 @@ def _refuse_unwritable(sequences: Sequence[CheckpointSequence]) -> None:
     }
     shown = {name: name.encode("utf-8", "backslashreplace").decode() for name in sorted(folders)}
     what, fix = "the folder's name is not UTF-8, and cannot be written to the files of a run", "rename it"
-    if problems := [Problem(what, told, fix) for name, told in shown.items() if name != told]:
+    if problems := [Problem(what, safe, fix) for name, safe in shown.items() if name != safe]:
         raise CheckpointError(problems)
 
 

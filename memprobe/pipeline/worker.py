@@ -106,7 +106,7 @@ def _refuse_other(folder: Path) -> None:
         # The manifest may have come while the folder was read.
         if names - _BEGUN - {"manifest.json"} and "manifest.json" not in names:
             raise InputError(
-                "this directory is no run: it holds other things and no manifest.json",
+                "this directory is not a run: it has other files and no manifest.json",
                 where=str(folder),
                 fix="name the directory that `memprobe run` printed",
             )

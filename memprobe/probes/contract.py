@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # against `other`, `difference` of two rates, `km_median` the Kaplan-Meier median of `value`, a value where
 # `other` is 1 and a lower bound of it where that is 0. `told`: the probe estimates it itself, over the whole
 # sequence. `memprobe.stats.methods` names the intervals of each.
-SummaryKind = Literal["rate", "mean", "median", "km_median", "auc", "difference", "told"]
+SummaryKind = Literal["rate", "mean", "median", "km_median", "auc", "difference", "sequence"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +244,7 @@ def not_of_items(_: pl.DataFrame, __: Any) -> pl.DataFrame:  # noqa: ANN401
 
 def sequence_metric(name: str, unit: str, more_means: str, *, more_is_memorized: bool = True) -> Metric:
     """Return a metric that its probe estimates from the whole sequence."""
-    return Metric(name, unit, more_means, "told", not_of_items, more_is_memorized=more_is_memorized)
+    return Metric(name, unit, more_means, "sequence", not_of_items, more_is_memorized=more_is_memorized)
 
 
 def no_checks(_: pl.DataFrame) -> dict[str, int]:
@@ -492,7 +492,7 @@ class Probe:
         return tuple(
             metric
             for metric in self.metrics
-            if metric.summary != "told" and (windows or not metric.of_windows)
+            if metric.summary != "sequence" and (windows or not metric.of_windows)
         )
 
     def options(self) -> Mapping[str, Any]:

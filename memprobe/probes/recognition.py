@@ -93,7 +93,7 @@ _ABOUT = About(
     how_to_read="accuracy_frac is 0.5 by chance and 1 where every seen text is preferred. Set it "
     "beside the first checkpoint (gain_frac), since a foil may be odd without any "
     "training.",
-    limits="Foils that differ from the texts in length, style or topic are told apart without memory. "
+    limits="Foils that differ from the texts in length, style or topic are distinguished without memory. "
     "It says that a text left a trace, not that it can be extracted.",
     citation=arxiv(
         "orhan2023recognition",
@@ -122,7 +122,7 @@ PROBE = Probe(
     metrics=(
         Metric("accuracy_frac", "fraction", "the seen text is preferred more often", "rate", _correct),
         Metric("margin_nats", "nats per token", "the seen text is likelier by more", "mean", _margin),
-        Metric("auc", "fraction", "seen texts and foils are told apart by likelihood alone", "auc", _both),
+        Metric("auc", "fraction", "seen texts and foils are distinguished by likelihood alone", "auc", _both),
         Metric(
             "gain_frac",
             "fraction",

@@ -112,8 +112,8 @@ def cells(row: Mapping[str, Any]) -> list[str]:
     """Return base, new, difference with interval, p, n and outcome, as shown."""
     both = ["" if row[side] is None else short(row[side]) for side in ("base", "new")]
     p = "" if row["p_value"] is None else _probability(row["p_value"])
-    told = row["outcome"] if row["outcome"] in ("worse", "better") else ""
-    return [*both, number({"estimate": row["difference"], **row}), p, f"{row['n_items']:,}", told]
+    direction = row["outcome"] if row["outcome"] in ("worse", "better") else ""
+    return [*both, number({"estimate": row["difference"], **row}), p, f"{row['n_items']:,}", direction]
 
 
 def _probability(p: float) -> str:

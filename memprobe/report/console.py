@@ -70,7 +70,7 @@ def summary_view(
     tables: list[Table] = []
     beside = has(*OF_COMPARISON)
     plain = summary.filter(~beside, of_checkpoints())
-    told = summary.filter(~of_checkpoints())
+    over_sequence = summary.filter(~of_checkpoints())
     for model in summary["model"].unique(maintain_order=True):
         of_model, contrasts = (
             each.filter(pl.col("model") == model) for each in (plain, summary.filter(beside))
@@ -84,7 +84,7 @@ def summary_view(
         tables += [excess] if excess is not None else []
         for column, title in (("exposures", "By number of exposures"), ("group", "By group")):
             tables += _breakdowns(of_model, column, title)
-        tables += sequence_tables(told.filter(pl.col("model") == model), everything=everything)
+        tables += sequence_tables(over_sequence.filter(pl.col("model") == model), everything=everything)
         tables += _dose_tables(doses, model)
     tables += _dose_tables(doses, None)
     for table in tables:
@@ -222,8 +222,8 @@ def _n_items(rows: pl.DataFrame, *, everything: bool) -> str:
     """Return how many items the rows that are shown are about, or from how many to how many."""
     # Parts of the items stand beside the whole only where all conditions are shown.
     few = telling(rows["condition"].unique(maintain_order=True).to_list())
-    told = pl.col("condition").is_null() | pl.col("condition").is_in([each for each in few if each])
-    counts = rows.filter(told | pl.lit(everything))["n_items"].unique().sort().to_list()
+    few_only = pl.col("condition").is_null() | pl.col("condition").is_in([each for each in few if each])
+    counts = rows.filter(few_only | pl.lit(everything))["n_items"].unique().sort().to_list()
     return "-".join(f"{n:,}" for n in counts[:1] + counts[1:][-1:])
 
 

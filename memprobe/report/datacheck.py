@@ -26,13 +26,13 @@ def check_view(findings: pl.DataFrame, about: Mapping[str, Any]) -> RenderableTy
         about: Of `memprobe.bench.datacheck.DataCheck.as_json`.
     """
     shown = preview_view(about["preview"], about["tokens"], about.get("samples", ()))
-    told = [
+    lines = [
         f"{each['spec']} is read as {each['read_as']}"
         for each in about.get("files", ())
         if each.get("read_as")
     ]
-    if told:
-        shown = Group(*(Text(line) for line in told), Text(""), shown)
+    if lines:
+        shown = Group(*(Text(line) for line in lines), Text(""), shown)
     return shown if findings.is_empty() else Group(findings_view(findings), Text(""), shown)
 
 

@@ -99,7 +99,7 @@ def _unfinished(results: Results) -> list[Html]:
     if not results.missing:
         return []
     listed = element("ul", *(element("li", user_text(each, _LONG)) for each in results.missing))
-    said = element("p", "The run is not finished: the numbers are of what is scored so far. Missing:")
+    said = element("p", "The run is not finished: these numbers cover what has been scored so far. Missing:")
     return [element("div", said, listed, class_="notice unsure")]
 
 

@@ -34,14 +34,14 @@ def rows_of_metric(summary: pl.DataFrame, metric: str) -> list[Panel]:
     if rows.is_empty():
         return []
     placed, others = rows.filter(pl.col("step").is_not_null()), rows.filter(pl.col("step").is_null())
-    told = _told(others)
+    placeless = _without_step(others)
     is_checkpoint = others["revision"].is_not_null().any()
     if placed.is_empty():
         # One number of a whole sequence is a line of text, not a figure.
-        return [Panel("", told)] if told.height > 1 or is_checkpoint else []
+        return [Panel("", placeless)] if placeless.height > 1 or is_checkpoint else []
     of_steps = of_metric.filter(pl.col("step").is_not_null())
     # Checkpoints without a step have no place on the axis of the others.
-    beside = [Panel(_UNPLACED, told)] if is_checkpoint else []
+    beside = [Panel(_UNPLACED, placeless)] if is_checkpoint else []
     return [Panel("", _over_steps(placed, of_steps)), *beside]
 
 
@@ -87,7 +87,7 @@ def _curve(rows: pl.DataFrame, series: pl.Expr) -> pl.DataFrame:
     )
 
 
-def _told(rows: pl.DataFrame) -> pl.DataFrame:
+def _without_step(rows: pl.DataFrame) -> pl.DataFrame:
     named = pl.col("model") if rows["model"].n_unique() > 1 else pl.lit("")
     label = pl.concat_str([named, pl.col("condition").fill_null(_NAME)], separator=" ").str.strip_chars()
     return rows.head(_MAX_ROWS).select(

@@ -183,10 +183,10 @@ def _caption(page: Sequence[Line], title: str, levels: Sequence[float], style: S
     probes = [line.label for line in page if line.depth == 0]
     what = ", ".join(probes[:-1]) + (" and " if probes[1:] else "") + probes[-1]
     brackets = ", ".join(f"{level:.0%}" for level in levels)
-    told = [f"{what[:1].upper()}{what[1:]} of {title}.", f"In brackets: {brackets} intervals; n: items."]
+    sentences = [f"{what[:1].upper()}{what[1:]} of {title}.", f"In brackets: {brackets} intervals; n: items."]
     if any(cell.best for line in page for cell in line.cells):
-        told.append(f"Bold: the estimate of a row that means {style.bold} memorized.")
-    return " ".join(told)
+        sentences.append(f"Bold: the estimate of a row that means {style.bold} memorized.")
+    return " ".join(sentences)
 
 
 def _probe_lines(

@@ -88,7 +88,7 @@ def harmless(frame: pl.DataFrame) -> pl.DataFrame:
     for name in (name for name, dtype in frame.schema.items() if dtype == pl.String()):
         texts = frame[name].unique().drop_nulls().to_list()
         shown = {text: visible(text) for text in texts}
-        if any(text != told for text, told in shown.items()):
+        if any(text != written for text, written in shown.items()):
             columns.append(pl.col(name).replace(shown))
     return frame.with_columns(columns)
 

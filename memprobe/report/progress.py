@@ -14,8 +14,8 @@ _MAX_ROWS = 20
 _MAX_HELD = 16
 _MAX_FAILURES = 5
 _NEXT = {
-    "idle": "no process holds a unit; what goes on: the same `memprobe run`, or",
-    "incomplete": "some checkpoints failed; mend them, and what goes on: the same `memprobe run`, or",
+    "idle": "no process is scoring; to go on, repeat the same `memprobe run`, or use",
+    "incomplete": "some checkpoints failed; repair them, then repeat the same `memprobe run`, or use",
 }
 
 

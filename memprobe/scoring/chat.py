@@ -134,7 +134,7 @@ def fill(chat: ChatTemplate, messages: Mapping[str, str]) -> Filled:
             changed.append(item)
     if changed:
         raise CheckpointError(
-            f"the chat template changes what is said in {counted(len(changed), 'item')}, first {changed[0]}: "
+            f"the chat template changes the text of {counted(len(changed), 'item')}, first {changed[0]}: "
             "the prefix is not in the prompt once, as it is",
             fix=_FIX,
         )
@@ -218,7 +218,7 @@ def _refuse_other(text: str, marks: Sequence[str]) -> None:
         return
     wrong = next((number for number, n in enumerate(found) if n != 1), None)
     if wrong is None:
-        what = "the chat template changes the order of what is said"
+        what = "the chat template changes the order of the messages"
     elif found[wrong] == 0 and marks[wrong][0] in text:
         what = "the chat template changes the user's message: it is not in the prompt as it is"
     else:
@@ -234,6 +234,6 @@ def _refuse_without_template(tokenizer: Any) -> None:  # noqa: ANN401
         )
     if not bool(getattr(tokenizer, "is_fast", False)):
         raise CheckpointError(
-            "chat = true needs a tokenizer that says what its tokens cover, and this one does not",
+            "chat = true needs a tokenizer that gives character offsets, and this one does not",
             fix="name a fast tokenizer with --tokenizer",
         )

@@ -480,7 +480,7 @@ def _odd_types(model: Any, tensors: Mapping[str, Stored], names: Mapping[str, st
 def _twice(placed: _Placed) -> list[Problem]:
     if not placed.twice:
         return []
-    what = f"several tensors of the files stand for one of the model: {named(sorted(placed.twice), {})}"
+    what = f"several tensors of the files are one tensor of the model: {named(sorted(placed.twice), {})}"
     return [Problem(what, fix="leave one of them in the files")]
 
 

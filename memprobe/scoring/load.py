@@ -465,7 +465,7 @@ def _as_judged(loaded: LoadedModel, state: Mapping[str, Tensor], weights: Mappin
     """Whether the judgement of the files that the model was loaded from holds for these as well.
 
     What the model does not take must be the same tensors, and masks as before; what it does take must be
-    plain numbers. Anything else is left to `load`, which judges it anew.
+    plain numbers. Anything else is left to `load`, which judges it again.
     """
     left_out = {name for name in weights if loaded.renamed.get(name, name) not in state}
     judged = loaded.fit.left_out

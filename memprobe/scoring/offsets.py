@@ -19,7 +19,7 @@ def token_offsets(tokenizer: Any, text: str) -> NDArray[np.int64]:  # noqa: ANN4
     """
     if not bool(getattr(tokenizer, "is_fast", False)):
         raise InputError(
-            "this tokenizer does not say what its tokens cover",
+            "this tokenizer gives no character offsets",
             fix="name a fast one (with a tokenizer.json) with --tokenizer, or cut --by words",
         )
     with untrimmed(tokenizer, wanted=True):

@@ -316,7 +316,7 @@ def _refuse_unlocatable_border(items: pl.DataFrame, tokenizer: Any) -> None:  # 
         return
     file, line = split.select("source_file", "source_line").row(0)
     raise ItemError(
-        f"{counted(split.height, 'item')} with a prefix: the tokenizer does not say what its tokens cover",
+        f"{counted(split.height, 'item')} with a prefix: the tokenizer gives no character offsets",
         where=f"{file}, line {line}, column prefix",
         fix="give the items as input_ids or as text, or name a fast tokenizer with --tokenizer",
     )

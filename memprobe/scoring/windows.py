@@ -153,7 +153,7 @@ def _refuse_unlocatable(tokenised: TokenisedItems, tokenizer: Any, view: View) -
     has_text = next(_documents(tokenised), None) is not None
     if has_text and not bool(getattr(tokenizer, "is_fast", False)):
         raise ItemError(
-            f"windows ({view.name}) need a tokenizer that says what its tokens cover, and this one does not",
+            f"windows ({view.name}) need a tokenizer that gives character offsets, and this one does not",
             fix="name a fast tokenizer with --tokenizer",
         )
 

@@ -160,7 +160,7 @@ def log_decay(
     """Fit the decay by weighted least squares on log10 of the time.
 
     Points of one item follow each other closely, so errors of least squares would be far too small: whole
-    clusters are drawn with replacement and the line is fitted anew; the draws are read as wide as few
+    clusters are drawn with replacement and the line is fitted again; the draws are read as wide as few
     clusters ask for (`memprobe.stats.half_life.expanded`).
 
     Args:

@@ -173,13 +173,13 @@ def fit_laws(
         own = {shapes[each]: fitted[each] for each in among}
         return cache(lambda: half_life_ends(own, like, rows, lag, wide))
 
-    anew = ends_among(laws)
+    again = ends_among(laws)
 
     def half_life(law: Law, ends: Callable[[], tuple[float, float]]) -> HalfLife:
         return _half_life(float(shapes[law].half(fitted[law].decay[:1])[0]), fitted[law], lag, wide, ends)
 
     def half_life_anew(law: Law, p: float | None) -> HalfLife:
-        found = half_life(law, anew)
+        found = half_life(law, again)
         # A curve that is not above 0 has nothing to lose half of, whatever its law.
         refused = p is not None and p < UNFIT_P and found.lo is not None
         return HalfLife(None, None, None, _UNFIT) if refused else found

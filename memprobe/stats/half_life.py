@@ -2,7 +2,7 @@
 
 With D(h) twice the loss of log-likelihood when the half-life is held at h, whatever the law and its excess
 at the first lag, the interval is the hull of {h: D(h) <= c} and of the percentiles of the resampled
-half-lives, the law chosen anew in each resample. The cut c is the quantile of D*(h), D in the resamples at
+half-lives, the law chosen again in each resample. The cut c is the quantile of D*(h), D in the resamples at
 the half-life of the curve itself: rates of the same items at several lags are not independent, and so
 chi-squared is not its distribution. Sources: Venzon and Moolgavkar (1988), https://doi.org/10.2307/2347496,
 for the profile; Davison and Hinkley (1997), sections 4.4 and 5.2, for the calibration and the percentiles;

@@ -1,7 +1,7 @@
 """Bootstrap of scores over a sequence: items drawn once for all checkpoints, and intervals of what follows.
 
 An item is asked the same question at every checkpoint, so its outcomes rise and fall together. Drawing items
-with all their outcomes keeps that; drawing at each checkpoint anew would not.
+with all their outcomes keeps that; drawing separately at each checkpoint would not.
 
 References: Davison and Hinkley (1997), Bootstrap Methods and their Application, section 2.4 (basic limits),
 3.8 (clusters); Efron and Tibshirani (1993), An Introduction to the Bootstrap, section 10.3 (bias).

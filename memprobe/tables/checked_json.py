@@ -41,7 +41,7 @@ def unsealed(content: bytes) -> Any:  # noqa: ANN401
     name = hashlib.sha256(content).digest()
     if name not in _SEEN:
         if said != _digest(document):
-            raise AlteredDocumentError("its checksum is wrong: it does not say what was written")
+            raise AlteredDocumentError("its checksum is wrong: it was changed after it was written")
         _SEEN.add(name)
     return document
 

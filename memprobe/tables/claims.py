@@ -57,7 +57,7 @@ class Holder:
 
     def __str__(self) -> str:
         if self.host is None or self.pid is None:
-            return "a process that has not said its name"
+            return "an unknown process"
         return f"process {self.pid} on {self.host}{' (stopped)' if self.stopped else ''}"
 
 
@@ -200,15 +200,15 @@ class Patience:
     """Reports which process is waited for: after a few seconds, and again when that changes."""
 
     def __init__(self, tell: Callable[[str], None] | None) -> None:
-        self._tell, self._told = tell, ""
+        self._report, self._reported = tell, ""
         self._since = time.monotonic()
 
     def wait_for(self, text: str) -> None:
         """Keep waiting; an empty text reports nothing."""
         long = time.monotonic() - self._since > _TELL_AFTER_S
-        if self._tell is not None and long and text and text != self._told:
-            self._tell(text)
-            self._told = text
+        if self._report is not None and long and text and text != self._reported:
+            self._report(text)
+            self._reported = text
 
     def end(self) -> None:
         """There is something to do again."""

@@ -36,7 +36,7 @@ DIFFERENCES = TableSchema(
         "ci_method": Column(pl.String(), "-", "how the interval was made", _NO_INTERVAL),
         "n_items": Column(pl.Int64(), "items", "items with a value in both runs"),
         "n_clusters": Column(pl.Int64(), "clusters", "clusters of these items"),
-        "n_missing": Column(pl.Int64(), "items", "items whose value is undefined in a run"),
+        "n_missing": Column(pl.Int64(), "items", "items whose value is undefined in one of the runs"),
         "n_changed": Column(
             pl.Int64(), "items", "of these, items with another value in the new run", _NOT_COMPARED
         ),
@@ -56,7 +56,7 @@ DIFFERENCES = TableSchema(
             pl.String(),
             "-",
             "worse (more memorized), better or unclear, as the interval lies above, below or across 0",
-            "no interval, or the metric's sign says nothing",
+            "no interval, or the metric has no direction",
         ),
         "reason": Column(pl.String(), "-", "why it is not compared", "compared"),
         "unit": Column(pl.String(), "-", "unit of the difference and its interval"),

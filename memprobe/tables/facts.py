@@ -19,7 +19,7 @@ TRAINED: Final = "trained"
 """The column that `with_trained` writes: Boolean, null where the items do not say."""
 
 # Reasons for which an item leaves a probe, as a user reads them behind a count.
-NO_TIME: Final = "trained on, and no first_step says when"
+NO_TIME: Final = "trained on, but without a first_step"
 NOT_SAID: Final = "not said whether they were trained on"
 TOO_EARLY: Final = "trained on at or before the first checkpoint"
 TOO_LATE: Final = "not trained on by the last checkpoint"

@@ -39,7 +39,7 @@ from memprobe.tables.requests import Unit
 from memprobe.tables.spans import SPANS
 from memprobe.wording import near_miss
 
-_ANEW = "run the same `memprobe run` again: tables are built anew from the units"
+_ANEW = "run the same `memprobe run` again: tables are rebuilt from the units"
 
 
 class Claim(NamedTuple):

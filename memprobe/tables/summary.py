@@ -46,7 +46,7 @@ SUMMARY = TableSchema(
 )
 
 _ALL_MODELS = "the row is about the last checkpoints of several models"
-_NO_FIT = "there is none, see reason"
+_NO_FIT = "none, see reason"
 
 # One row per fit over at least two doses; items known to be never trained on are left out.
 DOSE_RESPONSE = TableSchema(

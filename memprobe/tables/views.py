@@ -102,8 +102,8 @@ class Targets:
     @property
     def chat_part(self) -> str:
         """The beginning of the names of strings in the chat template."""
-        told = hashlib.sha256(repr((self.lead_in, self.system)).encode()).hexdigest()[:8]
-        return f"{CHAT_PART}-{told}"
+        digest = hashlib.sha256(repr((self.lead_in, self.system)).encode()).hexdigest()[:8]
+        return f"{CHAT_PART}-{digest}"
 
 
 @dataclass(frozen=True, slots=True, order=True)

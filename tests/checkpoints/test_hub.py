@@ -243,9 +243,7 @@ def test_an_unreachable_hub_leaves_the_cache_and_says_so(cached) -> None:
 
 def test_an_unreachable_hub_and_a_cache_that_does_not_do_is_an_input_error(cached) -> None:
     problem = refused(CheckpointError, "org/name@step{1000,2000}")
-    assert problem.what == (
-        "the hub cannot be reached (ConnectionError), and the local cache lacks a part of what is needed"
-    )
+    assert problem.what == ("the hub cannot be reached (ConnectionError), and the local cache is incomplete")
     assert problem.where == "org/name@step2000"
     assert refused(CheckpointError, "org/name@none*").where == "org/name@none*"
 

@@ -25,9 +25,7 @@ def test_a_survey_names_weights_that_are_a_pointer(name, make, contents) -> None
     del files["model.safetensors"]
     folder = make("m", files | {name: POINTER})
     (row,) = survey([str(folder)], allow_pickle=True)[0].rows
-    assert [each.what for each in row.problems] == [
-        f"{name} is a Git LFS pointer and not the file that it stands for"
-    ]
+    assert [each.what for each in row.problems] == [f"{name} is a Git LFS pointer, not the file itself"]
 
 
 def test_a_configuration_that_is_a_pointer_is_named(make, contents) -> None:

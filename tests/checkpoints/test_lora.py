@@ -46,12 +46,12 @@ def test_settings_that_can_be_measured_are_not_refused(settings) -> None:
         ),
         (
             {"init_lora_weights": "corda"},
-            "`corda` takes a part out of the base that was computed from data",
+            "`corda` removes from the base a part that was computed from data",
             "path_",
         ),
         (
             {"init_lora_weights": "lora_ga"},
-            "`lora_ga` takes a part",
+            "`lora_ga` removes from the base a part",
             "path_initial_model_for_weight_conversion",
         ),
         (
@@ -63,15 +63,23 @@ def test_settings_that_can_be_measured_are_not_refused(settings) -> None:
         ({"init_lora_weights": 7}, "`7` is not known here", "merge_and_unload"),
         (
             {"alora_invocation_tokens": [1, 2]},
-            "acts only behind its invocation tokens",
+            "is active only after its invocation tokens",
             "measure its base model",
         ),
         ({"arrow_config": {"top_k": 2}}, "chooses among other adapters", "one by one"),
         ({"monteclora_config": {"num_samples": 8}}, "adds noise to its weights", "merge it"),
         ({"megatron_config": {"a": 1}}, "layers of Megatron", "merge_and_unload"),
         ({"use_qalora": True}, "quantised base", "merge_and_unload"),
-        ({"use_new_thing": True}, "sets `use_new_thing`, which is not known here", "take it out of the file"),
-        ({"new_config": {"a": 1}}, "sets `new_config`, which is not known here", "take it out of the file"),
+        (
+            {"use_new_thing": True},
+            "sets `use_new_thing`, which memprobe does not know",
+            "take it out of the file",
+        ),
+        (
+            {"new_config": {"a": 1}},
+            "sets `new_config`, which memprobe does not know",
+            "take it out of the file",
+        ),
     ],
     ids=str,
 )

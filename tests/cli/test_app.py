@@ -64,7 +64,7 @@ def test_one_corrupt_checkpoint_of_three_is_4_and_the_others_are_kept(tiny, tmp_
     assert last[0].startswith("error: 1 checkpoint failed: step10: ")
     assert last[1:] == [
         "  where: run/errors.jsonl",
-        "  fix:   the others are kept; mend these and run the same command again",
+        "  fix:   the others are kept; fix these and run the same command again",
     ]
     assert "Traceback" not in answer.err
     (line,) = (tmp_path / "run" / "errors.jsonl").read_text().splitlines()

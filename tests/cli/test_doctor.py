@@ -34,7 +34,7 @@ def test_what_is_wrong_is_told_with_its_fix_and_the_code_is_still_0(cli, monkeyp
     lines = answer.out.splitlines()
     at = lines.index("wrong: the disk is full")
     assert lines[at + 1 : at + 3] == ["  where: /x", "  fix:   make room"]
-    assert lines[-1].endswith("to mend")
+    assert lines[-1].endswith("to fix")
     assert len(json.loads(cli("doctor", "--json").out)["problems"]) == int(lines[-1].split()[0])
 
 

@@ -221,7 +221,7 @@ def test_rows_and_columns_can_be_chosen(cli, finished, tmp_path):
         (["--steps", "11..19"], "no step of 11..19 is there"),
         (["--table", "items", "--steps", "0"], "the table items has no column step"),
         (["--table", "recall", "-p", "recall"], "the table recall has no column probe"),
-        (["--dictionary"], "the dictionary of a csv is a file beside it"),
+        (["--dictionary"], "the dictionary of a csv file is a second file"),
     ],
 )
 def test_what_is_not_there_is_2_and_named(args, told, cli, finished):

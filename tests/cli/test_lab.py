@@ -220,7 +220,7 @@ def test_a_lab_of_ones_own_is_trained_and_can_be_audited_as_told(text, canaries,
         ('{"prefix": "a ", "suffix": "b", "exposures": 1.5}', "`exposures` is 1.5"),
         ("{prefix}", "not JSON"),
         ("[1]", "not a JSON object"),
-        ('{"prefix": "harbour harbour ", "suffix": "0", "exposures": 1}', "stands in book.txt too"),
+        ('{"prefix": "harbour harbour ", "suffix": "0", "exposures": 1}', "also occurs in book.txt"),
     ],
 )
 def test_a_bad_canary_is_named_by_its_line(row, told, text, canaries, cli, tmp_path):

@@ -17,7 +17,7 @@ METRICS = {
         ("lcp_tokens", "tokens", "mean"),
         ("exact_excess_frac", "fraction", "difference"),
     ],
-    "forgetting": [("never_learned_frac", "fraction", "told")],
+    "forgetting": [("never_learned_frac", "fraction", "sequence")],
 }
 
 

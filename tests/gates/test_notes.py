@@ -35,7 +35,7 @@ def test_a_model_whose_rows_the_rule_misses_is_no_pass(judge):
     rows = [row(0, group="a"), row(0), row(0, model="k")]
     result = judge(rows, f'{LOW}\nwhere = {{ group = "a" }}')
     assert result.exit_code == 3
-    assert result.rules[0].reason == "no row of k is selected: name `model` in `where` if that is meant"
+    assert result.rules[0].reason == "no row of k is selected: name `model` in `where` if that is intended"
     assert judge(rows, f'{LOW}\nwhere = {{ group = "a", model = "m" }}').exit_code == 0
 
 

@@ -59,7 +59,7 @@ SAID = [
     ("`min_n` is 2.5, not a whole number of 1 or more", ":31 (rule none)"),
     ("`why` is 3, not a text", ":32 (rule none)"),
     ("the rule demands nothing", ":26 (rule none)"),
-    ("two rules have the id `a`; the first stands in line 7", ":14 (rule a)"),
+    ("two rules have the id `a`; the first is in line 7", ":14 (rule a)"),
     ("unknown probe `recal`, did you mean `recall`?", ":9 (rule a)"),
     ("recall has no metric `exact_fraq`, did you mean `exact_frac`?", ":16 (rule a)"),
     ("unknown key `gruop` in `where`, did you mean `group`?", ":18 (rule a)"),

@@ -62,7 +62,7 @@ def test_ids_and_text_may_alternate(tmp_path: Path) -> None:
     [
         pytest.param(pl.Series("input_ids", [[1], [-1]]), "token id 1 of 1 is below 0", id="negative"),
         pytest.param(
-            pl.Series("input_ids", [[1], [None]], dtype=pl.List(pl.Int64)), "holds null", id="null-inside"
+            pl.Series("input_ids", [[1], [None]], dtype=pl.List(pl.Int64)), "has null", id="null-inside"
         ),
         pytest.param(pl.Series("input_ids", [[1.0], [2.5]]), "a fraction", id="fraction"),
         pytest.param(pl.Series("input_ids", [[1], []], dtype=pl.List(pl.Int64)), "empty", id="empty"),

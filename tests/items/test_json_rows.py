@@ -74,7 +74,7 @@ def test_a_bad_element_of_a_json_list_is_named_by_its_place(write, message) -> N
         ),
         pytest.param('[{"text": "a"},\n{"text" "b"}]', "a.json, line 2, character 9", id="syntax"),
         pytest.param('[{"text": "a"}', "expecting ',' or ']'", id="open"),
-        pytest.param('[{"text": "a"}] x', "something stands behind the list", id="rest"),
+        pytest.param('[{"text": "a"}] x', "there is more text after the list", id="rest"),
         pytest.param("[]", "holds no items", id="empty-list"),
         pytest.param("  ", "no list of objects", id="blank"),
         pytest.param("[" * 100_000, "nested too deeply", id="deep"),

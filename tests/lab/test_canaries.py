@@ -60,7 +60,7 @@ def test_every_bad_line_is_named_at_once(tmp_path) -> None:
         ("5", "`tags` is a list or an object"),
         ("7", "`item_id` x is given twice"),
         ("7", "the same canary is given twice"),
-        ("8", "the canary stands in book.txt too, so its exposures would be wrong"),
+        ("8", "the canary also occurs in book.txt, so its exposures would be wrong"),
     ]
     assert str(path) in caught.value.problems[0].where
 

@@ -16,7 +16,7 @@ from memprobe.pipeline.plans import EntryPlan
 from memprobe.pipeline.signature import condition_prefixes
 from memprobe.pipeline.suite import suite_of, with_settings
 from memprobe.pipeline.summarise import Context
-from memprobe.stats.dose import linear_in_log10, logistic
+from memprobe.stats.dose import linear, log_odds, tabulate
 from memprobe.tables.requests import REQUESTS, Plan
 from memprobe.tables.summary import DOSE_RESPONSE
 
@@ -25,6 +25,14 @@ RTOL = 1e-9
 N = 60
 IDS = [f"i{i:02}" for i in range(N)]
 ABOUT = {"item_id": pl.String, "group": pl.String, "exposures": pl.Int64, "doc_id": pl.String}
+
+
+def linear_in_log10(x, y, clusters=None):
+    return linear(tabulate(x, y, clusters))
+
+
+def logistic(x, y, clusters=None):
+    return log_odds(tabulate(x, y, clusters))
 
 
 def items(exposures=None, docs=None) -> pl.DataFrame:

@@ -259,7 +259,7 @@ def test_what_cannot_be_said_is_unfit_with_the_reason(seen) -> None:
     planned = plan(frame, Settings())
     assert dict(planned.unfit.rows()) == {
         "empty": "has no tokens",
-        "unk": "holds something that the tokenizer has no token for, so no model can be made to say it",
+        "unk": "contains something that the tokenizer cannot represent, so no model can produce it",
     }
     assert not {"empty", "unk"} & set(planned.requests["item_id"])
     some = Settings(n_items=4)

@@ -118,7 +118,7 @@ def test_a_set_of_one_document_leaves_all_measures_without_interval() -> None:
     told = estimate(
         history(doc=lambda name, number: "d" if name == "second" else f"{name}{number}"), Settings()
     )
-    assert "group second has a single document, so no interval can be told" in told.warnings
+    assert "group second has a single document, so there is no interval" in told.warnings
     assert told.estimates["estimate"].null_count() < told.estimates.height
     assert told.estimates["ci_low"].null_count() == told.estimates.height
     assert told.tables["stability"].filter(eval_set="second", step=4)["ci_method"].to_list() == [None]

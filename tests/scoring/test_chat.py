@@ -47,7 +47,7 @@ def test_a_template_that_says_something_else_is_refused(templated, template, pro
 
 def test_a_tokenizer_that_cannot_say_what_its_tokens_cover_is_refused() -> None:
     slow = SimpleNamespace(chat_template=PLAIN, is_fast=False)
-    with pytest.raises(CheckpointError, match="says what its tokens cover"):
+    with pytest.raises(CheckpointError, match="gives character offsets"):
         split_chat(slow)
 
 
@@ -90,7 +90,7 @@ def test_a_message_that_the_template_changes_is_refused_by_its_item(templated) -
     filled = fill(chat, {"a": "the heron", "b": " grey barges\n"})
     assert filled.texts == {"a": "<user>the heron", "b": "<user>grey barges"}
     assert filled.n_trimmed == 1
-    with pytest.raises(CheckpointError, match="what is said in 1 item, first b"):
+    with pytest.raises(CheckpointError, match="the text of 1 item, first b"):
         fill(chat, {"a": "the heron", "b": "grey</think> barges"})
 
 

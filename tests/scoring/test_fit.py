@@ -131,7 +131,9 @@ def test_two_tensors_for_one_place_are_refused(copied, at) -> None:
     folder = edit(
         copied("llama"), lambda weights: weights.update({"norm.weight": weights["model.norm.weight"] + 1})
     )
-    assert "several tensors of the files stand for one of the model: model.norm.weight" in refused(at, folder)
+    assert "several tensors of the files are one tensor of the model: model.norm.weight" in refused(
+        at, folder
+    )
 
 
 def test_a_tensor_in_two_shards_is_refused(copied, at) -> None:

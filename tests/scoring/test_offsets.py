@@ -38,5 +38,5 @@ def test_a_text_without_tokens_has_no_offsets(make) -> None:
 
 
 def test_a_tokenizer_without_offsets_is_refused() -> None:
-    with pytest.raises(InputError, match="does not say what its tokens cover"):
+    with pytest.raises(InputError, match="gives no character offsets"):
         token_offsets(object(), "a")

@@ -371,7 +371,7 @@ def test_a_number_that_no_process_has_names_nobody(tmp_path, pid) -> None:
     file = tmp_path / "u.claim"
     write_claim(file, host=socket.gethostname(), pid=pid)
     holder = holder_of(file)
-    assert (holder.pid, holder.gone, str(holder)) == (None, False, "a process that has not said its name")
+    assert (holder.pid, holder.gone, str(holder)) == (None, False, "an unknown process")
 
 
 def test_a_holder_says_who_and_since_when(tmp_path) -> None:

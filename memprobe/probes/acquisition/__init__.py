@@ -127,7 +127,7 @@ PROBE = Probe(
         sequence_metric(
             "acquired_frac",
             "fraction",
-            "more items stand higher after their last injection than before the first",
+            "more items score higher after their last injection than before the first",
             more_is_memorized=True,
         ),
         sequence_metric(

@@ -18,7 +18,7 @@ _UNSEEN = "no checkpoint in the window"
 
 _NO_BASE = "no checkpoint before it"
 
-_NO_FIT = "there is none, see reason"
+_NO_FIT = "none, see reason"
 
 _ONE_CLUSTER = "a single cluster"
 

@@ -154,7 +154,7 @@ def plan(targets: pl.DataFrame, settings: Settings) -> Plan:
 
 
 def _why() -> pl.Expr:
-    unknown = pl.lit("holds something that the tokenizer has no token for, so no model can be made to say it")
+    unknown = pl.lit("contains something that the tokenizer cannot represent, so no model can produce it")
     return pl.when(pl.col("stop") == 0).then(pl.lit("has no tokens")).otherwise(unknown).alias("reason")
 
 

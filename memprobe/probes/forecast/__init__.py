@@ -29,7 +29,7 @@ def problems(steps: tuple[int, ...], items: pl.DataFrame, settings: Settings) ->
     return []
 
 
-_metric = partial(Metric, unit="fraction", summary="told", values=not_of_items)
+_metric = partial(Metric, unit="fraction", summary="sequence", values=not_of_items)
 
 _ABOUT = About(
     measures="Which items will the last checkpoint have memorized? An earlier checkpoint, or a smaller "

@@ -22,7 +22,7 @@ _NEVER_LEARNED = "never learned, or see reason"
 
 _NEVER_FORGOTTEN = "never forgotten, or never learned"
 
-_NO_INTERVAL = "none can be told: no event yet, all had theirs, or a single cluster"
+_NO_INTERVAL = "none: no event yet, all had theirs, or a single cluster"
 
 _NO_RATE_INTERVAL = "no item at risk, or a single cluster"
 

@@ -102,7 +102,11 @@ def estimate(history: History, settings: Settings) -> SequenceResult:
 
 def _metric(name: str, what: str) -> Metric:
     return Metric(
-        name, "nats per token", f"training on an item raised its outcome more {what}", "told", not_of_items
+        name,
+        "nats per token",
+        f"training on an item raised its outcome more {what}",
+        "sequence",
+        not_of_items,
     )
 
 

@@ -7,9 +7,9 @@ from memprobe.tables.schema import Column, TableSchema
 
 _OUTCOME = Column(pl.String(), "-", "which number of an item the effect is on")
 
-_NO_ERROR = "no error can be told: a single cluster, or none that varies"
+_NO_ERROR = "no standard error: a single cluster, or clusters that do not vary"
 
-_NO_DRAWS = "no bootstrap draws were asked for, or no error can be told"
+_NO_DRAWS = "no bootstrap draws were asked for, or there is no standard error"
 
 # Item-level outcomes of `profile`; used between measuring and estimating, never written.
 PROFILE_ITEMS = item_table(
@@ -42,7 +42,7 @@ PROFILE = TableSchema(
         "lo": Column(pl.Float64(), "of the outcome", "lower end of the pointwise interval", _NO_ERROR),
         "hi": Column(pl.Float64(), "of the outcome", "upper end of the pointwise interval", _NO_ERROR),
         "lo_sim": Column(
-            pl.Float64(), "of the outcome", "lower end of the band that holds for all cells", _NO_DRAWS
+            pl.Float64(), "of the outcome", "lower end of the simultaneous band over all cells", _NO_DRAWS
         ),
         "hi_sim": Column(pl.Float64(), "of the outcome", "upper end of that band", _NO_DRAWS),
         "n_treated": Column(pl.Int64(), "items", "items of the cohort"),
@@ -78,7 +78,7 @@ PROFILE_AGG = TableSchema(
         "lo_sim": Column(
             pl.Float64(),
             "of the outcome",
-            "lower end of the band that holds for all keys of the kind",
+            "lower end of the simultaneous band over all keys of the kind",
             _NO_DRAWS,
         ),
         "hi_sim": PROFILE.columns["hi_sim"],

@@ -3,7 +3,7 @@
 Every item is measured at every checkpoint as recognition, recall and profile measure it; what they say is
 put in order of the steps since its last exposure. An item between its first and its last exposure is not
 yet in retention, and has no such steps. Curves set items beside never-trained ones at the same checkpoints,
-so that what the model forgets is told from how it changes anyway. Late lags are seen of early items only;
+so that forgetting is separated from how the model changes anyway. Late lags are seen of early items only;
 so that a curve does not change because its items do, fits and summary are of the items and lags that make
 the largest block in which every item is seen at every lag. Curves of all items stand beside.
 
@@ -156,12 +156,20 @@ PROBE = Probe(
     measure=measure,
     table=RETENTION,
     metrics=(
-        Metric("recall_frac", "fraction", "more suffixes are still recalled whole", "told", not_of_items),
+        Metric("recall_frac", "fraction", "more suffixes are still recalled whole", "sequence", not_of_items),
         Metric(
-            "recognition_frac", "fraction", "seen texts are still preferred more often", "told", not_of_items
+            "recognition_frac",
+            "fraction",
+            "seen texts are still preferred more often",
+            "sequence",
+            not_of_items,
         ),
         Metric(
-            "half_life_steps", "steps", "half of the excess over controls lasts longer", "told", not_of_items
+            "half_life_steps",
+            "steps",
+            "half of the excess over controls lasts longer",
+            "sequence",
+            not_of_items,
         ),
     ),
     over_time=OverTime((RETENTION_CURVE, RETENTION_FIT), estimate, problems),

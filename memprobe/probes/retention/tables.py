@@ -25,7 +25,7 @@ RETENTION = item_table(
     },
 )
 
-_NO_FIT = "there is none, see reason"
+_NO_FIT = "none, see reason"
 
 _RETAINED = {
     "model": SEQUENCE,

@@ -2,7 +2,7 @@
 
 Every trial is asked in both orders of presentation; what counts is how the preference for a label changes
 when the earlier segment moves to the front, so that a model that always says `A` is at chance. Likelihood
-mode compares the two concatenations instead; it also measures coherence, so it is told in excess of a
+mode compares the two concatenations instead; it also measures coherence, so it is reported in excess of a
 control only.
 
 Source: Pink et al. (2024), section 3, https://arxiv.org/abs/2410.08133

@@ -22,7 +22,7 @@ SORT = item_table(
         "excerpt_words": Column(pl.Int64(), "words", "length of the excerpt", _NOT_GIVEN),
         "segment_words": Column(pl.Int64(), "words", "length of each segment", _NOT_GIVEN),
         "distance_words": Column(
-            pl.Int64(), "words", "from the start of one segment to that of the other", _NOT_GIVEN
+            pl.Int64(), "words", "from the start of one segment to the start of the other", _NOT_GIVEN
         ),
         "distance_bin": Column(pl.Int64(), "-", "bin of the distance, from 0", _NOT_GIVEN),
         "excerpt_start_frac": Column(
@@ -96,7 +96,7 @@ SORT_ACCURACY = TableSchema(
     key=("model", "revision", "step", "mode", "condition", "group", *_CELL),
     columns={
         **_CHECKPOINT,
-        "mode": Column(pl.String(), "-", "prompt; likelihood means something only beside a control"),
+        "mode": Column(pl.String(), "-", "prompt; likelihood is meaningful only next to a control"),
         "condition": Column(pl.String(), "-", "in_context or parametric"),
         "group": Column(pl.String(), "-", "the items' group", _POOLED),
         **_CELL,
@@ -110,7 +110,7 @@ SORT_ACCURACY = TableSchema(
             "-",
             "how it was made; pseudo-document takes documents x excerpts as one each; none:few-clusters: "
             "there is none, as fewer than two do not show how they differ",
-            "not said, by an earlier version",
+            "not recorded by an earlier version",
         ),
         "p_binomial": Column(
             pl.Float64(),

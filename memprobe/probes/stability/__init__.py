@@ -32,7 +32,7 @@ def measure(scores: Scores, settings: Settings) -> pl.DataFrame:  # noqa: ARG001
     return scores.spans.select("item_id", **{name: pl.when(whole).then(of) for name, of in values.items()})
 
 
-_metric = partial(Metric, unit="of the outcome", summary="told", values=not_of_items)
+_metric = partial(Metric, unit="of the outcome", summary="sequence", values=not_of_items)
 
 _ABOUT = About(
     measures="The items come in sets, each trained on in a task of its own: how much of the earlier "
@@ -106,7 +106,7 @@ PROBE = Probe(
             "recovery_steps",
             "steps",
             "it takes longer until a set is back at its score of the switch",
-            "told",
+            "sequence",
             not_of_items,
             more_is_memorized=False,
         ),

@@ -31,7 +31,7 @@ _INCOMPLETE = "without a finite outcome at some checkpoint"
 UNITS = {"exact": "fraction", "hit_frac": "fraction", "logprob_mean_nats": "nats per token"}
 # These are scores of sets, so that between 0 and 1 they have nowhere else to go.
 _SCORES = ("acc", "min_acc", "wc_acc")
-_SAME = "the draws do not vary: no interval and no bias can be told"
+_SAME = "the draws do not vary: neither interval nor bias can be estimated"
 _NOISE = "noise of the items biases it by more than a quarter of its error: no interval"
 _NOT_BACK = "not back at the score of the switch when the next task ended"
 _HALF_NOT_BACK = f"half of the sets or more are {_NOT_BACK}"
@@ -374,7 +374,7 @@ def _warnings(history: History, rows: list[dict[str, Any]], data: _Data, design:
     """Say what is biased, undefined, left out, or not measured often enough."""
     texts = _missing(history)
     if data.single:
-        texts.append(f"group {' and '.join(data.single)} has a single document, so no interval can be told")
+        texts.append(f"group {' and '.join(data.single)} has a single document, so there is no interval")
     pooled = [row for row in rows if row.get("eval_set") is None]
     biased = [
         f"{_name(row)} by {row['bias']:+.2g}"

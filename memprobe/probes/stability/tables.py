@@ -11,7 +11,7 @@ _SETS = Column(pl.String(), "-", _EVAL_SET.meaning, "over the sets")
 
 _UNDEFINED = "undefined, see reason"
 
-_NO_INTERVAL = "undefined, or no interval can be told, see reason"
+_NO_INTERVAL = "undefined, or no interval, see reason"
 
 _SCORED = "of the outcome"
 

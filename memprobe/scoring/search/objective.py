@@ -301,7 +301,7 @@ def _embedding(loaded: LoadedModel) -> Any:  # noqa: ANN401
     weight = getattr(embedding, "weight", None)
     if not isinstance(weight, Tensor) or weight.ndim != 2:
         raise CheckpointError(
-            "the model has no input embeddings, by whose gradients prompts are searched",
+            "the model has no input embeddings, whose gradients the search needs",
             fix="leave compression out for this model",
         )
     return embedding

@@ -122,9 +122,9 @@ class Walker:
             if objective.match is not None or not ended:
                 continue
             if not endless:
-                anew = self._evaluated(self.random_prompts(len(ended), n_tokens))
+                again = self._evaluated(self.random_prompts(len(ended), n_tokens))
                 # Those for which none survived try again after the next step.
-                for walk, new in zip(ended, anew, strict=False):
+                for walk, new in zip(ended, again, strict=False):
                     walks.restart(walk, new)
             elif moved == [None]:
                 break
