@@ -159,7 +159,7 @@ class IncompleteRunError(MemprobeError):
 class LostClaimError(IncompleteRunError):
     """Another process took over what this one held, because it was stopped or could not be heard.
 
-    A run catches it and goes on: what this process was about to write, the other one writes.
+    A run catches it and continues: what this process was about to write, the other one writes.
     """
 
     def __init__(self, file: Path) -> None:

@@ -151,7 +151,7 @@ def written(frame: pl.DataFrame, to: Format, name: str, style: Style | None = No
 
 
 def directions(run: Run) -> Directions:
-    """Return, of each probe and metric, whether more means more memorized; None: its sign says nothing."""
+    """Return, of each probe and metric, whether more means more memorized; None: it has no direction."""
     return {
         (probe, metric.name): metric.direction
         for probe, about in run.about.probes.items()

@@ -37,11 +37,11 @@ class RunOptions:
         device: auto, cpu, cuda:N or mps.
         dtype: auto, float32, bfloat16 or float16.
         batch_tokens: Tokens of one batch, padding counted; None: chosen once and kept.
-        bos: What stands in front of a text.
+        bos: Which tokens are put before a text.
         seed: Of every random draw.
         threads: CPU threads; None leaves the library's choice.
         offline: Refuse the network.
-        keep_checkpoints: How many checkpoints that the run fetched may lie on the disk; 0: all stay.
+        keep_checkpoints: How many checkpoints that the run fetched may be on the disk; 0: all stay.
         trust_remote_code: Run code that comes with a model.
         allow_pickle: Read weights that are not safetensors.
         include_text: Let text and token ids into units, tables and reports.

@@ -23,7 +23,7 @@ def parse_toml(data: bytes | str) -> dict[str, Any]:
     """Return what a TOML document holds; a byte-order mark in front is passed over.
 
     Raises:
-        UnreadableError: It is no TOML or no UTF-8, holds a whole number beyond 64 bits, or is nested
+        UnreadableError: It is not TOML or not UTF-8, holds a whole number beyond 64 bits, or is nested
             too deeply.
     """
     import tomllib
@@ -43,10 +43,10 @@ def parse_toml(data: bytes | str) -> dict[str, Any]:
 def parse_json(data: bytes | str) -> Any:  # noqa: ANN401
     """Return what a JSON document holds.
 
-    NaN and infinities, which are no JSON, are refused; so are whole numbers beyond 64 bits.
+    NaN and infinities, which are not JSON, are refused; so are whole numbers beyond 64 bits.
 
     Raises:
-        UnreadableError: It is no JSON or no UTF-8, holds such a number, or is nested too deeply.
+        UnreadableError: It is not JSON or not UTF-8, holds such a number, or is nested too deeply.
     """
     text = _decoded(data)
     try:
@@ -96,7 +96,7 @@ def read_json(file: Path) -> Any:  # noqa: ANN401
 
 
 def is_nested_deeper(value: object, at_most: int = MAX_DEPTH) -> bool:
-    """Return whether lists and mappings stand in each other more than `at_most` deep."""
+    """Return whether lists and mappings are in each other more than `at_most` deep."""
     return any(depth > at_most for _, _, depth in _walked(value))
 
 

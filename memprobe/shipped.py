@@ -1,4 +1,4 @@
-"""Where the files that ship lie: in the wheel, or beside the package in a checkout."""
+"""Where the files that ship are: in the wheel, or next to the package in a checkout."""
 
 from pathlib import Path
 from typing import Literal

@@ -129,7 +129,7 @@ def _offsets(options: RunOptions) -> Offsets:
     """Return the tokenizer of the model or of `--tokenizer`.
 
     Raises:
-        InputError: None is named, or it does not say what its tokens cover.
+        InputError: None is named, or it gives no character offsets.
     """
     source = next(token_sources(options, needs_tokenizer=True), None)
     if source is None:

@@ -75,7 +75,7 @@ class Examination:
         threads: Threads that torch takes; None where torch cannot be imported.
         memory_bytes: Memory of the machine; None: unknown.
         here: The working directory.
-        hub_cache: Where models and data sets from the hub lie.
+        hub_cache: Where models and data sets from the hub are.
         environment: The variables that change what happens, and every `MEMPROBE_*`.
         problems: What is wrong, and how to fix it.
     """

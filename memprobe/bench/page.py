@@ -27,7 +27,7 @@ def read_results(path: Path) -> Results:
     """Read all of a run that a page or a figure shows.
 
     Raises:
-        InvalidRunError: There is no run, or nothing of it is scored.
+        InvalidRunError: There is no run, or none of it is scored.
     """
     run = open_run(path)
     manifest = run.about
@@ -118,7 +118,7 @@ def _gate(file: Path) -> dict[str, Any] | None:
     """Return what the gate said.
 
     Raises:
-        InvalidRunError: The file is no JSON object of a format that is known.
+        InvalidRunError: The file is not a JSON object of a format that is known.
     """
     if not file.is_file():
         return None
@@ -148,7 +148,7 @@ def write_report(path: Path, out: Path | None = None, *, include_text: bool = Fa
 
     Raises:
         InputError: The run holds no texts to include, or the file cannot be written there.
-        InvalidRunError: There is no run, or nothing of it is scored.
+        InvalidRunError: There is no run, or none of it is scored.
     """
     from memprobe.report.html import page
 
@@ -219,7 +219,7 @@ def figure_kinds(path: Path) -> list[str]:
     """Return the kinds of figures that a run has something to draw for, those of single metrics left out.
 
     Raises:
-        InvalidRunError: There is no run, or nothing of it is scored.
+        InvalidRunError: There is no run, or none of it is scored.
     """
     return _drawable(read_results(path))
 

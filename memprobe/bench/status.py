@@ -45,7 +45,7 @@ class HeldUnit:
 
     Attributes:
         revision: Of which checkpoint; None where the run has no such checkpoint any more.
-        host: Machine of the process, None where the claim does not say.
+        host: Machine of the process, None if the claim does not record it.
         pid: Its number, None likewise.
         held_s: Seconds since it was taken, None likewise.
         silent_s: Seconds since the process was last heard of; a living one is heard every 10.

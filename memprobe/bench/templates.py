@@ -41,7 +41,7 @@ def template_names() -> list[str]:
 def placeholder_hashes() -> frozenset[str]:
     """Return the content hashes of the items of all templates: with their foil, without, and as one text.
 
-    Item by item, so that further items beside them hide nothing.
+    Item by item, so that further items next to them hide nothing.
     """
     from memprobe.tables.content import content_hash
 

@@ -87,7 +87,7 @@ def refuse_adapter(checkpoint: Checkpoint) -> None:
 
 
 def _base(settings: dict[str, Any], folder: Path, options: Options) -> Checkpoint:
-    """Find the base: a path as it stands, beside the adapter or from here, else a model of the hub."""
+    """Find the base: a path as given, next to the adapter or from here, else a model of the hub."""
     name = settings.get(_KEY)
     if not isinstance(name, str) or not name.strip():
         fix = f"write the folder or the hub id of the base model into {_KEY}"

@@ -1,4 +1,4 @@
-"""Brings the hub's checkpoints to this machine while a run goes on, and takes away what it brought."""
+"""Brings the hub's checkpoints to this machine while a run continues, and takes away what it brought."""
 
 import errno
 import hashlib
@@ -39,7 +39,7 @@ class CheckpointCache:
     Attributes:
         run: Name of the run, see `run_name`; all its processes share what they bring.
         repos: The repositories of the run.
-        keep: How many revisions that the run brought may lie on the disk; 0: all stay there.
+        keep: How many revisions that the run brought may be on the disk; 0: all stay there.
         offline: The network may not be used.
         bars: Let the hub's client show its own progress bars.
         on_fetch: Called before a download begins.
@@ -60,7 +60,7 @@ class CheckpointCache:
         """Return the checkpoint with its files here, until `leave`; None where there is no room now.
 
         Raises:
-            CheckpointError: It could not be downloaded, after several tries, or nothing of it can be read.
+            CheckpointError: It could not be downloaded, after several tries, or it cannot be read at all.
             SafetyError: A download is needed and the network may not be used.
         """
         checkpoint.check_loadable()
@@ -173,7 +173,7 @@ def check_supply(checkpoints: Iterable[Checkpoint], *, keep: int, offline: bool)
 
     Args:
         checkpoints: Those of which something is still to be scored.
-        keep: How many may lie on the disk at once; 0: all.
+        keep: How many may be on the disk at once; 0: all.
         offline: The network may not be used.
 
     Raises:

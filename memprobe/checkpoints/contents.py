@@ -90,7 +90,7 @@ class Weights:
 
 
 def list_folder(folder: Path) -> Listing:
-    """List a folder on disk; a link to nothing is no file.
+    """List a folder on disk; a link to nothing is not a file.
 
     Raises:
         CheckpointError: The folder cannot be read.

@@ -1,4 +1,4 @@
-"""Who a checkpoint is: SHA-256 of its weights, config and tokenizer, wherever they lie.
+"""Who a checkpoint is: SHA-256 of its weights, config and tokenizer, wherever they are.
 
 Digests of large files are remembered by path, size, times and inode, here and in
 `~/.cache/memprobe/digests.json`; a cache that cannot be read or written costs time and nothing else.
@@ -57,7 +57,7 @@ def weights_digest(checkpoint: Checkpoint) -> str:
     Equal for the same files in any folder. Files that the hub's cache names by their SHA-256 are
     not read; of the others, two are read at a time. Of weights that are not here, the digests that
     the hub lists are taken. That of a LoRA adapter covers its settings and
-    the weights of its base too. A checkpoint of which nothing can be read is known by its name.
+    the weights of its base too. A checkpoint that cannot be read at all is known by its name.
 
     Raises:
         CheckpointError: A file cannot be read.
@@ -206,7 +206,7 @@ def _remember(path: Path, stamp: _Stamp, digest: str) -> None:
 
 
 def _read_cache() -> dict[str, tuple[_Stamp, str]]:
-    """Return what is remembered on disk; entries that are no digests are left out."""
+    """Return what is remembered on disk; entries that are not digests are left out."""
     parsed = ((name, _parsed(entry)) for name, entry in read_cache(_CACHE).items())
     return {name: entry for name, entry in parsed if entry is not None}
 

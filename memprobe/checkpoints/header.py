@@ -59,7 +59,7 @@ class SafetensorsHeader:
 
     Attributes:
         n_tensors: Tensors in the file.
-        numbers: Numbers in the file by dtype; masks of booleans, which are no parameters, left out.
+        numbers: Numbers in the file by dtype; masks of booleans, which are not parameters, left out.
         n_data_bytes: Bytes that the tensors take.
         tensors: Them, by name.
     """
@@ -131,7 +131,7 @@ def dtype_name(written: str) -> str:
 
 
 def numbers_by_dtype(shapes: Iterable[tuple[str, int]]) -> dict[str, int]:
-    """Return dtype to count of numbers; masks of booleans, which are no parameters, are left out.
+    """Return dtype to count of numbers; masks of booleans, which are not parameters, are left out.
 
     Args:
         shapes: Dtype as the format writes it (`BF16`) and count of numbers of each tensor.

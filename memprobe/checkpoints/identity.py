@@ -1,4 +1,4 @@
-"""The records: a checkpoint, a sequence of them, and what stands between a spec and both."""
+"""The records: a checkpoint, a sequence of them, and the steps from a spec to both."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ class Checkpoint:
         revision: Git revision, or the name of the checkpoint's folder.
         step: Optimizer updates done; the position from 0 in a sequence whose names have no step; None for a
             single checkpoint whose name has none.
-        folder: Where the files lie; None for a hub checkpoint that is not in the cache yet.
+        folder: Where the files are; None for a hub checkpoint that is not in the cache yet.
         repo: Hub id; None for a folder.
         tokenizer_folder: The folder that holds the tokenizer: `--tokenizer`'s, its own, or its
             parent's. None where there is none, and until `fetch` where `folder` is None.
@@ -33,10 +33,10 @@ class Checkpoint:
         dtype: The dtype that most of them have, such as `bfloat16`; None likewise.
         commit: The commit that the revision stood for, 40 hex digits; None for a folder.
         base: The model that a LoRA adapter changes; None for other formats.
-        config_folder: Where config.json lies while `folder` is None: the snapshot that the weights go to.
+        config_folder: Where config.json is while `folder` is None: the snapshot that the weights go to.
         weight_sha256: SHA-256 of each weight file as the hub lists it; None where the files are here.
         problems: Why it cannot be loaded, where so little of it can be read that nothing above is known but
-            where it lies and its place in the sequence; a run records it as failed.
+            where it is and its place in the sequence; a run records it as failed.
     """
 
     model: str
@@ -67,7 +67,7 @@ class Checkpoint:
         return self.base or self
 
     def check_loadable(self) -> None:
-        """Refuse a checkpoint of which nothing can be read.
+        """Refuse a checkpoint that cannot be read at all.
 
         Raises:
             UnloadableError: It has `problems`.
@@ -139,7 +139,7 @@ class Candidate:
     Attributes:
         revision: Git revision, or the name of the folder.
         step: Its step; None where it has none, and until the sequence is put in order.
-        folder: Where it lies; None where the hub has to be asked.
+        folder: Where it is; None where the hub has to be asked.
         commit: Commit of the revision; None for a folder.
         named: What its name says of it; None: neither a step nor an order.
         stage: Label of its stage; empty where the sequence has one stage.

@@ -66,7 +66,7 @@ def find_folder(spec: str, *, with_steps: bool) -> Source:
             the sequence.
 
     Raises:
-        CheckpointError: It is no folder, or holds no checkpoint.
+        CheckpointError: It is not a folder, or holds no checkpoint.
     """
     path = named_path(spec)
     if not path.is_dir():
@@ -127,13 +127,13 @@ def describe_folder(candidate: Candidate, options: Options) -> Checkpoint:
 def checkpoint_in(
     candidate: Candidate, folder: Path, options: Options, *, parent: Path | None, repo: str | None = None
 ) -> Checkpoint:
-    """Describe the checkpoint whose files lie in `folder`.
+    """Describe the checkpoint whose files are in `folder`.
 
     Args:
         candidate: Gives revision, step and commit.
-        folder: Where the files lie.
+        folder: Where the files are.
         options: What may be loaded.
-        parent: Where a tokenizer may lie that the checkpoint has not; None: nowhere.
+        parent: Where to look for a tokenizer that the checkpoint lacks; None: nowhere.
         repo: Its hub id.
 
     Raises:
@@ -194,7 +194,7 @@ def path_problem(spec: str) -> CheckpointError:
 
 
 def sibling_near(path: Path) -> str:
-    """Return `, did you mean `x`?` for the nearest entry beside `path`, or an empty string."""
+    """Return `, did you mean `x`?` for the nearest entry next to `path`, or an empty string."""
     for parent in path.parents:
         if parent.is_dir():
             missing = path.relative_to(parent).parts[0]

@@ -108,7 +108,7 @@ def _init_refusal(settings: Mapping[str, Any]) -> tuple[str, str] | None:
 def _unknown(settings: Mapping[str, Any]) -> tuple[str, str] | None:
     """Refuse what is switched on and not known: PEFT drops what it does not know, with a warning.
 
-    A number alone switches nothing on: it qualifies a switch beside it.
+    A number alone switches nothing on: it qualifies a switch next to it.
     """
     unknown = [name for name, value in settings.items() if name not in _KNOWN | _UNMEASURED.keys() and value]
     switches = sorted(

@@ -73,7 +73,7 @@ def read_name(name: str) -> Named | None:
 
 
 def read_order(name: str) -> Named | None:
-    """Return the number of a name like `ckpt_007` or `train_00220B`, which is no step, or None."""
+    """Return the number of a name like `ckpt_007` or `train_00220B`, which is not a step, or None."""
     match = _ORDER_PATTERN.search(name)
     return _around(name, match, counts=False) if match else None
 
@@ -126,7 +126,7 @@ def labels_of(names: Iterable[Named]) -> dict[str, str]:
 def stage_of(value: str, labels: Mapping[str, str]) -> list[str]:
     """Return the texts that one value of `--stages` names.
 
-    A label or a text is named by itself, and else by all that stands in front of a sign: `stage2` names
+    A label or a text is named by itself, and else by all that is in front of a sign: `stage2` names
     `stage2-ingredient1`.
     """
     if exact := [text for text, label in labels.items() if value in (label, text)]:

@@ -264,7 +264,7 @@ def _refuse_twins(group: Group) -> None:
 
 
 def _names(groups: list[Group]) -> list[str]:
-    """Return each group's model name, with as many parent folders in front as tell them apart."""
+    """Return each group's model name, with as many parent folders in front as distinguish them."""
     names = [group.model for group in groups]
     for depth in range(2, max((len(group.root.parts) for group in groups if group.root), default=0) + 1):
         clashing = [names.count(name) > 1 for name in names]
@@ -322,7 +322,7 @@ def _sequence(group: Group, options: Options, troubles: ProblemCollector) -> Che
 
 
 def _lost(model: str, pair: tuple[Source, Candidate], error: UnloadableError) -> Checkpoint:
-    """Return what keeps the place of a checkpoint of which nothing can be read."""
+    """Return what keeps the place of a checkpoint that cannot be read at all."""
     source, candidate = pair
     snapshot = None if candidate.commit is None else Snapshot(source.model, candidate.commit)
     return Checkpoint(

@@ -1,6 +1,6 @@
 """One commit in the hub's cache: what the hub lists of it, who uses it, and which run brought its weights.
 
-Notes lie in `.memprobe/` beside the cache's own folders. A user holds a lock that dies with its process,
+Notes are in `.memprobe/` next to the cache's own folders. A user holds a lock that dies with its process,
 so nothing is ever left to be taken over; weights that a run brought for itself are named in a mark.
 """
 

@@ -50,7 +50,7 @@ def parse_steps(text: str) -> StepSelection:
     """Parse `0,1000..143000:1000`: steps and inclusive ranges, the stride (1) behind a colon.
 
     Raises:
-        CheckpointError: A part is no step and no rising range.
+        CheckpointError: A part is neither a step nor a rising range.
     """
     return StepSelection(tuple(_steps_range(part.strip(), text) for part in text.split(",")), text)
 

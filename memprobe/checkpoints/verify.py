@@ -153,7 +153,7 @@ def _same_step(survey: Survey) -> list[Finding]:
 
 
 def _gaps(survey: Survey) -> list[Finding]:
-    """Return one finding for each run of missing steps that nothing lies between, within each stage."""
+    """Return one finding for each run of consecutive missing steps, within each stage."""
     found = []
     for stage in dict.fromkeys(row.stage for row in survey.rows):
         rows = [row for row in survey.rows if row.stage == stage and row.step is not None]

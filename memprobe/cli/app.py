@@ -46,7 +46,7 @@ class Commands(TyperGroup):
     """The group of all commands; turns what they raise into messages and exit codes."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-        """Run the command line; a reader who leaves early, as `head` does, is no failure."""
+        """Run the command line; a reader who leaves early, as `head` does, is not a failure."""
         try:
             try:
                 return super().main(*args, **kwargs)

@@ -171,7 +171,7 @@ def _row(row: "Row", *, trust_remote_code: bool) -> "Row":
 
 
 def _read_through(surveys: "tuple[Survey, ...]", *, trust_remote_code: bool) -> "tuple[Survey, ...]":
-    """Add which checkpoints hold what is no number; see `memprobe.scoring.finite`."""
+    """Add which checkpoints hold what is not a number; see `memprobe.scoring.finite`."""
     return tuple(
         _finite(each, trust_remote_code=trust_remote_code) if each.loadable else each for each in surveys
     )
@@ -265,7 +265,7 @@ def _cells(seen: "Checkpoint | None") -> tuple[str, ...]:
 
 
 def _scaled(number: float) -> str:
-    """Return a count in three digits: 1234567 is 1.23M; the exact one stands in --json."""
+    """Return a count in three digits: 1234567 is 1.23M; the exact one is in --json."""
     for unit in ("", "k", "M", "B"):
         if number < 999.5 or unit == "B":
             break
@@ -336,7 +336,7 @@ def _sentence(text: str) -> str:
 
 @dataclass(slots=True)
 class _Reading:
-    """Shows how reading weights goes on: a bar on a terminal, a line now and then elsewhere."""
+    """Shows the progress of reading weights: a bar on a terminal, a line now and then elsewhere."""
 
     doing: str
     checkpoints: "tuple[Checkpoint, ...]"

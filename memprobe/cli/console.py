@@ -143,7 +143,7 @@ def show_problems(problems: Iterable[Problem]) -> None:
 
 @dataclass(slots=True)
 class Progressing:
-    """Shows how a run goes on: a bar on a terminal, a line now and then elsewhere.
+    """Shows the progress of a run: a bar on a terminal, a line now and then elsewhere.
 
     Use as a context manager; it is a `Listener` of `memprobe.run`.
 
@@ -249,7 +249,7 @@ def _time_left(spent_s: float, done: int, left: int) -> str:
 
 
 def _bar(line: Callable[[], str]) -> "Progress":
-    """Return a bar with a line of words below it, where there are any: they would not fit beside it."""
+    """Return a bar with a line of words below it, where there are any: they would not fit next to it."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
     from rich.text import Text
 

@@ -127,7 +127,7 @@ def write_stdout(content: bytes, to: str) -> None:
     """Write a file's content to stdout.
 
     Raises:
-        InputError: It is no text, and stdout is a terminal.
+        InputError: It is not text, and stdout is a terminal.
     """
     if to == "parquet" and sys.stdout.isatty():
         raise InputError("Parquet is no text for a terminal", fix="name a file with -o")

@@ -79,7 +79,7 @@ def demo(
 
 
 def _show_truth(trained: "LabResult", answered: "Run") -> None:
-    """Show what was planted beside what was measured, and what to do next."""
+    """Show what was planted next to what was measured, and what to do next."""
     import polars as pl
 
     from memprobe.report.truth import ratios_view, truth_view
@@ -95,7 +95,7 @@ def _show_truth(trained: "LabResult", answered: "Run") -> None:
 
 
 def _answerable(items: Path) -> list[str]:
-    """Return the probes of this package that have, in some item of a file, all that they need."""
+    """Return the probes of this package that can measure at least one item of the file."""
     from memprobe.items import read_items
     from memprobe.probes.discovery import built_in
 
@@ -196,7 +196,7 @@ def _next(trained: "LabResult") -> str:
 
 
 class _Training:
-    """Shows how training goes on: a bar on a terminal, a line for each quarter elsewhere."""
+    """Shows the progress of training: a bar on a terminal, a line for each quarter elsewhere."""
 
     def __init__(self, title: str) -> None:
         self.title = title

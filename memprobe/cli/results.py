@@ -50,7 +50,7 @@ def summary_json(run: "Run") -> dict[str, Any]:
 
 
 def show_run(answered: "Run", *, json: bool) -> None:
-    """Show the summary of a run, where it lies, and what failed.
+    """Show the summary of a run, where it is, and what failed.
 
     Raises:
         IncompleteRunError: Some checkpoints failed.

@@ -1,6 +1,6 @@
 """The differences of one metric between two checkpoints, block by block: all items, groups, exposures.
 
-Means and rates are of the items' differences. What is no mean of item values is computed on both sides
+Means and rates are of the items' differences. What is not a mean of item values is computed on both sides
 of every resample. What has no item values is a row with the reason. Values that differ by rounding alone
 count as the same.
 """
@@ -110,7 +110,7 @@ def _pairs(base: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
 
 
 def _settled(now: str, was: str) -> pl.Expr:
-    """Return the new value, or the base run's where only rounding tells them apart."""
+    """Return the new value, or the base run's where only rounding distinguishes them."""
     # Two infinities have no distance, and are the same already.
     same = (pl.col(now) - pl.col(was)).abs() <= ROUNDING
     return pl.when(same).then(was).otherwise(now).alias(now)

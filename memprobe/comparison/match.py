@@ -65,7 +65,7 @@ class MatchedEntry:
 
     Attributes:
         entry: The probe and its settings.
-        prefix_base: What tells it from other entries of its probe in the base run's conditions and tables.
+        prefix_base: What distinguishes it from other entries of its probe in the base run.
         prefix_new: The same in the new run.
     """
 

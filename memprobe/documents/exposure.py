@@ -196,7 +196,7 @@ def _later(
 
 
 def _check_ids(ids: list[NDArray[np.int64]], names: list[str], vocabulary: int | None) -> None:
-    """Refuse sequences that hold what is no id of the model.
+    """Refuse sequences that hold what is not an id of the model.
 
     Raises:
         ItemError: The first five in full, then a count.

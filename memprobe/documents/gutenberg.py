@@ -28,7 +28,7 @@ class Body(NamedTuple):
 
 
 def find_body(text: str) -> Body | None:
-    """Return where the book is, white space around it left out; None where the text has no such marks."""
+    """Return start and end of the book, white space around it left out; None if there are no such marks."""
     starts = list(_START.finditer(text))
     start = starts[-1].end() if starts else 0
     ended = _END.search(text, start)

@@ -132,7 +132,7 @@ def _entries(index: _Index, spec: str) -> Rows:
 
 
 def _laid_out(index: _Index, doc_order: NDArray[np.int64], pieces: Pieces, spec: str) -> Rows:
-    """Return the sequences of the documents laid out in an order, each gathered from where it lies."""
+    """Return the sequences of the documents laid out in an order, each gathered from where it is."""
     if doc_order.min() < 0 or doc_order.max() >= len(index.sizes):
         what = f"--doc-order has numbers from {doc_order.min()} to {doc_order.max()}"
         raise ItemError(f"{what}, and there are {len(index.sizes):,} documents", where=spec)

@@ -1,6 +1,6 @@
 """The running text of a document: its words and sentence starts, without headings and front matter.
 
-Left out are Project Gutenberg's marks and what stands outside them, title pages and tables of contents,
+Left out are Project Gutenberg's marks and what is outside them, title pages and tables of contents,
 headings (CHAPTER IV, XII, a line in capitals, and the title below one), ornaments, captions, footnotes, and
 what follows THE END, an index or a transcriber's note. Headings are told by their shape, as blocks
 between blank lines; in a text without blank lines there are none.
@@ -109,7 +109,7 @@ def read_prose(text: str) -> Prose:
 
 
 def _blocks(text: str, start: int, end: int) -> list[tuple[int, int]]:
-    """Return where the blocks between blank lines lie."""
+    """Return where the blocks between blank lines are."""
     found, low = [], start
     for match in _BLANK.finditer(text, start, end):
         found.append((low, match.start()))

@@ -29,7 +29,7 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Flat:
-    """Whole numbers that lie in a file one behind the other, read where they are asked for.
+    """Whole numbers that are in a file one behind the other, read where they are asked for.
 
     Plain reads: through a memory map, each of many sequences far apart brings in 128 kB around it, which is
     fifty times slower.

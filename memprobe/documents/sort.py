@@ -264,7 +264,7 @@ def _halves(n: int, rng: np.random.Generator) -> NDArray[np.bool_]:
 
 
 def _frame(cell: _Cell, rows: list[dict[str, Any]], carried: dict[str, pl.DataType]) -> pl.DataFrame:
-    """Return the trials of a cell as a table; the text of an excerpt lies in memory once."""
+    """Return the trials of a cell as a table; the text of an excerpt is in memory once."""
     frame = pl.DataFrame(rows, schema=_MADE)
     texts = pl.DataFrame(
         {
@@ -279,7 +279,7 @@ def _frame(cell: _Cell, rows: list[dict[str, Any]], carried: dict[str, pl.DataTy
 
 
 def _shares(cell: _Cell, prose: Prose, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield where excerpts and earlier segments lie, of the places open to them."""
+    """Yield where excerpts and earlier segments are, of the places open to them."""
     pairs = [(excerpt, pair) for excerpt in cell.kept for pair in excerpt.pairs]
     for row, (excerpt, pair) in zip(rows, pairs, strict=True):
         n_starts = len(prose.words) - cell.size.excerpt_words + 1

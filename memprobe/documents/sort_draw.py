@@ -2,7 +2,7 @@
 
 An excerpt begins at a sentence, its place drawn evenly over the words at which one can begin. Two segments
 of it begin at sentences too and have no word in common: for each range of distances a distance and a place
-are drawn evenly, and the pair of sentence starts nearest to both is taken. A segment stands in its excerpt
+are drawn evenly, and the pair of sentence starts nearest to both is taken. A segment is in its excerpt
 once, and goes over no heading. Excerpts that have no pair for one of the ranges are passed over.
 
 Source: Pink et al. 2024, arXiv:2410.08133, section 3; ranges as bridge-ai-neuro/SORT,
@@ -195,7 +195,7 @@ def _nearest(places: NDArray[np.int64], distances: Range, distance: int, place: 
 
 
 def _is_unique(prose: Prose, start: int, size: Size, place: int, text: str) -> bool:
-    """Whether a segment's words stand in the excerpt once, so that its order is known."""
+    """Whether a segment's words are in the excerpt once, so that its order is known."""
     segment = prose.slice(start + place, size.segment_words)
     first = text.find(segment)
     return text.find(segment, first + 1) < 0

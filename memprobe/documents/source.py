@@ -57,7 +57,7 @@ def read_documents(specs: Sequence[str], *, limit: int | None = None, offline: b
         offline: Refuse the network.
 
     Raises:
-        ItemError: A file is wrong, or an item is no text.
+        ItemError: A file is wrong, or an item is not text.
         SafetyError: A data set would have to come over the network under `offline`.
     """
     items = read_items(specs, limit=limit, offline=offline)

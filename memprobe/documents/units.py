@@ -1,7 +1,7 @@
-"""Where the units of a text lie: characters, words, sentences, as offsets into the source.
+"""Where the units of a text are: characters, words, sentences, as offsets into the source.
 
 A sentence ends with a blank line, or with `.`, `!`, `?`, `…` (one or several, and the quotes or brackets
-that close behind them) before white space and something that is no lower-case letter; `。`, `！` and `？`
+that close behind them) before white space and something that is not a lower-case letter; `。`, `！` and `？`
 need no white space. A full stop ends nothing behind a known abbreviation, a single capital (`J. Smith`),
 inside a number, or behind the number that heads an item of a list. Known limits: the abbreviations are
 English; a sentence that begins with a lower-case letter joins the one before; an abbreviation that ends a
@@ -49,12 +49,12 @@ def chars(text: str) -> Spans:
 
 
 def words(text: str) -> Spans:
-    """Return the words of a text: what stands between white space; a text without any is one word."""
+    """Return the words of a text: what is between white space; a text without any is one word."""
     return _spans([match.span() for match in _WORD.finditer(text)])
 
 
 def sentences(text: str) -> Spans:
-    """Return the sentences of a text, without the white space around them; the rule stands above."""
+    """Return the sentences of a text, without the white space around them; the rule is above."""
     found, start = [], 0
     for match in _END.finditer(text):
         if match.start() >= start and _ends(text, match, start):

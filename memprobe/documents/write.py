@@ -17,7 +17,7 @@ def check_out(out: Path, sources: Sequence[str], *, force: bool) -> None:
     """Check, before any work, that the items can be written.
 
     Raises:
-        InputError: Another suffix, a folder, a file that is there without `force`, or a source itself.
+        InputError: An unknown suffix, a folder, a source, or a file that exists without `force`.
     """
     if out.suffix.lower() not in _SUFFIXES:
         raise InputError(f"items are written to {' or '.join(_SUFFIXES)}", where=str(out))

@@ -112,7 +112,7 @@ def _only(scales: Mapping[str, Any], *wanted: str) -> dict[str, Any]:
 
 
 def _dodged(rows: pl.DataFrame, names: Sequence[str], axes: Axes) -> pl.DataFrame:
-    """Return rows whose series stand a little beside each other, so that their bars can be distinguished."""
+    """Return rows whose series stand a little next to each other, so that their bars can be distinguished."""
     at = pl.col("x").log10() if axes.log_x else pl.col("x")
     rank = rows["series"].replace_strict({name: i for i, name in enumerate(names)}, return_dtype=pl.Float64)
     shift = (rank - (len(names) - 1) / 2) * _DODGE * (at.max() - at.min())

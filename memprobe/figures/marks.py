@@ -1,4 +1,4 @@
-"""Figures that are no curves: surfaces of two axes, and estimates in a column or beside each other."""
+"""Figures that are not curves: surfaces of two axes, and estimates in a column or next to each other."""
 
 from typing import Any
 
@@ -82,7 +82,7 @@ def column(rows: pl.DataFrame, x: str, look: Look, *, from_zero: bool) -> Any:  
 
 
 def categories(rows: pl.DataFrame, x: str, y: str, look: Look) -> Any:  # noqa: ANN401
-    """Return estimates beside each other, each with its interval; models differ in colour and shape.
+    """Return estimates next to each other, each with its interval; models differ in colour and shape.
 
     Args:
         rows: `model, x` (ordered categories, in the order of the rows)`, estimate, ci_low, ci_high`.

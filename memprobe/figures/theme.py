@@ -73,7 +73,7 @@ def _labels(values: Iterable[str | None]) -> dict[str | None, str | None]:
 
 
 def series_scales(names: Sequence[str], *, lines: bool = True) -> dict[str, Any]:
-    """Return the encodings that tell series apart; none of them where there is one series only.
+    """Return the encodings that distinguish series; none of them where there is one series only.
 
     Args:
         names: Of the series, in the order of the legend.

@@ -1,6 +1,6 @@
 """The items behind a row: who of them was trained on by then, and who is a template's placeholder.
 
-A limit on memory that is met by items that no model could have learned says nothing, so it is no pass.
+A limit on memory that is met by items that no model could have learned shows nothing, so it is not a pass.
 """
 
 from collections.abc import Mapping

@@ -26,7 +26,7 @@ def annotations(result: GateResult, root: Path) -> list[str]:
     """Return one line for each rule that did not pass, at most ten of each level.
 
     Args:
-        result: What to tell.
+        result: The judged rules.
         root: The repository's folder, which paths are relative to.
     """
     absolute, folder = result.rules_file.resolve(), root.resolve()
@@ -79,10 +79,10 @@ def harmless(line: str) -> str:
 
 
 def write_step_summary(result: GateResult, file: Path) -> None:
-    """Append the verdict to a step's summary, as long as GitHub shows it with what is there already.
+    """Append the verdict to a step's summary, within the size that GitHub shows.
 
     Args:
-        result: What to tell.
+        result: The judged rules.
         file: What `GITHUB_STEP_SUMMARY` names.
 
     Raises:

@@ -1,7 +1,7 @@
 """Rules to verdicts: `gate` reads a run, its rules and perhaps a baseline, and judges row by row.
 
 Whatever cannot be judged is never a pass. With a number of items with which no outcome could pass, only
-what lies beyond the limit with its whole interval is a failure. See contract.md, section 5.
+what is beyond the limit with its whole interval is a failure. See contract.md, section 5.
 """
 
 import math
@@ -169,7 +169,7 @@ def _vacuous(
 ) -> list[RowVerdict]:
     """Return the rows with what passed only because nothing could have been learned as not judged.
 
-    Early checkpoints of a sequence, and base models, may stand beside one that trained on the items.
+    Early checkpoints of a sequence, and base models, may stand next to one that trained on the items.
     """
     learnable = {
         (row.group, row.condition)
@@ -255,7 +255,7 @@ def _impossible(rule: Rule, row: Mapping[str, Any], metric: Declared) -> str:
 
 
 def _judge_limit(rule: Rule, limit: Limit, row: Mapping[str, Any], metric: Declared) -> tuple[Verdict, str]:
-    """Return the verdict of one limit on one row, with the reason where it is no pass."""
+    """Return the verdict of one limit on one row, with the reason where it is not a pass."""
     bound = rule.judged(limit)
     value = 0.0 if _unchanged(row) else row[_ENDS[bound]]
     if bound != "estimate" and not _unchanged(row):
@@ -328,7 +328,7 @@ def _unchanged(row: Mapping[str, Any]) -> bool:
 def _too_few(rule: Rule, limit: Limit, row: Mapping[str, Any], metric: Declared) -> str:
     """Return what is missing where no outcome could have met the limit; empty where one could.
 
-    Of a difference, that is no change at all. What lies beyond the limit with its whole interval fails
+    Of a difference, that is no change at all. What is beyond the limit with its whole interval fails
     with any number of items.
     """
     needs = needs_items(rule, limit, row, metric)

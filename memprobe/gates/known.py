@@ -38,7 +38,7 @@ class Declared:
 
     @property
     def is_rate(self) -> bool:
-        """Whether it lies between 0 and 1 whatever the items are."""
+        """Whether it is between 0 and 1 whatever the items are."""
         return self.unit == "fraction" and self.summary in ("rate", "auc")
 
     def caps_memory(self, limit: Limit) -> bool:
@@ -47,7 +47,7 @@ class Declared:
         return self.more_is_memorized is not None and above == self.more_is_memorized
 
     def range(self, *, relative: bool) -> tuple[float, float, str]:
-        """Return between what it, or its difference from a baseline, lies whatever was measured, and why."""
+        """Return the range of possible values, of it or of its difference from a baseline, and why."""
         if self.unit == "fraction":
             low, what = (0, "a rate") if self.is_rate else (-1, "a share or a difference of shares")
             if not relative:

@@ -21,7 +21,7 @@ def to_markdown(result: GateResult, *, at_most: int = COMMENT_BYTES) -> str:
     """Return the verdict, a table of rules, and the rows of those that did not pass.
 
     Args:
-        result: What to tell.
+        result: The judged rules.
         at_most: Bytes of UTF-8; what does not fit is left out and counted.
     """
     last = "".join(f"\n> {markdown(text, _REASON_CHARS)}\n" for text in result.notes[:_NOTES_SHOWN])

@@ -1,6 +1,6 @@
 """How many items a rate needs before any outcome could meet a limit.
 
-The best outcome under `max` is no hit among n items, whose upper bound by Wilson is z^2 / (n + z^2); it lies
+The best outcome under `max` is no hit among n items, whose upper bound by Wilson is z^2 / (n + z^2); it is
 at or below m from n = z^2 (1 - m) / m items on: 73 for m = 0.05 at 95%. For `min` the best is n hits of n.
 Wilson (1927), https://doi.org/10.1080/01621459.1927.10502953.
 
@@ -68,7 +68,7 @@ def needs_items(rule: Rule, limit: Limit, row: Mapping[str, Any], metric: Declar
 
 
 def _noun(row: Mapping[str, Any]) -> str:
-    """Return what counts by itself: a document, or an item where none shares its document with another."""
+    """Return the noun for what is counted: document, or item where no two items share a document."""
     return "item" if row["n_clusters"] == row["n_items"] else "document"
 
 

@@ -41,9 +41,9 @@ class Rule:
         bound: The number that is judged; None: the end of the interval that makes the limit hard to meet.
         severity: `warn` never changes the exit code.
         min_n: With fewer items nothing is judged.
-        lines: Where it stands.
+        lines: Where it is.
         untrained: It is about items that the model was not trained on, such as controls; else a limit that
-            only such items meet is no pass.
+            only such items meet is not a pass.
     """
 
     id: str
@@ -96,7 +96,7 @@ class RuleSet:
         file: Its path as the user named it.
         rules: In the order of the file. One that is wrong in its form has what is right of it, so that this
             can be checked; it is left out where it names no probe or metric.
-        problems: All that is wrong in their form.
+        problems: All faults in their form.
     """
 
     file: Path

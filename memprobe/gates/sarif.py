@@ -28,7 +28,7 @@ def to_sarif(result: GateResult, root: Path) -> str:
     """Return what did not pass as SARIF.
 
     Args:
-        result: What to tell.
+        result: The judged rules.
         root: The repository's folder, which paths are relative to.
     """
     artifact = _artifact(result.rules_file, root)
@@ -110,7 +110,7 @@ def _fingerprint(ruling: RuleVerdict, row: RowVerdict | None) -> str:
 
 
 def _artifact(file: Path, root: Path) -> dict[str, str]:
-    """Return where the rules lie: below the repository's folder, or by name where they lie elsewhere."""
+    """Return where the rules are: below the repository's folder, or by name where they are elsewhere."""
     absolute, folder = file.resolve(), root.resolve()
     inside = absolute.is_relative_to(folder)
     path = absolute.relative_to(folder).as_posix() if inside else file.name

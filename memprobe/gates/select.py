@@ -63,7 +63,7 @@ def _kept(
 def _fits(
     pairs: Mapping[str, str], where: Mapping[str, Scalar], conditions: Conditions, *, pooled: bool
 ) -> bool:
-    """Whether a condition has what is asked and, with `pooled`, is no part of a pooled row."""
+    """Whether a condition has what is asked and, with `pooled`, is not part of a pooled row."""
     asked = {key: value for key, value in where.items() if key not in KEYS}
     if not all(key in pairs and _same(pairs[key], value) for key, value in asked.items()):
         return False
@@ -87,7 +87,7 @@ def _same(text: str, value: Scalar) -> bool:
 
 
 def _at(step: Scalar, known: Known) -> pl.Expr:
-    """Return which rows lie at a step, or at the first or last one of their model's checkpoints.
+    """Return which rows are at a step, or at the first or last one of their model's checkpoints.
 
     A checkpoint without a step is its model's first and last.
     """

@@ -1,4 +1,4 @@
-"""Where the rules stand in their file: `tomllib` gives no line numbers, and messages and SARIF need them."""
+"""Where the rules are in their file: `tomllib` gives no line numbers, and messages and SARIF need them."""
 
 import re
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class RuleLines:
 def rule_lines(text: str, n_rules: int) -> list[RuleLines]:
     """Return the lines of each rule of a rules file that is good TOML.
 
-    A line counts as the header `[[rule]]` only where all that stands above it is TOML by itself: inside a
+    A line counts as the header `[[rule]]` only where all that is above it is TOML by itself: inside a
     string or an array of several lines it is not. Rules that are written without headers get line 1.
     """
     lines = text.splitlines()

@@ -1,6 +1,6 @@
 """The published Book-SORT trials as items: its columns, recognised by their presence, under our names.
 
-`segment_1` is the earlier one there too. Texts stand between asterisks, which are taken off; positions
+`segment_1` is the earlier one there too. Texts are between asterisks, which are taken off; positions
 count words of the excerpt; `distance_bin` is the upper edge of a range of distances; the first 100 excerpts
 of a book and length are the test, the last 10 choose the prompt.
 
@@ -34,7 +34,7 @@ def is_booksort(columns: Iterable[str]) -> bool:
 
 
 def lacks_excerpts(columns: Iterable[str]) -> bool:
-    """Return whether these are columns of the published segments, whose excerpts stand in another file."""
+    """Return whether these are columns of the published segments, whose excerpts are in another file."""
     given = set(columns)
     return "excerpt_text" not in given and set(NEEDED) - {"excerpt_text"} <= given
 

@@ -28,7 +28,7 @@ class Item:
     """One row on its way into the table.
 
     Attributes:
-        file: Where it stands.
+        file: Where it is.
         line: Where in it.
         known: Values of the columns with a meaning, typed; absent: null.
         further: The user's own columns, as read; absent: null.
@@ -44,7 +44,7 @@ class Item:
     has_given_id: bool = False
 
     def problems(self) -> Iterator[Problem]:
-        """Yield the faults as problems with their place."""
+        """Yield the faults as problems, each with its file and line."""
         for fault in self.faults:
             yield Problem(fault.what, self.file.where(self.line, fault.column), fault.fix)
 
@@ -205,7 +205,7 @@ def _check_further(name: str, items: Sequence[Item]) -> None:
 
 
 def _check_names(items: Sequence[Item]) -> None:
-    """Add a fault to each item whose name stands before; sound items own a name before faulty ones do."""
+    """Add a fault to each item whose name came before; sound items own a name before faulty ones do."""
     owners: dict[str, Item] = {}
     for item in sorted(items, key=lambda item: bool(item.faults)):
         name = item.known.get("item_id")
@@ -226,7 +226,7 @@ def _duplicate_fault(name: str, item: Item, owner: Item) -> Fault:
 
 
 def _texts(items: Sequence[Item]) -> pl.Series:
-    """Return the texts as a column, in which equal ones, such as the excerpt of trials, lie once."""
+    """Return the texts as a column, in which equal ones, such as the excerpt of trials, are stored once."""
     places: dict[str, int] = {}
     texts = [item.known.get("text") for item in items]
     rows = [None if text is None else places.setdefault(text, len(places)) for text in texts]

@@ -1,7 +1,7 @@
 """Copies: items of the same content under other ids, which say the same thing once, not several times.
 
 The content is what scoring sees, with nothing made alike: the whole text (a prefix and a suffix are joined),
-or the token ids. Foils are no part of it. A SORT trial is the same as another where excerpt and segments are.
+or the token ids. Foils are not part of it. Two SORT trials are the same if excerpt and segments are.
 """
 
 from collections.abc import Collection, Sequence

@@ -45,7 +45,7 @@ def read_csv(path: Path, spec: str, limit: int | None) -> RawFile:
 
 
 def _records(text: str, spec: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield the cells of each record that is no blank line, with the line at which it starts."""
+    """Yield the cells of each record that is not a blank line, with the line at which it starts."""
     reader, line = csv.reader(io.StringIO(text, newline=""), strict=True), 1
     try:
         for cells in reader:

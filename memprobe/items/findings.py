@@ -106,7 +106,7 @@ def _of_items(items: Sequence[Item]) -> Iterator[dict[str, Any]]:
 
 
 def problem_row(problem: Problem, specs: Sequence[str]) -> dict[str, Any]:
-    """Return a problem of a file as a row; what its place says beside file, line and column joins `what`."""
+    """Return a problem of a file as a row; what its place says next to file, line and column joins `what`."""
     spec = max((spec for spec in specs if problem.where.startswith(spec)), key=len, default=None)
     rest = problem.where.removeprefix(spec or "")
     place = _PLACE.fullmatch(rest)

@@ -15,7 +15,7 @@ def read_parquet(path: Path, spec: str, limit: int | None) -> RawFile:
     """Read the first rows of a Parquet file; the digest covers the whole file.
 
     Raises:
-        ItemError: It is no Parquet file.
+        ItemError: It is not a Parquet file.
     """
     with path.open("rb") as stream:
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()

@@ -127,7 +127,7 @@ def has_trials(table: pl.DataFrame) -> bool:
 def own_columns(table: pl.DataFrame) -> list[str]:
     """Return the user's own columns of an item table, which are carried through.
 
-    A name such as `split` means something beside segments only; elsewhere it is the user's.
+    A name such as `split` means something next to segments only; elsewhere it is the user's.
     """
     trials = has_trials(table)
     return [
@@ -145,7 +145,7 @@ _KEPT: Final = MADE | {
 
 
 def is_reserved(name: str) -> bool:
-    """Return whether memprobe writes a column of that name beside the user's, so that no file may give it."""
+    """Return whether memprobe writes a column of that name, so that no file may give it."""
     names, beginnings = _reserved()
     return name in names or name.startswith(beginnings)
 

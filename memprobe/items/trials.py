@@ -56,7 +56,7 @@ def complete(known: dict[str, Any]) -> None:
 
 
 def _places(text: str, first: str, second: str) -> tuple[int, int] | None:
-    """Return where the segments begin; None unless each stands in the text once."""
+    """Return where the segments begin; None unless each is in the text once."""
     places = text.find(first), text.find(second)
     again = text.find(first, places[0] + 1), text.find(second, places[1] + 1)
     return places if min(places) >= 0 and max(again) < 0 else None

@@ -21,7 +21,7 @@ def as_text(value: object) -> str:
     """Return a text; the message never quotes what it refuses.
 
     Raises:
-        RefusedError: It is no string, or empty.
+        RefusedError: It is not a string, or empty.
     """
     if not isinstance(value, str):
         raise RefusedError(f"{kind(value)}, not a string")
@@ -205,7 +205,7 @@ def kind(value: object) -> str:
 def shown(value: object) -> str:
     """Return a number as the user wrote it, and of a string its length.
 
-    Where the columns of a row are shifted, what stands in one of numbers is text of the item.
+    Where the columns of a row are shifted, what is in one of numbers is text of the item.
     """
     if isinstance(value, str):
         return f"a string of {counted(len(value), 'character')}"

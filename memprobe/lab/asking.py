@@ -28,7 +28,7 @@ class _Batch:
 
     Attributes:
         ids: Token ids: the shared ones, then each question's tail.
-        positions: Each tail goes on where the shared tokens end.
+        positions: Each tail continues where the shared tokens end.
         mask: Which position sees which, of shape (rows, 1, tokens, tokens).
         answers: Id of the right label at the last token of each tail.
         places: Where the original of a token stands.

@@ -38,7 +38,7 @@ class Course:
         folder: Where the `step<N>` folders go.
         sequences: Token ids of each training sequence, the first one not predicted.
         batches: For each update, indices into `sequences`.
-        questions: Makes the source of questions asked beside each batch; None: none are asked.
+        questions: Makes the source of questions asked next to each batch; None: none are asked.
     """
 
     phase: Phase

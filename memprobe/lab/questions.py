@@ -1,6 +1,6 @@
 """Questions in the format of SORT to train on: which of two segments stands first in an excerpt?
 
-An excerpt is words of the user's texts drawn at random: it is no part of any document, so no exposure
+An excerpt is words of the user's texts drawn at random: it is not part of any document, so no exposure
 changes, and nothing but the order in the prompt tells the answer. Several questions are asked behind
 one excerpt. Excerpts start short and grow as the model gets them right, up to `LONGEST_WORDS`.
 """
@@ -61,7 +61,7 @@ class QuestionSet:
 
 @dataclass(frozen=True, slots=True)
 class _Cut:
-    """A prompt and where excerpt and segments stand in it, (start, stop) in characters."""
+    """A prompt and where excerpt and segments are in it, (start, stop) in characters."""
 
     text: str
     excerpt: tuple[int, int] | None
@@ -84,7 +84,7 @@ class QuestionSource:
         right_frac: Moving mean of the answers that were right.
 
     Raises:
-        InputError: A label is no single token.
+        InputError: A label is not a single token.
     """
 
     texts: Iterable[str] = field(repr=False)
@@ -188,7 +188,7 @@ def _fewer(reach_words: int) -> int:
     """Return half as many words.
 
     Raises:
-        InputError: That is too few for a question.
+        InputError: Too few words are left for a question.
     """
     if reach_words // 2 < LEAST_WORDS:
         raise InputError(
@@ -232,7 +232,7 @@ def _cut(
 def _copies(offsets: Sequence[tuple[int, int]], cut: _Cut) -> list[tuple[int, int]]:
     """Return for each token of a prompt the index of its original in the excerpt, and its segment.
 
-    The original lies at the same distance from the start of the segment and is as long; the space in
+    The original is at the same distance from the start of the segment and is as long; the space in
     front of a word belongs to the word's first token.
     """
     copies = [(NO_PLACE, NO_PLACE)] * len(offsets)

@@ -80,7 +80,7 @@ class TrainSettings:
         context_tokens: Tokens of a window of text, and the longest input of the model.
         updates: Optimizer updates.
         checkpoints: Checkpoints saved after training began, evenly spaced, the last after the last
-            update; the untrained model is saved as step 0 beside them.
+            update; the untrained model is saved as step 0 next to them.
         batch_sequences: Sequences per update. Small batches memorise, large ones do not.
         learning_rate: Peak of AdamW's learning rate: linear warmup, cosine decay to a tenth.
         vocabulary: Tokens of the tokenizer, at most.

@@ -40,8 +40,8 @@ class Cuts:
     """How the cutting went.
 
     Attributes:
-        n_rejected: Cuts that did not tokenise alone as inside; the next one starts a token later.
-        n_repeated: Windows dropped because the same words had been taken, or none were in them.
+        n_rejected: Cuts whose tokens differ when tokenised alone; the next cut starts one token later.
+        n_repeated: Windows dropped because they have no words, or words that were taken before.
     """
 
     n_rejected: int = 0
@@ -54,8 +54,8 @@ class TextPlan:
 
     Attributes:
         items: Canaries, windows and controls.
-        spares: Windows that the main sequence never sees and that stand in the twin for the
-            left-out items, in the same order; they are no items.
+        spares: Windows that the main sequence never sees and that are in the twin for the
+            left-out items, in the same order; they are not items.
         left_out: Ids of items that the twin is not trained on.
         cuts: How the cutting went.
     """

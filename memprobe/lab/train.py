@@ -80,7 +80,7 @@ def train_demo(
         progress: Called after the tokenizer is trained and after each update.
 
     Returns:
-        Where it lies. A finished lab of the same request is returned as it is.
+        Where it is. A finished lab of the same request is returned as it is.
 
     Raises:
         InputError: The preset or seed is impossible, or `out` holds something else.
@@ -136,7 +136,7 @@ def train_text(
         progress: Called after the tokenizer is trained and after each update.
 
     Returns:
-        Where it lies. A finished lab of the same request is returned as it is.
+        Where it is. A finished lab of the same request is returned as it is.
 
     Raises:
         InputError: A text, the canaries or the settings cannot be used, or `out` holds something else.

@@ -114,7 +114,7 @@ def _write_down(prepared: Prepared, question: Question, store: RunStore) -> bool
 
 
 def _asked(prepared: Prepared, before: Manifest | None) -> Manifest:
-    """Return the manifest of a run that begins or goes on: what is asked, and what it took so far."""
+    """Return the manifest of a run that begins or continues: what is asked, and what it took so far."""
     lengths = zip(prepared.manifest.sequences, prepared.plans, strict=True)
     kept = {name: getattr(before, name) for name in CARRIED if before is not None and name in before.keys}
     return prepared.manifest.changed(

@@ -57,7 +57,7 @@ def blocks_of(frame: pl.DataFrame, prefix: str | None, *, split: bool = False) -
 
 
 def _gathered(ordered: pl.DataFrame, by: list[str]) -> pl.DataFrame:
-    """Return the values of each block of one kind as lists; of never-trained items only beside trained."""
+    """Return the values of each block of one kind as lists; of never-trained items only next to trained."""
     columns = [name for name in VALUES if name in ordered.columns]
     known = pl.all_horizontal(pl.col(name).is_not_null() for name in columns)
     series = [name for name in SERIES if name in ordered.columns]

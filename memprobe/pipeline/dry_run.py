@@ -161,7 +161,7 @@ def _tokens(requests: pl.DataFrame, tokenised: "TokenisedItems") -> int:
 def _tokens_tried(unit: Unit) -> int:
     """Return roughly what one candidate of a search reads: the target, and a prompt as long as it.
 
-    What stands before the prompt is read once for all of them.
+    What is before the prompt is read once for all of them.
     """
     start, score_from, stop = unit.requests.select("start", "score_from", "stop").row(0)
     return int((stop - start) + (stop - score_from))

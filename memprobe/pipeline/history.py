@@ -179,7 +179,7 @@ class HistoryBuilder:
         return tuple(each.label for each in self.plan.targets if each not in self._seen)
 
     def as_other(self, place: int, seen_from: SequencePlan) -> OtherSequence | None:
-        """Return what another sequence's probe sees of this one; None where nothing of it is scored."""
+        """Return what another sequence's probe sees of this one; None where none of it is scored."""
         if not self._rows.get(place):
             return None
         about = _as_other(self.plan, seen_from, self.manifest)

@@ -23,7 +23,7 @@ class Listener(Protocol):
         """A stage begins: read, plan, score, measure."""
 
     def note(self, text: str) -> None:
-        """Something the user should know that is no error."""
+        """Something the user should know that is not an error."""
 
     def scoring(self, progress: "ScoringProgress") -> None:
         """A batch or a unit is done."""

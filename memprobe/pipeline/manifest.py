@@ -255,7 +255,7 @@ def _by_probe(manifest: Manifest) -> dict[str, list[Any]]:
 
 
 def merge_stages(old: Manifest, new: Manifest) -> tuple[Stage, ...]:
-    """Return the run's stages with a new one for the probes that it does not hold yet."""
+    """Return the run's stages, with a new one for probes that the run does not have yet."""
     held = _by_probe(old)
     added = tuple(entry for entry in new.asked if entry.probe not in held)
     return (*old.stages, *([added] if added else []))

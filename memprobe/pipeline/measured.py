@@ -48,7 +48,7 @@ class Measured:
                 self.add_left_out(each.model, each.probe, each.entry, reason, n_items)
 
     def add_left_out(self, model: str, probe: str, entry: str | None, reason: str, n_items: int) -> None:
-        """Count items that are in no estimate of a probe; no items are no entry."""
+        """Count items that are in no estimate of a probe; no entry is made where there are none."""
         if n_items:
             found = LeftOutEntry(model=model, probe=probe, entry=entry, reason=reason, n_items=n_items)
             self.left_out.append(found)

@@ -105,7 +105,7 @@ def _plan_one(entry: Entry, candidates: pl.DataFrame, lengths: Lengths) -> Entry
 def _n_read(n_front: int) -> pl.Expr:
     """Return the tokens that a request reads: the last one is predicted, never read.
 
-    Behind a choice comes a label, so all of it is read. A search reads what stands before `start` too, and
+    Behind a choice comes a label, so all of it is read. A search reads what is before `start` too, and
     at least one token of a prompt. A chat template has put its own tokens in front.
     """
     front = pl.when(pl.col("part").str.starts_with(CHAT_PART)).then(0).otherwise(n_front)

@@ -187,7 +187,7 @@ def _dtype(asked: str, device: str, stored: str) -> Any:  # noqa: ANN401
 
 
 def _batch_tokens(old: Manifest | None, device: str) -> int:
-    """Choose the batch once: a run that goes on keeps what its manifest says."""
+    """Choose the batch once: a run that continues keeps what its manifest says."""
     if old is not None and old.batch_tokens is not None:
         return old.batch_tokens
     return BATCH_TOKENS["cpu" if device == "cpu" else "other"]

@@ -147,7 +147,7 @@ def choose_steps(wanted: str | Collection[int], there: Iterable[int]) -> list[in
         there: The steps that could be asked for.
 
     Raises:
-        CheckpointError: The text is no list of steps.
+        CheckpointError: The text is not a list of steps.
         InputError: A step that is named one by one is not there, or none is left.
     """
     from memprobe.checkpoints.spec import parse_steps

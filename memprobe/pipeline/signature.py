@@ -36,7 +36,7 @@ def _compact(value: Any) -> str:  # noqa: ANN401
 
 
 def condition_prefixes(entries: tuple[Entry, ...]) -> list[str | None]:
-    """Return, for each entry, the settings that tell it from other entries of the same probe."""
+    """Return, for each entry, the settings that distinguish it from other entries of the same probe."""
     prefixes = []
     for entry in entries:
         twins = [settings_table(each.settings) for each in entries if each.probe.name == entry.probe.name]

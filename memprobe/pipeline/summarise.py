@@ -69,7 +69,7 @@ def summarise(
         first: The same of the sequence's first checkpoint; None for that checkpoint itself.
         items: `item_id, group, exposures, doc_id`.
         context: Keys and seed.
-        prefix: Goes in front of every condition: what tells this entry from others of its probe.
+        prefix: Goes in front of every condition: what distinguishes this entry from others of its probe.
         given: Columns that an item file gave; with `first_step`, `items` holds it.
         control: The same entry, measured on a model that did not train on the items.
     """

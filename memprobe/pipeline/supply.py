@@ -1,4 +1,4 @@
-"""Checkpoints that lie elsewhere: whether they can be fetched, and the cache that brings them."""
+"""Checkpoints that are elsewhere: whether they can be fetched, and the cache that brings them."""
 
 from memprobe.checkpoints import (
     CheckpointCache,

@@ -151,7 +151,7 @@ def _from(start: Path, spec: str) -> str:
 
 
 def _join(question: Question, store: RunStore, listener: Listener) -> Prepared:
-    """Prepare the question, and say in the manifest that the run goes on."""
+    """Prepare the question, and say in the manifest that the run continues."""
     try:
         prepared = prepare(question, listener)
     except RunMismatchError as error:

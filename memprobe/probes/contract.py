@@ -173,22 +173,22 @@ class Metric:
     Attributes:
         name: Its name, with the unit at the end.
         unit: Unit of the estimate.
-        more_means: What a larger value says; empty for a metric whose sign says nothing.
+        more_means: What a larger value says; empty for a metric without a direction.
         summary: How item values become an estimate.
         values: From the item-level table and the settings to `item_id, condition, value` (and
             `other` for `auc` and `km_median`): `condition` is `key=value;...` or null, `value` Float64,
             null where undefined. Values in a series, such as those of windows that overlap, have also
             `position` (Int64, the order in the item), `overlap` (Int64: so many neighbours share text),
-            `weight` (Float64, of the value in the mean) and perhaps `passage` (Int64: so many neighbours lie
+            `weight` (Float64, of the value in the mean) and perhaps `passage` (Int64: so many neighbours are
             in the longest memorized passage; null: not known); their intervals are by blocks. Values from 0
             to a number that the item's text sets have it as `most` (Float64).
         since_first: The value is taken as the change from the sequence's first checkpoint.
         more_is_memorized: Direction: True where more means more memorized; None: neither more nor less does.
-        against_never: A share that means little alone: beside it stand that of items never trained on, and
+        against_never: A share that means little alone: next to it are that of items never trained on, and
             the excess over them and over a control model; of a `rate`, its dose-response too.
         of_windows: Only entries that read windows over documents have it.
         relative: Parts of conditions, such as `mode=likelihood`, under which the value says nothing alone:
-            of these only the excess stands in the summary.
+            of these only the excess is in the summary.
     """
 
     name: str
@@ -204,7 +204,7 @@ class Metric:
 
     @property
     def within_0_and_1(self) -> bool:
-        """Whether every item value lies between 0 and 1, so that intervals of rates hold for its mean."""
+        """Whether every item value is between 0 and 1, so that intervals of rates hold for its mean."""
         return self.unit == "fraction" and not self.since_first and self.summary != "difference"
 
     @property
@@ -217,7 +217,7 @@ class Metric:
         return not set(self.relative) & set(pairs(condition))
 
     def excess(self) -> "Metric":
-        """Return the metric that says how far this rate lies above another one, like `exact_excess_frac`."""
+        """Return the metric that says how far this rate is above another one, like `exact_excess_frac`."""
         return replace(
             self,
             name=f"{self.name.removesuffix('_frac')}_excess_frac",
@@ -258,7 +258,7 @@ class About:
 
     Attributes:
         measures: What it measures, in two sentences.
-        how_to_read: What large and small values say, and what to set them beside.
+        how_to_read: What large and small values say, and what to set them next to.
         limits: What it cannot say, and what misleads.
         citation: BibTeX entries of the method, an empty line between them.
     """
@@ -270,7 +270,7 @@ class About:
 
 
 def arxiv(key: str, author: str, title: str, year: int, number: str) -> str:
-    """Return the BibTeX entry of a paper on arXiv, `author` as BibTeX wants it: `A and B`."""
+    """Return the BibTeX entry of a paper on arXiv, `author` as BibTeX expects it: `A and B`."""
     return (
         f"@misc{{{key},\n  author = {{{author}}},\n  title = {{{title}}},\n  year = {{{year}}},\n"
         f"  eprint = {{{number}}},\n  archivePrefix = {{arXiv}}\n}}"
@@ -306,7 +306,7 @@ class Grid:
         value: Column of the estimate; its interval is `ci_low` and `ci_high`.
         n: Column that says how many it is of.
         pooled: Columns that are null in the rows that are shown.
-        beside: A column shown beside the estimates, with its heading; None: none.
+        beside: A column shown next to the estimates, with its heading; None: none.
     """
 
     table: str
@@ -388,10 +388,10 @@ class Probe:
         about: What a reader of its results must know.
         checks: Counts for the manifest, from the item's spans.
         view: From the settings to the view of the items that `plan` gets as rows of `WINDOWS`, with the
-            lengths of its item beside each; None: `plan` gets the items' table.
+            lengths of its item next to each; None: `plan` gets the items' table.
         window_table: The schema of the first table where the entry reads windows; None: the same.
         derived: Further item-level tables.
-        aggregates: Tables of estimates of each checkpoint, beside the summary.
+        aggregates: Tables of estimates of each checkpoint, next to the summary.
         doubts: From the probe's summary rows of one model and the settings to what makes them doubtful.
         resolved: From the settings as asked to settings that say the same whatever ships later.
         over_time: What it says of a whole sequence; then two checkpoints with the same weights are an

@@ -1,4 +1,4 @@
-"""Items beside checkpoints: what probes over time have in common."""
+"""Items next to checkpoints: what probes over time have in common."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

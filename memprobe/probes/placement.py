@@ -1,4 +1,4 @@
-"""Where prefix and suffix lie in an item: the rule shared by recall and extraction.
+"""Where prefix and suffix are in an item: the rule shared by recall and extraction.
 
 Items given as prefix and suffix are cut there; others start at their first token. Lengths count
 tokens without BOS. Given, exactly that many tokens are used; left out, the prefix is all of it (or
@@ -111,7 +111,7 @@ def foil_sums(items: pl.DataFrame) -> pl.DataFrame:
 
 
 def chat_problems(chat: bool, prefix_tokens: int | None, align: str) -> list[str]:
-    """Return what is wrong with the settings beside `chat`."""
+    """Return what is wrong with the settings next to `chat`."""
     if not chat:
         return []
     problems = []

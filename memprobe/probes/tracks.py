@@ -32,7 +32,7 @@ class Tracks:
 
     @classmethod
     def of(cls, history: History, column: str, *, finite: bool = False) -> Self:
-        """Take one column of a history's rows; items that were not measured are no part of it.
+        """Take one column of a history's rows; items that were not measured are not part of it.
 
         Args:
             history: The history.

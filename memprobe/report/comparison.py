@@ -1,4 +1,4 @@
-"""Two runs beside each other on a terminal: estimates, differences with intervals, what is worse."""
+"""Two runs next to each other on a terminal: estimates, differences with intervals, what is worse."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -123,7 +123,7 @@ def _probability(p: float) -> str:
 def _worst(compared: pl.DataFrame) -> list[Table]:
     """Return the differences that are worse by most intervals' widths, of all steps and groups.
 
-    Those of few items stand behind all others.
+    Those of few items are behind all others.
     """
     worse = compared.filter(pl.col("outcome") == "worse").with_columns(
         by=pl.col("difference").abs() / (pl.col("ci_high") - pl.col("ci_low")),

@@ -161,7 +161,7 @@ def notes(run: Manifest) -> list[str]:
 
 
 def _probe_tables(rows: pl.DataFrame, others: pl.DataFrame, title: str, *, everything: bool) -> list[Table]:
-    """Return a probe's metrics, all items together; rates beside those of never-trained items first.
+    """Return a probe's metrics, all items together; rates next to those of never-trained items first.
 
     Args:
         rows: Of `SUMMARY`, of one probe and model.
@@ -338,7 +338,7 @@ def telling(conditions: Sequence[str | None]) -> list[str | None]:
 def _breakdowns(of_model: pl.DataFrame, column: str, title: str) -> list[Table]:
     """Return the leading metric of each probe at the last step, per group or exposure count.
 
-    Probes that measure as many items of each part stand in one table, with one n.
+    Probes that measure as many items of each part are in one table, with one n.
     """
     last = of_model.filter(at_last_step())
     if column == "group":

@@ -1,4 +1,4 @@
-"""Which rows of the summary speak for a probe: its first metric, all items, the telling condition."""
+"""Which rows of the summary represent a probe: first metric, all items, leading condition."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from memprobe.tables.selection import last_step, part_of, pooled
 
 @dataclass(frozen=True, slots=True)
 class Headline:
-    """The number that speaks for a probe on one model.
+    """The number that represents a probe on one model.
 
     Attributes:
         probe: Its name.
@@ -53,13 +53,13 @@ def headlines(summary: pl.DataFrame, metrics: Mapping[str, Sequence[str]]) -> li
 
 
 def _speaking(rows: pl.DataFrame) -> dict[str, Any]:
-    """Return the row of the last step under the condition that speaks for the others."""
+    """Return the row of the last step under the condition that represents the others."""
     last = last_step(rows)
     return last.filter(is_exactly(leading_condition(last))).row(0, named=True)
 
 
 def leading_condition(rows: pl.DataFrame) -> str | None:
-    """Return the condition that speaks for a metric: none; else one that others break down, or a telling one.
+    """Return the condition that represents a metric: none, else one that others break down or refine.
 
     For a metric of a whole sequence it is the last one: the latest predictor, or the longest lag.
     """

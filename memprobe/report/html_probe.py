@@ -95,7 +95,7 @@ def _panels(results: Results, figure: Figure) -> list[Html]:
 
 
 def _numbers(rows: pl.DataFrame, about: ProbeEntry) -> Html:
-    """Return every metric at the last step under its leading condition, beside never-trained items."""
+    """Return every metric at the last step under its leading condition, next to never-trained items."""
     units = {each.name: each.unit for each in about.metrics}
     models = rows["model"].unique(maintain_order=True).to_list()
     lines = []

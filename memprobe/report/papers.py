@@ -1,7 +1,7 @@
 """The summary as papers print it: a row for each metric and condition, a column for each step or model.
 
 What is bold is the estimate of a row that says most (or least) memorization, by the metric's declared
-direction; a metric whose sign says nothing has none.
+direction; a metric without a direction has none.
 """
 
 from collections.abc import Mapping, Sequence
@@ -101,7 +101,7 @@ def paper_tables(summary: pl.DataFrame, directions: Directions, style: Style) ->
 
     Returns:
         Of several models one table with their last steps as columns; of one, its steps; more than fit
-        are cut at a probe. Numbers of a whole sequence stand in
+        are cut at a probe. Numbers of a whole sequence are in
         tables of their own.
     """
     rows = pooled(summary)

@@ -29,7 +29,7 @@ def plain_table(title: str) -> Table:
 
 
 def headed(table: Table) -> RenderableType:
-    """Return a table whose title stands above it, instead of being folded to a narrow table's width."""
+    """Return a table whose title is above it, instead of being folded to a narrow table's width."""
     title, table.title = table.title, None
     return Group(Text(str(title), style="table.title"), table)
 

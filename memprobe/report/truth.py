@@ -1,4 +1,4 @@
-"""Planted truth beside measured value: what the lab knows about its canaries and what was found."""
+"""Planted truth next to measured value: what the lab knows about its canaries and what was found."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

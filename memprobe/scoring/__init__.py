@@ -1,1 +1,1 @@
-"""Scoring: the only home of the models beside the lab; requests in, spans of statistics out."""
+"""Scoring: the only home of the models besides the lab; requests in, spans of statistics out."""

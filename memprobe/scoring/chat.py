@@ -52,7 +52,7 @@ class ChatTemplate:
         return RENDERER.render(self.template, self.messages(turns), dict(self.variables)).text
 
     def messages(self, turns: Sequence[Turn]) -> list[dict[str, Any]]:
-        """Return messages as the template wants them."""
+        """Return messages as the template expects them."""
         return [
             {
                 "role": turn.role,

@@ -110,7 +110,7 @@ def _prompts(requests: pl.DataFrame, tokenised: TokenisedItems) -> tuple[list[Id
 def _batches(
     loaded: LoadedModel, prompts: Sequence[Ids], batch_tokens: int
 ) -> Iterator[tuple[list[_Tail], Any]]:
-    """Yield tails that are read together, and the cache of what stands before them; None: nothing does."""
+    """Yield tails that are read together, and the cache of what is before them; None: nothing does."""
     if not prompts:
         return
     read = _body(loaded)

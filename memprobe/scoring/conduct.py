@@ -145,7 +145,7 @@ def choose_path(loaded: "LoadedModel") -> None:
     """Take the fast path if body and head give the model's own logits, to the bit, on a small batch.
 
     Logit scaling, soft-capping or an unusual head show up as a difference; a model that reads its
-    right padding shows up when a sequence changes beside a longer one. Both take the model's own
+    right padding shows up when a sequence changes next to a longer one. Both take the model's own
     path, with an attention mask.
     """
     model = loaded.model

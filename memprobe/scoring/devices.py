@@ -15,7 +15,7 @@ class Device:
 
     Attributes:
         name: As `--device` takes it.
-        title: What it is; empty where the system does not say.
+        title: What it is; empty if the system does not report it.
         memory_bytes: All of its memory; None for a CPU and where it is shared.
         free_bytes: What of it is free.
         bfloat16: Whether it multiplies bfloat16 in hardware; None: unknown.

@@ -166,7 +166,7 @@ class _Sweep:
         return start
 
     def _search(self, job: Job, unit: str, model: LoadedModel, start: Start) -> pl.DataFrame:
-        """Search the prompt of one target, and tell how it goes on."""
+        """Search the prompt of one target, and report its progress."""
         targets = [key for key, work in job.units.items() if work.search]
         left = {
             (each.context, key)

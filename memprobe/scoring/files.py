@@ -22,7 +22,7 @@ class WeightFiles:
     """The tensors in the weight files of one checkpoint.
 
     Attributes:
-        folder: Where they lie.
+        folder: Where they are.
         tensors: Their tensors, by name.
         pickled: Those that were read from pickles, mapped into memory and not copied.
     """

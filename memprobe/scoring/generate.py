@@ -1,7 +1,7 @@
 """Real greedy continuations, to check and complete what teacher forcing says.
 
 Prompts of one length are generated together, so nothing is padded. The model's own generation
-settings are blank (see load.py): no eos, no minimum length, no penalty stands between the argmax and
+settings are blank (see load.py): no eos, no minimum length, no penalty is between the argmax and
 the text.
 
 Where a model's arithmetic changes with the length of a call (borders.py), the text is scored by that of its

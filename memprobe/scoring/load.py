@@ -59,7 +59,7 @@ class LoadOptions:
     Attributes:
         device: `cpu`, `cuda:N` or `mps`; `auto` spreads a model over several devices.
         dtype: float32, bfloat16 or float16.
-        trust_remote_code: Run code that lies beside the weights.
+        trust_remote_code: Run code that is next to the weights.
         allow_pickle: Read weights that are not safetensors.
         longest_tokens: Longest sequence that the run will read, up to which behaviour is checked; 0: unknown.
     """
@@ -306,7 +306,7 @@ def _model(
     *,
     merge: bool = True,
 ) -> tuple[Any, tuple[str, ...]]:
-    """Return a checkpoint's model on its device, an adapter merged in or beside it, and notes about it."""
+    """Return a checkpoint's model on its device, an adapter merged in or next to it, and notes about it."""
     whole = checkpoint.whole
     settings = list_folder(whole.small_files).json(CONFIG)
     with outside(_CANNOT, str(checkpoint.folder), settings):

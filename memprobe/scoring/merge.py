@@ -1,8 +1,8 @@
-"""A LoRA adapter put into its base model: merged where that is the same model, else left beside the weights.
+"""A LoRA adapter put into its base model: merged where that is the same model, else left next to the weights.
 
 PEFT merges into the weights that a layer holds, also where another layer holds the same ones: a tied
 output head changes the embedding. So shared weights are separated first, and what comes out is
-compared with the adapter as it was trained, beside its base.
+compared with the adapter as it was trained, next to its base.
 """
 
 import dataclasses
@@ -68,7 +68,7 @@ class Adapted:
     """The result of merging an adapter into its base.
 
     Attributes:
-        model: The model to score; None where merging gave another model than the adapter beside its
+        model: The model to score; None where merging gave another model than the adapter next to its
             base, so that a fresh base is needed for it to stay there.
         notes: What a reader should know, one sentence each.
     """
@@ -83,7 +83,7 @@ def apply_adapter(model: Any, folder: Path, *, merge: bool = True) -> Adapted:  
     Args:
         model: The base model as it was loaded; it is changed.
         folder: The adapter's folder.
-        merge: Merge it; False leaves its layers beside the base's.
+        merge: Merge it; False leaves its layers next to the base's.
 
     Returns:
         The model, with its vocabulary resized where the adapter holds embeddings of another size.
@@ -309,7 +309,7 @@ def _refuse_two_values(adapted: Any, weights: Mapping[str, Tensor], folder: Path
 
 
 def _merge(adapted: Any, probe: Tensor, notes: list[str]) -> Any | None:  # noqa: ANN401
-    """Merge; None where it cannot be done, or gives another model than the adapter beside its base."""
+    """Merge; None where it cannot be done, or gives another model than the adapter next to its base."""
     base = adapted.get_base_model()
     half = next(base.parameters()).dtype != torch.float32
     beside = _logprobs(base, probe)

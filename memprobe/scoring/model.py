@@ -89,7 +89,7 @@ class ModelInMemory:
         return weights is not None and mirrors(self.loaded, weights)
 
     def read_ahead(self, following: Job | None) -> None:
-        """Start to read the weights of the job that follows, where they fit beside this one's."""
+        """Start to read the weights of the job that follows, where they fit next to this one's."""
         # What was asked for a checkpoint that another process then took over is dropped.
         self.prefetcher.keep_only(following.context if following else None)
         if following:

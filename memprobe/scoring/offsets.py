@@ -1,4 +1,4 @@
-"""Where the tokens of a text lie in it, for cutting documents; no model."""
+"""Where the tokens of a text are in it, for cutting documents; no model."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ def token_offsets(tokenizer: Any, text: str) -> NDArray[np.int64]:  # noqa: ANN4
     No special tokens. Tokens that share a character, as its bytes, all cover it.
 
     Raises:
-        InputError: The tokenizer does not say what its tokens cover.
+        InputError: The tokenizer gives no character offsets.
     """
     if not bool(getattr(tokenizer, "is_fast", False)):
         raise InputError(

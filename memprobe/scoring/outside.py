@@ -86,7 +86,7 @@ def _install(error: BaseException) -> str:
 
 
 def _said(error: BaseException) -> str:
-    """Return an error's text in one line, its type in front where it does not speak for itself."""
+    """Return an error's text in one line, its type in front where the text alone is unclear."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     # The second line of a validation error holds the field's value.
     text = " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1])

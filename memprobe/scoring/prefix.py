@@ -118,7 +118,7 @@ def cache_of(read: Callable[..., Any], prefixes: Tensor, past: Any = None) -> An
     Args:
         read: The model or its body.
         prefixes: Token ids, shape (n_rows, n), on the model's device.
-        past: The cache of what stands before them, of as many rows; it is used up.
+        past: The cache of what is before them, of as many rows; it is used up.
     """
     out = read(input_ids=prefixes, use_cache=True, **({} if past is None else {"past_key_values": past}))
     cache = getattr(out, "past_key_values", None)

@@ -31,7 +31,7 @@ class Form:
         condition: With the excerpt or without.
         orders: Of presentation that are fitted together.
         chat: The chat template is used.
-        digest_of: What names depend on, beside the answered trials.
+        digest_of: What names depend on, next to the answered trials.
         text: From a trial, an order, the answered trials and how many words of the excerpt stay (None:
             all) to the text and to where in it the two segments begin (None: nothing is scored).
         choices: Ids of the labels; None: no label is to come.
@@ -58,7 +58,7 @@ def forms(view: Trials, tokenizer: Any, vocabulary: int) -> Iterator[Form]:  # n
     """Yield each prompt in each condition, then the segments alone.
 
     Raises:
-        CheckpointError: A label is no single token of the tokenizer.
+        CheckpointError: A label is not a single token of the tokenizer.
     """
     chat = bool(getattr(tokenizer, "chat_template", None)) if view.chat is None else view.chat
     frames: dict[tuple[str | None, int], tuple[str, ...]] = {}
@@ -150,7 +150,7 @@ def _alone(condition: str, separator: str) -> Callable[..., tuple[str, Begins]]:
 
 
 def first_words(text: str, n: int) -> str:
-    """Return a text up to the end of its n-th word, what stands before the first included."""
+    """Return a text up to the end of its n-th word, what is before the first included."""
     if n < 1:
         return ""
     # Of a long text only the beginning is looked at.

@@ -102,7 +102,7 @@ def logprobs_of(z: Tensor, ids: Tensor) -> Tensor:
 
 
 def log_share(gap: Tensor, normaliser: Tensor) -> Tensor:
-    """Return ln of the probability of a token whose logit lies `gap` from the largest, shape (rows,).
+    """Return ln of the probability of a token whose logit is `gap` from the largest, shape (rows,).
 
     Taking the difference of logits first keeps all digits where the logits themselves are large.
     """

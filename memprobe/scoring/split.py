@@ -1,4 +1,4 @@
-"""Which tokens lie before a border between two characters of a text.
+"""Which tokens are before a border between two characters of a text.
 
 A token belongs to the prefix when the prefix alone decides it. A normalizer may join characters across the
 border (a letter and its combining mark become one character, two spaces become one) and the offsets of

@@ -1,7 +1,7 @@
 """Targets of a search as token ids: the item, random tokens, its words shuffled, plain and in a chat.
 
 In a chat the ids are those of the template before the user's message, those between it and the target,
-and the target; what is searched for stands in the message.
+and the target; what is searched for is in the message.
 
 Controls after Schwarzschild et al. (2024), section 4, https://arxiv.org/abs/2404.15146.
 """
@@ -134,7 +134,7 @@ class _Chat:
     Attributes:
         tokenizer: The tokenizer.
         head: Ids before the user's message.
-        after: What stands between the message and the target, as text.
+        after: What is between the message and the target, as text.
     """
 
     tokenizer: Any
@@ -153,7 +153,7 @@ class _Chat:
         return cls(tokenizer, head, behind + view.lead_in)
 
     def target(self, item: str, window: int, text: str | None, ids: Ids, view: Targets) -> Target:
-        """Return a target as the answer: tokenised with what stands before it, ids as they are."""
+        """Return a target as the answer: tokenised with what is before it, ids as they are."""
         if text is None:
             before, _ = _encode(self.tokenizer, self.after)
             answer, n_before = np.concatenate([before, ids]), len(before)

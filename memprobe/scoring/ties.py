@@ -10,7 +10,7 @@ from memprobe.scoring.schemes import BLOCK
 def top_values(z: Tensor, k: int) -> Tensor:
     """Return the k largest values of each row, descending, shape (rows, min(k, V)).
 
-    Equal to `z.topk(k).values`, twice as fast on a CPU: the k largest values lie in the k blocks of
+    Equal to `z.topk(k).values`, twice as fast on a CPU: the k largest values are in the k blocks of
     columns with the largest maxima (were one elsewhere, each of those k blocks would hold a value
     at least as large), so only those blocks are searched.
     """

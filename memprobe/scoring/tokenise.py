@@ -84,7 +84,7 @@ class TokenisedItems:
 
 
 def front_ids(tokenizer: Any, bos: BosMode, *, bos_id: int | None) -> tuple[int, ...]:  # noqa: ANN401
-    """Return the ids that stand in front of a text.
+    """Return the ids that are in front of a text.
 
     Raises:
         InputError: `forced`, and neither tokenizer nor configuration has a BOS id.
@@ -114,8 +114,8 @@ def tokenise(items: pl.DataFrame, tokenizer: Any, *, bos: BosMode, limits: Limit
 
     Args:
         items: A checked item table.
-        tokenizer: A transformers tokenizer; None will do where all items are `input_ids`.
-        bos: What stands in front; `input_ids` stand as given under `default` and `none`.
+        tokenizer: A transformers tokenizer; None is allowed if all items are `input_ids`.
+        bos: Which tokens are put in front; `input_ids` stay as given under `default` and `none`.
         limits: Of the model, for the vocabulary and its BOS id.
 
     Raises:

@@ -65,10 +65,10 @@ def trials_of(
         tokenised: The items, tokenised as wholes.
         tokenizer: A fast transformers tokenizer.
         vocabulary: Ids that the model has.
-        context_tokens: Longest input of the model, what stands in front included; None: no limit.
+        context_tokens: Longest input of the model, tokens in front included; None: no limit.
 
     Raises:
-        CheckpointError: A label is no single token, or a chat is asked for and cannot be made.
+        CheckpointError: A label is not a single token, or a chat is asked for and cannot be made.
         ItemError: There are too few trials to answer in front, or no title where a template names it.
     """
     trials = trials_in(tokenised.table)
@@ -125,7 +125,7 @@ class _Fitter:
         tokenizer: A fast tokenizer.
         room: Tokens that a string may have; None: no limit.
         n_tokens: Of the excerpt alone, by item.
-        has_front: Something stands in front of every string.
+        has_front: Something is in front of every string.
     """
 
     form: Form

@@ -39,7 +39,7 @@ class _Cut:
     notes: list[str] = field(default_factory=list)
 
     def add(self, n: int, **values: Any) -> None:  # noqa: ANN401
-        """Add `n` rows; a value that is no sequence is repeated."""
+        """Add `n` rows; a value that is not a sequence is repeated."""
         for name, rows in self.columns.items():
             value = values.get(name)
             rows.extend([value] * n if value is None or isinstance(value, str | int | dict) else list(value))
@@ -60,16 +60,16 @@ def with_views(
         tokenizer: A transformers tokenizer.
         views: What to cut; equal ones are cut once.
         vocabulary: Ids that the model has.
-        context_tokens: Longest input of the model, what stands in front included; None: no limit.
+        context_tokens: Longest input of the model, tokens in front included; None: no limit.
 
     Returns:
         The items with the ids of further strings and of labels, and rows of `WINDOWS`. Items that are too
         short for one window have no rows.
 
     Raises:
-        ItemError: The tokenizer does not say what its tokens cover, or an id is outside the vocabulary.
+        ItemError: The tokenizer gives no character offsets, or an id is outside the vocabulary.
         CheckpointError: A chat is asked for and the tokenizer has no chat template, or a label of a trial
-            is no single token.
+            is not a single token.
     """
     cut = _Cut()
     chosen = sorted(set(views), key=lambda view: view.name)
@@ -250,7 +250,7 @@ def _add_slices(
 
 
 def _slice_chars(encoding: Any, a: int, n_window: int, first: int) -> tuple[int, int, int]:  # noqa: ANN401
-    """Return where a slice's window and its suffix lie in the document."""
+    """Return where a slice's window and its suffix are in the document."""
     start = encoding.token_to_chars(0)[0]
     suffix_start, suffix_end = encoding.token_to_chars(a)[0], encoding.token_to_chars(n_window - 1)[1]
     if a:

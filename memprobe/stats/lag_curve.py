@@ -99,7 +99,7 @@ class LagCurve:
         n_clusters: Their clusters.
         n_controls: Controls that they are set against; 0 without controls.
         level: Mean outcome of the items.
-        baseline: Mean outcome of the controls beside them; None without controls.
+        baseline: Mean outcome of the controls next to them; None without controls.
         excess: Level over baseline, or over the floor without controls; None where there is neither.
         draws: Resampled excess, NaN where nobody is drawn, shape (n_draws, n_lags); no rows where there is
             a single cluster.
@@ -158,7 +158,7 @@ def lag_curve(
         controls: The items never trained on; None: there are none.
         rng: Source of the draws.
         n_draws: Resamples.
-        floor: What a rate is without memory where there are no controls; None: the outcome is no rate.
+        floor: What a rate is without memory where there are no controls; None: the outcome is not a rate.
         level: Nominal coverage.
 
     Raises:
@@ -260,7 +260,7 @@ def _of_rates(exposed: Exposed, seen: NDArray[np.bool_], level: float) -> tuple[
 
 
 def _intervals(value: Floats, draws: Floats, n_clusters: Whole, level: float) -> Ends:
-    """Return percentiles of the draws, read as wide as few clusters ask for."""
+    """Return percentiles of the draws, widened where clusters are few."""
     found: list[Interval | None] = [None] * len(value)
     for at, number in enumerate(value.tolist() if len(draws) else []):
         apart = int(n_clusters[at])

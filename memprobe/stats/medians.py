@@ -21,7 +21,7 @@ _HALF = 0.5 - 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Median:
-    """A median that may lie behind all that was seen.
+    """A median that may be behind all that was seen.
 
     Attributes:
         median: None: fewer than half of the values are known to lie at or below any number.
@@ -53,7 +53,7 @@ def median_interval(
         level: Nominal coverage; each side misses with at most half of what is left.
 
     Returns:
-        The interval; None of so few clusters that the median may lie beyond all values seen: below six
+        The interval; None of so few clusters that the median may be beyond all values seen: below six
         items of their own at 95%.
 
     Raises:
@@ -78,7 +78,7 @@ def _least(
     clusters: NDArray[np.int64],
     level: float,
 ) -> float:
-    """Return the least value that half of all values may lie at or below, by bisection: the bound rises."""
+    """Return the least value that half of all values may be at or below, by bisection: the bound rises."""
     low, high = 0, len(ordered) - 1
     while low < high:
         middle = (low + high) // 2

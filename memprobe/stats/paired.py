@@ -1,4 +1,4 @@
-"""Two measurements of the same items: differences of statistics that are no means, and McNemar's test.
+"""Two measurements of the same items: differences of statistics that are not means, and McNemar's test.
 
 Items (or clusters of them) are drawn with replacement, and both sides of an item stay together, so what
 both share cancels out. A resample is held as how often each item was drawn.
@@ -149,7 +149,7 @@ def bootstrap_difference(
 
     Returns:
         The interval; None where resampling shows no spread, there is one cluster alone, or a statistic
-        is infinite in a resample, so that the difference is no number.
+        is infinite in a resample, so that the difference is not a number.
 
     Raises:
         ValueError: There are no items, or not one cluster number for each.

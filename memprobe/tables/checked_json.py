@@ -16,7 +16,7 @@ _SEEN: set[bytes] = set()
 
 
 class AlteredDocumentError(Exception):
-    """A document is no JSON or does not say what was written; the message tells which."""
+    """A document is not JSON or was changed after it was written; the message says which."""
 
 
 def sealed(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def unsealed(content: bytes) -> Any:  # noqa: ANN401
     """Return what a document says, without its digest.
 
     Raises:
-        AlteredDocumentError: It is no JSON, or its digest is not that of what it says.
+        AlteredDocumentError: It is not JSON, or its digest does not match its content.
     """
     try:
         document = json.loads(content.decode("utf-8"))

@@ -40,7 +40,7 @@ class Holder:
     """The process that holds a file, according to the file.
 
     Attributes:
-        host: Name of the machine; None where the file does not say.
+        host: Name of the machine; None if the file does not record it.
         pid: Number of the process there; None likewise.
         since: When it was taken, in seconds since 1970; None likewise.
         silent_s: Seconds since the holder touched it last, by the clocks of the file system and this machine.
@@ -79,7 +79,7 @@ class _Look:
 
     @property
     def name(self) -> tuple[str, int] | None:
-        """Machine and number of the process; None where the claim does not say."""
+        """Machine and number of the process; None if the claim does not record it."""
         named, pid = self.said.get("host"), self.said.get("pid")
         return (
             (named, pid) if isinstance(named, str) and isinstance(pid, int) and 0 < pid <= _MAX_PID else None
@@ -190,7 +190,7 @@ def release(folder: Path | None = None) -> None:
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Remove claims in the folder whose holders are gone, as far as one look tells."""
+    """Remove claims in the folder whose holders are gone, as far as one look shows."""
     for file in folder.glob("*.claim*"):
         if (look := _abandoned(file)) is not None:
             _remove(file, look)

@@ -1,7 +1,7 @@
 """The `condition` of a summary row: `key=value` pairs joined by `;`, such as `scheme=top40;n=100;p=0.5`.
 
 This module alone builds, reads and changes conditions. Keys go from the general to the particular: settings
-that tell entries of one probe apart, then what the probe measures, then which items (`exposures=4`), then
+that distinguish entries of one probe, then what the probe measures, then which items (`exposures=4`), then
 what they are compared with (`control=never-trained`). A row without one has null, never an empty text.
 """
 

@@ -1,13 +1,13 @@
 """Was the model trained on an item, and when: one rule for checks, summary, probes, comparison and gate.
 
-It stands in `tables`, since item checks and probes both ask and neither may import the other.
+It is in `tables`, since item checks and probes both ask and neither may import the other.
 
 - Whether: `exposures` decides where the item has it (0: never trained on); else a `first_step` says yes;
   else the item's own `trained`; else, where a file gave the column `first_step`, null in it says never.
   Without any of these it is not known. Columns that contradict each other are refused when items are read.
 - When: `first_step` is the number of updates done when the item had been trained on once, so a checkpoint
   with step >= first_step has seen it. Trained on without a `first_step`: at a time that is not known, so
-  the item is no control and has no place in time.
+  the item is not a control and has no place in time.
 """
 
 from collections.abc import Collection

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: written beside their place, put on the disk, then renamed.
+"""Files that appear whole or not at all: written next to their place, put on the disk, then renamed.
 
 A temporary file has a random name, is created exclusively and follows no link. Its name says which
 process writes it, so that files left by a killed process can be distinguished from those being written.
@@ -54,7 +54,7 @@ def appearing(
 ) -> Iterator[IO[bytes]]:
     """Yield a handle whose file appears when the block ends, and not at all where it fails.
 
-    What is there and is no ordinary file, such as a device or a pipe, is written to as it is; a link
+    What is there and is not an ordinary file, such as a device or a pipe, is written to as it is; a link
     keeps pointing where it does.
 
     Args:
@@ -107,7 +107,7 @@ def open_new(file: Path, mode: int) -> int:
 
 
 def temporary_for(file: Path) -> Path:
-    """Return a new name beside a file for what this process writes before it takes the file's place."""
+    """Return a new name next to a file for what this process writes before it takes the file's place."""
     return file.with_name(f"{_beginning(file)}{host()}{_of_process()}{os.urandom(6).hex()}.tmp")
 
 

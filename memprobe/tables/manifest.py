@@ -140,7 +140,7 @@ Stage = tuple[StageEntry, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricEntry(_Entry):
-    """A metric, as `Metric` declares it; runs of an earlier version do not say `more_is_memorized`."""
+    """A metric, as `Metric` declares it; runs of an earlier version lack `more_is_memorized`."""
 
     name: str
     unit: str
@@ -150,7 +150,7 @@ class MetricEntry(_Entry):
 
     @property
     def direction(self) -> bool | None:
-        """Whether more means more memorized; None: its sign says nothing."""
+        """Whether more means more memorized; None: it has no direction."""
         return self.more_is_memorized if self.more_means else None
 
 
@@ -267,7 +267,7 @@ class CheckpointEntry(_Named):
         format: Of its weights.
         n_bytes: Of its weights.
         n_parameters: None: not known.
-        base: The model that its adapter belongs to; None: it is no adapter.
+        base: The model that its adapter belongs to; None: it is not an adapter.
     """
 
     step: int | None
@@ -329,7 +329,7 @@ class LeftOutEntry(_Entry):
     """Items of a sequence that are in no estimate of a probe.
 
     Attributes:
-        entry: The settings that tell entries of one probe apart; None: there is one entry.
+        entry: The settings that distinguish entries of one probe; None: there is one entry.
     """
 
     model: str

@@ -28,12 +28,12 @@ def namespace() -> str:
 
 
 def namespace_number() -> str:
-    """Return the digits of the space's name, `0` where the system does not say."""
+    """Return the digits of the space's name, `0` if the system does not report it."""
     return "".join(filter(str.isdigit, namespace())) or "0"
 
 
 def started_at(pid: int) -> int | None:
-    """Return when a process started, in ticks since boot; None where the system does not say."""
+    """Return when a process started, in ticks since boot; None if the system does not report it."""
     found = _stat_of(pid)
     return None if found is None else found[1]
 

@@ -40,7 +40,7 @@ class Prompt:
             Text in front of and in the excerpt is read once for all questions about it, so the excerpt
             should stand before the segments.
         parametric: What is asked without the excerpt.
-        stem: Beginning of the answer; the model goes on with a label.
+        stem: Beginning of the answer; the model continues with a label.
         labels: Of the segment that is shown first, and of the other.
         system: The system message of a chat, the first paragraph elsewhere; None: none.
 

@@ -200,7 +200,7 @@ def request_frame(frame: pl.DataFrame, *, detail: str, part: str = "text") -> pl
 def merge_requests(frames: Iterable[pl.DataFrame]) -> pl.DataFrame:
     """Return all requests once, without those that another one answers.
 
-    `sums` inside a `tokens` span and a `verify` beside a `generate` of the same span add nothing;
+    `sums` inside a `tokens` span and a `verify` next to a `generate` of the same span add nothing;
     overlapping or touching `tokens` spans with one start become their union.
     """
     requests = pl.concat([REQUESTS.empty(), *frames]).unique()

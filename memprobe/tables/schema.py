@@ -41,7 +41,7 @@ class TableSchema:
         name: The table's name, which is its file's stem.
         key: Columns in which no two rows agree.
         columns: Name to column, in the order of writing.
-        open_ended: Further columns may stand beside these (the user's own, or one per scheme).
+        open_ended: Further columns may stand next to these (the user's own, or one per scheme).
         optional: Columns that are there under some settings only. A name that ends in `*` stands for all
             names that begin so; `{}` in its meaning, for the rest of the name.
     """

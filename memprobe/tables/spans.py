@@ -1,6 +1,6 @@
 """The scored spans that units hold, and how a request finds its answer among them.
 
-One row per span; token statistics are lists whose last entry belongs to token stop - 1. Beside the
+One row per span; token statistics are lists whose last entry belongs to token stop - 1. Next to the
 columns named here stands one list column per sampling scheme, `logprob_<scheme>_nats`.
 """
 

@@ -168,7 +168,7 @@ class RunStore:
         )
 
     def write_csv(self, name: str, frame: pl.DataFrame) -> None:
-        """Write a CSV file beside the summary."""
+        """Write a CSV file next to the summary."""
         self._write(self.path / name, to_csv(frame))
 
     def read_table(self, name: str, *, steps: Collection[int | None] | None = None) -> pl.DataFrame:
@@ -437,7 +437,7 @@ def _wrong(found: Checked, unit: Unit) -> str | None:
 
 
 def _vocabulary(found: Checked) -> int | None:
-    """Return the number of tokens that the model of a unit scores; None where the unit does not say."""
+    """Return the number of tokens that the model of a unit scores; None if the unit does not record it."""
     said = found.about.get("vocabulary", "")
     return int(said) if said.isdecimal() else None
 

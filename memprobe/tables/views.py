@@ -1,7 +1,7 @@
 """Views: other strings of an item than the item as a whole: windows, a chat, targets, questions.
 
 A view is named in a probe's settings, cut once per tokenizer, and written down as rows of `WINDOWS`:
-where each window lies in tokens and in characters of the source. Planning and measuring see these
+where each window is in tokens and in characters of the source. Planning and measuring see these
 rows, never text or ids.
 """
 

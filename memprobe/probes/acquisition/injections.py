@@ -124,7 +124,7 @@ class Reached:
 
     @property
     def gain(self) -> NDArray[np.float64]:
-        """How far the level stands above that before the first injection."""
+        """How far the level is above that before the first injection."""
         return self.top - self.pre
 
 

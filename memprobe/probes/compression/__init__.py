@@ -245,7 +245,7 @@ def _ratio(table: pl.DataFrame, _: Settings) -> pl.DataFrame:
 
 
 def _length(table: pl.DataFrame, _: Settings) -> pl.DataFrame:
-    """Return the length of the prompt, or the length that it is above."""
+    """Return the length of the prompt, or the length that it exceeds."""
     return table.select(
         "item_id",
         condition=_condition(),

@@ -29,7 +29,7 @@ def rows_of_ratios(table: pl.DataFrame) -> list[Panel]:
 
 
 def draw_ratios(rows: pl.DataFrame, look: Look) -> Any:  # noqa: ANN401
-    """Return ratios beside exposures."""
+    """Return ratios next to exposures."""
     counted = rows["x"].str.contains(r"^\d+$").any()
     return _ratios(rows.select("x", "ratio", "censored"), "exposures" if counted else "group", look)
 

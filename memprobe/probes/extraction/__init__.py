@@ -109,7 +109,7 @@ class Settings:
 
 
 def _passage_windows(settings: Settings) -> int | None:
-    """Return how many windows lie in the longest passage that can be memorized; None: not known."""
+    """Return how many windows are in the longest passage that can be memorized; None: not known."""
     stride = settings.stride_tokens or settings.stride_chars
     if settings.longest_passage is None or stride is None:
         return None

@@ -64,7 +64,7 @@ def plan_windows(
     """Ask for the tokens of each window's suffix.
 
     Args:
-        windows: Rows of `WINDOWS` with `n_tokens` of the document beside; nulls where it has none.
+        windows: Rows of `WINDOWS` with `n_tokens` of the document; nulls where it has none.
         schemes: Sampling schemes.
         view: How the windows were cut.
     """
@@ -190,7 +190,7 @@ def in_series(values: pl.DataFrame, overlap: int, passage: int | None = None) ->
     Args:
         values: Of the windows.
         overlap: So many neighbours share text with a window.
-        passage: So many windows lie in the longest passage that can be memorized; None: not known.
+        passage: So many windows are in the longest passage that can be memorized; None: not known.
     """
     return values.select(
         "item_id",

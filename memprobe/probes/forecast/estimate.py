@@ -193,7 +193,7 @@ def _nearest(steps: tuple[int, ...]) -> set[int]:
 def _judged(
     predictor: _Predictor, target: _Target, history: History, settings: Settings
 ) -> Iterator[tuple[dict[str, Any], Forecast]]:
-    """Yield a row of the table for all items, each group, and what the predictor had seen and had not."""
+    """Yield a row for all items, for each group, and for items that the predictor had or had not seen."""
     everything = np.ones(len(target.memorized), dtype=np.bool_)
     parts: list[tuple[str | None, bool | None, Bools]] = [(None, None, everything)]
     groups = target.items["group"]

@@ -16,7 +16,7 @@ _OUTCOMES = {
 
 
 def rows_of_retention(curve: pl.DataFrame) -> list[Panel]:
-    """Return what is left by updates since the last exposure, and never-trained items beside it."""
+    """Return what is left by updates since the last exposure, and never-trained items next to it."""
     rows = curve.filter(pl.col("group").is_null(), pl.col("exposures").is_null())
     names = {"all_items": "all items", "same_items": "items seen at all lags"}
     lag = pl.col("lag_mean_steps")

@@ -1,4 +1,4 @@
-"""Items of a sequence by when they were last trained on, and one outcome of them beside controls."""
+"""Items of a sequence by when they were last trained on, and one outcome of them next to controls."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

@@ -43,7 +43,7 @@ class Settings:
 
     Attributes:
         mode: `prompt` asks with two labels, `likelihood` compares the two concatenations, for models that
-            do not follow questions; `both`. Where nothing stands in front (no BOS, no excerpt), the first
+            do not follow questions; `both`. Where nothing is in front (no BOS, no excerpt), the first
             token of each segment is left out in both orders, so that the same tokens are compared.
         conditions: With the excerpt in the prompt (`in_context`), from memory (`parametric`), or both.
         prompt_file: TOML file with [[prompt]] tables, instead of the templates that ship.

@@ -4,8 +4,8 @@ MiniPrompt: Schwarzschild et al. (2024), https://arxiv.org/abs/2404.15146. The b
 before long ones, a few walks each: what is memorized well is found there at once, and at any length some
 starts lead to a prompt and others to none, so many starts at many lengths beat one long walk. They are random
 prompts and the target's own tokens. A long prompt is bisected down to a likely length, each time from cuts of
-the shortest one; from there it goes on token by token. That shorter prompts are harder to find is a rule
-without proof, so it goes on below a length that failed; it ends where all prompts of one token were tried.
+the shortest one; from there it continues token by token. That shorter prompts are harder to find is a rule
+without proof, so it continues below a length that failed; it ends where all prompts of one token were tried.
 """
 
 from collections.abc import Callable
@@ -128,7 +128,7 @@ def _first_match(walker: Walker, course: Course, max_tokens: int) -> None:
 
 
 def _bisect(walker: Walker, course: Course) -> None:
-    """Halve what lies between a prompt and the likely length, until they meet."""
+    """Halve what is between a prompt and the likely length, until they meet."""
     likely = _likely(len(walker.objective.target))
     lower = max(likely - 1, course.floor_tokens)
     while course.prompt is not None and len(course.prompt) > max(likely, lower) + 1:

@@ -198,7 +198,7 @@ class Objective:
         return prompts
 
     def _around(self) -> tuple[Ids, Ids]:
-        """Return what stands before and behind the prompt; the last target token is never read."""
+        """Return what is before and behind the prompt; the last target token is never read."""
         return self._slot.head, np.concatenate([self._slot.tail, self.target[:-1]])
 
     def _call(self, **inputs: Any) -> Tensor:  # noqa: ANN401

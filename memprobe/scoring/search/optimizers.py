@@ -21,7 +21,7 @@ from memprobe.scoring.search.objective import Objective
 
 @dataclass(frozen=True, slots=True)
 class Best:
-    """A prompt that is no match, and its loss in nats per token."""
+    """A prompt that is not a match, and its loss in nats per token."""
 
     prompt: Tensor
     loss: float
@@ -118,7 +118,7 @@ class Walks:
     def next_place(self) -> int:
         """Return the position that comes next: each once in a round, in a random order.
 
-        It is the same for all walks, so that what stands before it is read once for all candidates of a walk.
+        It is the same for all walks, so that what is before it is read once for all candidates of a walk.
         """
         if not self._order:
             self._order = [int(place) for place in self.rng.permutation(self.prompts.shape[1])]

@@ -16,7 +16,7 @@ class Estimate:
 
     Attributes:
         value: The estimate.
-        se: Standard error; None: a side that it rests on has one cluster, which shows no error.
+        se: Standard error; None: one of its sides has a single cluster, so its error is not known.
         lo: Lower end of the interval, see `Estimates`; None with `se`.
         hi: Its upper end.
         n_cells: Cells that it is made of.
@@ -72,7 +72,7 @@ class Estimates:
         return len(self.value)
 
     def nullable(self, name: str) -> list[float | None]:
-        """Return an attribute with None where it is missing, as a table wants it."""
+        """Return an attribute with None where it is missing, as a table expects it."""
         values: Floats | None = getattr(self, name)
         if values is None:
             return [None] * len(self)
