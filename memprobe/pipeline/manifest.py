@@ -38,6 +38,7 @@ from memprobe.tables.manifest import (
     StageEntry,
     SuiteEntry,
 )
+from memprobe.tables.requests import ALWAYS
 
 _LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "polars", "numpy", "datasets")
 
@@ -45,7 +46,8 @@ _LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "polars", "n
 def question_digest(suite: Suite, options: RunOptions) -> str:
     """Return 8 hex digits of what was asked, for the default run directory; device and speed left out."""
     asked = {
-        "entries": [_entry(each).to_json() for each in suite.entries],
+        # No part of the question, so a run keeps its directory's name: what is scored besides.
+        "entries": [_without_statistics(_entry(each).to_json()) for each in suite.entries],
         "options": {
             name: value
             for name, value in asdict(options).items()
@@ -59,19 +61,34 @@ def question_digest(suite: Suite, options: RunOptions) -> str:
 
 def _entry(entry: Entry) -> StageEntry:
     return StageEntry(
-        probe=entry.probe.name, version=entry.probe.version, settings=settings_table(entry.settings)
+        probe=entry.probe.name,
+        version=entry.probe.version,
+        settings=settings_table(entry.settings),
+        statistics=tuple(ALWAYS),
     )
+
+
+def _without_statistics(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in entry.items() if name != "statistics"}
 
 
 def entries_of(stage: Sequence[StageEntry]) -> tuple[Entry, ...]:
     """Return the probe entries that a stage of the manifest names.
 
     Raises:
-        RunMismatchError: The run was made with another version of a probe's definition.
+        RunMismatchError: The run was made with another version of a probe's definition, or its units hold
+            statistics that this version does not know.
     """
     problems, entries = [], []
     for each in stage:
         probe = find(each.probe)
+        if unknown := sorted(set(each.statistics) - set(ALWAYS)):
+            problems.append(
+                Problem(
+                    f"the run holds {', '.join(unknown)} of each token, which this memprobe does not know",
+                    fix="read it with the version that made it, or give another directory with -o",
+                )
+            )
         if probe.version != each.version:
             problems.append(
                 Problem(

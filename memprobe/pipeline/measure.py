@@ -133,7 +133,7 @@ def _measured(
     measured: Measured,
 ) -> pl.DataFrame:
     """Add one entry's item-level tables of one checkpoint, and its checks; returns the first table."""
-    spans = answer(each.plan.requests, held, each.plan.schemes)
+    spans = answer(each.plan.requests, held, each.plan.statistics)
     items = plan.lengths.table.drop(CONTENT, strict=False)
     scores = Scores(spans, items, plan.lengths.seen_by(each.entry), target.step)
     result = each.entry.probe.measure(scores, each.entry.settings)

@@ -23,9 +23,18 @@ from memprobe.tables.views import CHAT_PART
 
 
 def plan_sequence(
-    stages: Sequence[Sequence[Entry]], targets: Sequence[Target], lengths: Lengths
+    stages: Sequence[Sequence[Entry]],
+    targets: Sequence[Target],
+    lengths: Lengths,
+    always: Sequence[Sequence[str]] | None = None,
 ) -> SequencePlan:
     """Plan everything that is asked of one sequence.
+
+    Args:
+        stages: The probe entries, as they were asked one after the other.
+        targets: The checkpoints.
+        lengths: The items under the sequence's tokenizer.
+        always: See `cut_stages`.
 
     Raises:
         ItemError: A probe finds no item that it can measure.
@@ -36,7 +45,7 @@ def plan_sequence(
         lengths=lengths,
         entries=tuple(each for plans, _ in planned for each in plans),
         unfit=pl.concat([unfit for _, unfit in planned]).unique(maintain_order=True),
-        units=cut_stages([plans for plans, _ in planned], lengths.table),
+        units=cut_stages([plans for plans, _ in planned], lengths.table, always),
     )
 
 
@@ -132,6 +141,8 @@ def plans_of(
         ItemError: A probe finds no item that it can measure.
     """
     plans = []
+    # All entries of a stage are of one version.
+    always = [stage[0].statistics if stage else () for stage in manifest.stages]
     for about, (table, windows) in zip(manifest.sequences, tables, strict=True):
         lengths = Lengths(table, about.n_front, about.context_tokens, manifest.given, windows)
         targets = [
@@ -139,5 +150,5 @@ def plans_of(
             for each in manifest.checkpoints
             if each.model == about.model
         ]
-        plans.append(plan_sequence(stages, targets, lengths))
+        plans.append(plan_sequence(stages, targets, lengths, always))
     return tuple(plans)

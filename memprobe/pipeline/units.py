@@ -8,41 +8,51 @@ import polars as pl
 
 from memprobe.checkpoints import Checkpoint, config_digest, tokenizer_digest
 from memprobe.pipeline.plans import EntryPlan, SequencePlan
-from memprobe.tables.requests import Scheme, Search, Unit, merge_requests
+from memprobe.tables.requests import ALWAYS, Search, Statistic, Unit, merge_requests
 from memprobe.tables.spans import unanswered
 
 
-def cut_stages(stages: Sequence[Sequence[EntryPlan]], items: pl.DataFrame) -> dict[str, Unit]:
-    """Return the units of all stages by key; a stage asks only for what no earlier one answers."""
+def cut_stages(
+    stages: Sequence[Sequence[EntryPlan]], items: pl.DataFrame, always: Sequence[Sequence[str]] | None = None
+) -> dict[str, Unit]:
+    """Return the units of all stages by key; a stage asks only for what no earlier one answers.
+
+    Args:
+        stages: The planned entries of each stage.
+        items: The item table.
+        always: For each stage, the names in `ALWAYS` that it is scored with whatever its probes ask; None:
+            no stage with any.
+    """
     from memprobe.scoring.batch import cut_units
 
     units: dict[str, Unit] = {}
     searches = {search.key: search for stage in stages for each in stage for search in each.plan.searches}
-    earlier: list[tuple[pl.DataFrame, frozenset[Scheme]]] = []
+    earlier: list[tuple[pl.DataFrame, frozenset[Statistic]]] = []
     hashes = dict(items.select("item_id", "content_hash").iter_rows())
     documents = dict(items.select("item_id", pl.coalesce("doc_id", "item_id")).iter_rows())
-    for stage in stages:
-        schemes = frozenset[Scheme]().union(*(each.plan.schemes for each in stage))
+    for stage, names in zip(stages, always or [()] * len(stages), strict=True):
+        asked = frozenset[Statistic]().union(*(each.plan.statistics for each in stage))
+        statistics = asked | {ALWAYS[name] for name in names}
         requests = merge_requests(each.plan.requests for each in stage)
-        held = [frame.with_columns(has_schemes=pl.lit(schemes <= under)) for frame, under in earlier]
+        held = [frame.with_columns(has_statistics=pl.lit(asked <= under)) for frame, under in earlier]
         if held:
             requests = unanswered(requests, pl.concat(held))
         for part in cut_units(requests, documents):
-            unit = _unit(part, schemes, searches)
+            unit = _unit(part, statistics, searches)
             units[_unit_key(unit, hashes)] = unit
-        earlier.append((requests, schemes))
+        earlier.append((requests, statistics))
     return units
 
 
-def _unit(part: pl.DataFrame, schemes: frozenset[Scheme], searches: Mapping[str, Search]) -> Unit:
+def _unit(part: pl.DataFrame, statistics: frozenset[Statistic], searches: Mapping[str, Search]) -> Unit:
     search = searches.get(part["detail"][0])
-    # Schemes say nothing of a search, so that it stays done when a probe with others is added.
-    under = () if search else tuple(sorted(schemes, key=lambda scheme: scheme.name))
-    return Unit(part, under, search)
+    # A search has none, so that it stays done when a probe with others is added.
+    of_tokens = () if search else tuple(sorted(statistics, key=lambda each: each.name))
+    return Unit(part, of_tokens, search)
 
 
 def _unit_key(unit: Unit, hashes: dict[str, str]) -> str:
-    digest = hashlib.sha256(json.dumps([scheme.name for scheme in unit.schemes]).encode())
+    digest = hashlib.sha256(json.dumps([each.name for each in unit.statistics]).encode())
     for row in unit.requests.iter_rows():
         digest.update(json.dumps([hashes[row[0]], *row]).encode())
     return digest.hexdigest()[:24]

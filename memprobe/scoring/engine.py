@@ -226,7 +226,7 @@ class _Sweep:
                     model,
                     self.tokenised,
                     work.requests,
-                    schemes=work.schemes,
+                    further=work.statistics,
                     batch_tokens=self.report.batch_tokens,
                     include_text=self.options.include_text,
                     on_batch=lambda n: self._count(job, n),

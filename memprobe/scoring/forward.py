@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from memprobe.scoring.load import LoadedModel
 from memprobe.scoring.statistics import TokenStatistics, cut, join, token_statistics
-from memprobe.tables.requests import Scheme
+from memprobe.tables.requests import Statistic
 
 # Logits of one chunk of positions: matrix products are at their best from 512 rows on.
 CHUNK_BYTES = 256 * 2**20
@@ -54,7 +54,7 @@ def scoring_mode() -> Iterator[None]:
 
 
 def score_batch(
-    loaded: LoadedModel, batch: Sequence[TokenSequence], schemes: Sequence[Scheme]
+    loaded: LoadedModel, batch: Sequence[TokenSequence], further: Sequence[Statistic]
 ) -> list[TokenStatistics]:
     """Score each sequence's tokens from its `score_from` on, given all tokens before.
 
@@ -65,10 +65,10 @@ def score_batch(
     """
     apart = loaded.borders.apart([len(sequence.ids) for sequence in batch])
     if len(apart) > 1:
-        parts = [(places, score_batch(loaded, [batch[i] for i in places], schemes)) for places in apart]
+        parts = [(places, score_batch(loaded, [batch[i] for i in places], further)) for places in apart]
         scored = {place: one for places, part in parts for place, one in zip(places, part, strict=True)}
         return [scored[place] for place in range(len(batch))]
-    flat = _fast(loaded, batch, schemes) if loaded.fast else _own(loaded, batch, schemes)
+    flat = _fast(loaded, batch, further) if loaded.fast else _own(loaded, batch, further)
     ends = np.cumsum([sequence.n_scored for sequence in batch]).tolist()
     return [cut(flat, end - sequence.n_scored, end) for sequence, end in zip(batch, ends, strict=True)]
 
@@ -84,7 +84,9 @@ def _padded(batch: Sequence[TokenSequence], device: torch.device) -> tuple[Tenso
     return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
 
 
-def _fast(loaded: LoadedModel, batch: Sequence[TokenSequence], schemes: Sequence[Scheme]) -> TokenStatistics:
+def _fast(
+    loaded: LoadedModel, batch: Sequence[TokenSequence], further: Sequence[Statistic]
+) -> TokenStatistics:
     # No attention mask: the model is causal, padding is on the right, so no real token sees it.
     ids, _ = _padded(batch, loaded.device)
     rows = np.concatenate([np.full(s.n_scored, row) for row, s in enumerate(batch)])
@@ -98,8 +100,8 @@ def _fast(loaded: LoadedModel, batch: Sequence[TokenSequence], schemes: Sequence
     parts = []
     for i in range(0, len(targets), step):
         logits = _head(loaded, hidden[i : i + step], step)
-        parts.append(token_statistics(logits, targets[i : i + step].to(logits.device), schemes))
-    return join(parts, schemes)
+        parts.append(token_statistics(logits, targets[i : i + step].to(logits.device), further))
+    return join(parts, further)
 
 
 def _head(loaded: LoadedModel, hidden: Tensor, step: int) -> Tensor:
@@ -118,7 +120,9 @@ def _head(loaded: LoadedModel, hidden: Tensor, step: int) -> Tensor:
     return torch.mm(hidden, weight.t(), out=buffer[: len(hidden)])
 
 
-def _own(loaded: LoadedModel, batch: Sequence[TokenSequence], schemes: Sequence[Scheme]) -> TokenStatistics:
+def _own(
+    loaded: LoadedModel, batch: Sequence[TokenSequence], further: Sequence[Statistic]
+) -> TokenStatistics:
     longest = max(len(sequence.ids) for sequence in batch)
     at_once = max(1, OWN_PATH_BYTES // (4 * longest * loaded.vocabulary))
     parts: list[TokenStatistics] = []
@@ -130,8 +134,8 @@ def _own(loaded: LoadedModel, batch: Sequence[TokenSequence], schemes: Sequence[
             token_statistics(
                 logits[row, s.score_from - 1 : len(s.ids) - 1],
                 ids[row, s.score_from : len(s.ids)].to(logits.device),
-                schemes,
+                further,
             )
             for row, s in enumerate(part)
         )
-    return join(parts, schemes)
+    return join(parts, further)

@@ -8,16 +8,16 @@ import polars as pl
 
 from memprobe.scoring.generated import Row
 from memprobe.scoring.tokenise import TokenisedItems
-from memprobe.tables.requests import Scheme
+from memprobe.tables.requests import Statistic
 from memprobe.tables.spans import SPANS
 
 
 def span_frame(
-    rows: list[Row], tokenised: TokenisedItems, schemes: Sequence[Scheme], include_text: bool
+    rows: list[Row], tokenised: TokenisedItems, further: Sequence[Statistic], include_text: bool
 ) -> pl.DataFrame:
     """Return the rows as a frame; the lists are grouped out of one long column each, which is fast."""
     types = {name: column.dtype for name, column in SPANS.columns.items() if name != "content_hash"}
-    types |= {scheme.column: pl.List(pl.Float32()) for scheme in schemes}
+    types |= {each.column: pl.List(pl.Float32()) for each in further}
     types |= {"gen_text": pl.String()} if include_text else {}
     lists = [
         name for name, dtype in types.items() if isinstance(dtype, pl.List) and name != "choice_logprob_nats"

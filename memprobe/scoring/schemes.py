@@ -86,6 +86,20 @@ def total_mass(p: Tensor) -> Tensor:
     return total
 
 
+def block_sum(x: Tensor) -> Tensor:
+    """Return the sum of each row of x, float64, shape (rows, 1): blocks in float32, their sums in float64.
+
+    For terms of like size; `total_mass` is for rows in which one term outweighs all others.
+    """
+    whole = x.shape[1] // BLOCK * BLOCK
+    rest = x[:, whole:].sum(1, keepdim=True, dtype=torch.float64)
+    if not whole:
+        return rest
+    return (
+        x[:, :whole].view(-1, whole // BLOCK, BLOCK).sum(2).sum(1, keepdim=True, dtype=torch.float64) + rest
+    )
+
+
 def log_normaliser(p: Tensor, total: Tensor) -> Tensor:
     """Return ln sum exp(z - max z) of each row, float64, shape (rows, 1).
 

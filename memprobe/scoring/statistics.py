@@ -10,9 +10,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from memprobe.scoring.schemes import Rows, log_normaliser, log_share, scheme_logprob, total_mass
+from memprobe.scoring.schemes import Rows, block_sum, log_normaliser, log_share, scheme_logprob, total_mass
 from memprobe.scoring.ties import ties_below, top_values
-from memprobe.tables.requests import Scheme
+from memprobe.tables.requests import Scheme, Spread, Statistic
 
 # Logits handled at once: 1.6 million float32 stay in the last-level cache of common CPUs.
 CHUNK_LOGITS = {"cpu": 1_600_000, "other": 64_000_000}
@@ -28,8 +28,8 @@ class TokenStatistics(NamedTuple):
         hit: bool, shape (n,), greedy decoding picks the true token.
         entropy: float32, shape (n,), entropy of the distribution in nats.
         margin: float32, shape (n,), logit of the true token minus the best other.
-        schemes: float32, shape (n,) each, ln of the probability of the true token under each scheme,
-            -inf where the scheme does not keep it.
+        further: float32, shape (n,) each. Of a scheme: ln of the probability of the true token under it,
+            -inf where the scheme does not keep it. Of `Spread`: the standard deviation of ln p.
     """
 
     logprob: Tensor
@@ -38,11 +38,11 @@ class TokenStatistics(NamedTuple):
     hit: Tensor
     entropy: Tensor
     margin: Tensor
-    schemes: dict[Scheme, Tensor]
+    further: dict[Statistic, Tensor]
 
 
 def token_statistics(
-    logits: Tensor, targets: Tensor, schemes: Sequence[Scheme] = (), *, rows_at_once: int | None = None
+    logits: Tensor, targets: Tensor, further: Sequence[Statistic] = (), *, rows_at_once: int | None = None
 ) -> TokenStatistics:
     """Score each true token.
 
@@ -52,7 +52,7 @@ def token_statistics(
     Args:
         logits: Unnormalised scores, shape (n, V), any float dtype, any device.
         targets: True token ids, shape (n,), same device.
-        schemes: Sampling schemes to evaluate in the same pass.
+        further: What to compute in the same pass besides.
         rows_at_once: Rows handled together; changes speed and memory, never the result.
 
     Raises:
@@ -68,15 +68,15 @@ def token_statistics(
     budget = CHUNK_LOGITS["cpu" if logits.device.type == "cpu" else "other"]
     step = rows_at_once or max(1, budget // vocabulary)
     parts = [
-        _rows_statistics(logits[i : i + step].float(), targets[i : i + step], schemes)
+        _rows_statistics(logits[i : i + step].float(), targets[i : i + step], further)
         for i in range(0, n_rows, step)
     ]
-    return join(parts, schemes)
+    return join(parts, further)
 
 
-def join(parts: Sequence[TokenStatistics], schemes: Sequence[Scheme]) -> TokenStatistics:
+def join(parts: Sequence[TokenStatistics], further: Sequence[Statistic]) -> TokenStatistics:
     """Return several statistics as one, in order, on the CPU; of no parts, an empty one."""
-    parts = parts or [_nothing(schemes)]
+    parts = parts or [_nothing(further)]
     return TokenStatistics(
         logprob=torch.cat([part.logprob for part in parts]).cpu(),
         rank=torch.cat([part.rank for part in parts]).cpu(),
@@ -84,7 +84,7 @@ def join(parts: Sequence[TokenStatistics], schemes: Sequence[Scheme]) -> TokenSt
         hit=torch.cat([part.hit for part in parts]).cpu(),
         entropy=torch.cat([part.entropy for part in parts]).cpu(),
         margin=torch.cat([part.margin for part in parts]).cpu(),
-        schemes={scheme: torch.cat([part.schemes[scheme] for part in parts]).cpu() for scheme in schemes},
+        further={each: torch.cat([part.further[each] for part in parts]).cpu() for each in further},
     )
 
 
@@ -97,26 +97,26 @@ def cut(statistics: TokenStatistics, start: int, stop: int) -> TokenStatistics:
         hit=statistics.hit[start:stop],
         entropy=statistics.entropy[start:stop],
         margin=statistics.margin[start:stop],
-        schemes={scheme: values[start:stop] for scheme, values in statistics.schemes.items()},
+        further={each: values[start:stop] for each, values in statistics.further.items()},
     )
 
 
-def _nothing(schemes: Sequence[Scheme]) -> TokenStatistics:
+def _nothing(further: Sequence[Statistic]) -> TokenStatistics:
     floats, ints, flags = torch.zeros(0), torch.zeros(0, dtype=torch.int32), torch.zeros(0, dtype=torch.bool)
-    return TokenStatistics(floats, ints, ints, flags, floats, floats, dict.fromkeys(schemes, floats))
+    return TokenStatistics(floats, ints, ints, flags, floats, floats, dict.fromkeys(further, floats))
 
 
-def _rows_statistics(z: Tensor, targets: Tensor, schemes: Sequence[Scheme]) -> TokenStatistics:
+def _rows_statistics(z: Tensor, targets: Tensor, further: Sequence[Statistic]) -> TokenStatistics:
     """Score the rows of one chunk: z float32 (rows, V)."""
     z_true = z.gather(1, targets[:, None])
-    top = top_values(z, max([2, *(scheme.top_k or 0 for scheme in schemes)]))
+    top = top_values(z, max([2, *(each.top_k or 0 for each in further if isinstance(each, Scheme))]))
     p = torch.softmax(z, dim=1)
     z_max = top[:, :1]
     # Counting with 0/1 floats is three times faster than with booleans and exact below 2**24.
     scratch = torch.empty_like(z)
     rank = torch.gt(z, z_true, out=scratch).sum(1)
     n_ties = torch.eq(z, z_true, out=scratch).sum(1) - 1
-    gap = _expected_gap(p, z, z_max, scratch)
+    moments = _gap_moments(p, z, z_max, scratch, squared=any(isinstance(each, Spread) for each in further))
     total = total_mass(p)
     normaliser = log_normaliser(p, total)
     logprob = log_share(z_true - z_max, normaliser)
@@ -128,20 +128,38 @@ def _rows_statistics(z: Tensor, targets: Tensor, schemes: Sequence[Scheme]) -> T
         rank=rank.int(),
         n_ties=n_ties.int(),
         hit=place == 0,
-        entropy=log_share(gap / total, normaliser).abs_(),
+        entropy=log_share(moments[0] / total, normaliser).abs_(),
         margin=z_true.squeeze(1) - other,
-        schemes={scheme: scheme_logprob(scheme, rows) for scheme in schemes},
+        further={
+            each: scheme_logprob(each, rows) if isinstance(each, Scheme) else _spread(moments, total)
+            for each in further
+        },
     )
 
 
-def _expected_gap(p: Tensor, z: Tensor, z_max: Tensor, scratch: Tensor) -> Tensor:
-    """Return sum p (z - max z) of each row, shape (rows, 1); a masked token (z = -inf) adds nothing."""
-    if z.shape[0] == 1:
-        # torch splits the sum of a lone row over threads: two rows keep the bits of every other chunk.
-        p, z, z_max = p.expand(2, -1), z.expand(2, -1), z_max.expand(2, -1)
-        return _expected_gap(p, z, z_max, torch.empty(z.shape, device=z.device))[:1]
-    total = torch.sub(z, z_max, out=scratch).mul_(p).sum(1)
-    masked = torch.isnan(total)
+def _gap_moments(p: Tensor, z: Tensor, z_max: Tensor, scratch: Tensor, *, squared: bool) -> list[Tensor]:
+    """Return sum p g of each row and, if asked, sum p g^2, for g = z - max z; float64, shape (rows, 1) each.
+
+    A masked token (z = -inf) adds nothing.
+    """
+    gap = torch.sub(z, z_max, out=scratch)
+    weighted = gap * p if squared else gap.mul_(p)
+    moments = [block_sum(weighted)]
+    if squared:
+        moments.append(block_sum(weighted.mul_(gap)))
+    masked = torch.isnan(moments[0]).squeeze(1)
     if masked.any():
-        total[masked] = (p[masked] * (z[masked] - z_max[masked])).nan_to_num(nan=0.0).sum(1)
-    return total[:, None]
+        # 0 times infinity is NaN.
+        gap = z[masked] - z_max[masked]
+        for power, moment in enumerate(moments, 1):
+            moment[masked] = block_sum((p[masked] * gap**power).nan_to_num(nan=0.0))
+    return moments
+
+
+def _spread(moments: Sequence[Tensor], total: Tensor) -> Tensor:
+    """Return the standard deviation of ln p from the moments of the gap, float32, shape (rows,).
+
+    ln p is the gap less a constant, so both have one standard deviation.
+    """
+    mean, square = (moment / total for moment in moments)
+    return (square - mean * mean).clamp_(min=0).sqrt_().squeeze(1).float()

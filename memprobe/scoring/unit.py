@@ -15,7 +15,7 @@ from memprobe.scoring.generated import Row, generated_rows, known_hits
 from memprobe.scoring.load import LoadedModel
 from memprobe.scoring.statistics import TokenStatistics
 from memprobe.scoring.tokenise import TokenisedItems
-from memprobe.tables.requests import Scheme
+from memprobe.tables.requests import Statistic
 
 
 def score_unit(
@@ -23,7 +23,7 @@ def score_unit(
     tokenised: TokenisedItems,
     requests: pl.DataFrame,
     *,
-    schemes: Sequence[Scheme] = (),
+    further: Sequence[Statistic] = (),
     batch_tokens: int = 4096,
     include_text: bool = False,
     on_batch: Callable[[int], None] = lambda _: None,
@@ -34,7 +34,7 @@ def score_unit(
         loaded: The model.
         tokenised: The items with their ids.
         requests: Rows of `REQUESTS`.
-        schemes: Sampling schemes to evaluate.
+        further: What to score besides the columns of `SPANS`.
         batch_tokens: Tokens of one batch, padding counted.
         include_text: Add the column `gen_text`.
         on_batch: Called with the number of sequences after each batch.
@@ -44,7 +44,7 @@ def score_unit(
     """
     rows: list[Row] = []
     for batch in pack(_read_as_alone(forwards(requests), loaded, tokenised), batch_tokens):
-        scored = score_batch(loaded, [_sequence(each, tokenised) for each in batch], schemes)
+        scored = score_batch(loaded, [_sequence(each, tokenised) for each in batch], further)
         for each, statistics in zip(batch, scored, strict=True):
             rows.extend(_span_rows(each, statistics))
         on_batch(len(batch))
@@ -52,7 +52,7 @@ def score_unit(
     rows.extend(choice_rows(loaded, tokenised, chosen, batch_tokens=batch_tokens, on_batch=on_batch))
     generated = requests.filter(pl.col("detail").is_in(["generate", "verify"]))
     rows.extend(generated_rows(loaded, tokenised, generated, known_hits(rows), include_text))
-    return span_frame(rows, tokenised, schemes, include_text)
+    return span_frame(rows, tokenised, further, include_text)
 
 
 def _read_as_alone(whole: list[Forward], loaded: LoadedModel, tokenised: TokenisedItems) -> list[Forward]:
@@ -88,7 +88,7 @@ def _span_rows(forward: Forward, statistics: TokenStatistics) -> list[Row]:
         "hit": statistics.hit.numpy(),
         "entropy_nats": statistics.entropy.numpy(),
         "margin_nats": statistics.margin.numpy(),
-        **{scheme.column: values.numpy() for scheme, values in statistics.schemes.items()},
+        **{each.column: values.numpy() for each, values in statistics.further.items()},
     }
     if np.isnan(arrays["logprob_nats"]).any() or np.isnan(arrays["entropy_nats"]).any():
         raise CheckpointError(

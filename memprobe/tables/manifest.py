@@ -128,11 +128,17 @@ class SuiteEntry(_Entry):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageEntry(_Entry):
-    """One probe with its settings, as a stage of the run asks it."""
+    """One probe with its settings, as a stage of the run asks it.
+
+    Attributes:
+        statistics: What the stage's tokens are scored with whatever its probes ask, by name; runs of an
+            earlier version have none.
+    """
 
     probe: str
     version: int
     settings: Mapping[str, Any]
+    statistics: tuple[str, ...] = ()
 
 
 Stage = tuple[StageEntry, ...]

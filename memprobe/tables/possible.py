@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import polars as pl
 
-from memprobe.tables.requests import REQUESTS, Unit
+from memprobe.tables.requests import REQUESTS, Spread, Unit
 from memprobe.tables.spans import SPANS
 from memprobe.wording import counted
 
@@ -27,16 +27,35 @@ def impossible(spans: pl.DataFrame, vocabulary: int | None = None) -> list[str]:
         spans: The rows.
         vocabulary: Number of tokens that the model scores; None: not known.
     """
-    lists = [*_LISTS, *_schemes(spans)]
+    lists = [*_LISTS, *_schemes(spans), *_spread(spans)]
     found = _broken(spans, _of_rows() | _of_lengths(lists), "span")
     if found:
         return found
     scored = spans.filter(pl.col("logprob_nats").list.len() > 0).select(lists)
-    return _broken(scored.explode(lists), _of_tokens(_schemes(spans), vocabulary), "token")
+    rules = _of_tokens(_schemes(spans), vocabulary) | _of_spread(_spread(spans))
+    return _broken(scored.explode(lists), rules, "token")
 
 
 def _schemes(spans: pl.DataFrame) -> list[str]:
     return [name for name in spans.columns if name.startswith("logprob_") and name not in SPANS.columns]
+
+
+def _spread(spans: pl.DataFrame) -> list[str]:
+    """Return the column of `Spread`, if the unit has it."""
+    return [name for name in (Spread().column,) if name in spans.columns]
+
+
+def _of_spread(columns: Iterable[str]) -> dict[str, pl.Expr]:
+    """Return by what it says the rules on the standard deviation of ln p at one position."""
+    return {
+        f"{name} is {said}": rule
+        for name in columns
+        for said, rule in (
+            ("below 0", pl.col(name) < 0),
+            ("NaN", pl.col(name).is_nan()),
+            ("missing", pl.col(name).is_null()),
+        )
+    }
 
 
 def _broken(rows: pl.DataFrame, rules: Mapping[str, pl.Expr], noun: str) -> list[str]:
@@ -115,9 +134,9 @@ def other_requests(unit: Unit, spans: pl.DataFrame) -> str | None:
 
 
 def _absent(unit: Unit, spans: pl.DataFrame) -> list[str]:
-    """Return the schemes that were asked for and have no column."""
+    """Return the statistics that were asked for and have no column."""
     dtype = SPANS.columns["logprob_nats"].dtype
-    return [each.name for each in unit.schemes if spans.schema.get(each.column) != dtype]
+    return [each.name for each in unit.statistics if spans.schema.get(each.column) != dtype]
 
 
 def other_columns(schema: Mapping[str, pl.DataType]) -> str | None:

@@ -85,6 +85,30 @@ class Scheme:
         return f"logprob_{self.name}_nats"
 
 
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """The standard deviation of ln p under the model's own next-token distribution, in nats.
+
+    sqrt(sum_v p_v (ln p_v + H)^2), with the entropy H = -sum_v p_v ln p_v, of each position.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name by which a run's manifest says that its units hold it."""
+        return "sd_logp"
+
+    @property
+    def column(self) -> str:
+        """The column of the units that holds it."""
+        return "sd_logp_nats"
+
+
+# What scoring can say of a token besides the columns that every unit has.
+Statistic = Scheme | Spread
+# Those that every stage of a new run is scored with, by name, whether or not a probe asks for them.
+ALWAYS: dict[str, Statistic] = {each.name: each for each in (Spread(),)}
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Search:
     """How the shortest prompt is searched that makes the model say a target.
@@ -163,29 +187,29 @@ class Plan:
 
     Attributes:
         requests: Rows of `REQUESTS`.
-        schemes: Sampling schemes under which the `tokens` requests are scored.
+        statistics: What the `tokens` requests are scored with besides what every unit has.
         unfit: Items that have what the probe needs but cannot be measured: `item_id, reason`.
         searches: The searches whose keys are the `detail` of requests.
     """
 
     requests: pl.DataFrame
-    schemes: frozenset[Scheme] = frozenset()
+    statistics: frozenset[Statistic] = frozenset()
     unfit: pl.DataFrame | None = None
     searches: frozenset[Search] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One unit of work: requests that are scored together, and under which schemes.
+    """One unit of work: requests that are scored together, and with which statistics.
 
     Attributes:
         requests: Rows of `REQUESTS`.
-        schemes: Sampling schemes, sorted.
+        statistics: What is scored besides what every unit has, in the order of the names.
         search: The search that its one request asks for; None: nothing is searched.
     """
 
     requests: pl.DataFrame
-    schemes: tuple[Scheme, ...]
+    statistics: tuple[Statistic, ...]
     search: Search | None = None
 
 

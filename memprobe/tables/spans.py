@@ -1,7 +1,8 @@
 """The scored spans that units hold, and how a request finds its answer among them.
 
 One row per span; token statistics are lists whose last entry belongs to token stop - 1. Next to the
-columns named here stands one list column per sampling scheme, `logprob_<scheme>_nats`.
+columns named here stands one list column per further statistic:
+`logprob_<scheme>_nats` for each sampling scheme, and `sd_logp_nats`.
 """
 
 from collections.abc import Iterable
@@ -9,7 +10,7 @@ from collections.abc import Iterable
 import polars as pl
 
 from memprobe.errors import TableError
-from memprobe.tables.requests import REQUESTS, Scheme, is_search
+from memprobe.tables.requests import REQUESTS, Statistic, is_search
 from memprobe.tables.schema import Column, TableSchema
 
 _FLOATS = pl.List(pl.Float32())
@@ -86,14 +87,14 @@ def unanswered(requests: pl.DataFrame, earlier: pl.DataFrame) -> pl.DataFrame:
 
     Args:
         requests: Rows of `REQUESTS`.
-        earlier: Rows of `REQUESTS` with `has_schemes`: they are scored under all schemes that a
+        earlier: Rows of `REQUESTS` with `has_statistics`: they are scored with all statistics that a
             `tokens` request here needs.
     """
     answered = _matches(requests, earlier).select(REQUESTS.key).unique()
     return requests.join(answered, on=REQUESTS.key, how="anti", maintain_order="left")
 
 
-def answer(requests: pl.DataFrame, held: pl.DataFrame, schemes: Iterable[Scheme]) -> pl.DataFrame:
+def answer(requests: pl.DataFrame, held: pl.DataFrame, statistics: Iterable[Statistic]) -> pl.DataFrame:
     """Return one row of `SPANS` for each request, cut out of the spans that are held.
 
     Token statistics are sliced to the requested span and the sums are computed over the slice, so
@@ -103,8 +104,8 @@ def answer(requests: pl.DataFrame, held: pl.DataFrame, schemes: Iterable[Scheme]
     Raises:
         TableError: A request has no answer.
     """
-    names = [scheme.column for scheme in schemes]
-    matches = _matches(requests, _with_schemes(held, schemes))
+    names = [each.column for each in statistics]
+    matches = _matches(requests, _with_statistics(held, statistics))
     width = pl.col("wide_stop") - pl.col("wide_from")
     best = matches.sort(*REQUESTS.key, "preference", width, maintain_order=True).unique(
         REQUESTS.key, keep="first", maintain_order=True
@@ -116,14 +117,14 @@ def answer(requests: pl.DataFrame, held: pl.DataFrame, schemes: Iterable[Scheme]
     return _cut(best, [*_TOKEN_LISTS, *names]).select(*SPANS.columns, *names)
 
 
-def _with_schemes(held: pl.DataFrame, schemes: Iterable[Scheme]) -> pl.DataFrame:
-    """Return the spans with a null column for each scheme that none of them holds."""
-    absent = [scheme.column for scheme in schemes if scheme.column not in held.columns]
+def _with_statistics(held: pl.DataFrame, statistics: Iterable[Statistic]) -> pl.DataFrame:
+    """Return the spans with a null column for each statistic that none of them holds."""
+    absent = [each.column for each in statistics if each.column not in held.columns]
     frame = held.with_columns(pl.lit(None, dtype=_FLOATS).alias(name) for name in absent)
     usable = pl.all_horizontal(
-        [pl.col(scheme.column).is_not_null() for scheme in schemes] or [pl.lit(value=True)]
+        [pl.col(each.column).is_not_null() for each in statistics] or [pl.lit(value=True)]
     )
-    return frame.with_columns(has_schemes=usable)
+    return frame.with_columns(has_statistics=usable)
 
 
 def _matches(requests: pl.DataFrame, held: pl.DataFrame) -> pl.DataFrame:
@@ -133,7 +134,7 @@ def _matches(requests: pl.DataFrame, held: pl.DataFrame) -> pl.DataFrame:
     covers = (pl.col("wide_from") <= pl.col("score_from")) & (pl.col("wide_stop") >= pl.col("stop"))
     from_tokens = covers & (pl.col("wide_detail") == "tokens")
     preference = (
-        pl.when((pl.col("detail") == "tokens") & from_tokens & pl.col("has_schemes"))
+        pl.when((pl.col("detail") == "tokens") & from_tokens & pl.col("has_statistics"))
         .then(0)
         .when((pl.col("detail") == "sums") & from_tokens)
         .then(0)

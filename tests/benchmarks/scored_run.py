@@ -175,7 +175,7 @@ def _answered(requests: pl.DataFrame, hits: np.ndarray, logprob: np.ndarray, uni
         "n_ties": (np.zeros_like(hits, dtype=np.int64), pl.List(pl.Int32)),
         "entropy_nats": (np.ones_like(logprob), pl.List(pl.Float32)),
         "margin_nats": (np.where(hits, 0.5, -1.5), pl.List(pl.Float32)),
-        **{scheme.column: (logprob * 0.9, pl.List(pl.Float32)) for scheme in unit.schemes},
+        **{scheme.column: (logprob * 0.9, pl.List(pl.Float32)) for scheme in unit.statistics},
     }
     tokens, scored = detail == "tokens", detail.is_in(["tokens", "sums"])
     generated = detail.is_in(["generate", "verify"])

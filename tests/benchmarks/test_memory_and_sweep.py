@@ -41,7 +41,7 @@ def score_long_items(bench) -> None:
     model = bench.loaded(GPTNeoXForCausalLM(config).eval())
     items = bench.random_items(32, 1024, 128_256)
     with scoring_mode():
-        score_unit(model, items, bench.suffix_requests(items, 1), schemes=(Scheme(top_k=40), Scheme()))
+        score_unit(model, items, bench.suffix_requests(items, 1), further=(Scheme(top_k=40), Scheme()))
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 
 
@@ -72,7 +72,7 @@ def test_further_probes_cost_under_5_percent(bench, capsys) -> None:
     def pass_over(requests, with_schemes):
         def work():
             with scoring_mode():
-                return score_unit(model, items, requests, schemes=with_schemes, batch_tokens=4096)
+                return score_unit(model, items, requests, further=with_schemes, batch_tokens=4096)
 
         return work
 

@@ -52,7 +52,7 @@ def ready(bench):
 def scorer(model, items, requests, schemes):
     def work():
         with scoring_mode():
-            return score_unit(model, items, requests, schemes=schemes, batch_tokens=4096)
+            return score_unit(model, items, requests, further=schemes, batch_tokens=4096)
 
     return work
 

@@ -81,7 +81,7 @@ def test_windows_are_scored_at_the_speed_of_the_plain_pass(bench, tokenised, cap
     def scorer(held, requests: pl.DataFrame):
         def work():
             with scoring_mode():
-                return score_unit(model, held, requests, schemes=schemes, batch_tokens=4096)
+                return score_unit(model, held, requests, further=schemes, batch_tokens=4096)
 
         return work
 

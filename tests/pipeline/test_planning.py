@@ -181,7 +181,7 @@ def test_units_hold_every_request_once_and_all_schemes() -> None:
     plans, _ = planned(["recall", "extraction", "recognition"], FOUR)
     units = cut_stages([plans], FOUR.table)
     assert_frame_equal(asked(units), merge_requests(each.plan.requests for each in plans))
-    assert {unit.schemes for unit in units.values()} == {(Scheme(), Scheme(top_k=40))}
+    assert {unit.statistics for unit in units.values()} == {(Scheme(), Scheme(top_k=40))}
     assert all(len(key) == 24 for key in units)
 
 
@@ -237,7 +237,7 @@ def test_new_schemes_need_new_scores_and_no_scheme_needs_none() -> None:
     extraction, _ = planned(["extraction"], FOUR)
     units = cut_stages([recall, extraction], FOUR.table)
     assert asked(units).height == 2 * FOUR.table.height
-    assert {unit.schemes for unit in units.values()} == {(), (Scheme(), Scheme(top_k=40))}
+    assert {unit.statistics for unit in units.values()} == {(), (Scheme(), Scheme(top_k=40))}
 
 
 @pytest.mark.parametrize("name", ["quickstart", "hayes2024", "carlini2022", "orhan2023"])

@@ -246,7 +246,7 @@ def scores_for(spans_of: Frame, seen_by: Frame) -> Callable[..., Scores]:
 
     def build(probe: Probe, settings: object, items: pl.DataFrame) -> Scores:
         plan = probe.plan(seen_by(probe, settings, items), settings)
-        rows = [_answer(row, plan.schemes) for row in plan.requests.iter_rows(named=True)]
+        rows = [_answer(row, plan.statistics) for row in plan.requests.iter_rows(named=True)]
         assert plan.requests.columns == list(REQUESTS.columns)
         return Scores(spans_of(*rows), items, _seen(items, probe.view(settings)))
 

@@ -198,7 +198,7 @@ def test_the_plan_is_made_of_requests_and_does_not_depend_on_the_order_of_items(
     )
     assert_frame_equal(again.requests, planned.requests)
     assert_frame_equal(shuffled.requests.sort(REQUESTS.key), planned.requests.sort(REQUESTS.key))
-    assert planned.schemes == again.schemes == shuffled.schemes
+    assert planned.statistics == again.statistics == shuffled.statistics
     # A choice scores nothing of what it reads.
     behind = pl.col("score_from") - (pl.col("detail") == "choice").cast(pl.Int32) >= pl.col("stop")
     read = planned.requests.filter((pl.col("start") < 0) | behind)

@@ -236,7 +236,7 @@ def test_the_plan_asks_for_tokens_under_every_scheme(items_of) -> None:
     items = items_of({"item_id": "a", "n_tokens": 10}, {"item_id": "b", "n_tokens": 5})
     planned = plan(items, settings)
     assert planned.requests.rows() == [("a", "text", 0, 4, 6, "tokens")]
-    assert planned.schemes == {Scheme(top_k=40), Scheme()}
+    assert planned.statistics == {Scheme(top_k=40), Scheme()}
     assert planned.unfit["item_id"].to_list() == ["b"]
 
 

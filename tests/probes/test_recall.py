@@ -157,7 +157,7 @@ def test_the_plan_places_the_suffix_and_lists_who_is_too_short(items_of) -> None
     planned = plan(items, Settings(prefix_tokens=4, suffix_tokens=2, align="end", verify_items=0))
     assert planned.requests.rows() == [("long", "text", 4, 8, 10, "tokens")]
     assert planned.unfit["item_id"].to_list() == ["short"]
-    assert planned.schemes == frozenset()
+    assert planned.statistics == frozenset()
 
 
 @pytest.mark.parametrize(

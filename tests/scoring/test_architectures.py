@@ -72,10 +72,10 @@ def test_the_fast_path_and_the_models_own_path_agree(name, loaded_from, id_items
     loaded, ids = loaded_from(name), texts()
     requests = [ask(item, 0, 0, len(each)) for item, each in ids.items()]
     schemes = (Scheme(top_k=5), Scheme(top_p=0.9))
-    fast = score(loaded, id_items(ids), requests, schemes=schemes)
+    fast = score(loaded, id_items(ids), requests, further=schemes)
     loaded.fast = False
     try:
-        own = score(loaded, id_items(ids), requests, schemes=schemes)
+        own = score(loaded, id_items(ids), requests, further=schemes)
     finally:
         loaded.fast = True
     assert fast.select("rank", "hit", "n_ties").equals(own.select("rank", "hit", "n_ties"))

@@ -55,7 +55,7 @@ def requests(memories, ask) -> pl.DataFrame:
 
 @pytest.fixture
 def canonical(loaded, tokenised, requests, score) -> pl.DataFrame:
-    return score(loaded, tokenised, requests, schemes=SCHEMES).sort(*KEY)
+    return score(loaded, tokenised, requests, further=SCHEMES).sort(*KEY)
 
 
 def assert_equivalent(got: pl.DataFrame, expected: pl.DataFrame) -> None:
@@ -84,7 +84,7 @@ def test_the_fixture_has_exact_and_inexact_items_and_many_predictions(canonical,
 @pytest.mark.parametrize("batch_tokens", [1, 30, 40, 10_000])
 def test_the_batch_does_not_matter(batch_tokens, loaded, tokenised, requests, score, canonical) -> None:
     assert_equivalent(
-        score(loaded, tokenised, requests, schemes=SCHEMES, batch_tokens=batch_tokens), canonical
+        score(loaded, tokenised, requests, further=SCHEMES, batch_tokens=batch_tokens), canonical
     )
 
 
@@ -104,7 +104,7 @@ def test_the_order_of_items_and_requests_does_not_matter_to_the_bit(
         other = requests.sample(fraction=1, shuffle=True, seed=seed)
         names = np.random.default_rng(seed).permutation(list(memories)).tolist()
         permuted = id_items({name: memories[name][0] for name in names})
-        again = score(loaded, permuted, other, schemes=SCHEMES)
+        again = score(loaded, permuted, other, further=SCHEMES)
         assert again.sort(*KEY).equals(canonical)
 
 
@@ -118,7 +118,7 @@ def test_unsorted_batches_with_much_padding_give_the_same(
         return [mixed[i : i + 3] for i in range(0, len(mixed), 3)]
 
     monkeypatch.setattr(unit, "pack", ragged)
-    assert_equivalent(score(loaded, tokenised, requests, schemes=SCHEMES), canonical)
+    assert_equivalent(score(loaded, tokenised, requests, further=SCHEMES), canonical)
 
 
 def test_what_stands_right_of_a_sequence_does_not_matter(loaded, memories, id_items, ask, score) -> None:
@@ -127,8 +127,8 @@ def test_what_stands_right_of_a_sequence_does_not_matter(loaded, memories, id_it
     long = np.random.default_rng(1).integers(0, 97, 90).tolist()
     both = id_items({"a": ids, "long": long})
     request = ask("a", 0, n, len(ids))
-    alone = score(loaded, both, request, schemes=SCHEMES)
-    beside = score(loaded, both, pl.concat([request, ask("long", 0, 1, 90)]), schemes=SCHEMES)
+    alone = score(loaded, both, request, further=SCHEMES)
+    beside = score(loaded, both, pl.concat([request, ask("long", 0, 1, 90)]), further=SCHEMES)
     beside = beside.filter(pl.col("item_id") == "a")
     assert beside["rank"].equals(alone["rank"])
     for name in LISTS:
@@ -144,7 +144,7 @@ def test_the_cut_into_units_does_not_matter(
     monkeypatch.setattr(batch, "UNITS_AIM", 1000)
     units = cut_units(requests)
     assert len(units) > 3
-    parts = [score(loaded, tokenised, unit, schemes=SCHEMES) for unit in units]
+    parts = [score(loaded, tokenised, unit, further=SCHEMES) for unit in units]
     assert_equivalent(pl.concat(parts), canonical)
 
 
@@ -153,7 +153,7 @@ def test_what_else_is_asked_of_the_same_item_does_not_matter(
 ) -> None:
     more = [ask(name, 0, 0, len(ids), "sums") for name, (ids, _, _) in memories.items()]
     more += [ask(name, 1, 2, len(ids) - 1) for name, (ids, _, _) in memories.items()]
-    got = score(loaded, tokenised, pl.concat([requests, *more]), schemes=SCHEMES)
+    got = score(loaded, tokenised, pl.concat([requests, *more]), further=SCHEMES)
     assert got.height == 3 * requests.height
     assert_equivalent(got.join(requests, on=list(KEY), how="semi", nulls_equal=True), canonical)
 

@@ -29,7 +29,7 @@ def test_each_sequence_gets_the_naive_logprob_of_its_own_tokens(loaded_from, nai
         got = score_batch(loaded, batch, [Scheme(top_k=5)])
     for sequence, statistics in zip(batch, got, strict=True):
         expected = naive.logprobs(loaded.model, sequence.ids)[score_from - 1 :]
-        assert statistics.logprob.shape == statistics.schemes[Scheme(top_k=5)].shape == (sequence.n_scored,)
+        assert statistics.logprob.shape == statistics.further[Scheme(top_k=5)].shape == (sequence.n_scored,)
         np.testing.assert_allclose(statistics.logprob.numpy(), expected, atol=ATOL)
 
 
@@ -46,7 +46,7 @@ def test_chunks_of_positions_and_parts_of_a_batch_change_nothing(loaded_from, mo
         assert a.rank.equal(b.rank)
         assert a.hit.equal(b.hit)
         torch.testing.assert_close(a.logprob, b.logprob, atol=ATOL, rtol=0)
-        torch.testing.assert_close(a.schemes[Scheme()], b.logprob, atol=ATOL, rtol=0)
+        torch.testing.assert_close(a.further[Scheme()], b.logprob, atol=ATOL, rtol=0)
 
 
 def test_what_was_returned_is_not_overwritten_by_the_next_batch(loaded_from) -> None:

@@ -43,7 +43,7 @@ def spans(id_items, ask, score):
     requests = [ask(item, 0, 0, len(each)) for item, each in ids.items()]
 
     def run(loaded):
-        return score(loaded, tokenised, requests, schemes=(Scheme(top_k=5),))
+        return score(loaded, tokenised, requests, further=(Scheme(top_k=5),))
 
     return run
 

@@ -52,7 +52,7 @@ def spans(id_items, ask, score):
     ids = {f"item{n}": rng.integers(3, 97, 9 + n).tolist() for n in range(4)}
     tokenised = id_items(ids)
     requests = [ask(item, 0, 0, len(each)) for item, each in ids.items()]
-    return lambda loaded: score(loaded, tokenised, requests, schemes=(Scheme(top_k=5),))
+    return lambda loaded: score(loaded, tokenised, requests, further=(Scheme(top_k=5),))
 
 
 def tensors(folder: Path) -> dict[str, torch.Tensor]:

@@ -55,7 +55,7 @@ def test_the_suffix_is_sampled_as_often_as_its_probability_says(
         if n % 3 == 0:  # not only greedy ones: the second best token at the end
             suffix[-1] = int(naive.logits(model.model, prefix + suffix[:-1])[-1].topk(2).indices[1])
         ids[f"item{n:03d}"] = prefix + suffix
-    frame = score(model, id_items(ids), [ask(name, 0, 5, 5 + N_SUFFIX) for name in ids], schemes=(scheme,))
+    frame = score(model, id_items(ids), [ask(name, 0, 5, 5 + N_SUFFIX) for name in ids], further=(scheme,))
     chances = frame.select("item_id", pz=pl.col(scheme.column).list.sum().exp())
     chosen = chances.filter(pl.col("pz").is_between(0.01, 0.9)).sort("item_id").head(N_ITEMS)
     assert chosen.height == N_ITEMS
@@ -69,7 +69,7 @@ def test_the_suffix_is_sampled_as_often_as_its_probability_says(
 def test_a_suffix_outside_the_top_k_is_never_sampled(model, naive, id_items, ask, score) -> None:
     prefix, scheme = [5, 9, 30, 8, 4], Scheme(top_k=3)
     fourth = int(naive.logits(model.model, prefix)[-1].topk(4).indices[3])
-    frame = score(model, id_items({"a": [*prefix, fourth]}), ask("a", 0, 5, 6), schemes=(scheme, Scheme()))
+    frame = score(model, id_items({"a": [*prefix, fourth]}), ask("a", 0, 5, 6), further=(scheme, Scheme()))
     assert frame[scheme.column][0].to_list() == [-np.inf]
     assert frame[Scheme().column][0][0] > -5
     assert n_exact(model.model, prefix, [fourth], scheme, seed=0) == 0

@@ -40,13 +40,13 @@ def ln(probabilities: list[float]) -> torch.Tensor:
 
 def one(z: torch.Tensor, target: int, scheme: Scheme) -> float:
     """Probability of one token under a scheme."""
-    return token_statistics(z, torch.tensor([target]), [scheme]).schemes[scheme].exp().item()
+    return token_statistics(z, torch.tensor([target]), [scheme]).further[scheme].exp().item()
 
 
 def every(row: torch.Tensor, scheme: Scheme) -> np.ndarray:
     """ln p of every token of one row of logits, each as the target, shape (V,)."""
     z = row.expand(len(row), -1)
-    return token_statistics(z, torch.arange(len(row)), [scheme]).schemes[scheme].double().numpy()
+    return token_statistics(z, torch.arange(len(row)), [scheme]).further[scheme].double().numpy()
 
 
 def by_sorting(row: torch.Tensor, scheme: Scheme) -> tuple[np.ndarray, bool]:
@@ -179,7 +179,7 @@ def test_agrees_with_the_warpers_that_generate_samples_with(scheme) -> None:
     order = z.argsort(1, descending=True)
     for place in (0, 1, 2, 6, 20, 39, 40, 200):
         targets = order[:, place]
-        got = token_statistics(z, targets, [scheme]).schemes[scheme]
+        got = token_statistics(z, targets, [scheme]).further[scheme]
         want = expected.gather(1, targets[:, None])[:, 0]
         assert got.isfinite().equal(want.isfinite()), place
         torch.testing.assert_close(got, want, atol=ATOL, rtol=0)
@@ -197,7 +197,7 @@ def test_a_scheme_among_others_has_the_bits_that_it_has_alone() -> None:
     targets = torch.arange(30)
     together = token_statistics(z, targets, SCHEMES).schemes
     for scheme in SCHEMES:
-        alone = token_statistics(z, targets, [scheme]).schemes[scheme]
+        alone = token_statistics(z, targets, [scheme]).further[scheme]
         # A wider search for the top values changes no value, so nor do the sums over them.
         assert together[scheme].equal(alone), scheme.name
 
@@ -222,7 +222,7 @@ def test_where_rounding_leaves_all_mass_under_p_the_nucleus_is_everything() -> N
     assert z.softmax(1).min() > 1e-6
     for targets in (z.argmin(1), z.argmax(1)):
         got = token_statistics(z, targets, [scheme])
-        torch.testing.assert_close(got.schemes[scheme], got.logprob, atol=ATOL, rtol=0)
+        torch.testing.assert_close(got.further[scheme], got.logprob, atol=ATOL, rtol=0)
 
 
 def test_a_logit_far_below_the_histogram_still_has_its_place_in_the_nucleus() -> None:

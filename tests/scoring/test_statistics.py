@@ -59,7 +59,7 @@ def test_a_shift_of_all_logits_changes_nothing_even_where_float32_has_few_digits
     for scheme in SCHEMES:
         # A temperature other than 1 rounds the logits themselves, by up to 4096 / 0.7 / 2**24.
         loose = 1e-3 if scheme.temperature != 1 else 1e-5
-        torch.testing.assert_close(shifted.schemes[scheme], plain.schemes[scheme], atol=loose, rtol=0)
+        torch.testing.assert_close(shifted.further[scheme], plain.further[scheme], atol=loose, rtol=0)
 
 
 @pytest.mark.parametrize("levels", [2, 5, 1000])
@@ -108,7 +108,7 @@ def test_rows_at_once_changes_no_bit(vocabulary, threads) -> None:
         for name in ("logprob", "rank", "n_ties", "hit", "entropy", "margin"):
             assert getattr(other, name).equal(getattr(runs[0], name)), name
         for scheme in SCHEMES:
-            assert other.schemes[scheme].equal(runs[0].schemes[scheme]), scheme.name
+            assert other.further[scheme].equal(runs[0].further[scheme]), scheme.name
 
 
 def test_entropy_is_the_sum_over_the_distribution_and_lies_between_zero_and_ln_v() -> None:
@@ -139,7 +139,7 @@ def test_masked_logits_take_no_mass_and_a_masked_true_token_is_impossible() -> N
     assert not impossible.hit.any()
     assert (impossible.entropy == got.entropy).all()
     for scheme in (Scheme(), Scheme(top_k=5), Scheme(top_p=0.9)):
-        assert (impossible.schemes[scheme] == -math.inf).all()
+        assert (impossible.further[scheme] == -math.inf).all()
 
 
 def test_one_masked_row_leaves_its_neighbours_as_they_are() -> None:
@@ -156,7 +156,7 @@ def test_a_vocabulary_of_one_is_certain() -> None:
     got = token_statistics(torch.tensor([[5.0], [-3.0]]), torch.tensor([0, 0]), SCHEMES)
     assert got.logprob.tolist() == got.entropy.tolist() == [0.0, 0.0]
     assert got.hit.all()
-    assert all(values.tolist() == [0.0, 0.0] for values in got.schemes.values())
+    assert all(values.tolist() == [0.0, 0.0] for values in got.further.values())
 
 
 def test_nan_logits_stay_nan_under_every_scheme_and_touch_no_other_row() -> None:
@@ -168,25 +168,25 @@ def test_nan_logits_stay_nan_under_every_scheme_and_touch_no_other_row() -> None
     assert got.logprob.isnan().tolist() == [False, True, True, False]
     assert got.entropy.isnan().tolist() == [False, True, True, False]
     for scheme in SCHEMES:
-        assert got.schemes[scheme].isnan().tolist() == [False, True, True, False], scheme.name
+        assert got.further[scheme].isnan().tolist() == [False, True, True, False], scheme.name
         torch.testing.assert_close(
-            got.schemes[scheme][[0, 3]], plain.schemes[scheme][[0, 3]], atol=ATOL, rtol=0
+            got.further[scheme][[0, 3]], plain.further[scheme][[0, 3]], atol=ATOL, rtol=0
         )
 
 
 def test_every_field_has_one_value_per_row() -> None:
     z, targets = drawn(9, 33)
     got = token_statistics(z, targets, SCHEMES)
-    fields = (got.logprob, got.rank, got.n_ties, got.hit, got.entropy, got.margin, *got.schemes.values())
+    fields = (got.logprob, got.rank, got.n_ties, got.hit, got.entropy, got.margin, *got.further.values())
     assert {field.shape for field in fields} == {(9,)}
     dtypes = (torch.float32, torch.int32, torch.int32, torch.bool, torch.float32, torch.float32)
     assert tuple(field.dtype for field in fields[:6]) == dtypes
-    assert {values.dtype for values in got.schemes.values()} == {torch.float32}
+    assert {values.dtype for values in got.further.values()} == {torch.float32}
 
 
 def test_of_no_rows_the_statistics_are_empty() -> None:
     got = token_statistics(torch.zeros(0, 8), torch.zeros(0, dtype=torch.int64), SCHEMES)
-    assert got.logprob.shape == got.schemes[SCHEMES[2]].shape == (0,)
+    assert got.logprob.shape == got.further[SCHEMES[2]].shape == (0,)
     assert got.rank.dtype == torch.int32
 
 
@@ -197,7 +197,7 @@ def test_cut_takes_a_stretch_of_every_field_and_join_puts_them_together() -> Non
     for name in ("logprob", "rank", "n_ties", "hit", "entropy", "margin"):
         assert getattr(again, name).equal(getattr(whole, name))
         assert getattr(cut(whole, 2, 5), name).equal(getattr(whole, name)[2:5])
-    assert cut(whole, 2, 5).schemes[SCHEMES[1]].equal(whole.schemes[SCHEMES[1]][2:5])
+    assert cut(whole, 2, 5).further[SCHEMES[1]].equal(whole.further[SCHEMES[1]][2:5])
 
 
 @pytest.mark.parametrize("targets", [torch.zeros(3, dtype=torch.int64), torch.zeros(4, 1, dtype=torch.int64)])
@@ -236,9 +236,9 @@ def test_a_confident_token_over_a_flat_tail_keeps_the_mass_of_the_tail(gap, voca
     truth = exact.gather(1, targets[:, None])[:, 0]
     assert got.logprob.double() == pytest.approx(truth, rel=3e-7)
     assert got.entropy.double() == pytest.approx(-(exact.exp() * exact).sum(1), rel=3e-6)
-    assert got.schemes[Scheme()].equal(got.logprob)
+    assert got.further[Scheme()].equal(got.logprob)
     cooled = (z.double() / 0.9).log_softmax(1).gather(1, targets[:, None])[:, 0]
-    assert got.schemes[Scheme(temperature=0.9)].double() == pytest.approx(cooled, rel=1e-6)
+    assert got.further[Scheme(temperature=0.9)].double() == pytest.approx(cooled, rel=1e-6)
     some = logprobs_of(z, targets).double()
     assert some == pytest.approx(exact[:, targets], rel=3e-7)
 
@@ -249,6 +249,6 @@ def test_a_nucleus_that_ends_in_a_flat_tail_is_normalised_by_all_of_it() -> None
     z[0, 0] = 11.0
     total = math.exp(11) + 1e5
     kept = math.ceil(0.9 * total - math.exp(11))
-    got = token_statistics(z, torch.tensor([0]), (Scheme(top_p=0.9),)).schemes[Scheme(top_p=0.9)]
+    got = token_statistics(z, torch.tensor([0]), (Scheme(top_p=0.9),)).further[Scheme(top_p=0.9)]
     # A single token more or less, 6e-6 of the mass, is rounding.
     assert got.item() == pytest.approx(11 - math.log(math.exp(11) + kept), abs=1e-5)

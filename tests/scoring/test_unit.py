@@ -49,7 +49,7 @@ def test_each_span_holds_the_statistics_of_its_own_tokens(
     tokenised = id_items({"a": list(range(20, 30))}, bos_id=bos_id)  # token t is the number 20 + t
     spans = [(0, 0, 10), (0, 1, 10), (0, 3, 5), (0, 4, 9), (2, 5, 9), (2, 2, 4), (0, 0, 1), (6, 9, 10)]
     got = rows_by(
-        score(nothing, tokenised, [ask("a", *s) for s in spans], schemes=(TOP,)),
+        score(nothing, tokenised, [ask("a", *s) for s in spans], further=(TOP,)),
         "start",
         "score_from",
         "stop",
@@ -74,7 +74,7 @@ def test_sums_hold_no_tokens_and_equal_the_sums_of_the_tokens(
     positions, nothing, id_items, ask, score
 ) -> None:
     tokenised = id_items({"a": list(range(20, 30))})
-    frame = score(nothing, tokenised, [ask("a", 0, 3, 9, d) for d in ("tokens", "sums")], schemes=(TOP,))
+    frame = score(nothing, tokenised, [ask("a", 0, 3, 9, d) for d in ("tokens", "sums")], further=(TOP,))
     got = rows_by(frame, "detail")
     tokens, sums = got["tokens",], got["sums",]
     for name in ("n_scored", "logprob_sum_nats", "n_hits"):
@@ -87,7 +87,7 @@ def test_sums_hold_no_tokens_and_equal_the_sums_of_the_tokens(
 def test_a_span_without_a_scored_token_has_empty_lists_and_not_null(
     positions, nothing, id_items, ask, score
 ) -> None:
-    frame = score(nothing, id_items({"a": [20, 21]}), ask("a", 0, 0, 1), schemes=(TOP,))
+    frame = score(nothing, id_items({"a": [20, 21]}), ask("a", 0, 0, 1), further=(TOP,))
     row = frame.row(0, named=True)
     assert (row["n_scored"], row["logprob_sum_nats"], row["n_hits"]) == (0, 0.0, 0)
     assert row["logprob_nats"] == row["hit"] == row[TOP.column] == []
@@ -122,7 +122,7 @@ def test_text_and_foil_are_read_apart(
 def test_the_rows_fit_the_schema_and_carry_the_content_hash(loaded_from, id_items, ask, score) -> None:
     tokenised = id_items({"a": [5, 6, 7, 8], "b": [9, 8, 7, 6]})
     requests = [ask(i, 0, 2, 4, d) for i in "ab" for d in ("tokens", "sums", "generate", "verify")]
-    frame = score(loaded_from("gpt_neox"), tokenised, requests, schemes=(TOP,))
+    frame = score(loaded_from("gpt_neox"), tokenised, requests, further=(TOP,))
     conformed = SPANS.conform(frame)
     assert conformed.height == 8
     assert TOP.column in conformed.columns
@@ -131,7 +131,7 @@ def test_the_rows_fit_the_schema_and_carry_the_content_hash(loaded_from, id_item
 
 
 def test_no_requests_give_no_rows(loaded_from, id_items, ask, score) -> None:
-    frame = score(loaded_from("gpt_neox"), id_items({"a": [5, 6]}), ask("a", 0, 1, 2).clear(), schemes=(TOP,))
+    frame = score(loaded_from("gpt_neox"), id_items({"a": [5, 6]}), ask("a", 0, 1, 2).clear(), further=(TOP,))
     assert SPANS.conform(frame).is_empty()
 
 
@@ -159,7 +159,7 @@ def test_a_model_that_gives_nan_is_an_error_and_never_a_number(
         model.get_output_embeddings().weight[13, 3] = value
     broken = LoadedModel(model=model, device=torch.device("cpu"), fast=name == "gpt_neox", vocabulary=97)
     with pytest.raises(CheckpointError, match=r"the model scores NaN[\s\S]*item a[\s\S]*--dtype float32"):
-        score(broken, id_items({"a": [5, 6, 7, 8]}), ask("a", 0, 1, 4, "sums"), schemes=schemes)
+        score(broken, id_items({"a": [5, 6, 7, 8]}), ask("a", 0, 1, 4, "sums"), further=schemes)
 
 
 def test_overflow_in_half_precision_is_an_error(build_model, id_items, ask, score) -> None:

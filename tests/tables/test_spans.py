@@ -144,7 +144,7 @@ def test_what_cannot_answer_is_refused_with_the_counts(asked, held, requests_of,
     requests = requests_of(("a", "text", *asked))
     with pytest.raises(TableError, match="spans: 1 of 1 requests have no answer"):
         answer(requests, spans_of(row), [])
-    earlier = requests_of(("a", "text", *held)).with_columns(has_schemes=pl.lit(value=True))
+    earlier = requests_of(("a", "text", *held)).with_columns(has_statistics=pl.lit(value=True))
     assert_frame_equal(unanswered(requests, earlier), requests)
 
 
@@ -202,7 +202,7 @@ def test_unanswered_keeps_what_earlier_requests_do_not_cover(requests_of) -> Non
         ("a", "text", 0, 5, 20, "tokens"),
         ("b", "text", 0, 0, 20, "sums"),
         ("c", "text", 0, 5, 9, "generate"),
-    ).with_columns(has_schemes=pl.lit(value=True))
+    ).with_columns(has_statistics=pl.lit(value=True))
     asked = requests_of(
         ("a", "text", 0, 5, 20, "tokens"),
         ("a", "text", 0, 4, 20, "tokens"),
@@ -219,7 +219,7 @@ def test_unanswered_keeps_what_earlier_requests_do_not_cover(requests_of) -> Non
 
 def test_unanswered_asks_anew_for_tokens_that_lack_a_scheme(requests_of) -> None:
     tokens, sums = ("a", "text", 0, 5, 9, "tokens"), ("a", "text", 0, 6, 9, "sums")
-    earlier = requests_of(("a", "text", 0, 5, 9, "tokens")).with_columns(has_schemes=pl.lit(value=False))
+    earlier = requests_of(("a", "text", 0, 5, 9, "tokens")).with_columns(has_statistics=pl.lit(value=False))
     assert unanswered(requests_of(tokens, sums), earlier).rows() == [tokens]
 
 
@@ -232,6 +232,6 @@ def test_a_search_is_answered_by_the_same_search_and_nothing_else(requests_of, s
     for other in (("a", "text", 0, 0, 9, two), ("a", "text", 0, 0, 8, one), ("a", "text", 0, 1, 9, one)):
         with pytest.raises(TableError, match="1 of 1 requests have no answer"):
             answer(requests_of(other), spans_of(tokens, same), [])
-    earlier = requests_of(("a", "text", 0, 0, 9, one)).with_columns(has_schemes=pl.lit(value=False))
+    earlier = requests_of(("a", "text", 0, 0, 9, one)).with_columns(has_statistics=pl.lit(value=False))
     asked_twice = requests_of(("a", "text", 0, 0, 9, one), ("a", "text", 0, 0, 9, two))
     assert unanswered(asked_twice, earlier)["detail"].to_list() == [two]

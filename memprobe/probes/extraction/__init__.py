@@ -149,7 +149,9 @@ def plan(items: pl.DataFrame, settings: Settings) -> Plan:
     lengths = Lengths(settings.prefix_tokens, settings.suffix_tokens, settings.align)
     placed = place_chats(items, lengths) if settings.chat else place(items, lengths)
     return Plan(
-        request_frame(placed.spans, detail="tokens"), schemes=frozenset(settings.schemes), unfit=placed.unfit
+        request_frame(placed.spans, detail="tokens"),
+        statistics=frozenset(settings.schemes),
+        unfit=placed.unfit,
     )
 
 

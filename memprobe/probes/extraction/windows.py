@@ -76,7 +76,7 @@ def plan_windows(
     unfit = without.filter(~pl.col("made")).select(
         "item_id", reason=pl.format("has {}, a window needs {}", has, pl.lit(view.n_tokens))
     )
-    return Plan(request_frame(whole, detail="tokens"), schemes=frozenset(schemes), unfit=unfit)
+    return Plan(request_frame(whole, detail="tokens"), statistics=frozenset(schemes), unfit=unfit)
 
 
 def coverage_table(table: pl.DataFrame, scores: Scores, taus: tuple[float, ...]) -> pl.DataFrame:
