@@ -29,6 +29,7 @@ class RunOptions:
     Attributes:
         model: Model specs.
         data: Item files.
+        map: Columns of these files that are read under another name, as `OURS=THEIRS`.
         control: Spec of a model that did not train on the items; of a sequence, its last checkpoint.
         steps: Which checkpoints, like `0,1000..143000:1000`; the control has its own.
         stages: The order of stages whose names differ, like `stage1,stage2`; the control's too.
@@ -50,6 +51,7 @@ class RunOptions:
 
     model: tuple[str, ...] = ()
     data: tuple[str, ...] = ()
+    map: tuple[str, ...] = ()
     control: str | None = None
     steps: str | None = None
     stages: str | None = None
@@ -78,6 +80,7 @@ class GivenOptions(TypedDict, total=False):
 
     model: str | Path | Sequence[str | Path]
     data: str | Path | Sequence[str | Path]
+    map: str | Sequence[str]
     control: str | None
     steps: str | None
     stages: str | None

@@ -4,8 +4,10 @@ Numbers are compared between runs, never with goldens: those stand in the tests 
 """
 
 import importlib
+import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -13,6 +15,8 @@ import pytest
 
 import memprobe
 from memprobe.errors import InputError, InvalidRunError, RunMismatchError, SafetyError
+from memprobe.tables.requests import ALWAYS
+from memprobe.tables.store import RunStore
 
 
 @pytest.fixture
@@ -57,7 +61,7 @@ def test_fresh_scores_anew_and_keeps_files_that_are_not_the_runs(run, tmp_path, 
 def test_fresh_refuses_a_directory_without_a_manifest(run, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.tex").write_text("years of work")
-    with pytest.raises(InputError, match=r"holds no manifest\.json"):
+    with pytest.raises(InputError, match=r"has no manifest\.json"):
         run(probes=["recall"], fresh=True)
     assert [each.name for each in (tmp_path / "run").iterdir()] == ["thesis.tex"]
 
@@ -397,6 +401,68 @@ def test_impossible_options_are_refused_before_any_work(given, told, run, tmp_pa
 def test_a_directory_without_a_run_is_told_as_such(tmp_path):
     with pytest.raises(InvalidRunError, match=r"there is no run here: manifest\.json is missing"):
         memprobe.open_run(tmp_path)
+
+
+# Columns under other names
+
+
+def test_a_mapped_file_gives_the_tables_of_one_with_our_names(run, tiny, tmp_path, tables_of):
+    rows = [json.loads(line) for line in Path(tiny.items).read_text(encoding="utf-8").splitlines()]
+    theirs = tmp_path / "theirs.jsonl"
+    theirs.write_text(
+        "".join(
+            json.dumps({"id" if k == "item_id" else k: v for k, v in row.items()}) + "\n" for row in rows
+        ),
+        encoding="utf-8",
+    )
+    ours = run(probes=["recall"], out=tmp_path / "ours")
+    mapped = run(probes=["recall"], data=str(theirs), map="item_id=id", out=tmp_path / "mapped")
+    assert tables_of(ours.path)["recall"] == tables_of(mapped.path)["recall"]
+    assert mapped.about.flags["map"] == ["item_id=id"]
+    # A worker, or the same question again, reads the file as the run did.
+    again = run(probes=["recall"], data=str(theirs), map=["item_id=id"], out=tmp_path / "mapped")
+    assert again.finished
+    with pytest.raises(RunMismatchError, match="items differs"):
+        run(probes=["recall"], data=str(theirs), out=tmp_path / "mapped")
+
+
+# Runs of an earlier version
+
+
+def rewrite_stages(run: Path, change) -> None:
+    """Change each entry of the manifest's stages."""
+    store = RunStore(run)
+    manifest = store.read_manifest()
+    stages = tuple(tuple(change(each) for each in stage) for stage in manifest.stages)
+    store.write_manifest(manifest.changed(stages=stages))
+
+
+def test_a_run_without_the_spread_of_ln_p_goes_on_and_is_not_scored_again(
+    run, tmp_path, units_of, tables_of, monkeypatch
+):
+    out = tmp_path / "old"
+    with monkeypatch.context() as patch:
+        patch.delitem(ALWAYS, "sd_logp")
+        run(probes=["recall"], out=out)
+    rewrite_stages(out, lambda each: replace(each, keys=("probe", "version", "settings"), statistics=()))
+    before = units_of(out)
+    both = run(probes=["recognition"], out=out)
+    assert {"recall", "recognition"} <= set(both.summary["probe"])
+    assert {name: time for name, time in units_of(out).items() if name in before} == before
+    in_turn = tmp_path / "new"
+    run(probes=["recall"], out=in_turn)
+    run(probes=["recognition"], out=in_turn)
+    assert tables_of(out) == tables_of(in_turn)
+    held = [set(pl.read_parquet_schema(file)) for file in sorted((in_turn / "units").glob("*.parquet"))]
+    assert all("sd_logp_nats" in columns for columns in held)
+
+
+def test_statistics_of_a_later_version_are_refused_by_name(run, tmp_path):
+    out = tmp_path / "later"
+    run(probes=["recall"], out=out)
+    rewrite_stages(out, lambda each: replace(each, statistics=("sd_logp", "kurtosis")))
+    with pytest.raises(RunMismatchError, match="holds kurtosis of each token, which this memprobe does not"):
+        run(probes=["extraction"], out=out)
 
 
 # Two questions at the same time

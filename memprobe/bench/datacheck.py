@@ -145,7 +145,7 @@ def check_data(options: RunOptions, *, probes: Sequence[str] = (), settings: Seq
     """Read item files and list all that is wrong with them, and what is in them.
 
     Args:
-        options: Of these count `data, limit, model, steps, tokenizer, bos, offline, trust_remote_code,
+        options: Of these count `data, map, limit, model, steps, tokenizer, bos, offline, trust_remote_code,
             allow_pickle, include_text`.
         probes: Items that one of these would refuse are findings; none: all probes are looked at as they
             are by default, and only what no setting could fix is a finding.
@@ -164,7 +164,7 @@ def check_data(options: RunOptions, *, probes: Sequence[str] = (), settings: Seq
         fix = "name a model with -m or a tokenizer with --tokenizer"
         raise InputError("what a probe can measure is counted in tokens, and there is no tokenizer", fix=fix)
     entries = _entries(probes, settings)
-    inspected = inspect_items(options.data, limit=options.limit, offline=options.offline)
+    inspected = inspect_items(options.data, limit=options.limit, offline=options.offline, mapping=options.map)
     rows: list[dict[str, Any]] = []
     tokens: list[TokenPreview] = []
     if inspected.table.height:

@@ -67,7 +67,7 @@ def split_documents(
         SafetyError: Something unsafe, or the network under `offline`, would be needed.
     """
     check_out(out, specs, force=force)
-    documents = read_documents(specs, limit=options.limit, offline=options.offline)
+    documents = read_documents(specs, limit=options.limit, offline=options.offline, mapping=options.map)
     offsets = _offsets(options) if cut.by == "tokens" else None
     done = cut_documents(documents, cut, offsets=offsets)
     notes = list(done.notes)

@@ -270,7 +270,13 @@ def check_invariance(options: RunOptions) -> "Invariance":
     from memprobe.scoring.tokenizer import load_tokenizer
 
     data = options.data or (str(shipped_folder("data") / "invariance.jsonl"),)
-    items = read_items(data, limit=options.limit, on_bad=options.on_bad_item, offline=options.offline)
+    items = read_items(
+        data,
+        limit=options.limit,
+        on_bad=options.on_bad_item,
+        offline=options.offline,
+        mapping=options.map if options.data else (),
+    )
     checkpoint = _last_checkpoint(options, needs_tokenizer=items.table["input_ids"].null_count() > 0)
     limits = read_limits(checkpoint, trust_remote_code=options.trust_remote_code)
     folder = checkpoint.tokenizer_folder

@@ -17,7 +17,7 @@ from memprobe.wording import counted, sized
 
 SUITE, FILE = "SUITE", "FILE"
 # What of the options decides which files are needed, in the order of the command line.
-_FLAGS = ("model", "control", "steps", "stages", "tokenizer", "data", "limit", "on_bad_item")
+_FLAGS = ("model", "control", "steps", "stages", "tokenizer", "data", "map", "limit", "on_bad_item")
 _SWITCHES = ("trust_remote_code", "allow_pickle")
 
 
@@ -69,7 +69,13 @@ def fetch_all(
     items = None
     if merged.data:
         notes.note(f"reading {', '.join(merged.data)}")
-        items = read_items(merged.data, limit=merged.limit, on_bad=merged.on_bad_item, offline=merged.offline)
+        items = read_items(
+            merged.data,
+            limit=merged.limit,
+            on_bad=merged.on_bad_item,
+            offline=merged.offline,
+            mapping=merged.map,
+        )
     checkpoints = _all(read_models(merged, items, notes).sequences)
     check_supply(checkpoints, keep=0, offline=merged.offline)
     here, n_bytes = _bring(checkpoints, merged, notes, bars=bars)

@@ -48,6 +48,7 @@ def _size(name: str, help: str, panel: str) -> Any:  # noqa: ANN401
 @data.command("check", epilog=epilog("data check"))
 def check(
     files: Files,
+    map_: options.Map = None,
     model: options.Model = None,
     tokenizer: options.Tokenizer = None,
     probe: options.ProbeNames = None,
@@ -75,6 +76,7 @@ def check(
 
     given = {
         "data": tuple(files),
+        "map": tuple(map_ or ()),
         "model": tuple(model or ()),
         "tokenizer": tokenizer,
         "steps": steps,
@@ -149,6 +151,7 @@ Force = Annotated[bool, options.option("--force", help="Overwrite an existing fi
 def split(
     files: Sources,
     out: Out,
+    map_: options.Map = None,
     by: By = None,
     prefix: Prefix = None,
     suffix: Suffix = None,
@@ -190,7 +193,7 @@ def split(
         "window": window,
         "stride": stride,
     }
-    of_documents |= {"gutenberg": gutenberg or None, "limit": limit}
+    of_documents |= {"map": map_ or None, "gutenberg": gutenberg or None, "limit": limit}
     of_streams: dict[str, Any] = {
         "batch_size": batch_size,
         "sequence_tokens": sequence_tokens,
@@ -199,7 +202,9 @@ def split(
     of_streams |= {"order": order, "doc_order": doc_order, "start_step": start_step, "per_batch": per_batch}
     drawn = {"n": n, "seed": _seed(seed)}
     shared = {"model": tuple(model or ()), "tokenizer": tokenizer, "limit": limit, "offline": offline}
-    asked = RunOptions().overlaid({**shared, "trust_remote_code": trust_remote_code})
+    asked = RunOptions().overlaid(
+        {**shared, "map": tuple(map_ or ()), "trust_remote_code": trust_remote_code}
+    )
     streams = [name for name in files if is_stream(name)]
     if streams and len(streams) < len(files):
         raise InputError(

@@ -130,7 +130,7 @@ def write_stdout(content: bytes, to: str) -> None:
         InputError: It is not text, and stdout is a terminal.
     """
     if to == "parquet" and sys.stdout.isatty():
-        raise InputError("Parquet is no text for a terminal", fix="name a file with -o")
+        raise InputError("Parquet is not text for a terminal", fix="name a file with -o")
     sys.stdout.buffer.write(content)
     sys.stdout.flush()
 

@@ -18,6 +18,7 @@ def fetch(
     ] = None,
     model: options.Model = None,
     data: options.Data = None,
+    map_: options.Map = None,
     control: options.Control = None,
     probe: options.ProbeNames = None,
     set_: options.Settings = None,
@@ -39,6 +40,7 @@ def fetch(
     given = {
         "model": tuple(model or ()),
         "data": tuple(data or ()),
+        "map": tuple(map_ or ()),
         "control": control,
         "steps": steps,
         "stages": stages,

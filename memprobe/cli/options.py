@@ -75,6 +75,15 @@ Data = Annotated[
         panel=_WHAT,
     ),
 ]
+Map = Annotated[
+    list[str] | None,
+    option(
+        "--map",
+        help="Read a column of the item files under another name, like text=sentence. Repeatable.",
+        metavar="OURS=THEIRS",
+        panel=_WHAT,
+    ),
+]
 Control = Annotated[
     str | None,
     option(

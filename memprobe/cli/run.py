@@ -14,6 +14,7 @@ def run(
     ] = None,
     model: options.Model = None,
     data: options.Data = None,
+    map_: options.Map = None,
     control: options.Control = None,
     probe: options.ProbeNames = None,
     set_: options.Settings = None,
@@ -50,6 +51,7 @@ def run(
     given = {
         "model": tuple(model or ()),
         "data": tuple(data or ()),
+        "map": tuple(map_ or ()),
         "control": control,
         "steps": steps,
         "stages": stages,

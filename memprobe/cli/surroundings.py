@@ -96,7 +96,7 @@ def _of_arguments() -> Iterator[Problem]:
     for name, value in (*(("argument", value) for value in sys.argv[1:]), *ours):
         if not is_text(value):
             encoding = sys.getfilesystemencoding()
-            what = f"the {name} is no text in {encoding}, and cannot be written to the files of a run"
+            what = f"the {name} is not text in {encoding}, and cannot be written to the files of a run"
             yield Problem(what, _shown(value), "rename the file or folder" + _locale_fix(encoding))
 
 

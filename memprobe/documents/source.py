@@ -1,4 +1,4 @@
-"""Documents from item files: text items, with what is carried through to their windows."""
+"""Read documents from item files: text items, with columns that are copied to their windows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,11 +21,11 @@ class Document:
     """One text.
 
     Attributes:
-        name: Its item_id, which its windows are named after.
-        doc_id: The cluster that its windows form.
+        name: The item_id, after which the windows are named.
+        doc_id: The cluster of its windows.
         text: The text as the file has it, a byte-order mark left out; line ends of a .txt are plain.
-        where: Its file and line.
-        carried: Further values of its row: group, training steps, the user's own columns.
+        where: File and line of the document.
+        carried: Other values of its row: group, training steps, the user's own columns.
     """
 
     name: str
@@ -48,19 +48,23 @@ class Documents:
     schema: dict[str, pl.DataType]
 
 
-def read_documents(specs: Sequence[str], *, limit: int | None = None, offline: bool = False) -> Documents:
+def read_documents(
+    specs: Sequence[str], *, limit: int | None = None, offline: bool = False, mapping: Sequence[str] = ()
+) -> Documents:
     """Read documents: .txt files, or the text items of item files.
 
     Args:
         specs: As `read_items` takes them.
         limit: The first so many of all files together.
         offline: Refuse the network.
+        mapping: As for `read_items`.
 
     Raises:
+        InputError: The mapping is wrong.
         ItemError: A file is wrong, or an item is not text.
         SafetyError: A data set would have to come over the network under `offline`.
     """
-    items = read_items(specs, limit=limit, offline=offline)
+    items = read_items(specs, limit=limit, offline=offline, mapping=mapping)
     table = items.table
     if problems := _not_text(table):
         raise ItemError(problems)

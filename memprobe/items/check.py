@@ -64,7 +64,9 @@ def file_problems(file: RawFile) -> list[Problem]:
             Problem(
                 f"no column holds the items; {_columns_shown(file)}",
                 file.spec,
-                EXCERPTS_APART if lacks_excerpts(file.columns) else f"each item needs {_ONE_OF}{hint}",
+                EXCERPTS_APART
+                if lacks_excerpts(file.columns)
+                else f"each item needs {_ONE_OF}{hint}; --map text=COLUMN reads another column",
             )
         )
     return problems

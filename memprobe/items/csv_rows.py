@@ -67,11 +67,11 @@ def _row(line: int, header: list[str], cells: list[str]) -> RawRow:
         fix = "put cells that hold a comma into double quotes"
         return RawRow(line, {}, (Fault("", what, fix, sort="more or fewer cells than the header has"),))
     return RawRow(
-        line, {name: _cell(name, cell) for name, cell in zip(header, cells, strict=True) if cell != ""}
+        line, {name: typed(name, cell) for name, cell in zip(header, cells, strict=True) if cell != ""}
     )
 
 
-def _cell(name: str, cell: str) -> object:
+def typed(name: str, cell: str) -> object:
     """Return the cell as what the column holds; what cannot be cast stays text, for the checks to name."""
     if name in _TRUTHS:
         return _TRUTHS[name].get(cell.lower(), cell)

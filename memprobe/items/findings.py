@@ -54,18 +54,22 @@ class Inspected:
     n_items: int
 
 
-def inspect_items(specs: Sequence[str], *, limit: int | None = None, offline: bool = False) -> Inspected:
+def inspect_items(
+    specs: Sequence[str], *, limit: int | None = None, offline: bool = False, mapping: Sequence[str] = ()
+) -> Inspected:
     """Read item files and list all that is wrong with them; raises for nothing that is in a file.
 
     Args:
         specs: As for `read_items`.
         limit: The first so many items of all files together.
         offline: Refuse the network.
+        mapping: As for `read_items`.
 
     Raises:
+        InputError: The mapping is wrong.
         SafetyError: A data set would have to come over the network under `offline`.
     """
-    reading = read_files(specs, limit=limit, offline=offline)
+    reading = read_files(specs, limit=limit, offline=offline, mapping=mapping)
     problems = [*reading.problems, *(each for file in reading.files for each in file_problems(file))]
     items = check_items(reading.files)
     good = [item for item in items if not item.faults]

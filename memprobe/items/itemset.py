@@ -102,6 +102,7 @@ def read_items(
     limit: int | None = None,
     on_bad: Literal["error", "skip"] = "error",
     offline: bool = False,
+    mapping: Sequence[str] = (),
 ) -> ItemSet:
     """Read and check item files.
 
@@ -110,13 +111,15 @@ def read_items(
         limit: The first so many items of all files together, bad ones counted; None: all.
         on_bad: `skip` leaves bad items out and lists them; what is wrong with a file stays an error.
         offline: Refuse the network.
+        mapping: `OURS=THEIRS` for columns that are read under another name, see `parse_mapping`.
 
     Raises:
+        InputError: The mapping is wrong.
         ItemError: Files or items are wrong; all at once, the first ten items in full.
         SafetyError: A data set would have to come over the network under `offline`.
     """
     _check_arguments(specs, limit, on_bad)
-    reading = read_files(specs, limit=limit, offline=offline)
+    reading = read_files(specs, limit=limit, offline=offline, mapping=mapping)
     problems = [*reading.problems, *(problem for file in reading.files for problem in file_problems(file))]
     items = check_items(reading.files)
     good = [item for item in items if not item.faults]

@@ -12,6 +12,7 @@ from memprobe.items.csv_rows import read_csv
 from memprobe.items.frame_rows import read_parquet
 from memprobe.items.hub import HF_PREFIX, parse_hf_spec, read_hf
 from memprobe.items.json_rows import read_json, read_jsonl
+from memprobe.items.mapping import parse_mapping, renamed
 from memprobe.items.raw import RawFile, RawRow, decode_utf8
 from memprobe.wording import near_miss
 
@@ -29,14 +30,24 @@ class Reading:
     problems: tuple[Problem, ...]
 
 
-def read_files(specs: Sequence[str], *, limit: int | None, offline: bool) -> Reading:
+def read_files(
+    specs: Sequence[str], *, limit: int | None, offline: bool, mapping: Sequence[str] = ()
+) -> Reading:
     """Read the rows of all files, the first `limit` of all of them together.
 
     A file of which the limit needs no row must exist but is not read.
 
+    Args:
+        specs: Paths, or `hf:` specs.
+        limit: None: all rows.
+        offline: Refuse the network.
+        mapping: `OURS=THEIRS` for columns that are read under another name, see `parse_mapping`.
+
     Raises:
+        InputError: The mapping is wrong.
         SafetyError: A data set would have to come over the network under `offline`.
     """
+    names = parse_mapping(mapping)
     files: list[RawFile] = []
     problems = _given_twice(specs)
     for spec in dict.fromkeys(specs):
@@ -48,13 +59,14 @@ def read_files(specs: Sequence[str], *, limit: int | None, offline: bool) -> Rea
             continue
         if file is not None:
             files.append(file)
-    return Reading(tuple(files), tuple(problems))
+    files, wrong = renamed(files, names)
+    return Reading(tuple(from_booksort(file) for file in files), (*problems, *wrong))
 
 
 def _read_one(spec: str, limit: int | None, *, offline: bool) -> RawFile | None:
     if spec.startswith(HF_PREFIX):
         dataset = parse_hf_spec(spec)
-        return None if limit == 0 else from_booksort(read_hf(dataset, limit, offline=offline))
+        return None if limit == 0 else read_hf(dataset, limit, offline=offline)
     try:
         path = Path(spec).expanduser()
         reader = _reader(path, spec)
@@ -63,8 +75,8 @@ def _read_one(spec: str, limit: int | None, *, offline: bool) -> RawFile | None:
         # RuntimeError: `~name` of a user that this machine does not know.
         raise ItemError(f"cannot be read: {getattr(error, 'strerror', None) or error}", where=spec) from error
     if file is not None and not file.rows:
-        raise ItemError("holds no items", where=spec)
-    return None if file is None else from_booksort(file)
+        raise ItemError("has no items", where=spec)
+    return file
 
 
 def _reader(path: Path, spec: str) -> Callable[[Path, str, int | None], RawFile]:

@@ -60,7 +60,9 @@ def run(
         InputError: Something about the question is wrong; nothing was done.
         SafetyError: Something unsafe, or the network under `offline`, was needed.
     """
-    given = {name: _listed(value) if name in ("model", "data") else value for name, value in options.items()}
+    given = {
+        name: _listed(value) if name in ("model", "data", "map") else value for name, value in options.items()
+    }
     question = ask(suite, probes=_listed(probes), settings=_listed(settings), out=out, options=given)
     return answer_question(question, fresh=fresh, listener=listener or NullListener())
 

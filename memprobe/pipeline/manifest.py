@@ -52,8 +52,8 @@ def question_digest(suite: Suite, options: RunOptions) -> str:
             name: value
             for name, value in asdict(options).items()
             if name not in ("device", "threads", "offline", "batch_tokens", "keep_checkpoints")
-            # A question without a control or stages keeps the digest that it had before there were any.
-            and (name, value) not in (("control", None), ("stages", None))
+            # A question without these keeps the digest that it had before there were any.
+            and (name, value) not in (("control", None), ("stages", None), ("map", ()))
         },
     }
     return hashlib.sha256(json.dumps(asked, sort_keys=True, default=list).encode()).hexdigest()[:8]

@@ -123,7 +123,13 @@ def _prepare(question: Question, notes: "_Kept", foreign: _Foreign, *, fresh: bo
 
     options = question.options
     notes.stage("read")
-    items = read_items(options.data, limit=options.limit, on_bad=options.on_bad_item, offline=options.offline)
+    items = read_items(
+        options.data,
+        limit=options.limit,
+        on_bad=options.on_bad_item,
+        offline=options.offline,
+        mapping=options.map,
+    )
     if foreign.reasons:
         items = items.without(foreign.reasons, foreign.column)
     for text in doubts(items.table):

@@ -93,6 +93,7 @@ def test_models_and_files_of_the_command_line_replace_those_of_the_suite(asked, 
 VALUES = {
     "model": ("x", ("x",)),
     "data": ("y", ("y",)),
+    "map": ("text=a", ("text=a",)),
     "control": ("z", "z"),
     "steps": ("0,10", "0,10"),
     "stages": ("a,b", "a,b"),

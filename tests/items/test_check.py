@@ -177,7 +177,8 @@ def test_a_file_whose_columns_hold_no_items_is_told_once(write, message) -> None
     assert told == (
         "no column holds the items; the first line, its header, holds item_id and 1 unknown name\n"
         "  where: a.csv\n"
-        "  fix:   each item needs text, prefix + suffix, or input_ids; column `txet`, did you mean `text`?"
+        "  fix:   each item needs text, prefix + suffix, or input_ids; column `txet`, did you mean `text`?; "
+        "--map text=COLUMN reads another column"
     )
 
 

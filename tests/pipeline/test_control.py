@@ -192,10 +192,19 @@ def test_a_question_without_a_control_or_stages_keeps_its_directory() -> None:
 
     suite = suite_of(["recall"])
     plain = RunOptions(model=("m",), data=("d",))
-    for given in ({"control": "c"}, {"stages": "a,b"}):
+    for given in ({"control": "c"}, {"stages": "a,b"}, {"map": ("text=a",)}):
         assert question_digest(suite, plain) != question_digest(suite, plain.overlaid(given))
     # As it was made before there was such an option.
-    left_out = ("device", "threads", "offline", "batch_tokens", "keep_checkpoints", "control", "stages")
+    left_out = (
+        "device",
+        "threads",
+        "offline",
+        "batch_tokens",
+        "keep_checkpoints",
+        "control",
+        "stages",
+        "map",
+    )
     settings = settings_table(suite.entries[0].settings)
     asked = {
         "entries": [{"probe": "recall", "version": 1, "settings": settings}],
