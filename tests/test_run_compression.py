@@ -252,7 +252,9 @@ def test_two_steps_with_the_same_weights_share_their_searches(run, tiny, tmp_pat
 
 
 def test_no_unit_and_no_table_holds_a_prompt_unless_it_is_asked_for(compressed, tiny, said, tmp_path):
-    units = pl.concat([pl.read_parquet(file) for file in compressed.path.glob("units/*.parquet")])
+    units = pl.concat(
+        [pl.read_parquet(file) for file in compressed.path.glob("units/*.parquet")], how="diagonal"
+    )
     held = units["found"].drop_nulls().struct.unnest()
     assert held["prompt_ids"].null_count() == held.height
     assert "prompt_ids" not in compressed.table("compression").columns

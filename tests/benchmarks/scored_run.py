@@ -19,6 +19,7 @@ from memprobe.pipeline.planning import plans_of
 from memprobe.pipeline.plans import SequencePlan
 from memprobe.pipeline.suite import Suite, suite_of, with_settings
 from memprobe.tables.manifest import Manifest
+from memprobe.tables.requests import Scheme
 from memprobe.tables.spans import SPANS
 from memprobe.tables.store import RunStore
 from memprobe.tables.views import WINDOWS
@@ -175,7 +176,10 @@ def _answered(requests: pl.DataFrame, hits: np.ndarray, logprob: np.ndarray, uni
         "n_ties": (np.zeros_like(hits, dtype=np.int64), pl.List(pl.Int32)),
         "entropy_nats": (np.ones_like(logprob), pl.List(pl.Float32)),
         "margin_nats": (np.where(hits, 0.5, -1.5), pl.List(pl.Float32)),
-        **{scheme.column: (logprob * 0.9, pl.List(pl.Float32)) for scheme in unit.statistics},
+        **{
+            each.column: (logprob * (0.9 if isinstance(each, Scheme) else -0.9), pl.List(pl.Float32))
+            for each in unit.statistics
+        },
     }
     tokens, scored = detail == "tokens", detail.is_in(["tokens", "sums"])
     generated = detail.is_in(["generate", "verify"])

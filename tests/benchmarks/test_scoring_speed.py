@@ -9,7 +9,7 @@ import torch
 from memprobe.scoring.forward import scoring_mode
 from memprobe.scoring.generate import Continuation, greedy
 from memprobe.scoring.unit import score_unit
-from memprobe.tables.requests import Scheme
+from memprobe.tables.requests import Scheme, Spread
 
 pytestmark = pytest.mark.benchmark
 
@@ -100,3 +100,12 @@ def test_exact_recall_is_decided_faster_than_by_generating(bench, ready, capsys)
     with capsys.disabled():
         print("\n" + ratio.line("generating 50 tokens, batches of 16, over scoring (bar 2)"))
     assert ratio.median >= 2
+
+
+def test_the_spread_of_ln_p_adds_under_3_percent(bench, ready, capsys) -> None:
+    model, items, requests = ready
+    with_spread = scorer(model, items, requests, (*TOP40_AND_FULL, Spread()))
+    ratio = bench.time_pairs(with_spread, scorer(model, items, requests, TOP40_AND_FULL), pairs=15)
+    with capsys.disabled():
+        print("\n" + ratio.line("with the spread of ln p over without (bar 1.03)"))
+    assert ratio.median < 1.03

@@ -65,14 +65,14 @@ def adapter_in_pieces(folder: Path) -> None:
 
 DAMAGES: dict[Callable[[Path], None], str] = {
     no_config: "no config.json",
-    config_in_pieces: "config.json is no valid JSON",
-    tokenizer_config_in_pieces: "tokenizer_config.json is no JSON",
-    tokenizer_in_pieces: "tokenizer.json is no JSON",
-    index_in_pieces: "model.safetensors.index.json holds no JSON object",
+    config_in_pieces: "config.json is not valid JSON",
+    tokenizer_config_in_pieces: "tokenizer_config.json is not JSON",
+    tokenizer_in_pieces: "tokenizer.json is not JSON",
+    index_in_pieces: "model.safetensors.index.json is not a JSON object",
     pointer_for_tokenizer: "Git LFS pointer",
     adapter_without_base: "there is no such folder",
     adapter_that_names_no_base: "names no base model",
-    adapter_in_pieces: "adapter_config.json is no valid JSON",
+    adapter_in_pieces: "adapter_config.json is not valid JSON",
 }
 
 

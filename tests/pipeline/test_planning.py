@@ -21,7 +21,7 @@ from memprobe.probes.compression import Settings
 from memprobe.probes.contract import DATED
 from memprobe.probes.discovery import find
 from memprobe.scoring.tokenise import TokenisedItems
-from memprobe.tables.requests import REQUESTS, Plan, Scheme, merge_requests
+from memprobe.tables.requests import REQUESTS, Plan, Scheme, Spread, merge_requests
 from memprobe.tables.views import WINDOWS
 
 LENGTHS = {"n_tokens": pl.Int32, "n_prefix_tokens": pl.Int32, "n_foil_tokens": pl.Int32}
@@ -238,6 +238,19 @@ def test_new_schemes_need_new_scores_and_no_scheme_needs_none() -> None:
     units = cut_stages([recall, extraction], FOUR.table)
     assert asked(units).height == 2 * FOUR.table.height
     assert {unit.statistics for unit in units.values()} == {(), (Scheme(), Scheme(top_k=40))}
+
+
+def test_what_a_stage_is_scored_with_besides_answers_a_later_probe_that_needs_it() -> None:
+    recall, _ = planned(["recall"], FOUR, recall__verify_items="0")
+    needing = [replace(each, plan=replace(each.plan, statistics=frozenset({Spread()}))) for each in recall]
+    old = cut_stages([recall, needing], FOUR.table, [(), ("sd_logp",)])
+    assert [unit.statistics for unit in old.values()] == [(), (Spread(),)]
+    assert asked(old).height == 2 * FOUR.table.height
+    new = cut_stages([recall, needing], FOUR.table, [("sd_logp",), ("sd_logp",)])
+    assert [unit.statistics for unit in new.values()] == [(Spread(),)]
+    # What is scored besides makes no probe score again that does not need it.
+    again = cut_stages([recall, recall], FOUR.table, [(), ("sd_logp",)])
+    assert list(again) == list(cut_stages([recall], FOUR.table, [()]))
 
 
 @pytest.mark.parametrize("name", ["quickstart", "hayes2024", "carlini2022", "orhan2023"])

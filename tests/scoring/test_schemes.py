@@ -195,7 +195,7 @@ def test_top_k_as_wide_as_the_vocabulary_and_t_one_are_the_full_distribution() -
 def test_a_scheme_among_others_has_the_bits_that_it_has_alone() -> None:
     z = torch.randn(30, 400, generator=torch.Generator().manual_seed(8))
     targets = torch.arange(30)
-    together = token_statistics(z, targets, SCHEMES).schemes
+    together = token_statistics(z, targets, SCHEMES).further
     for scheme in SCHEMES:
         alone = token_statistics(z, targets, [scheme]).further[scheme]
         # A wider search for the top values changes no value, so nor do the sums over them.

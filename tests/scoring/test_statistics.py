@@ -8,10 +8,11 @@ import torch
 from memprobe.scoring.schemes import BLOCK, logprobs_of
 from memprobe.scoring.statistics import cut, join, token_statistics
 from memprobe.scoring.ties import top_values
-from memprobe.tables.requests import Scheme
+from memprobe.tables.requests import Scheme, Spread
 
 # float32 rounding of one logarithm and two subtractions of numbers of a few nats.
 ATOL = 2e-6
+SPREAD = Spread()
 SCHEMES = (Scheme(), Scheme(top_k=5), Scheme(top_p=0.9), Scheme(0.7, 40, 0.8), Scheme(temperature=1.7))
 
 
@@ -123,6 +124,48 @@ def test_entropy_is_the_sum_over_the_distribution_and_lies_between_zero_and_ln_v
     peaked[0, 4] = 500.0
     certain = token_statistics(peaked, torch.tensor([4]))
     assert (certain.entropy.item(), certain.logprob.item()) == (0.0, 0.0)
+
+
+def spread_of(z: torch.Tensor) -> torch.Tensor:
+    return token_statistics(z, torch.zeros(len(z), dtype=torch.int64), (SPREAD,)).further[SPREAD]
+
+
+def test_the_spread_by_hand() -> None:
+    # p = (1/4, 3/4): both ln p are ln 3 apart, so sd = sqrt(1/4 3/4) ln 3. Equal logits and a certain
+    # token do not vary.
+    z = torch.tensor([[0.0, math.log(3)], [1.0, 1.0], [0.0, -200.0]])
+    assert spread_of(z).tolist() == pytest.approx([math.sqrt(3) / 4 * math.log(3), 0.0, 0.0], abs=1e-7)
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0, 3.0, 10.0])
+@pytest.mark.parametrize("vocabulary", [3, 128, 1000, 50_304])
+def test_the_spread_is_that_of_float64(vocabulary, scale) -> None:
+    z, _ = drawn(6, vocabulary, scale=scale)
+    for shifted in (z, z + 64):
+        logprob = shifted.double().log_softmax(-1)
+        p = logprob.exp()
+        mean = (p * logprob).sum(1, keepdim=True)
+        wanted = (p * (logprob - mean) ** 2).sum(1).sqrt()
+        torch.testing.assert_close(spread_of(shifted).double(), wanted, rtol=1e-6, atol=1e-7)
+
+
+def test_masked_logits_do_not_vary_and_touch_no_other_row() -> None:
+    z, _ = drawn(3, 300)
+    alone = spread_of(z)
+    masked = torch.cat([z, torch.full((3, 50), float("-inf"))], dim=1)
+    torch.testing.assert_close(spread_of(masked), alone, rtol=1e-6, atol=0)
+    beside = z.clone()
+    beside[1, 7:] = float("-inf")
+    assert spread_of(beside)[[0, 2]].equal(alone[[0, 2]])
+    assert spread_of(beside)[1].item() == pytest.approx(spread_of(z[1:2, :7]).item(), rel=1e-6)
+
+
+def test_the_spread_changes_no_other_statistic() -> None:
+    z, targets = drawn(20, 1000)
+    plain, more = (token_statistics(z, targets, each) for each in (SCHEMES, (*SCHEMES, SPREAD)))
+    for name in ("logprob", "rank", "n_ties", "hit", "entropy", "margin"):
+        assert getattr(plain, name).equal(getattr(more, name))
+    assert all(plain.further[scheme].equal(more.further[scheme]) for scheme in SCHEMES)
 
 
 def test_masked_logits_take_no_mass_and_a_masked_true_token_is_impossible() -> None:

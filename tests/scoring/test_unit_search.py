@@ -221,7 +221,7 @@ def test_a_model_loaded_while_scoring_takes_part_in_gradients(saved, at) -> None
 
 
 def test_a_unit_without_a_search_is_refused(loaded_from, id_items, ask) -> None:
-    with pytest.raises(ValueError, match="holds no search"):
+    with pytest.raises(ValueError, match="has no search"):
         search_unit(loaded_from("gpt_neox"), id_items({"a": IDS}), Unit(ask("a", 0, 0, 8), ()), name="x")
 
 

@@ -11,7 +11,7 @@ from memprobe.tables.spans import SPANS
 
 NAN = float("nan")
 KEY = {"item_id": "a", "part": "text", "start": 0, "score_from": 1, "stop": 4, "detail": "tokens"}
-# Three tokens: a hit, one that ties with the best and is no hit, one ranked seventh.
+# Three tokens: a hit, one that ties with the best and is not a hit, one ranked seventh.
 TOKENS = KEY | {
     "n_scored": 3,
     "logprob_sum_nats": -0.5 - 1.0 - 4.0,
@@ -24,6 +24,7 @@ TOKENS = KEY | {
     "entropy_nats": [0.7, 1.1, 2.0],
     "margin_nats": [1.5, 0.0, -3.0],
     "logprob_top40_nats": [-0.4, -0.9, float("-inf")],
+    "sd_logp_nats": [0.9, 1.2, 0.0],
 }
 SUMS = KEY | {"detail": "sums", "n_scored": 3, "logprob_sum_nats": -5.5, "n_hits": 1, "rank_sum": 7}
 CHOICE = KEY | {"detail": "choice", "choice_logprob_nats": [-0.7, -0.8]}
@@ -38,6 +39,12 @@ def test_what_a_model_gives_is_possible(spans_of) -> None:
     nothing = {name: [] for name, value in TOKENS.items() if isinstance(value, list)}
     sums = {"n_scored": 0, "logprob_sum_nats": 0.0, "n_hits": 0, "rank_sum": 0}
     assert impossible(spans_of(TOKENS | sums | nothing), 256) == []
+
+
+def test_a_unit_of_an_earlier_version_has_no_spread(spans_of) -> None:
+    assert (
+        impossible(spans_of({name: of for name, of in TOKENS.items() if name != "sd_logp_nats"}), 256) == []
+    )
 
 
 def test_a_probability_of_nothing_is_possible(spans_of) -> None:
@@ -68,11 +75,14 @@ def test_rounding_is_possible(spans_of) -> None:
         (TOKENS | {"rank": [0, 8, -1]}, "rank is below 0"),
         (TOKENS | {"n_ties": [0, -1, 0]}, "n_ties is below 0"),
         (TOKENS | {"rank": [1, 0, 6]}, "a hit is not ranked 0"),
-        (TOKENS | {"n_ties": [0, 0, 0]}, "a token ranked 0 alone is no hit"),
+        (TOKENS | {"n_ties": [0, 0, 0]}, "a token ranked 0 alone is not a hit"),
         (TOKENS | {"margin_nats": [-1.5, 0.0, -3.0]}, "a hit has a margin below 0"),
-        (TOKENS | {"margin_nats": [1.5, 0.5, -3.0]}, "a margin above 0 is no hit"),
+        (TOKENS | {"margin_nats": [1.5, 0.5, -3.0]}, "a margin above 0 is not a hit"),
         (TOKENS | {"entropy_nats": [-0.7, 1.1, 2.0]}, "entropy_nats is below 0"),
         (TOKENS | {"entropy_nats": [0.7, 1.1, 5.6]}, "entropy_nats is above ln of the vocabulary"),
+        (TOKENS | {"sd_logp_nats": [-0.1, 1.0, 1.0]}, "sd_logp_nats is below 0"),
+        (TOKENS | {"sd_logp_nats": [NAN, 1.0, 1.0]}, "sd_logp_nats is NaN"),
+        (TOKENS | {"sd_logp_nats": [1.0]}, "sd_logp_nats has not one value for each scored token"),
         (TOKENS | {"logprob_sum_nats": -5.4}, "the sum of ln p is not that of the tokens"),
         (TOKENS | {"n_hits": 2}, "n_hits is not the number of hits"),
         (TOKENS | {"rank_sum": 8}, "rank_sum is not the sum of the ranks"),
