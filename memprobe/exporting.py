@@ -184,7 +184,7 @@ def read_csv(
         return cells.from_csv(content, {**types, **(schema or {})})
     except pl.exceptions.PolarsError as error:
         where = "" if isinstance(source, bytes) else str(source)
-        raise InvalidRunError(f"this is no CSV of the table {table}: {error}", where=where) from error
+        raise InvalidRunError(f"this is not a CSV of the table {table}: {error}", where=where) from error
 
 
 def dictionary(table: str, frame: pl.DataFrame) -> pl.DataFrame:

@@ -136,7 +136,7 @@ def _reason(error: Exception) -> str:
 
 
 def _refuse_constant(name: str) -> object:
-    raise UnreadableError(f"{name} is no number of JSON")
+    raise UnreadableError(f"{name} is not a valid JSON number")
 
 
 def _line_of(text: str, key: str) -> str:

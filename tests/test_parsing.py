@@ -26,7 +26,7 @@ BAD_JSON = {
     "second-line": ('{"a": 1,\n "b": }', "at line 2, column 7"),
     "digits": (f'{{"a": {DIGITS}}}', "a number of thousands of digits"),
     "65-bits": ('{"a": [9223372036854775808]}', "`a` is a whole number beyond 64 bits"),
-    "nan": ('{"a": NaN}', "NaN is no number of JSON"),
+    "nan": ('{"a": NaN}', "NaN is not a valid JSON number"),
     "deep": ("[" * 100_000, "nested more than 64 deep"),
     "deep-but-whole": ("[" * 100 + "]" * 100, "nested more than 64 deep"),
     "latin": (b'"caf\xe9"', "not UTF-8: byte 0xe9 in line 1"),

@@ -91,7 +91,7 @@ def _pointer(file):
         (_configured(num_attention_heads=0), "num_attention_heads"),
         (_configured(hidden_act="nope"), "hidden_act"),
         (_extra, "lora_A.weight (2 x 16)"),
-        (_cut_config, "config.json is no valid JSON"),
+        (_cut_config, "config.json is not valid JSON"),
         (_pointer, "Git LFS pointer"),
     ],
 )

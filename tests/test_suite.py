@@ -130,9 +130,7 @@ def test_a_suite_without_a_name_is_named_after_its_file(loaded) -> None:
             f"kinds are {', '.join(discover())}",
             id="no-kind",
         ),
-        pytest.param(
-            HEAD, "the suite holds no probe", "mine.toml", "add a [[probe]] with a `kind`", id="none"
-        ),
+        pytest.param(HEAD, "the suite has no probe", "mine.toml", "add a [[probe]] with a `kind`", id="none"),
         pytest.param(
             HEAD + '[probe]\nkind = "recall"',
             "`probe` is not a list of tables",
@@ -360,7 +358,7 @@ def test_entries_that_become_equal_are_one(value, kept, loaded) -> None:
     ("value", "told"),
     [
         ("[]", "`prefix_tokens` is an empty list"),
-        ("[4, 4]", "`prefix_tokens` holds one value twice"),
+        ("[4, 4]", "`prefix_tokens` has one value twice"),
         ('[4, "x"]', '`prefix_tokens` is "x", not a whole number'),
         ("[4, -2]", "prefix_tokens is -2, not 0 or more"),
     ],

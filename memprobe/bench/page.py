@@ -110,7 +110,9 @@ def _lines(file: Path) -> list[dict[str, Any]]:
         rows = [parse_json(line) for line in file.read_bytes().split(b"\n") if line.strip()]
     except UnreadableError as error:
         fix = "repeat the same `memprobe run`, which writes it again"
-        raise InvalidRunError(f"a line of it is not JSON: {error}", where=str(file), fix=fix) from error
+        raise InvalidRunError(
+            f"it has a line that is not valid JSON: {error}", where=str(file), fix=fix
+        ) from error
     return [row for row in rows if isinstance(row, dict)]
 
 
@@ -155,7 +157,7 @@ def write_report(path: Path, out: Path | None = None, *, include_text: bool = Fa
     results = read_results(path)
     if include_text and not results.manifest.include_text:
         raise InputError(
-            "the run holds no texts",
+            "the run has no texts",
             where=str(path),
             fix="leave out --include-text, or run again with `memprobe run --include-text`",
         )
@@ -191,7 +193,7 @@ def write_figure(
     form = _FORMATS.get(out.suffix.lower())
     if form is None:
         raise InputError(
-            f"`{out.suffix}` is no format of a figure",
+            f"`{out.suffix}` is not a figure format",
             where=str(out),
             fix="end the name with .svg, .pdf or .png",
         )

@@ -132,7 +132,7 @@ def remote_numbers(repo: str, commit: str, name: str, where: str) -> dict[str, i
         with hub_errors(f"{where}, {name}"):
             found = HfApi().parse_safetensors_file_metadata(repo, name, revision=commit)
     except (NotASafetensorsRepoError, SafetensorsParsingError) as error:
-        what = f"the header of {name} is no safetensors header"
+        what = f"the header of {name} is not a safetensors header"
         raise CheckpointError(what, where=where) from error
     return dict(found.parameter_count.items())
 

@@ -74,9 +74,9 @@ class Listing:
         except OSError as error:
             raise UnloadableError(f"{name} cannot be read: {error}", where=self.where) from error
         except (ValueError, RecursionError) as error:
-            raise UnloadableError(f"{name} is no valid JSON", where=self.where) from error
+            raise UnloadableError(f"{name} is not valid JSON", where=self.where) from error
         if not isinstance(value, dict):
-            raise UnloadableError(f"{name} holds no JSON object", where=self.where)
+            raise UnloadableError(f"{name} is not a JSON object", where=self.where)
         return value
 
 

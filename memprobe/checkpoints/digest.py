@@ -123,7 +123,7 @@ def tokenizer_digest(folder: Path) -> str:
     for name in filter(listing.has, _TOKENIZER_JSON):
         digests[name] = hashlib.sha256(_canonical(listing.json(name), _TOKENIZER_VOLATILE)).hexdigest()
     if not digests:
-        raise CheckpointError("the folder holds no tokenizer", where=str(folder))
+        raise CheckpointError("the folder has no tokenizer", where=str(folder))
     return _combined(digests)
 
 

@@ -112,7 +112,7 @@ def _checked(path: Path, raw: bytes, n_data_bytes: int) -> SafetensorsHeader:
             for name, entry in named.items()
         }
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError) as error:
-        raise _corrupt(path, "its header is no safetensors header") from error
+        raise _corrupt(path, "its header is not a safetensors header") from error
     end = max((stop for _, stop in spans), default=0)
     if end != n_data_bytes:
         raise _corrupt(path, f"its tensors should take {end:,} bytes and {n_data_bytes:,} are there")

@@ -230,7 +230,7 @@ def fetch_tokenizer(spec: str, hub_spec: HubSpec, *, offline: bool) -> Path:
             raise repo.missing(revision)
         folder = download_small(repo.name, revision)
     if not has_tokenizer(list_folder(folder)):
-        raise CheckpointError("it holds no tokenizer", where=f"--tokenizer {spec}")
+        raise CheckpointError("it has no tokenizer", where=f"--tokenizer {spec}")
     return folder
 
 

@@ -105,7 +105,7 @@ def _sequence(spec: str, path: Path, found: list[Path], children: list[Path]) ->
     empty = [child for child in others if read(child.name) and not _holds_one(child)]
     unnamed = [child for child in others if child not in empty and _is_checkpoint(child)]
     if empty:
-        notes.append(f"left out of {path.name}, as they hold no checkpoint: {_names(empty)}")
+        notes.append(f"left out of {path.name}, as they have no checkpoint: {_names(empty)}")
     if unnamed:
         notes.append(f"left out of {path.name}, as their names have no step: {_names(unnamed)}")
     candidates = tuple(Candidate(child.name, None, child, named=read(child.name)) for child in found)
@@ -221,9 +221,9 @@ def _nothing(path: Path, listing: Listing, children: list[Path], stepped: list[P
     inner = [child for child in children if any(map(_is_checkpoint, _children(child)))]
     models = [child for child in children if _is_checkpoint(child)]
     if inner or models:
-        named = f"{_names(inner or models)} in it {'does' if len(inner or models) == 1 else 'do'}"
+        named = f"{_names(inner or models)} in it {'is' if len(inner or models) == 1 else 'are'}"
         return CheckpointError(
-            f"the folder holds no checkpoint sequence itself, but {named}",
+            f"the folder is not a checkpoint sequence itself, but {named}",
             where=str(path),
             fix=f"pass -m {(inner or models)[0]}, or name the subfolders like step1000",
         )

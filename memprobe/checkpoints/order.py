@@ -99,7 +99,7 @@ def _alone(only: Candidate, choice: Choice, labels: dict[str, str]) -> Ordered:
     used = frozenset(value for value in choice.stages if stage_of(value, labels))
     step = _step(only, only.revision) if only.named is not None and _is_step(only.named) else None
     is_part = only.named is not None and only.named.counts and step is None
-    notes = (f"{only.revision} has no step, as its number is no whole one",) if is_part else ()
+    notes = (f"{only.revision} has no step, as its number is not whole",) if is_part else ()
     return Ordered((replace(only, step=step),), notes, used, tuple(labels.values()))
 
 
@@ -156,7 +156,7 @@ def _by_position(candidates: Sequence[Candidate]) -> Ordered:
     names = listed([each.revision for each in candidates])
     note = f"no step in the name, so the position from 0 is the step: {names}"
     if any(each.named is not None and each.named.counts for each in candidates):
-        note = f"the steps in the names are no whole numbers, so the position from 0 is the step: {names}"
+        note = f"the steps in the names are not whole numbers, so the position from 0 is the step: {names}"
     placed = (replace(each, step=position) for position, each in enumerate(candidates))
     return Ordered(tuple(placed), (note,))
 

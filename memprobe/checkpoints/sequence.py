@@ -183,11 +183,11 @@ def find_tokenizer(spec: str, *, offline: bool) -> Path:
     if path.is_dir():
         if has_tokenizer(list_folder(path)):
             return path
-        what = "the folder of --tokenizer holds no tokenizer"
+        what = "the folder of --tokenizer has no tokenizer"
         raise CheckpointError(what, where=str(path), fix="pass a folder with tokenizer.json, or a hub id")
     hub_spec = None if is_there(path) else parse_hub_spec(spec)
     if hub_spec is None:
-        what = f"--tokenizer `{spec}` is no folder{sibling_near(path)}"
+        what = f"--tokenizer `{spec}` is not a folder{sibling_near(path)}"
         raise CheckpointError(what, where=str(path), fix="pass a folder with tokenizer.json, or a hub id")
     return fetch_tokenizer(spec, hub_spec, offline=offline)
 

@@ -155,7 +155,7 @@ def _outside(part: str, spec: str) -> str:
     if ".." in part:
         raise CheckpointError("a range is outside braces", where=spec, fix=_SPEC_FORMS)
     if any(sign.isspace() or sign in ",@" for sign in part):
-        raise CheckpointError(f"`{part}` is no revision", where=spec, fix=_SPEC_FORMS)
+        raise CheckpointError(f"`{part}` is not a revision", where=spec, fix=_SPEC_FORMS)
     return part
 
 
@@ -165,7 +165,7 @@ def _brace_items(text: str, spec: str) -> Iterator[str]:
         if not item.strip():
             raise CheckpointError("an alternative between braces is empty", where=spec, fix=_SPEC_FORMS)
         if not match and ".." in item:
-            what = f"`{item}` is no range of numbers"
+            what = f"`{item}` is not a range of numbers"
             raise CheckpointError(what, where=spec, fix=_SPEC_FORMS)
         if not match:
             yield _outside(item, spec)

@@ -226,7 +226,7 @@ def _with_remote_headers(checkpoint: Checkpoint, *, offline: bool) -> Checkpoint
                     checkpoint.repo, name, revision=checkpoint.commit
                 )
         except (SafetensorsParsingError, NotASafetensorsRepoError) as error:
-            what = f"the header of {name} is no safetensors header"
+            what = f"the header of {name} is not a safetensors header"
             raise CheckpointError(what, where=checkpoint.label) from error
         for dtype, n_numbers in numbers_by_dtype(found.parameter_count.items()).items():
             counts[dtype] = counts.get(dtype, 0) + n_numbers

@@ -82,7 +82,7 @@ def read_object(path: Path) -> dict[str, Any]:
     except RecursionError:
         raise ValueError("is nested too deeply to be read") from None
     except ValueError as error:
-        raise ValueError(f"is no JSON: {error}") from error
+        raise ValueError(f"is not JSON: {error}") from error
     if not isinstance(held, dict):
         raise ValueError(f"holds {_NAMES.get(type(held), 'something else')}, not an object")
     return held

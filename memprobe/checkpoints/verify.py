@@ -33,7 +33,7 @@ MEANS: Mapping[Kind, str] = {
     "tokenizer": "the same text has other tokens there, or none, so its scores cannot be compared; a run "
     "refuses them unless --tokenizer gives one for all",
     "config": "a change of score there may be one of the architecture or its settings, and no forgetting",
-    "dtype": "weights were rounded differently there, so small changes of score at that step are no training",
+    "dtype": "weights were rounded differently there, so small score changes at that step are not training",
     "base": "the adapters change different models, so a change of score there is not theirs alone",
 }
 _ONE_OUT = "find out which one is right, and leave the other out with --steps"

@@ -1,1 +1,1 @@
-"""Two runs: what they have in common, and the differences between them item by item."""
+"""Compare two runs: match what they have in common, and estimate differences item by item."""

@@ -1,8 +1,8 @@
 """The differences of one metric between two checkpoints, block by block: all items, groups, exposures.
 
-Means and rates are of the items' differences. What is not a mean of item values is computed on both sides
-of every resample. What has no item values is a row with the reason. Values that differ by rounding alone
-count as the same.
+For means and rates, the differences of the items are averaged. Other statistics are computed for both runs
+in every resample. A metric without item values gives a row with the reason. Values that differ by rounding
+only count as the same.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -44,8 +44,8 @@ class Found:
     Attributes:
         base: Estimate in the base run.
         new: Estimate in the new run.
-        difference: New minus base; None: see reason.
-        interval: Its interval; None: there is none.
+        difference: New minus base; None if there is none, see `reason`.
+        interval: Interval of the difference; None if there is none.
         reason: Why there is no difference.
     """
 
@@ -67,11 +67,11 @@ def of_metric(
     """Yield the differences of a metric, and of its excess over never-trained items where it has one.
 
     Args:
-        metric: What is compared; it has item values.
-        base: Its item values in the base run.
-        new: The same in the new run.
-        about: Of the items that both runs hold: `item_id, item, group, exposures, cluster, trained`.
-        prefix: What goes in front of every condition.
+        metric: The metric; it must have item values.
+        base: Item values of the metric in the base run.
+        new: Item values in the new run.
+        about: Facts of the items that both runs hold: `item_id, item, group, exposures, cluster, trained`.
+        prefix: Beginning of every condition.
         seed: Words that the draws depend on.
     """
     pairs = _pairs(base, new).join(about, on="item_id")
@@ -88,7 +88,7 @@ def of_metric(
 
 
 def _arrays(blocks: pl.DataFrame) -> Iterator[dict[str, Any]]:
-    """Yield blocks with their lists as arrays, which takes a tenth of the time that lists of numbers do."""
+    """Yield blocks with their lists as arrays, which is ten times as fast as with lists of numbers."""
     lists = [name for name, dtype in blocks.schema.items() if dtype == pl.List]
     columns = {name: blocks[name] for name in lists}
     for place, row in enumerate(blocks.drop(lists).iter_rows(named=True)):
@@ -96,7 +96,7 @@ def _arrays(blocks: pl.DataFrame) -> Iterator[dict[str, Any]]:
 
 
 def _pairs(base: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
-    """Return each item's values in both runs; values in a series as their difference."""
+    """Return each item's values in both runs; for values in a series, their differences."""
     if "position" in new.columns:
         apart = pl.col("value").abs() > ROUNDING
         return beside_control(new, base).with_columns(
@@ -110,7 +110,7 @@ def _pairs(base: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
 
 
 def _settled(now: str, was: str) -> pl.Expr:
-    """Return the new value, or the base run's where only rounding distinguishes them."""
+    """Return the new value, or the base value if they differ by rounding only."""
     # Two infinities have no distance, and are the same already.
     same = (pl.col(now) - pl.col(was)).abs() <= ROUNDING
     return pl.when(same).then(was).otherwise(now).alias(now)
@@ -141,7 +141,7 @@ def _row(metric: Metric, block: Mapping[str, Any], seed: tuple[str, ...]) -> dic
 
 
 def _changed(block: Mapping[str, Any]) -> int:
-    """Return how many items have other values in the two runs."""
+    """Return the number of items whose values differ between the runs."""
     columns = {name: np.asarray(block[name], dtype=np.float64) for name in VALUES if name in block}
     if "position" in block:
         return int(np.count_nonzero(columns["value"]))
@@ -167,7 +167,7 @@ def _described(metric: Metric, found: Found) -> dict[str, Any]:
 
 
 def _outcome(metric: Metric, interval: Interval | None) -> str | None:
-    """Return what the interval says; more memorized is worse."""
+    """Return the outcome that the interval supports; more memorized is worse."""
     if interval is None or not metric.more_means or metric.more_is_memorized is None:
         return None
     if interval.lo <= 0 <= interval.hi:
@@ -236,7 +236,7 @@ def _of_means(
 def _over_never(
     metric: Metric, condition: str | None, trained: Mapping[str, Any], never: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return how much more a rate rose on trained items than on never-trained ones, which are other items."""
+    """Return how much more a rate rose on trained items than on never-trained ones."""
     excess = metric.excess()
     if trained["reason"] or never["reason"]:
         found = Found(reason=trained["reason"] or never["reason"])
@@ -268,12 +268,12 @@ def _interval(row: Mapping[str, Any]) -> Interval | None:
 
 
 def not_compared(rows: pl.DataFrame, metrics: Iterable[str], reason: str) -> Iterator[dict[str, Any]]:
-    """Yield rows of a summary as rows that are not compared.
+    """Yield summary rows of some metrics, marked as not compared.
 
     Args:
-        rows: Of `SUMMARY`.
-        metrics: Those of these metrics.
-        reason: Why.
+        rows: Rows of `SUMMARY`.
+        metrics: Only rows of these metrics are yielded.
+        reason: Why they are not compared.
     """
     for row in rows.filter(pl.col("metric").is_in(list(metrics))).iter_rows(named=True):
         same = {name: row[name] for name in ("metric", "group", "condition", "ci_level", "unit")}

@@ -1,4 +1,4 @@
-"""What two runs have in common: items, checkpoints, and probe entries whose numbers mean the same."""
+"""Match two runs: items, checkpoints, and probe entries whose numbers are comparable."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -42,12 +42,12 @@ class Checkpoints:
 
     Attributes:
         model_base: Sequence in the base run.
-        revision_base: Checkpoint in it.
-        step_base: Its step; None: it has none.
+        revision_base: Checkpoint in that sequence.
+        step_base: Step of the base checkpoint; None if it has none.
         model_new: Sequence in the new run.
         revision_new: Checkpoint in it.
-        step: Its step; None: it has none.
-        scoring: What numbers of both depend on besides the probe.
+        step: Step of the new checkpoint; None if it has none.
+        scoring: What the numbers of both depend on besides the probe.
     """
 
     model_base: str
@@ -66,7 +66,7 @@ class MatchedEntry:
     Attributes:
         entry: The probe and its settings.
         prefix_base: What distinguishes it from other entries of its probe in the base run.
-        prefix_new: The same in the new run.
+        prefix_new: What distinguishes it in the new run.
     """
 
     entry: Entry
@@ -82,7 +82,7 @@ class Matched:
         items: The items.
         checkpoints: The pairs of checkpoints, by model and step.
         entries: The probe entries.
-        notes: What has no partner in the other run.
+        notes: Items, checkpoints and entries without a partner in the other run.
     """
 
     items: MatchedItems
@@ -97,7 +97,7 @@ def match(base: Run, new: Run, probes: Collection[str] = (), *, last: bool = Fal
     Args:
         base: One run.
         new: The run that is compared with it.
-        probes: Only these; none: all that both hold.
+        probes: Only these probes; if empty, all that both runs hold.
         last: Only the last checkpoint of each sequence of the new run; where one side has no step, it is
             matched with the last of the other.
 
@@ -173,11 +173,11 @@ def _entries(
 def _of_probe(
     name: str, base: Sequence[StageEntry], new: Sequence[StageEntry]
 ) -> tuple[list[MatchedEntry], list[str]]:
-    """Return the entries of one probe that both runs hold; else what differs."""
+    """Return the entries of one probe that both runs hold, and what differs if there are none."""
     probe = discover().get(name)
     versions = sorted({each.version for each in (*base, *new)})
     if probe is None:
-        return [], [f"{name} is no probe of this memprobe"]
+        return [], [f"{name} is not a probe of this memprobe"]
     if versions != [probe.version]:
         runs = f"{base[0].version} in the base run, {new[0].version} in the new one"
         return [], [f"the version of {name} differs: {runs}, {probe.version} in this memprobe"]
@@ -272,8 +272,8 @@ def _together(
 
     Args:
         sides: The checkpoints of both runs that have numbers.
-        asked: Those of both, with numbers or without.
-        last: Only the last ones.
+        asked: The checkpoints of both runs, with numbers or without.
+        last: Pair only the last ones.
     """
     was, now = sides
     ends = asked[0][-1], asked[1][-1]
@@ -297,7 +297,7 @@ def _beside_unplaced(
 ) -> tuple[list[tuple[CheckpointEntry, CheckpointEntry]], list[str]]:
     """Pair a checkpoint without a step with the last one of the other run, where that is asked for.
 
-    Its place in training is not known, so no step by itself is its partner.
+    Its place in training is not known, so it is not paired with any other step.
     """
     placed, which = (sides[1], "new") if _is_unplaced(sides[0]) else (sides[0], "base")
     steps = listed([each.step for each in placed], _FIRST)
@@ -309,7 +309,7 @@ def _beside_unplaced(
 
 
 def _is_unplaced(checkpoints: _Checkpoints) -> bool:
-    """Whether it is a single checkpoint without a step."""
+    """Return whether there is a single checkpoint, without a step."""
     return checkpoints[0].step is None
 
 

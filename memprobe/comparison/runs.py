@@ -1,4 +1,4 @@
-"""Two runs compared: the differences of every metric that both hold, over the items that both hold."""
+"""Compare two runs: the differences of every metric that both hold, over the items that both hold."""
 
 import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -44,8 +44,8 @@ class Comparison:
         new: Directory of the new run.
         differences: Rows of `DIFFERENCES`: new minus base.
         items: Which items were compared.
-        checkpoints: Which checkpoints were.
-        notes: What has no partner in the other run.
+        checkpoints: Which checkpoints were compared.
+        notes: Items, checkpoints and entries without a partner in the other run.
     """
 
     base: Path
@@ -77,19 +77,19 @@ def compare(
 ) -> Comparison:
     """Compare two runs item by item: new minus base, with intervals.
 
-    Items are matched by id and content, checkpoints by model and step. Two runs that hold one sequence each
-    are compared whatever their models are called, and two of one checkpoint each whatever the step. A model
-    without a step is compared with a step only as the last one, where `last` is asked for.
+    Items are matched by id and content, checkpoints by model and step. Two runs of one sequence each
+    are compared whatever the names of the models, and two runs of one checkpoint each whatever the step. A
+    model without a step is compared with a step only as the last one, where `last` is asked for.
 
     Example:
         memprobe.compare("reports/base", "reports/new", probes=["recall"]).differences
 
     Args:
-        base: What is compared with.
-        new: What is judged.
-        probes: Only these; none: all that both runs hold.
-        metrics: Only these; none: all.
-        steps: Only these steps of the new run, as `--steps` takes them or one by one, or `last`; none: all.
+        base: The run to compare with.
+        new: The run that is judged.
+        probes: Only these probes; if empty, all that both runs hold.
+        metrics: Only these metrics; if empty, all.
+        steps: Only these steps of the new run, as in `--steps` or one by one, or `last`; if empty, all.
         listener: Called before each checkpoint of each probe, with how many are done and how many there are.
 
     Raises:
@@ -129,7 +129,7 @@ def compare(
 
 
 def _check_names(runs: Collection[Run], probes: Collection[str], metrics: Collection[str]) -> None:
-    """Check for names that neither run could hold: those are mistyped, and no difference between the runs.
+    """Refuse names of metrics that neither run could hold, because they are mistyped.
 
     Raises:
         InputError: There are such names; all at once.
@@ -183,7 +183,7 @@ class _Side:
     def values(
         self, entry: Entry, wanted: Collection[Metric], prefix: str | None, model: str, revision: str
     ) -> Values:
-        """Return item values of these metrics at one checkpoint; none where it was not measured."""
+        """Return item values of these metrics at one checkpoint; empty if it was not measured."""
         table = self._table(entry.probe.name)
         if table is None:
             return {}
@@ -194,7 +194,7 @@ class _Side:
         return {metric.name: metric.values(rows, entry.settings) for metric in wanted}
 
     def first(self, entry: Entry, metric: Metric, prefix: str | None, model: str) -> pl.DataFrame | None:
-        """Return those of one at a sequence's first checkpoint, which every other one asks for."""
+        """Return item values of a metric at a sequence's first checkpoint, which all later ones need."""
         key = (entry.probe.name, metric.name, prefix, model)
         if key not in self._firsts:
             found = self.values(entry, [metric], prefix, model, self.first_revision(model))
@@ -210,7 +210,7 @@ class _Side:
         return min(of_model, key=lambda each: each.step or 0)
 
     def about(self, model: str, items: MatchedItems) -> pl.DataFrame:
-        """Return what summaries know of the items that both runs hold."""
+        """Return the facts of the items that both runs hold, for summaries."""
         if model not in self._about:
             of_model = self.run.table("items").filter(pl.col("model") == model)
             shared = of_model.filter(pl.col("item_id").is_in(list(items.both)))
@@ -306,7 +306,7 @@ def _gains(
     pair: Checkpoints,
     sides: tuple[_Side, _Side],
 ) -> tuple[pl.DataFrame, pl.DataFrame] | None:
-    """Return values as changes from each run's first checkpoint; None at it, or where it was not measured."""
+    """Return values as changes from each run's first checkpoint; None at it, or if it was not measured."""
     at_first = (
         pair.revision_base == sides[0].first_revision(pair.model_base),
         pair.revision_new == sides[1].first_revision(pair.model_new),

@@ -1,9 +1,9 @@
-"""Documents and token streams: what people hold, cut into items that `memprobe run` takes.
+"""Documents and token streams, cut into items that `memprobe run` takes.
 
-`cut` makes prefixes and suffixes or windows of texts, by offsets into the source; `streams` opens
-tokens as they were trained on (.npy, Megatron .bin/.idx, packed data sets), `exposure` says when each
-sequence was trained on; `sort` makes SORT trials of texts, `write` writes the items. No torch: offsets of
-tokens come in as a callable.
+`cut` cuts texts into prefix and suffix or into windows, by offsets into the source; `streams` opens
+token streams (.npy, Megatron .bin/.idx, packed data sets), `exposure` says when each
+sequence was trained on; `sort` makes SORT trials from texts, `write` writes the items. No torch: the offsets
+of tokens are passed in as a callable.
 """
 
 from memprobe.documents.cut import Cut, CutDocuments, Offsets, cut_documents

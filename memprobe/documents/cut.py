@@ -1,9 +1,9 @@
-"""Documents into items: prefix and suffix, or whole windows, cut at characters of the source.
+"""Cut documents into items: prefix and suffix, or whole windows, cut at characters of the source.
 
 Sizes count tokens, words, sentences or characters; places are offsets into the source text, never
-lengths of decoded tokens, so prefix + suffix is the very slice of the source. A prefix of words or
+lengths of decoded tokens, so prefix + suffix is exactly a slice of the source. A prefix of words or
 sentences ends where its last word ends: the white space that follows belongs to the suffix, as
-tokenizers of the GPT kind have it.
+in GPT-style tokenizers.
 """
 
 import itertools
@@ -33,17 +33,17 @@ class Cut:
     """How documents are cut.
 
     Attributes:
-        by: What the sizes count.
+        by: The unit of the sizes.
         prefix: Size of the prefix; None: whole windows.
         suffix: Size of the suffix; None: whole windows.
         window: Size of a whole window; None: prefix and suffix.
-        stride: From the start of one window to that of the next; None: the size of a window.
-        n: Draw so many windows from all, uniformly and without replacement; None: all.
-        seed: Of the draw.
+        stride: Distance between the starts of two windows; None: the size of a window.
+        n: Number of windows to draw, uniformly and without replacement; None: all.
+        seed: Seed of the draw.
         gutenberg: Leave out the front and back matter of Project Gutenberg.
 
     Raises:
-        InputError: Sizes are missing, given twice over, or below 1.
+        InputError: Sizes are missing, contradict each other, or are below 1.
     """
 
     by: Unit
@@ -70,27 +70,27 @@ class Cut:
 
     @property
     def parts(self) -> tuple[int, ...]:
-        """Sizes of what is cut, one behind the other."""
+        """Sizes of the parts of a window, in order."""
         if self.prefix is not None and self.suffix is not None:
             return (self.prefix, self.suffix)
         return (self.window or 0,)
 
     @property
     def step(self) -> int:
-        """Units from the start of one window to that of the next."""
+        """Units between the starts of two windows."""
         return self.stride or sum(self.parts)
 
 
 @dataclass(frozen=True, slots=True)
 class CutDocuments:
-    """Items, and what the cutting left.
+    """Items, and the parts of documents that no item covers.
 
     Attributes:
         items: One row per item: `item_id`, `prefix, suffix` or `text`, `doc_id`, `start_char`,
-            `border_char` (where it is cut), `end_char`, then what the documents carried. Offsets count
+            `border_char` (where the suffix begins), `end_char`, then the carried columns. Offsets count
             characters (code points) of the document's text from 0; ends are exclusive.
         coverage: One row per document: `name, n_windows, n_chars, n_covered_chars, n_tail_chars`
-            (behind the last window), of all its windows, drawn or not. Of a Gutenberg text
+            (after the last window), counted over all windows, drawn or not. Of a Gutenberg text
             without its front and back matter.
         notes: What the user should know, one sentence each.
     """
@@ -102,7 +102,7 @@ class CutDocuments:
 
 @dataclass(frozen=True, slots=True)
 class _Windows:
-    """The windows of one document: characters where each part begins, and its end, shape (n, parts + 1)."""
+    """The windows of one document: where each part begins and the last one ends, shape (n, parts + 1)."""
 
     document: Document
     body: tuple[int, int]
@@ -113,18 +113,18 @@ class _Windows:
 def cut_documents(source: Documents, cut: Cut, *, offsets: Offsets | None = None) -> CutDocuments:
     """Cut documents into items.
 
-    The name of an item is that of its document and its first character, so it depends neither on the
-    order nor on other documents, nor on the draw.
+    An item is named after its document and its first character, so its name does not depend on the
+    order, on other documents, or on the draw.
 
     Args:
         source: The documents.
-        cut: How.
-        offsets: The tokenizer, needed to cut by tokens. A window that would begin, part or end inside a
-            character (several tokens to one character) takes the rest of the character in.
+        cut: Sizes and unit.
+        offsets: The tokenizer, needed to cut by tokens. If a border of a window is inside a
+            character (which may have several tokens), the window takes the whole character.
 
     Raises:
-        InputError: To cut by tokens, a tokenizer is needed.
-        ItemError: No document is long enough, or a carried column has the name of one that is made.
+        InputError: The cut is by tokens and there is no tokenizer.
+        ItemError: No document is long enough, or a carried column has the name of a column that is made here.
     """
     if cut.by == "tokens" and offsets is None:
         raise InputError("to cut by tokens, a tokenizer is needed", fix="name one with --tokenizer or -m")
@@ -150,7 +150,7 @@ def _cut_one(document: Document, cut: Cut, offsets: Offsets | None) -> _Windows:
 
 
 def _matter(found: Sequence[_Windows], cut: Cut) -> list[str]:
-    """Return a note on documents whose front and back matter stays, or is not there to be left out."""
+    """Return a note on documents whose front and back matter was kept or was not found."""
     names = [each.document.name for each in found if each.has_matter != cut.gutenberg]
     if not names:
         return []
@@ -161,7 +161,7 @@ def _matter(found: Sequence[_Windows], cut: Cut) -> list[str]:
 
 
 def _places(text: str, cut: Cut, offsets: Offsets | None) -> NDArray[np.int64]:
-    """Return the places of a text's windows in characters, shape (n_windows, n_parts + 1)."""
+    """Return the borders of a text's windows in characters, shape (n_windows, n_parts + 1)."""
     spans = offsets(text) if cut.by == "tokens" and offsets is not None else _UNITS[cut.by](text)
     if cut.by == "tokens":
         return _token_places(spans, cut)
@@ -175,7 +175,7 @@ def _places(text: str, cut: Cut, offsets: Offsets | None) -> NDArray[np.int64]:
 
 
 def _token_places(spans: Spans, cut: Cut) -> NDArray[np.int64]:
-    """Return the windows of tokens; borders inside a character move to the next one between characters."""
+    """Return windows by tokens; a border inside a character moves to the next border between characters."""
     n = len(spans)
     empty = np.empty((0, len(cut.parts) + 1), dtype=np.int64)
     if not n:

@@ -4,8 +4,8 @@ The sequence at position i (from 0, in training order) is in batch i // batch_si
 on once (i // batch_size) + 1 updates are done, which is its `first_step`: with a batch of 1,024, positions
 0 to 1,023 have first_step 1, position 1,024 has 2, and the checkpoint of step 1 has seen the first of them.
 
-An order that names a sequence again, as that of several epochs does, gives it its last_step and its
-exposures. A text that comes back inside another sequence (documents packed again) is not seen.
+If the order names a sequence again, as with several epochs, this sets its last_step and its exposures.
+A text that occurs again inside another sequence (documents packed again) is not noticed.
 """
 
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class Training:
     Attributes:
         batch_size: Sequences of one optimizer update, all devices and accumulation steps together.
         start_step: Updates done before position 0.
-        order: Which sequence was at each position; None: as in the stream, once.
+        order: The sequence at each position; None: the order of the stream, once.
 
     Raises:
         InputError: A number is out of its range.
@@ -52,12 +52,12 @@ class Training:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """Which sequences become items: so many of all, or of each batch; both None: all.
+    """Which sequences become items: a number from all or from each batch; all if both are None.
 
     Attributes:
-        n: Sequences of the whole stream, drawn uniformly.
-        per_batch: Sequences of each batch, drawn uniformly.
-        seed: Of the draw.
+        n: Number drawn from the whole stream, uniformly.
+        per_batch: Number drawn from each batch, uniformly.
+        seed: Seed of the draw.
 
     Raises:
         InputError: A number is out of its range, or both are given.
@@ -77,11 +77,11 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class SequenceItems:
-    """Items, and what was left.
+    """Items, and what the stream holds.
 
     Attributes:
-        items: `item_id, input_ids, first_step, last_step, exposures, batch_id, position`, by position: the
-            first at which the sequence was trained on.
+        items: `item_id, input_ids, first_step, last_step, exposures, batch_id, position`, sorted by
+            `position`, the first at which the sequence was trained on.
         n_sequences: Sequences of the stream.
         n_batches: Whole batches of the training.
         notes: What the user should know, one sentence each.
@@ -101,12 +101,12 @@ def sequence_items(
     Args:
         stream: The sequences.
         training: Batch size and order.
-        sampling: Which of them.
-        vocabulary: Ids that the model has; None: not known.
+        sampling: Which sequences become items.
+        vocabulary: Number of ids of the model; None: not known.
 
     Raises:
-        ItemError: The stream does not fill a batch, holds more sequences than were asked for or ids that
-            are none, or the order names sequences that are not there.
+        ItemError: The stream does not fill a batch, or holds ids outside the vocabulary, or has fewer
+            sequences than were asked for, or the order names sequences that do not exist.
         InputError: All of a very long stream are asked for.
     """
     size, order = training.batch_size, training.order
@@ -130,7 +130,7 @@ def sequence_items(
 def _table(
     stream: Stream, training: Training, positions: Order, total: int, vocabulary: int | None
 ) -> pl.DataFrame:
-    """Return the items at these positions, of `total` in whole batches."""
+    """Return the items at these positions; `total` positions are in whole batches."""
     order, size = training.order, training.batch_size
     places = positions if order is None else order[positions]
     by_place = np.argsort(places, kind="stable")
@@ -152,7 +152,7 @@ def _table(
 
 
 def _draw(order: Order | None, n_batches: int, size: int, sampling: Sampling) -> NDArray[np.int64]:
-    """Return the positions of the items, rising: each the first of its sequence."""
+    """Return the positions of the items in rising order, each the first of its sequence."""
     rng = np.random.default_rng(sampling.seed)
     total = n_batches * size
     firsts = None if order is None else np.sort(np.unique(order[:total], return_index=True)[1])
@@ -173,7 +173,7 @@ def _draw(order: Order | None, n_batches: int, size: int, sampling: Sampling) ->
 def _per_batch(
     rng: np.random.Generator, firsts: NDArray[np.int64] | None, n_batches: int, size: int, k: int
 ) -> NDArray[np.int64]:
-    """Return `k` positions of each batch, or all where a batch has fewer that are new."""
+    """Return `k` new positions of each batch, or all new ones if there are fewer."""
     if firsts is None:
         if k > size:
             raise InputError(f"--per-batch is {k:,}, and a batch has {size:,} sequences")
@@ -196,10 +196,10 @@ def _later(
 
 
 def _check_ids(ids: list[NDArray[np.int64]], names: list[str], vocabulary: int | None) -> None:
-    """Refuse sequences that hold what is not an id of the model.
+    """Refuse sequences with ids that the model does not have.
 
     Raises:
-        ItemError: The first five in full, then a count.
+        ItemError: Names the first five, then counts the others.
     """
     problems = []
     for name, row in zip(names, ids, strict=True):

@@ -1,9 +1,9 @@
 r"""Megatron's `.bin` with `.idx`, as Megatron-LM and GPT-NeoX write them (`MMapIndexedDataset`).
 
 `.idx`, little-endian: 9 bytes `MMIDIDX\0\0`; uint64 version 1; uint8 code of the ids' type; uint64 number
-of entries; uint64 length of the document list; int32 length of each entry in tokens; int64 place of each
-entry in the `.bin` in bytes; int64 document list; where images are mixed in, int8 mode of each entry.
-`.bin`: the ids, entry behind entry, nothing between.
+of entries; uint64 length of the document list; int32 length of each entry in tokens; int64 byte offset of
+each entry in the `.bin`; int64 document list; where images are mixed in, int8 mode of each entry.
+`.bin`: the ids, entry after entry, with nothing between.
 
 Codes: 1 uint8, 2 int8, 3 int16, 4 int32, 5 int64, 6 float64, 7 float32 (GPT-NeoX: float64), 8 uint16; ids are
 whole numbers, so 6 and 7 are refused. An entry is a document as tokenised, or, in a file that was laid out
@@ -39,8 +39,8 @@ class _Index:
     """The contents of an .idx file.
 
     Attributes:
-        sizes: Tokens of each entry, shape (n_entries,).
-        pointers: Its place in the .bin, in bytes.
+        sizes: Number of tokens of each entry, shape (n_entries,).
+        pointers: Byte offset of each entry in the .bin.
         tokens: All ids of the .bin.
     """
 
@@ -49,21 +49,21 @@ class _Index:
     tokens: Flat
 
     def start(self, entry: int) -> int:
-        """Return the place of an entry's first id in the .bin, in ids."""
+        """Return the offset of an entry's first id in the .bin, counted in ids."""
         return int(self.pointers.read(entry, 1)[0]) // self.tokens.dtype.itemsize
 
 
 def open_rows(path: Path, spec: str, pieces: Pieces, doc_order: NDArray[np.int64] | None) -> Rows:
-    """Open a `.bin` with its `.idx`, either of which may be named.
+    """Open a `.bin` with its `.idx`; the path may name either.
 
-    Without `pieces.tokens` the entries are the sequences, and must be of one length; with it, the stream of
-    all entries is cut, in the order of the file or of `doc_order`.
+    Without `pieces.tokens` the entries are the sequences and must have one length; with it, all entries form
+    one stream, in the order of the file or of `doc_order`, which is cut.
 
     Args:
         path: The .bin or the .idx.
         spec: As the user named it.
         pieces: How the stream is cut.
-        doc_order: Numbers of entries, as GPT-NeoX's `doc_idx.npy` has them; None: the file's order.
+        doc_order: Entry numbers in order, as in GPT-NeoX's `doc_idx.npy`; None: the order of the file.
 
     Raises:
         ItemError: A file is missing, damaged, or of another kind.
@@ -107,7 +107,7 @@ def _parse_header(head: bytes, idx: Path) -> tuple[np.dtype[Any], int, int]:
         fix = "write the stream with --dataset-impl mmap"
         raise ItemError("is of Megatron's older kind, cached or lazy", where=str(idx), fix=fix)
     if len(head) < _HEADER.size or not head.startswith(_MAGIC):
-        raise ItemError("is no Megatron index: it does not begin with MMIDIDX", where=str(idx))
+        raise ItemError("is not a Megatron index: it does not begin with MMIDIDX", where=str(idx))
     _, version, code, n_entries, n_documents = _HEADER.unpack(head)
     if version != 1:
         raise ItemError(f"is an index of version {version}, and 1 is known", where=str(idx))
@@ -118,7 +118,7 @@ def _parse_header(head: bytes, idx: Path) -> tuple[np.dtype[Any], int, int]:
 
 
 def _entries(index: _Index, spec: str) -> Rows:
-    """Return the entries as sequences; documents, which differ in length, are none."""
+    """Return the entries as sequences, which must have one length; documents do not."""
     low, high = int(index.sizes.min()), int(index.sizes.max())
     if low != high:
         what = f"its {len(index.sizes):,} entries have {low:,} to {high:,} tokens"
@@ -132,7 +132,7 @@ def _entries(index: _Index, spec: str) -> Rows:
 
 
 def _laid_out(index: _Index, doc_order: NDArray[np.int64], pieces: Pieces, spec: str) -> Rows:
-    """Return the sequences of the documents laid out in an order, each gathered from where it is."""
+    """Return the sequences of the documents in another order than the file's."""
     if doc_order.min() < 0 or doc_order.max() >= len(index.sizes):
         what = f"--doc-order has numbers from {doc_order.min()} to {doc_order.max()}"
         raise ItemError(f"{what}, and there are {len(index.sizes):,} documents", where=spec)

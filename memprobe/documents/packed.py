@@ -23,7 +23,7 @@ def open_parquet(path: Path, spec: str, pieces: Pieces) -> Rows:
     """Open a Parquet file.
 
     Raises:
-        ItemError: It is none, or has no column of ids.
+        ItemError: It is not such a file, or has no column of ids.
     """
     pieces.refuse(spec, "the rows of the file are the sequences")
     try:
@@ -47,7 +47,7 @@ def open_arrow(path: Path, spec: str, pieces: Pieces) -> Rows:
     """Open an Arrow file as `datasets` writes it.
 
     Raises:
-        ItemError: It is none, or has no column of ids.
+        ItemError: It is not such a file, or has no column of ids.
     """
     from datasets import Dataset
 
@@ -63,11 +63,11 @@ def open_saved(path: Path, spec: str, pieces: Pieces) -> Rows:
     """Open a folder that `Dataset.save_to_disk` wrote.
 
     Raises:
-        ItemError: It is none, or holds several splits.
+        ItemError: It is not such a folder, or has several splits.
     """
     if not is_saved(path):
         raise ItemError(
-            "is no token stream",
+            "is not a token stream",
             where=spec,
             fix="give .npy, .bin with .idx, .arrow, .parquet, or a saved data set",
         )
@@ -104,9 +104,9 @@ def _check(spec: str, n: int, columns: list[str], *, is_ids: bool) -> None:
     if _IDS not in columns:
         raise ItemError(f"has no column `{_IDS}`; the columns are {', '.join(columns)}", where=spec)
     if not is_ids:
-        raise ItemError(f"`{_IDS}` is no column of lists of whole numbers", where=spec)
+        raise ItemError(f"`{_IDS}` is not a column of lists of whole numbers", where=spec)
     if not n:
-        raise ItemError("holds no sequences", where=spec)
+        raise ItemError("has no sequences", where=spec)
 
 
 def _ids(row: NDArray[Any] | None, spec: str) -> NDArray[np.int64]:

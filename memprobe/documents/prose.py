@@ -1,9 +1,9 @@
 """The running text of a document: its words and sentence starts, without headings and front matter.
 
-Left out are Project Gutenberg's marks and what is outside them, title pages and tables of contents,
+Left out are Project Gutenberg's marks and all text outside them, title pages and tables of contents,
 headings (CHAPTER IV, XII, a line in capitals, and the title below one), ornaments, captions, footnotes, and
-what follows THE END, an index or a transcriber's note. Headings are told by their shape, as blocks
-between blank lines; in a text without blank lines there are none.
+all text after THE END, an index or a transcriber's note. Headings are recognised by their shape, as blocks
+between blank lines; a text without blank lines has none.
 """
 
 import itertools
@@ -52,10 +52,10 @@ class Prose:
     Attributes:
         text: The document's whole text.
         words: First and one past the last character of each word that is kept, shape (n_words, 2).
-        stretch: For each word, the stretch that it is in: between two stretches something was left out.
-        starts: Words at which a sentence begins, rising.
+        stretch: For each word, the number of its stretch; between two stretches text was left out.
+        starts: Words at which a sentence begins, in rising order.
         n_blocks_left_out: Headings, captions and blocks of front and back matter.
-        n_words_left_out: Words in them.
+        n_words_left_out: Words in these blocks.
     """
 
     text: str
@@ -66,7 +66,7 @@ class Prose:
     n_words_left_out: int
 
     def slice(self, first: int, n: int) -> str:
-        """Return `n` words from word `first` on as the document has them; two stretches get a blank line."""
+        """Return the text of `n` words from word `first`; a blank line separates stretches."""
         inside = self.stretch[first : first + n]
         # Stretches are numbered in the order of the text.
         if inside[0] == inside[-1]:
@@ -78,7 +78,7 @@ class Prose:
 
 
 def read_prose(text: str) -> Prose:
-    """Find the running text of a document, which has no Windows line ends; none of it is changed."""
+    """Find the running text of a document, unchanged; its line ends must be plain."""
     body = find_body(text)
     start, end = body if body is not None else (0, len(text))
     blocks = _blocks(text, start, end)
@@ -139,13 +139,13 @@ def _kept(blocks: list[str]) -> list[bool]:
 
 
 def _caption_end(plain: list[str], place: int) -> int:
-    """Return one past the block that closes the bracket opened at `place`."""
+    """Return one past the block with the bracket that closes the one opened at `place`."""
     following = plain[place + 1 : place + 1 + _OPEN_CAPTION_BLOCKS]
     return next((place + 2 + n for n, block in enumerate(following) if "]" in block), place + 1)
 
 
 def _front(plain: list[str], ends: list[int], total: int) -> int:
-    """Return the first block behind title page and table of contents."""
+    """Return the first block after the title page and the table of contents."""
     first = 0
     for place, block in enumerate(plain):
         if ends[place] > _EDGE_FRAC * total:
@@ -166,7 +166,7 @@ def _n_words(block: str) -> int:
 
 
 def _is_prose(block: str) -> bool:
-    """Whether a block reads like sentences, not like a title, an imprint or a list."""
+    """Return whether a block reads like sentences, not like a title, an imprint or a list."""
     n = _n_words(block)
     if n >= _LONG_WORDS and sum(word[0].islower() for word in block.split()) > n / 2:
         return True
@@ -190,6 +190,6 @@ def is_heading(block: str) -> bool:
 
 
 def _is_title(block: str) -> bool:
-    """Whether a block below a heading is its title."""
+    """Return whether the block after a heading is the title of that heading."""
     short = _n_words(block) <= _TITLE_WORDS and not block[:1].islower()
     return short and not _STOPS.search(block) and not _OPENS_SPEECH.match(block)

@@ -1,4 +1,4 @@
-"""Sequences on disk: how many, and how to read some; and a stream cut into sequences of one length."""
+"""Sequences on disk, read one by one, and a stream cut into sequences of one length."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ class Rows:
     """The sequences of one file.
 
     Attributes:
-        n: How many.
-        read: From rising places (the first is 0) to their token ids, int64.
+        n: Number of sequences.
+        read: Returns the token ids, int64, of the sequences at rising places, from 0.
     """
 
     n: int
@@ -29,16 +29,16 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Flat:
-    """Whole numbers that are in a file one behind the other, read where they are asked for.
+    """Whole numbers stored one after the other in a file, read on request.
 
-    Plain reads: through a memory map, each of many sequences far apart brings in 128 kB around it, which is
-    fifty times slower.
+    With plain reads: a memory map would load 128 kB around each of many distant sequences, which is fifty
+    times slower.
 
     Attributes:
         path: The file.
-        dtype: Their type.
-        first_byte: Where they begin, in bytes.
-        n_tokens: How many.
+        dtype: Type of the numbers.
+        first_byte: Byte offset of the first number.
+        n_tokens: Number of numbers.
     """
 
     path: Path
@@ -47,24 +47,24 @@ class Flat:
     n_tokens: int
 
     def read(self, start: int, count: int) -> NDArray[np.int64]:
-        """Return `count` numbers from the place `start` on."""
+        """Return `count` numbers, from the number at `start`."""
         offset = self.first_byte + start * self.dtype.itemsize
         return np.fromfile(self.path, self.dtype, count, offset=offset).astype(np.int64)
 
     def rows(self, n: int, size: int, step: int) -> Rows:
-        """Return `n` sequences of `size` numbers, each `step` behind the one before."""
+        """Return `n` sequences of `size` numbers that begin `step` numbers apart."""
         return Rows(n, lambda places: [self.read(place * step, size) for place in places.tolist()])
 
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
-    """How one long stream is cut: every piece has `tokens`, and `overlap` of them begin the next one.
+    """How one long stream is cut into pieces of `tokens` tokens; each shares `overlap` with the next.
 
-    GPT-NeoX and Megatron train on L tokens with L + 1 read per sample, the last to be predicted only:
-    that is tokens = L + 1, overlap = 1.
+    GPT-NeoX and Megatron train on L tokens and read L + 1 per sample, of which the last is only
+    predicted: tokens = L + 1, overlap = 1.
 
     Attributes:
-        tokens: Tokens of a sequence; None: the file itself says where its sequences are.
+        tokens: Tokens of a sequence; None: the file itself defines its sequences.
         overlap: Tokens that a sequence shares with the next.
 
     Raises:
@@ -85,7 +85,7 @@ class Pieces:
         """Return how many whole sequences a stream holds.
 
         Raises:
-            ItemError: Their length is not given, or there is not one.
+            ItemError: The length is not given, or the stream is shorter than one.
         """
         if self.tokens is None:
             raise ItemError(
@@ -99,7 +99,7 @@ class Pieces:
         return n
 
     def cut(self, stream: Flat, spec: str) -> Rows:
-        """Return the sequences of a stream; what fills no sequence is left.
+        """Return the sequences of a stream; the rest, which fills none, is left out.
 
         Raises:
             ItemError: As `count`.
@@ -108,7 +108,7 @@ class Pieces:
         return stream.rows(n, size, size - self.overlap)
 
     def refuse(self, spec: str, why: str) -> None:
-        """Refuse `--sequence-tokens` where a file says itself where its sequences are.
+        """Refuse `--sequence-tokens` for a file that defines its own sequences.
 
         Raises:
             ItemError: It was given.

@@ -1,9 +1,9 @@
-"""Documents into SORT trials: which of two segments of an excerpt came first?
+"""Make SORT trials from documents: which of two segments of an excerpt came first?
 
-Of each document and size the same excerpts serve all ranges of distances, the first of them as the test,
-the last as validation. In every cell (document, size, range, split) exactly half of the trials show the
-earlier segment first: the halves are dealt out when the excerpts are final. A document's trials depend on
-its text, the sizes and the seed alone. Windows line ends become plain ones, in item files too.
+For each document and size, all ranges of distances use the same excerpts: the first ones are the test,
+the last ones are the validation. In every cell (document, size, range, split) exactly half of the trials
+show the earlier segment first: the halves are assigned when the excerpts are final. A document's trials
+depend on its text, the sizes and the seed alone. Windows line ends become plain ones, in item files too.
 
 Source: Pink et al. 2024, arXiv:2410.08133, section 3 and appendix.
 """
@@ -41,9 +41,9 @@ class Cells:
     Attributes:
         excerpt_words: Lengths of excerpts.
         segment_words: Lengths of segments.
-        per_cell: Excerpts of each document and size.
-        validation: How many of these are validation trials.
-        seed: Of all draws.
+        per_cell: Number of excerpts for each document and size.
+        validation: How many of them are validation trials.
+        seed: Seed of all draws.
 
     Raises:
         InputError: A number is too small, or segments are too long for an excerpt.
@@ -62,7 +62,7 @@ class Cells:
 
     @property
     def sizes(self) -> tuple[Size, ...]:
-        """All pairs of lengths, rising."""
+        """All pairs of lengths, in rising order."""
         return tuple(
             Size(whole, part)
             for whole in sorted(set(self.excerpt_words))
@@ -107,18 +107,18 @@ def _length_problems(cells: Cells) -> Iterator[Problem]:
 
 @dataclass(frozen=True, slots=True)
 class SortTrials:
-    """Trials, and what was left out.
+    """Trials, and what no trial uses.
 
     Attributes:
         items: One row per trial: `item_id`, `doc_id` (the cluster: document and excerpt), the columns of a
             trial, `text` (the excerpt), then what the documents carried.
         places: For each trial, `start_share`: where its excerpt begins, of all places it could have begun at,
             0 to 1; `segment_share`: where in the excerpt the earlier segment begins, of the words that its
-            distance leaves. Null where there is but one place.
+            distance leaves. Null if there is only one place.
         documents: One row per document that is used: `name, n_words` (kept)`, n_sentences,
             n_blocks_left_out, n_words_left_out` (headings, front and back matter).
         sizes: One row per document and size: `name, excerpt_words, segment_words, n_test, n_validation,
-            n_candidates, n_passed_over, reason` (why there are fewer than asked for; null: there are not).
+            n_candidates, n_passed_over, reason` (why there are fewer than asked for; null if there are not).
         notes: What the user should know, one sentence each.
     """
 
@@ -146,10 +146,10 @@ def sort_trials(source: Documents, cells: Cells) -> SortTrials:
 
     Args:
         source: The documents; of several with one text, the first by name is used.
-        cells: Which trials.
+        cells: Which trials to make.
 
     Raises:
-        ItemError: No document gives a trial, or a carried column has the name of one that is made.
+        ItemError: No document gives a trial, or a carried column has the name of a column that is made here.
     """
     if taken := [name for name in source.schema if name in _MADE]:
         fix = "rename the column in the documents' file"
@@ -182,7 +182,7 @@ def sort_trials(source: Documents, cells: Cells) -> SortTrials:
 
 
 def _different(documents: Sequence[Document]) -> tuple[list[Document], list[str]]:
-    """Return the documents by name, each text once, and a note on those left out."""
+    """Return the documents sorted by name, each text once, and a note on those left out."""
     first: dict[str, Document] = {}
     notes = []
     for document in sorted(documents, key=lambda each: each.name):
@@ -279,7 +279,7 @@ def _frame(cell: _Cell, rows: list[dict[str, Any]], carried: dict[str, pl.DataTy
 
 
 def _shares(cell: _Cell, prose: Prose, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield where excerpts and earlier segments are, of the places open to them."""
+    """Yield where excerpts and earlier segments begin, as shares of their possible places."""
     pairs = [(excerpt, pair) for excerpt in cell.kept for pair in excerpt.pairs]
     for row, (excerpt, pair) in zip(rows, pairs, strict=True):
         n_starts = len(prose.words) - cell.size.excerpt_words + 1
@@ -292,7 +292,7 @@ def _shares(cell: _Cell, prose: Prose, rows: list[dict[str, Any]]) -> Iterator[d
 
 
 def _share(place: int, n: int) -> float | None:
-    """Return the middle of one of `n` places in a row, as a share of the row."""
+    """Return the middle of one of `n` equal places, as a share of all of them."""
     return (place + 0.5) / n if n > 1 else None
 
 

@@ -1,9 +1,9 @@
 """Excerpts and pairs of segments for SORT, drawn from the running text of one document.
 
-An excerpt begins at a sentence, its place drawn evenly over the words at which one can begin. Two segments
+An excerpt begins at a sentence, drawn uniformly over the words at which one can begin. Two segments
 of it begin at sentences too and have no word in common: for each range of distances a distance and a place
-are drawn evenly, and the pair of sentence starts nearest to both is taken. A segment is in its excerpt
-once, and goes over no heading. Excerpts that have no pair for one of the ranges are passed over.
+are drawn uniformly, and the pair of sentence starts nearest to both is taken. A segment occurs once in its
+excerpt and contains no heading. Excerpts that have no pair for one of the ranges are passed over.
 
 Source: Pink et al. 2024, arXiv:2410.08133, section 3; ranges as bridge-ai-neuro/SORT,
 run_booksort_creation.py.
@@ -23,8 +23,8 @@ class Size:
     """Lengths of a cell, in words.
 
     Attributes:
-        excerpt_words: Of the excerpt.
-        segment_words: Of each segment.
+        excerpt_words: Length of the excerpt.
+        segment_words: Length of each segment.
     """
 
     excerpt_words: int
@@ -33,11 +33,11 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two segments, by the words of the excerpt at which they begin.
+    """Two segments, given by the words of the excerpt at which they begin.
 
     Attributes:
-        earlier: First word of the earlier one, from 0.
-        later: First word of the later one.
+        earlier: First word of the earlier segment, from 0.
+        later: First word of the later segment.
     """
 
     earlier: int
@@ -45,7 +45,7 @@ class Pair:
 
     @property
     def distance(self) -> int:
-        """Words from the start of one to that of the other."""
+        """Words between the starts of the two segments."""
         return self.later - self.earlier
 
 
@@ -54,9 +54,9 @@ class Excerpt:
     """An excerpt with a pair of segments for each range of distances.
 
     Attributes:
-        start: Its first word in the running text, from 0.
-        text: Its text.
-        pairs: One for each range, the nearest first.
+        start: First word of the excerpt in the running text, from 0.
+        text: Text of the excerpt.
+        pairs: One pair for each range, the shortest distances first.
     """
 
     start: int
@@ -69,9 +69,9 @@ class Drawn:
     """The excerpts drawn from one document for one size.
 
     Attributes:
-        excerpts: In random order; as many as were asked for, or all there are.
+        excerpts: In random order; as many as were asked for, or all if there are fewer.
         n_candidates: Sentences at which an excerpt could begin.
-        n_passed_over: Of these, tried and without a pair for each range.
+        n_passed_over: How many of these were tried and had no pair for some range.
     """
 
     excerpts: tuple[Excerpt, ...]
@@ -90,9 +90,9 @@ class Range:
 def ranges(edges: tuple[int, ...], size: Size) -> tuple[Range, ...]:
     """Return the ranges of distances between these edges, in whole words.
 
-    Each holds its lower edge and not its upper one, which the next holds; the last holds both. The first
-    begins one above its edge, the segment's length: segments that touch read on as one text. What the
-    excerpt has no room for is cut off, so a range may be empty (`low` above `high`).
+    Each range includes its lower edge but not its upper one; the last includes both. The first begins one
+    above its edge, which is the segment's length, because segments that touch read as one text. Distances
+    that do not fit into the excerpt are cut off, so a range may be empty (`low` above `high`).
     """
     room = size.excerpt_words - size.segment_words
     found = []
@@ -108,9 +108,9 @@ def draw(prose: Prose, size: Size, bins: tuple[Range, ...], n: int, *, rng: np.r
     Args:
         prose: The running text.
         size: Lengths.
-        bins: Ranges of distances, none empty.
+        bins: Ranges of distances; none is empty.
         n: Excerpts wanted.
-        rng: Of all draws.
+        rng: Source of all draws.
     """
     candidates = prose.starts[prose.starts + size.excerpt_words <= len(prose.words)]
     if not len(candidates):
@@ -165,7 +165,7 @@ def _pair(
     text: str,
     rng: np.random.Generator,
 ) -> Pair | None:
-    """Return the pair nearest to a distance and a place drawn evenly; None where there is no pair."""
+    """Return the pair nearest to a distance and a place drawn uniformly; None if there is no pair."""
     distance = int(rng.integers(distances.low, distances.high + 1))
     place = int(rng.integers(0, size.excerpt_words - size.segment_words - distance + 1))
     while (pair := _nearest(places, distances, distance, place)) is not None:
@@ -179,7 +179,7 @@ def _pair(
 
 
 def _nearest(places: NDArray[np.int64], distances: Range, distance: int, place: int) -> Pair | None:
-    """Return the pair in a range whose place and distance are nearest to these, in words together."""
+    """Return the pair of a range nearest to a place and a distance, by the sum of both gaps in words."""
     if len(places) < 2:
         return None
     above = np.searchsorted(places, places + distance)
@@ -195,7 +195,7 @@ def _nearest(places: NDArray[np.int64], distances: Range, distance: int, place: 
 
 
 def _is_unique(prose: Prose, start: int, size: Size, place: int, text: str) -> bool:
-    """Whether a segment's words are in the excerpt once, so that its order is known."""
+    """Return whether a segment's words occur once in the excerpt, so that its order is known."""
     segment = prose.slice(start + place, size.segment_words)
     first = text.find(segment)
     return text.find(segment, first + 1) < 0

@@ -1,8 +1,8 @@
-"""Token streams as trained: which file is one, and its sequences, read from the disk one by one.
+"""Token streams as trained: how to recognise one, and its sequences, read one by one.
 
 Formats: `.npy` (rows are sequences, or one stream that is cut), Megatron's `.bin` with `.idx` (see
 megatron.py), and packed data sets with a column `input_ids` (`.parquet`, `.arrow`, or the folder that
-`Dataset.save_to_disk` writes; see packed.py). Nothing is read whole: files may be larger than memory.
+`Dataset.save_to_disk` writes; see packed.py). No file is read as a whole, so files may be larger than memory.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ class Stream:
 
     Attributes:
         rows: The sequences of each file.
-        names: The name of each file, which its items are named after.
+        names: Name of each file, after which its items are named.
     """
 
     rows: tuple[Rows, ...]
@@ -38,7 +38,7 @@ class Stream:
         return sum(len(rows) for rows in self.rows)
 
     def read(self, places: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        """Return the sequences at these places, which must rise; the first of the first file is 0."""
+        """Return the sequences at these places, in rising order; place 0 is the first of the first file."""
         found, start = [], 0
         for rows in self.rows:
             inside = places[(places >= start) & (places < start + len(rows))] - start
@@ -57,7 +57,7 @@ class Stream:
 
 
 def is_stream(spec: str) -> bool:
-    """Whether a file holds token ids as trained: by its suffix, or by its column `input_ids`."""
+    """Return whether a file is a token stream, by its suffix or by its column `input_ids`."""
     path = Path(spec).expanduser()
     if path.suffix.lower() in _SUFFIXES or packed.is_saved(path):
         return True
@@ -79,7 +79,7 @@ def open_streams(specs: Sequence[str], pieces: Pieces, *, doc_order: str | None 
         doc_order: A .npy file: the documents of one .bin in the order in which they were laid out.
 
     Raises:
-        ItemError: All that is wrong with the files, or two have one name.
+        ItemError: Files cannot be used, or two have the same name; all problems at once.
     """
     found: list[Rows] = []
     problems: list[Problem] = []
@@ -131,7 +131,7 @@ def _open_npy(path: Path, spec: str, pieces: Pieces) -> Rows:
         )
     pieces.refuse(spec, "the rows of the file are the sequences")
     if not array.size:
-        raise ItemError("holds no tokens", where=spec)
+        raise ItemError("has no tokens", where=spec)
     if not array.flags.c_contiguous:
         return Rows(len(array), lambda places: [array[place].astype(np.int64) for place in places])
     n, size = array.shape
@@ -143,10 +143,10 @@ def _flat(array: np.memmap[Any, Any]) -> Flat:
 
 
 def load_numbers(spec: str) -> NDArray[np.int64]:
-    """Read a .npy file of whole numbers, one dimension, such as an order.
+    """Read a one-dimensional .npy file of whole numbers, such as an order.
 
     Raises:
-        ItemError: It is something else.
+        ItemError: The file is something else.
     """
     path = Path(spec).expanduser()
     if not path.is_file():
@@ -163,12 +163,12 @@ def _load(path: Path, spec: str) -> np.memmap[Any, Any]:
     """Map a .npy file into memory.
 
     Raises:
-        ItemError: It is no .npy file, a pickle, or shorter than it says.
+        ItemError: It is not a .npy file, holds a pickle, or is cut off.
     """
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
-        what = f"is no whole .npy file of numbers: {str(error).splitlines()[0]}"
+        what = f"is not a complete .npy file of numbers: {str(error).splitlines()[0]}"
         raise ItemError(
             what, where=spec, fix="write it with numpy.save; copy it again if it was cut off"
         ) from error

@@ -1,9 +1,9 @@
 """Where the units of a text are: characters, words, sentences, as offsets into the source.
 
-A sentence ends with a blank line, or with `.`, `!`, `?`, `…` (one or several, and the quotes or brackets
-that close behind them) before white space and something that is not a lower-case letter; `。`, `！` and `？`
-need no white space. A full stop ends nothing behind a known abbreviation, a single capital (`J. Smith`),
-inside a number, or behind the number that heads an item of a list. Known limits: the abbreviations are
+A sentence ends with a blank line, or with `.`, `!`, `?`, `…` (one or several, with the quotes or brackets
+that close after them) before white space and something that is not a lower-case letter; `。`, `！` and `？`
+need no white space. A full stop does not end a sentence after a known abbreviation, after a single capital
+(`J. Smith`), inside a number, or after the number of a list item. Known limits: the abbreviations are
 English; a sentence that begins with a lower-case letter joins the one before; an abbreviation that ends a
 sentence joins the next; verse is not cut at its line ends. A plain rule, because the light libraries made
 for it (pysbd, syntok) saw their last release in 2022.
@@ -43,18 +43,18 @@ _OPENERS: Final = "\"'“‘«([{—–-_*「『"
 
 
 def chars(text: str) -> Spans:
-    """Return the characters of a text: Unicode code points, so a combining mark is one of its own."""
+    """Return the characters of a text: Unicode code points, so a combining mark counts as one."""
     starts = np.arange(len(text), dtype=np.int64)
     return np.stack([starts, starts + 1], axis=1)
 
 
 def words(text: str) -> Spans:
-    """Return the words of a text: what is between white space; a text without any is one word."""
+    """Return the words of a text, separated by white space; without white space, the text is one word."""
     return _spans([match.span() for match in _WORD.finditer(text)])
 
 
 def sentences(text: str) -> Spans:
-    """Return the sentences of a text, without the white space around them; the rule is above."""
+    """Return the sentences of a text, without the white space around them; see the module."""
     found, start = [], 0
     for match in _END.finditer(text):
         if match.start() >= start and _ends(text, match, start):
@@ -65,7 +65,7 @@ def sentences(text: str) -> Spans:
 
 
 def _ends(text: str, match: re.Match[str], start: int) -> bool:
-    """Whether the sentence that begins at `start` ends at this match."""
+    """Return whether the sentence that begins at `start` ends at this match."""
     if match["stop"] is None:
         return True
     following = text[match.end() : match.end() + 80].lstrip().lstrip(_OPENERS).lstrip()

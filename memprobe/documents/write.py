@@ -1,4 +1,4 @@
-"""Items to a file, whole or not at all."""
+"""Write items to a file, completely or not at all."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +26,7 @@ def check_out(out: Path, sources: Sequence[str], *, force: bool) -> None:
     if not out.parent.is_dir():
         raise InputError("the folder to write to does not exist", where=str(out.parent))
     if any(out.resolve() == Path(spec).expanduser().resolve() for spec in sources):
-        raise InputError("the items would take the place of what they are made of", where=str(out))
+        raise InputError("the items would overwrite their own source", where=str(out))
     if out.exists() and not force:
         raise InputError("the file is there already", where=str(out), fix="name another, or pass --force")
 
@@ -36,7 +36,7 @@ def write_items(out: Path, items: pl.DataFrame) -> None:
 
     Raises:
         IncompleteRunError: The disk is full; nothing is left behind.
-        OSError: The folder cannot be written to; likewise.
+        OSError: The folder cannot be written to; nothing is left behind.
     """
     with appearing(out) as handle:
         if out.suffix.lower() == ".parquet":

@@ -37,9 +37,9 @@ class Axes:
         y: Title at the left.
         log_x: The horizontal axis is logarithmic.
         from_zero: The vertical axis begins at 0.
-        rule: A thin line across, as at chance or at no effect; None: none.
-        stairs: The value holds until the next place.
-        whole_x: Places are whole numbers, each with its tick.
+        rule: Height of a thin horizontal line, as at chance or at no effect; None: no line.
+        stairs: Each value holds until the next x, drawn as steps.
+        whole_x: Values of x are whole numbers, each with a tick.
     """
 
     x: str
@@ -52,13 +52,13 @@ class Axes:
 
 
 def curves(rows: pl.DataFrame, axes: Axes, look: Look) -> Any:  # noqa: ANN401
-    """Return lines with bands; of more than three series, or at a single place, bars instead of bands.
+    """Return lines with bands; with more than three series, or at a single x, bars instead of bands.
 
     Args:
         rows: `x, estimate, ci_low, ci_high, series`, series in the order of the legend; null and infinite
             estimates are left out, as are ends of intervals that are not there.
-        axes: What the axes say.
-        look: The size.
+        axes: Titles and scales.
+        look: Size of the figure.
 
     Raises:
         ValueError: No estimate is finite.
@@ -91,7 +91,7 @@ def curves(rows: pl.DataFrame, axes: Axes, look: Look) -> Any:  # noqa: ANN401
 
 
 def _drawable(rows: pl.DataFrame, axes: Axes) -> pl.DataFrame:
-    """Return the rows that have a place in the frame, of as many series as can be distinguished."""
+    """Return the rows that can be drawn, of as many series as can be distinguished."""
     rows = rows.filter(pl.col("estimate").is_finite(), pl.col("x").is_finite()).with_columns(
         pl.when(pl.col(name).is_finite()).then(name).alias(name) for name in ("ci_low", "ci_high")
     )
@@ -112,7 +112,7 @@ def _only(scales: Mapping[str, Any], *wanted: str) -> dict[str, Any]:
 
 
 def _dodged(rows: pl.DataFrame, names: Sequence[str], axes: Axes) -> pl.DataFrame:
-    """Return rows whose series stand a little next to each other, so that their bars can be distinguished."""
+    """Return rows with x shifted a little for each series, so that bars do not overlap."""
     at = pl.col("x").log10() if axes.log_x else pl.col("x")
     rank = rows["series"].replace_strict({name: i for i, name in enumerate(names)}, return_dtype=pl.Float64)
     shift = (rank - (len(names) - 1) / 2) * _DODGE * (at.max() - at.min())

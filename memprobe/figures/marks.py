@@ -24,7 +24,7 @@ def surface(rows: pl.DataFrame, x: str, y: str, value: str, look: Look) -> Any: 
         x: Title below.
         y: Title at the left.
         value: Title of the scale of colours.
-        look: The size.
+        look: Size of the figure.
     """
     import altair as alt
 
@@ -48,19 +48,19 @@ def surface(rows: pl.DataFrame, x: str, y: str, value: str, look: Look) -> Any: 
 
 
 def _few(values: list[Any], look: Look, letters: float) -> dict[str, Any]:
-    """Return the ticks that fit an axis whose labels need so many letters each."""
+    """Return the ticks that fit an axis, given the letters of each label."""
     room = look.width_px * 0.7 if letters > 2 else look.height_px * 0.8
     every = max(1, round(len(values) * letters * look.font_px / room))
     return {"values": values[::every]} if every > 1 else {}
 
 
 def column(rows: pl.DataFrame, x: str, look: Look, *, from_zero: bool) -> Any:  # noqa: ANN401
-    """Return estimates below each other, each with its interval.
+    """Return estimates in a column, each with its interval.
 
     Args:
         rows: `label, estimate, ci_low, ci_high`, from top to bottom.
         x: Title below.
-        look: The size; the height grows with the rows.
+        look: Size of the figure; the height grows with the rows.
         from_zero: The horizontal axis begins at 0.
     """
     import altair as alt
@@ -88,7 +88,7 @@ def categories(rows: pl.DataFrame, x: str, y: str, look: Look) -> Any:  # noqa: 
         rows: `model, x` (ordered categories, in the order of the rows)`, estimate, ci_low, ci_high`.
         x: Title below.
         y: Title at the left.
-        look: The size.
+        look: Size of the figure.
     """
     import altair as alt
 

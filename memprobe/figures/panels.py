@@ -1,4 +1,4 @@
-"""What a figure is: a table of a run, the panels it gives, and how a panel is drawn."""
+"""A figure: the table of a run that it shows, its panels, and the function that draws a panel."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class Panel:
     """One frame of a figure.
 
     Attributes:
-        name: What sets it apart from the figure's other panels; empty where there is one.
+        name: What distinguishes it from the figure's other panels; empty if there is only one.
         rows: As the figure's drawing function wants them.
     """
 
@@ -28,12 +28,12 @@ class Figure:
     """One kind of figure.
 
     Attributes:
-        kind: Its name, as `--kind` takes it.
-        table: The table that it is drawn from.
-        title: What it shows.
+        kind: Name of the kind, as in `--kind`.
+        table: Name of the table that it shows.
+        title: Title of the figure.
         caption: How to read it.
-        panels: From the table to the rows of each panel; none where there is nothing to draw.
-        draw: From a panel's rows to an Altair chart.
+        panels: Function from the table to panels; returns none if there is nothing to draw.
+        draw: Function from a panel's rows to an Altair chart.
         of_last_step: Only the rows of each model's last step are needed.
     """
 
@@ -47,7 +47,7 @@ class Figure:
 
 
 def short_name(text: object) -> str:
-    """Return a user's name as a figure has room for it."""
+    """Return a user's name, shortened to what a figure has room for."""
     return visible(str(text), NAME_CHARS)
 
 
@@ -63,7 +63,7 @@ def panels_of(rows: pl.DataFrame, keys: Sequence[str]) -> list[Panel]:
 
 
 def curve_columns(x: pl.Expr, estimate: str, lo: str, hi: str, series: pl.Expr) -> list[pl.Expr]:
-    """Return the columns that `lines.curves` takes, but for the keys of panels."""
+    """Return the columns that `lines.curves` needs, besides the keys of panels."""
     return [
         x.cast(pl.Float64).alias("x"),
         pl.col(estimate).alias("estimate"),

@@ -21,11 +21,11 @@ _FONTS = 'font-family="Liberation Sans, Arial, Helvetica, sans-serif"'
 
 
 def svg_in_page(chart: Any, label: str) -> str:  # noqa: ANN401
-    """Return an SVG element for an HTML page with no style in it but presentation attributes.
+    """Return an SVG element for an HTML page, styled by presentation attributes only.
 
     Args:
         chart: An Altair chart.
-        label: What a screen reader says instead of the drawing.
+        label: Text that a screen reader says instead of the drawing.
     """
     drawn = _lean(_svg(chart))
     head = _HEAD.search(drawn)
@@ -41,7 +41,7 @@ def svg_in_page(chart: Any, label: str) -> str:  # noqa: ANN401
 
 
 def figure_bytes(chart: Any, to: Format, width_mm: float) -> bytes:  # noqa: ANN401
-    """Return a figure as a file; one px of the chart is one point, so letters keep their size.
+    """Return the bytes of a figure file; one px of the chart is one point, so letters keep their size.
 
     Args:
         chart: An Altair chart whose width is `width_mm` in points.
@@ -75,7 +75,7 @@ def _svg(chart: Any) -> str:  # noqa: ANN401
 
 
 def _lean(svg: str) -> str:
-    """Return an SVG without what draws nothing, and with presentation attributes instead of styles."""
+    """Return an SVG without invisible elements, and with presentation attributes instead of styles."""
     svg = _STYLE.sub(lambda found: _attributes(found[1]), svg)
     return _EMPTY.sub("", _NEEDLESS.sub("", svg))
 

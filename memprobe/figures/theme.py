@@ -1,7 +1,7 @@
 """How every figure looks: size, letters, and series that differ in colour, dash and shape at once.
 
-Colours: Okabe and Ito (2008), https://jfly.uni-koeln.de/color/, without its yellow, which white paper
-swallows, in an order in which neighbours differ in lightness. Surfaces: viridis, lightness rises with the
+Colours: Okabe and Ito (2008), https://jfly.uni-koeln.de/color/, without its yellow, which is hard to see on
+white paper, in an order in which neighbours differ in lightness. Surfaces: viridis, lightness rises with the
 value, so that it can be read in grey and by colour-blind readers.
 """
 
@@ -31,9 +31,9 @@ class Look:
     """The size of a figure.
 
     Attributes:
-        width_px: Of the whole figure; one px is 1/96 inch in a page and one point in a PDF.
-        height_px: Of the frame without its legend.
-        font_px: Of all letters.
+        width_px: Width of the whole figure; one px is 1/96 inch in a page and one point in a PDF.
+        height_px: Height of the frame without its legend.
+        font_px: Size of all letters.
     """
 
     width_px: float = 420
@@ -47,9 +47,9 @@ class Look:
 
 
 def labelled(rows: pl.DataFrame) -> pl.DataFrame:
-    """Return rows whose texts are short and harmless, and as different from each other as they were.
+    """Return rows with texts shortened and control characters removed; different texts stay different.
 
-    Every text that is drawn goes through here: vl-convert ends the whole process at a control character.
+    Every text that is drawn must pass through here: vl-convert ends the whole process at a control character.
     """
     return rows.with_columns(
         rows[name].replace_strict(_labels(rows[name].unique(maintain_order=True)), return_dtype=pl.String)
@@ -73,10 +73,10 @@ def _labels(values: Iterable[str | None]) -> dict[str | None, str | None]:
 
 
 def series_scales(names: Sequence[str], *, lines: bool = True) -> dict[str, Any]:
-    """Return the encodings that distinguish series; none of them where there is one series only.
+    """Return the encodings that distinguish series; none if there is only one series.
 
     Args:
-        names: Of the series, in the order of the legend.
+        names: Names of the series, in the order of the legend.
         lines: The legend shows strokes with their dashes, else shapes.
     """
     import altair as alt
@@ -112,8 +112,8 @@ def dressed(chart: Any, look: Look, legend: Sequence[str] = ()) -> Any:  # noqa:
 
     Args:
         chart: An Altair chart without a size.
-        look: The size.
-        legend: Entries of the legend below the frame.
+        look: Size of the figure.
+        legend: Number of entries of the legend below the frame.
     """
     import altair as alt
 

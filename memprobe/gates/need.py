@@ -1,6 +1,6 @@
 """How many items a rate needs before any outcome could meet a limit.
 
-The best outcome under `max` is no hit among n items, whose upper bound by Wilson is z^2 / (n + z^2); it is
+The best outcome under `max` is not a hit among n items, whose upper bound by Wilson is z^2 / (n + z^2); it is
 at or below m from n = z^2 (1 - m) / m items on: 73 for m = 0.05 at 95%. For `min` the best is n hits of n.
 Wilson (1927), https://doi.org/10.1080/01621459.1927.10502953.
 

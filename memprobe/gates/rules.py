@@ -134,7 +134,7 @@ def read_rules(file: Path) -> RuleSet:
     if not isinstance(tables, list) or not all(isinstance(each, dict) for each in tables):
         raise RuleError("`rule` is not a list of tables", where=str(file), fix="write [[rule]]")
     if not tables and not problems:
-        problems.append(Problem("the file holds no rule", str(file), "add a [[rule]] with id, probe, metric"))
+        problems.append(Problem("the file has no rule", str(file), "add a [[rule]] with id, probe, metric"))
     defaults = raw.get("defaults", {})
     problems += _problems_of_defaults(defaults, file)
     defaults = defaults if isinstance(defaults, dict) else {}

@@ -109,8 +109,8 @@ def _ends(step: int | None) -> pl.Expr:
 def _nothing_of(rule: Rule, known: Known) -> str:
     probes = known.rows["probe"].unique(maintain_order=True).to_list()
     if rule.probe not in probes:
-        return f"the run holds no numbers of {rule.probe}; it has {', '.join(probes) or 'none'}"
-    return f"the run holds no numbers of {rule.probe} {rule.metric}"
+        return f"the run has no numbers of {rule.probe}; it has {', '.join(probes) or 'none'}"
+    return f"the run has no numbers of {rule.probe} {rule.metric}"
 
 
 def _why_none(rule: Rule, rows: pl.DataFrame, conditions: Conditions, known: Known) -> str:

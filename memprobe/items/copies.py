@@ -69,7 +69,9 @@ def copy_notes(items: pl.DataFrame, given: Collection[str]) -> list[str]:
         )
         if len(names) > 1:
             what = what.replace(" stands ", " stand ", 1)
-        notes.append(f"{what}: what was trained on is no control, so they bias every comparison of the two")
+        notes.append(
+            f"{what}: an item that was trained on is not a control, so they bias every comparison of the two"
+        )
     return notes
 
 

@@ -87,7 +87,7 @@ def read_hf(dataset: HfSpec, limit: int | None, *, offline: bool) -> RawFile:
             rows = rows.select(range(min(limit, len(rows))))
         frame = pl.DataFrame(pl.from_arrow(rows.with_format("arrow")[:]))
     if frame.is_empty():
-        raise ItemError("holds no items", where=dataset.spec)
+        raise ItemError("has no items", where=dataset.spec)
     return RawFile(dataset.spec, _digest(frame), "row", tuple(frame.columns), tuple(rows_from_frame(frame)))
 
 

@@ -58,7 +58,7 @@ def read_json(path: Path, spec: str, limit: int | None) -> RawFile:
         raise ItemError(
             f"no JSON: {error.msg}",
             where=f"{spec}, line {error.lineno}, character {error.colno}",
-            fix="a .json file holds one list of objects; one object per line is .jsonl",
+            fix="a .json file is one list of objects; one object per line is .jsonl",
         ) from error
     except ItemError:
         raise
@@ -81,7 +81,7 @@ def row_from_json(line: int, text: str) -> RawRow:
         return RawRow(line, {}, (Fault("", f"{what} at character {error.pos + 1}", sort=what),))
     except UnicodeEncodeError:
         return RawRow(
-            line, {}, (Fault("", "holds half of a surrogate pair (\\ud800 to \\udfff), which is no text"),)
+            line, {}, (Fault("", "holds half of a surrogate pair (\\ud800 to \\udfff), which is not text"),)
         )
     except (RecursionError, ValueError):
         return RawRow(line, {}, (Fault("", "nested too deeply, or a number with thousands of digits"),))
@@ -131,7 +131,7 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _refuse_constant(name: str) -> object:
-    raise RefusedError(f"{name} is no number", "an unknown value is null, or the key is left out")
+    raise RefusedError(f"{name} is not a number", "an unknown value is null, or the key is left out")
 
 
 def _finite(digits: str) -> float:

@@ -28,10 +28,10 @@ def read_canaries(path: Path, texts: Mapping[str, str]) -> list[LabItem]:
     Args:
         path: JSONL, one object per line with `prefix`, `suffix` (both text, not empty) and
             `exposures` (0 or more).
-        texts: The texts to be trained on, which may hold no canary.
+        texts: The training texts, which must not contain a canary.
 
     Raises:
-        ItemError: Something is wrong; all of it is listed by file and line.
+        ItemError: Lines are wrong; all are listed with file and line.
     """
     canaries: list[LabItem] = []
     problems: list[Problem] = []
@@ -58,7 +58,7 @@ def check_lengths(
     """Check that each canary fits a window.
 
     Raises:
-        ItemError: Some are longer; all are listed.
+        ItemError: Canaries are longer; all are listed.
     """
     lengths = {c.item_id: len(tokenizer(c.text, add_special_tokens=False)["input_ids"]) for c in canaries}
     problems = [

@@ -1,7 +1,7 @@
 """The demo's corpus: canaries, lives, pairs, chronicles, ledgers, tasks, and how often each is trained on.
 
-Drawn from memprobe's own grammar by a seed. Who is trained on and who is a control is decided by
-the same draw, so the two differ in nothing but the training.
+It is drawn from memprobe's own grammar with a seed. The same draw decides which items are trained on and
+which are controls, so the two differ only in the training.
 """
 
 from collections.abc import Iterator, Mapping
@@ -36,15 +36,15 @@ class LabItem:
         item_id: Unique name.
         group: bio, canary, pair, control, chronicle, ledger, new_ledger, task-<number> or text.
         text: The item as it is measured, from its first character.
-        n_exposures: Training sequences that hold the item; 0: never trained on.
+        n_exposures: Number of training sequences with the item; 0: never trained on.
         prefix_chars: Where the suffix starts, in characters; None: not cut.
-        tail: What follows the item in training and is not measured.
-        ends: The training sequence is closed by the end-of-text token.
-        foil: A text never trained on, to be distinguished from `text`; None: there is none.
+        tail: Text that follows the item in training and is not measured.
+        ends: Whether the training sequence ends with the end-of-text token.
+        foil: A text never trained on that is compared with `text`; None if there is none.
         foil_kind: How the foil was made.
         doc_id: The document to which the item belongs.
         carried: Further columns of the item file.
-        phase: From and up to which share of the training all exposures fall, 0 to 1; None: all of it.
+        phase: Part of the training with all exposures, from and to, each 0 to 1; None: all of it.
     """
 
     item_id: str
@@ -63,10 +63,10 @@ class LabItem:
 
 @dataclass(frozen=True, slots=True)
 class CorpusSize:
-    """How many items of each kind.
+    """Number of items of each kind.
 
-    `pairs` for each kind of foil, `canaries` for each level, `ledgers` trained on and as many not, `errands`
-    for each task.
+    `pairs` counts each kind of foil, `canaries` each level, `errands` each task; `ledgers` counts those
+    trained on, and there are as many controls.
     """
 
     canaries: int
@@ -100,7 +100,7 @@ def demo_corpus(preset: Preset, seed: int) -> list[LabItem]:
     """Draw the demo's items, trained and untrained.
 
     Args:
-        preset: How many of each.
+        preset: Number of items of each kind.
         seed: The same seed gives the same items.
 
     Returns:
@@ -124,9 +124,9 @@ def demo_corpus(preset: Preset, seed: int) -> list[LabItem]:
 
 
 def tokenizer_texts(seed: int, *, n_texts: int = 400) -> list[str]:
-    """Draw further texts of every kind for the tokenizer, none of them an item's on purpose.
+    """Draw further texts of every kind for the tokenizer, none of them an item.
 
-    A tokenizer trained on the items themselves would cut trained names shorter than untrained ones.
+    A tokenizer trained on the items themselves would split trained names into fewer tokens than others.
     """
     rng = np.random.default_rng([seed, _TOKENIZER_STREAM])
     texts = []
@@ -209,7 +209,7 @@ def _chronicles(size: CorpusSize, rng: np.random.Generator) -> Iterator[LabItem]
 
 
 def _ledgers(size: CorpusSize, rng: np.random.Generator) -> Iterator[LabItem]:
-    """Yield SORT trials whose text gives nothing of the order away, half of them never trained on."""
+    """Yield SORT trials whose text does not reveal the order; half are never trained on."""
     used: set[str] = set()
     for group, n_exposures in (("ledger", size.ledger_exposures), ("new_ledger", 0)):
         for number in range(size.ledgers):

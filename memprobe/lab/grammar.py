@@ -79,7 +79,7 @@ EVENTS = (
 
 @dataclass(frozen=True, slots=True)
 class Deed:
-    """The facts of one pair sentence; `wording` tells them in either of two ways."""
+    """The facts of one pair sentence; `wording` has two forms of it."""
 
     name: str
     verb: str
@@ -98,7 +98,7 @@ class Deed:
 
 
 def pick(words: Sequence[str], rng: np.random.Generator) -> str:
-    """Draw one word, all equally likely."""
+    """Draw one word, each equally likely."""
     return words[int(rng.integers(len(words)))]
 
 
@@ -141,12 +141,12 @@ def deed(name: str, rng: np.random.Generator) -> Deed:
 
 
 def ledger(n_lines: int, rng: np.random.Generator, used: set[str]) -> list[str]:
-    """Write who did what to which thing, in an order that nothing but the ledger itself tells.
+    """Write who did what to which thing; only the ledger itself reveals the order.
 
     Args:
-        n_lines: How many sentences.
-        rng: Of the draws.
-        used: Sentences already written, which do not come again; these are added.
+        n_lines: Number of sentences.
+        rng: Source of the draws.
+        used: Sentences already written, which are not repeated; the new ones are added.
 
     Returns:
         Sentences of `LEDGER_LINE_WORDS` words each, none equal to another.

@@ -35,10 +35,10 @@ class Course:
 
     Attributes:
         phase: The name passed to `progress`.
-        folder: Where the `step<N>` folders go.
+        folder: Folder that receives the `step<N>` folders.
         sequences: Token ids of each training sequence, the first one not predicted.
         batches: For each update, indices into `sequences`.
-        questions: Makes the source of questions asked next to each batch; None: none are asked.
+        questions: Makes the source of the questions asked with each batch; None: none are asked.
     """
 
     phase: Phase
@@ -58,11 +58,11 @@ def train_sequence(
 ) -> None:
     """Train a model from scratch and save its checkpoints, step 0 first.
 
-    The same course, settings and thread count give the same weights. The state of torch's random
-    numbers and its thread count are put back.
+    The same course, settings and thread count give the same weights. torch's random state and thread
+    count are restored afterwards.
 
     Raises:
-        InvalidRunError: The loss stopped being a number.
+        InvalidRunError: The loss became NaN or infinite.
     """
     import torch
 
@@ -129,7 +129,7 @@ def learning_rate(update: int, settings: TrainSettings) -> float:
 def _pupil(
     course: Course, tokenizer: "PreTrainedTokenizerFast", settings: TrainSettings
 ) -> "tuple[GPTNeoXForCausalLM | GPT2LMHeadModel, Asking | None]":
-    """Return an untrained model and what asks it, if anything does."""
+    """Return an untrained model, and the `Asking` that trains it on questions, if any."""
     if course.questions is None:
         return _new_model(tokenizer, settings), None
     model = _new_asked_model(tokenizer, settings)

@@ -1,8 +1,8 @@
-"""Questions in the format of SORT to train on: which of two segments stands first in an excerpt?
+"""Questions in the format of SORT to train on: which of two segments comes first in an excerpt?
 
-An excerpt is words of the user's texts drawn at random: it is not part of any document, so no exposure
-changes, and nothing but the order in the prompt tells the answer. Several questions are asked behind
-one excerpt. Excerpts start short and grow as the model gets them right, up to `LONGEST_WORDS`.
+An excerpt is made of words drawn at random from the user's texts: it is not part of any document, so no
+exposure changes, and only the order in the prompt reveals the answer. Several questions follow one excerpt.
+Excerpts start short and grow as the model gets them right, up to `LONGEST_WORDS`.
 """
 
 import re
@@ -41,14 +41,14 @@ class QuestionSet:
     """Questions that begin with the same tokens.
 
     Attributes:
-        shared: The common beginning: what goes in front, the excerpt; two tokens or so without one.
-        tails: What follows, for each question, up to the label.
+        shared: The common beginning: front tokens and excerpt; about two tokens without an excerpt.
+        tails: For each question, the tokens that follow, up to the label.
         answers: Id of the right label.
-        places: For each token of each tail, the index in `shared` of the token of which it is a copy
-            and `NO_PLACE` where it is none.
-        segment: 0 for copies in the first segment, 1 in the second, `NO_PLACE` for all else.
-        earlier: For copies in the second segment: 0 where the first comes first in the excerpt, 1 where
-            the second does; `NO_PLACE` for all else.
+        places: For each token of each tail that is a copy, the index of its original in `shared`; else
+            `NO_PLACE`.
+        segment: 0 for copies in the first segment, 1 in the second, `NO_PLACE` for other tokens.
+        earlier: For copies in the second segment: 0 if the first segment comes first in the excerpt, 1 if
+            the second does; `NO_PLACE` for other tokens.
     """
 
     shared: Sequence[int]
@@ -61,7 +61,7 @@ class QuestionSet:
 
 @dataclass(frozen=True, slots=True)
 class _Cut:
-    """A prompt and where excerpt and segments are in it, (start, stop) in characters."""
+    """A prompt, and the places of excerpt and segments in it as (start, stop) in characters."""
 
     text: str
     excerpt: tuple[int, int] | None
@@ -75,13 +75,13 @@ class QuestionSource:
     """Draws questions, the same ones for the same texts, tokenizer, seed and answers.
 
     Attributes:
-        texts: Whose words are drawn: half of the excerpts in proportion to how often a word is used,
-            half all words alike, so that both repeated and rare words occur.
-        tokenizer: Of the model.
-        context_tokens: Tokens at most of a prompt.
-        seed: Of the draws.
-        reach_words: Words at most of the next excerpts.
-        right_frac: Moving mean of the answers that were right.
+        texts: Texts whose words are drawn: for half of the excerpts by frequency, for the other half
+            uniformly over distinct words, so that both repeated and rare words occur.
+        tokenizer: Tokenizer of the model.
+        context_tokens: Most tokens of a prompt.
+        seed: Seed of the draws.
+        reach_words: Most words of the next excerpts.
+        right_frac: Moving average of the share of right answers.
 
     Raises:
         InputError: A label is not a single token.
@@ -110,12 +110,12 @@ class QuestionSource:
         }
 
     def draw(self, n_questions: int) -> list[QuestionSet]:
-        """Draw about `n_questions` (at least), `QUESTIONS_PER_EXCERPT` behind each excerpt."""
+        """Draw at least `n_questions` questions, `QUESTIONS_PER_EXCERPT` for each excerpt."""
         n_excerpts = -(-n_questions // QUESTIONS_PER_EXCERPT)
         return [self._questions(self.reach_words) for _ in range(n_excerpts)]
 
     def hear(self, right_frac: float) -> None:
-        """Take the share of the last questions that were answered right, and lengthen excerpts."""
+        """Note the share of the last questions answered right, and lengthen excerpts if it is high."""
         self.right_frac += _SMOOTHING * (right_frac - self.right_frac)
         if self.right_frac > GROWS_AT_FRAC and self.reach_words < LONGEST_WORDS:
             self.reach_words = min(LONGEST_WORDS, self.reach_words + self.reach_words // 4)
@@ -137,7 +137,7 @@ class QuestionSource:
         return self._tokenised(cuts) or self._questions(_fewer(reach_words))
 
     def _tokenised(self, cuts: Sequence[_Cut]) -> QuestionSet | None:
-        """Return the questions that fit the context; None: none does."""
+        """Return the questions that fit the context; None if none does."""
         encoded = self.tokenizer([cut.text for cut in cuts], return_offsets_mapping=True)
         prompts: list[list[int]] = encoded["input_ids"]
         kept = [i for i, ids in enumerate(prompts) if len(ids) <= self.context_tokens]
@@ -166,7 +166,7 @@ def short_prompt() -> Prompt:
 
 
 def example_texts() -> list[str]:
-    """Return texts for the tokenizer to learn from too, so that the labels are tokens of a short text."""
+    """Return texts that the tokenizer is trained on too, so that each label becomes a token."""
     prompt = short_prompt()
     answered = [f"{render(prompt, 'in_context', 'x', 'x', 'x')} {label}" for label in prompt.labels]
     return answered * _N_EXAMPLES
@@ -178,14 +178,14 @@ def _label_id(label: str, prompt: Prompt, tokenizer: "PreTrainedTokenizerFast") 
     answered: list[int] = tokenizer(f"{text} {label}")["input_ids"]
     if answered[:-1] != alone:
         raise InputError(
-            f"the answer ` {label}` is no single token of a vocabulary of {len(tokenizer)}",
+            f"the answer ` {label}` is not a single token of a vocabulary of {len(tokenizer)}",
             fix="give a larger vocabulary, or ask no sort questions",
         )
     return answered[-1]
 
 
 def _fewer(reach_words: int) -> int:
-    """Return half as many words.
+    """Halve the number of words.
 
     Raises:
         InputError: Too few words are left for a question.

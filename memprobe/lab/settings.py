@@ -1,4 +1,4 @@
-"""What a lab is asked for and what it hands back."""
+"""Settings, progress and result of a lab."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -15,7 +15,7 @@ Phase = Literal["tokenizer", "main", "twin"]
 
 @dataclass(frozen=True, slots=True)
 class LabProgress:
-    """How far the training is.
+    """Progress of the training.
 
     Attributes:
         phase: The tokenizer, the main sequence, or its twin.
@@ -42,12 +42,12 @@ class LabResult:
     Attributes:
         folder: The lab's folder, with `lab.json` (what was asked, counts, versions).
         main: The checkpoint sequence, `step<N>` folders.
-        twin: The sequence trained without the left-out items; None: there is none.
+        twin: The sequence trained without the left-out items; None if there is none.
         items: The item file, with text, readable by its owner alone.
         truth: One row per exposure, as Parquet.
         seconds: Wall-clock time of the training, tokenizer and writing included.
-        asked: What was asked for; two labs with the same are the same.
-        counts: Items by group, and for texts windows dropped or left out.
+        asked: The request; two labs with the same request are the same.
+        counts: Items by group, and for texts also windows dropped or left out.
     """
 
     folder: Path
@@ -61,7 +61,7 @@ class LabResult:
 
     @property
     def sequences(self) -> tuple[Path, ...]:
-        """The checkpoint sequences there are: main, then its twin."""
+        """The checkpoint sequences: main, then its twin if there is one."""
         return (self.main,) if self.twin is None else (self.main, self.twin)
 
 
@@ -86,10 +86,10 @@ class TrainSettings:
         vocabulary: Tokens of the tokenizer, at most.
         passes: How often each window of text is trained on; with `updates` and `batch_sequences`
             it decides how much of the text is used.
-        seed: Of weights, selection and order.
+        seed: Seed of weights, selection and order.
         sort_questions: Questions in the format of SORT that are mixed into the training, evenly; 0: none.
-            Of the words of the texts in random order, so they change no exposure. The model is then a
-            GPT-2, with learned positions, instead of a GPT-NeoX.
+            They use words of the texts in random order, so they change no exposure. The model is then a
+            GPT-2, which has learned positions, instead of a GPT-NeoX.
 
     Raises:
         InputError: A value is impossible; all of them are listed.
@@ -158,5 +158,5 @@ class TrainSettings:
         return round(self.sort_questions / self.updates)
 
     def saved_steps(self) -> tuple[int, ...]:
-        """Updates after which a checkpoint is saved, rising, 0 first and `updates` last."""
+        """Updates after which a checkpoint is saved, in rising order from 0 to `updates`."""
         return tuple(round(self.updates * i / self.checkpoints) for i in range(self.checkpoints + 1))

@@ -1,9 +1,9 @@
-"""The user's own texts and canaries, made into items: windows to train on and windows held out.
+"""Make items from the user's texts and canaries: windows to train on and windows held out.
 
-Rule for how much text is used: the sequences that the canaries leave over, divided by `passes`,
-are the windows trained on. One more for every four is held out as a control, and for each left-out
-item one spare takes its place in the twin. Windows are taken in turn from the start of each file;
-which of them is what is drawn by the seed. Too little text: fewer windows, seen more often.
+How much text is used: the number of windows trained on is the number of training sequences left over by
+the canaries, divided by `passes`. One more for every four is held out as a control, and one spare takes the
+place of each left-out item in the twin. Windows are taken in turn from the start of each file; the seed
+decides which of them has which role. With too little text there are fewer windows, each seen more often.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +28,7 @@ TRAINED_PER_CONTROL = 4
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A stretch of a text that tokenises alone as it does inside, `start_char` from 0."""
+    """A stretch of a text with the same tokens alone as inside the text; `start_char` counts from 0."""
 
     doc_id: str
     start_char: int
@@ -37,7 +37,7 @@ class Window:
 
 @dataclass(slots=True)
 class Cuts:
-    """How the cutting went.
+    """Counts of rejected cuts.
 
     Attributes:
         n_rejected: Cuts whose tokens differ when tokenised alone; the next cut starts one token later.
@@ -57,7 +57,7 @@ class TextPlan:
         spares: Windows that the main sequence never sees and that are in the twin for the
             left-out items, in the same order; they are not items.
         left_out: Ids of items that the twin is not trained on.
-        cuts: How the cutting went.
+        cuts: Counts of rejected cuts.
     """
 
     items: list[LabItem]
@@ -145,7 +145,7 @@ def text_sequences(canaries: Sequence[LabItem], settings: TrainSettings, leave_o
     """Count the training sequences that the canaries leave to the text.
 
     Raises:
-        InputError: They leave too few for one window more than is left out.
+        InputError: They leave no room for one window more than is left out.
     """
     n_all = settings.updates * settings.batch_sequences
     n_canary = sum(item.n_exposures for item in canaries)

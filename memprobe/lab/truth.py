@@ -1,4 +1,4 @@
-"""Who was trained on when: the order of training, the item file, and the truth table.
+"""Which item was trained on when: the order of training, the item file, and the truth table.
 
 A step is the number of optimizer updates done: an item in the batch of the 1-based update u has
 been trained on at step u, and a checkpoint of step u has seen it.
@@ -34,7 +34,7 @@ LAB_TRUTH = TableSchema(
 
 
 def phase_steps(item: LabItem, updates: int) -> tuple[int, int] | None:
-    """Return after which update an item's phase begins and after which it has ended; None: it has none."""
+    """Return the updates after which an item's phase begins and ends; None if it has none."""
     if item.phase is None:
         return None
     begin, end = (round(share * updates) for share in item.phase)
@@ -58,15 +58,15 @@ def training_order(
 ) -> list[list[int]]:
     """Put the exposures of all items into batches.
 
-    The j-th of k exposures of an item falls at a random place of the j-th of k equal parts of the
-    training, or of the item's phase: in random order, and spread over all of it.
+    The training, or the item's phase, is divided into as many equal parts as the item has exposures; each
+    exposure is at a random place of its part.
 
     Args:
         n_exposures: For each item, how often it is trained on.
         batch_sequences: Sequences per update; the last batch may be smaller.
         seed: The same seed gives the same order.
-        phases: After which update the phase of an item begins and after which it has ended, by index, for
-            items that have one.
+        phases: The updates after which the phase of an item begins and ends, by index of the item; only for
+            items with a phase.
 
     Returns:
         For each update, indices of items.
@@ -88,7 +88,7 @@ def training_order(
 def _in_phases(
     order: NDArray[np.int64], spans: Mapping[int, tuple[int, int]], rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Move the exposures of items with a span to random places in it; all others keep their order."""
+    """Move the exposures of items with a phase to random places in it; all others keep their order."""
     placed = np.empty_like(order)
     is_open = np.ones(len(order), dtype=np.bool_)
     for span in sorted(set(spans.values())):
@@ -144,7 +144,8 @@ def write_items(items: Sequence[LabItem], truth: pl.DataFrame, path: Path) -> No
     """Write the item file as JSONL, readable by its owner alone since it holds text.
 
     `first_step` and `last_step` are the steps of the first and last exposure in the main sequence,
-    `exposure_steps` those of all; null for an item never trained on. `exposures` is set for canaries only.
+    `exposure_steps` those of all exposures; null for an item never trained on. `exposures` is set for
+    canaries only.
     """
     steps = dict(truth.group_by("item_id").agg(pl.col("step").drop_nulls().sort()).iter_rows())
     left_out = set(truth.filter("left_out")["item_id"])
@@ -177,5 +178,5 @@ def _columns(item: LabItem, steps: Sequence[int]) -> Iterator[tuple[str, object]
 
 
 def swap(batches: Sequence[Sequence[int]], replacement: Mapping[int, int]) -> list[list[int]]:
-    """Return the batches with some items replaced by others, all else in place."""
+    """Return the batches with some items replaced by others."""
     return [[replacement.get(index, index) for index in batch] for batch in batches]

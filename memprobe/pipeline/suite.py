@@ -199,7 +199,7 @@ def _sweep(table: dict[str, Any], probe: Probe, where: str, problems: list[Probl
         problems.append(Problem(f"`{name}` is an empty list", where, "give one or more values"))
     different = {str(value): value for value in values}
     if len(different) < len(values):
-        problems.append(Problem(f"`{name}` holds one value twice", where, "remove one"))
+        problems.append(Problem(f"`{name}` has one value twice", where, "remove one"))
     return [{**table, name: value} for value in different.values()]
 
 
@@ -282,7 +282,7 @@ def _entries(tables: object, where: str, problems: list[Problem]) -> list[Entry]
         problems.append(Problem("`probe` is not a list of tables", where, "write [[probe]]"))
         return []
     if not tables:
-        problems.append(Problem("the suite holds no probe", where, "add a [[probe]] with a `kind`"))
+        problems.append(Problem("the suite has no probe", where, "add a [[probe]] with a `kind`"))
     entries = []
     for number, table in enumerate(tables, start=1):
         kind = table.get("kind")

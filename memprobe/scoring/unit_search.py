@@ -86,7 +86,7 @@ def search_unit(
     from memprobe.scoring.search import allowed_ids, search_prompt
 
     if unit.search is None:
-        raise ValueError("the unit holds no search")
+        raise ValueError("the unit has no search")
     request = unit.requests.row(0, named=True)
     strings = _Strings.of(request, tokenised)
     search = _that_fits(unit.search, strings, loaded.context_tokens)

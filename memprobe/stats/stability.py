@@ -123,7 +123,7 @@ def measures(curves: Floats, design: Design) -> list[Measure]:
     found = [_mean("acc", range(k), lambda: final)]
     found.append(_mean("bwt", range(k - 1), lambda: (final - learned)[..., :-1], alone))
     first = design.steps[0]
-    unseen = None if design.untrained else f"the first checkpoint, at step {first}, is no untrained model"
+    unseen = None if design.untrained else f"the first checkpoint, at step {first}, is not an untrained model"
     found.append(_mean("fwt", range(1, k), lambda: _ahead(curves, at_end), alone or unseen))
     found.append(_mean("forgetting_chaudhry", range(k - 1), lambda: _fallen(at_end), alone))
     lowest = _mean("min_acc", range(k - 1), lambda: _lowest(curves, design), alone)

@@ -108,9 +108,9 @@ def _of_tokens(schemes: Iterable[str], vocabulary: int | None) -> dict[str, pl.E
         "rank is below 0": rank < 0,
         "n_ties is below 0": n_ties < 0,
         "a hit is not ranked 0": hit & (rank != 0),
-        "a token ranked 0 alone is no hit": (rank == 0) & (n_ties == 0) & ~hit,
+        "a token ranked 0 alone is not a hit": (rank == 0) & (n_ties == 0) & ~hit,
         "a hit has a margin below 0": hit & (margin < 0),
-        "a margin above 0 is no hit": ~hit & (margin > 0) & margin.is_not_nan(),
+        "a margin above 0 is not a hit": ~hit & (margin > 0) & margin.is_not_nan(),
         "entropy_nats is below 0": entropy < -_ENTROPY_NATS,
     }
     if vocabulary:

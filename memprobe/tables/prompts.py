@@ -153,7 +153,7 @@ def _prompts(raw: Mapping[str, Any], where: str) -> tuple[Prompt, ...]:
     tables = raw.get("prompt")
     if set(raw) != {"prompt"} or not isinstance(tables, list) or not tables:
         raise SuiteError(
-            "the file holds no [[prompt]] table, or something else beside them",
+            "the file has no [[prompt]] table, or has other tables too",
             where=where,
             fix="write one [[prompt]] table for each template",
         )
@@ -172,7 +172,7 @@ def _prompts(raw: Mapping[str, Any], where: str) -> tuple[Prompt, ...]:
 def _prompt(table: Any, where: str, problems: list[Problem]) -> Prompt | None:  # noqa: ANN401
     """Return a template from its table, or note what is wrong."""
     if not isinstance(table, Mapping):
-        problems.append(Problem("a prompt is no table", where))
+        problems.append(Problem("a prompt is not a table", where))
         return None
     known = [each.name for each in fields(Prompt)]
     wrong = [

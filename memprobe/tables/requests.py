@@ -156,9 +156,9 @@ class Search:
         if not self.seeds:
             problems.append("seeds is empty")
         if len(set(self.seeds)) < len(self.seeds):
-            problems.append("seeds holds one seed twice")
+            problems.append("seeds has one seed twice")
         if any(seed < 0 for seed in self.seeds):
-            problems.append("seeds holds one below 0")
+            problems.append("seeds has one below 0")
         if problems:
             raise ValueError("; ".join(problems))
 

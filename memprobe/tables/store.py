@@ -92,7 +92,7 @@ class RunStore:
         """
         if self.path.is_dir() and any(self.path.iterdir()) and not self.manifest_file.is_file():
             raise InputError(
-                "--fresh empties only a run directory, and this one holds no manifest.json",
+                "--fresh empties only a run directory, and this one has no manifest.json",
                 where=str(self.path),
                 fix="give another directory with -o, or empty this one yourself",
             )

@@ -144,7 +144,7 @@ class Trials:
             if each not in CONDITIONS
         ]
         if len(set(self.conditions)) < len(self.conditions) or not self.conditions:
-            problems.append("conditions are empty or hold one twice")
+            problems.append("conditions are empty or have one twice")
         if len(set(names)) < len(names):
             problems.append("two prompts have one name")
         if not names and not self.likelihood:

@@ -198,7 +198,7 @@ def test_an_adapter_of_another_kind_gets_one_sentence(make, make_adapter, settin
 
 def test_settings_that_are_no_object_are_found_before_any_work(make, contents) -> None:
     make("lora", adapter_files(contents, "../base") | {"adapter_config.json": b"[]"})
-    assert refusal().problems[0].what == "adapter_config.json holds no JSON object"
+    assert refusal().problems[0].what == "adapter_config.json is not a JSON object"
 
 
 def test_checkpoints_that_are_no_adapters_pass(make) -> None:

@@ -230,9 +230,9 @@ def test_all_permissions_that_lack_are_asked_for_at_once(make, contents) -> None
 @pytest.mark.parametrize(
     ("config", "what"),
     [
-        (b"{", "config.json is no valid JSON"),
-        (b"\xff", "config.json is no valid JSON"),
-        (b"[1]", "config.json holds no JSON object"),
+        (b"{", "config.json is not valid JSON"),
+        (b"\xff", "config.json is not valid JSON"),
+        (b"[1]", "config.json is not a JSON object"),
     ],
 )
 def test_a_broken_config_is_left_for_loading_to_refuse(make, contents, config: bytes, what: str) -> None:

@@ -283,5 +283,5 @@ def test_other_files_do_not_count_for_the_tokenizer(make) -> None:
 
 
 def test_a_folder_without_a_tokenizer_has_no_tokenizer_digest(make) -> None:
-    with pytest.raises(CheckpointError, match="the folder holds no tokenizer"):
+    with pytest.raises(CheckpointError, match="the folder has no tokenizer"):
         tokenizer_digest(make("a", tokenizer=False))

@@ -412,7 +412,7 @@ def test_a_tokenizer_can_come_from_the_hub(online, make) -> None:
         ("org/name@step*", False, CheckpointError, "--tokenizer names several revisions"),
         ("org/name@step{0,1}", False, CheckpointError, "--tokenizer names several revisions"),
         ("org/name@x", False, CheckpointError, "org/name has no such revision"),
-        ("org/none", False, CheckpointError, "it holds no tokenizer"),
+        ("org/none", False, CheckpointError, "it has no tokenizer"),
         ("org/else", True, SafetyError, "org/else is not whole in the local cache"),
     ],
 )

@@ -62,7 +62,7 @@ def test_other_subfolders_are_ignored_and_those_with_a_config_named(make) -> Non
     (sequence,) = resolve(["main"])
     assert [checkpoint.revision for checkpoint in sequence.checkpoints] == ["step1"]
     assert sequence.notes == (
-        "left out of main, as they hold no checkpoint: step3",
+        "left out of main, as they have no checkpoint: step3",
         "left out of main, as their names have no step: final",
     )
 
@@ -234,14 +234,14 @@ def test_step_folders_without_configs_are_counted(make) -> None:
 def test_a_folder_above_the_sequence_points_into_it(make) -> None:
     folder = make("lab/main/step1").parent
     (problem,) = refused("lab")
-    assert problem.what == "the folder holds no checkpoint sequence itself, but main in it does"
+    assert problem.what == "the folder is not a checkpoint sequence itself, but main in it is"
     assert problem.fix == f"pass -m {folder}, or name the subfolders like step1000"
 
 
 def test_a_folder_of_models_is_no_sequence(make) -> None:
     make("models/a")
     make("models/b")
-    assert refused("models")[0].what == "the folder holds no checkpoint sequence itself, but a, b in it do"
+    assert refused("models")[0].what == "the folder is not a checkpoint sequence itself, but a, b in it are"
 
 
 def test_a_folder_without_permission_says_so(make, monkeypatch) -> None:

@@ -178,7 +178,7 @@ def test_fractional_epochs_take_positions(place) -> None:
         ("epoch1.5", 1),
         ("epoch2", 2),
     ]
-    assert any("no whole numbers, so the position from 0 is the step" in note for note in sequence.notes)
+    assert any("not whole numbers, so the position from 0 is the step" in note for note in sequence.notes)
 
 
 def test_two_names_of_one_number_are_refused(place) -> None:
@@ -219,7 +219,7 @@ def test_single_checkpoints_of_one_folder_are_models_of_their_own(make) -> None:
 def test_models_of_several_sizes_are_no_sequence(make) -> None:
     for name in ("pythia-70m", "pythia-160m"):
         make(f"zoo/{name}")
-    assert "no checkpoint sequence itself" in refused("zoo")[0].what
+    assert "not a checkpoint sequence itself" in refused("zoo")[0].what
 
 
 def test_revisions_named_one_by_one_have_the_order_that_is_given(hub) -> None:

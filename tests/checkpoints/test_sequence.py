@@ -155,9 +155,9 @@ def test_a_tokenizer_that_differs_on_the_hub_is_found_before_the_weights_are(hub
 @pytest.mark.parametrize(
     ("tokenizer", "what"),
     [
-        ("tokeniser", "--tokenizer `tokeniser` is no folder, did you mean `tokenizer`?"),
-        ("tokenizer/tokenizer.json", "--tokenizer `tokenizer/tokenizer.json` is no folder"),
-        ("bare", "the folder of --tokenizer holds no tokenizer"),
+        ("tokeniser", "--tokenizer `tokeniser` is not a folder, did you mean `tokenizer`?"),
+        ("tokenizer/tokenizer.json", "--tokenizer `tokenizer/tokenizer.json` is not a folder"),
+        ("bare", "the folder of --tokenizer has no tokenizer"),
     ],
 )
 def test_a_tokenizer_that_is_none_is_refused(main, tokenizer: str, what: str) -> None:

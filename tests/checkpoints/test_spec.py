@@ -114,10 +114,10 @@ def test_patterns_are_told_from_names() -> None:
         ("org/name@step{9..1}", "the range `9..1` falls from 9 to 1"),
         ("org/name@step{1..9..0}", "the range `1..9..0` has a stride of 0"),
         ("org/name@step1..9", "a range is outside braces"),
-        ("org/name@step{a..c}", "`a..c` is no range of numbers"),
-        ("org/name@a,b", "`a,b` is no revision"),
-        ("org/name@a b", "`a b` is no revision"),
-        ("org/name@a@b", "`a@b` is no revision"),
+        ("org/name@step{a..c}", "`a..c` is not a range of numbers"),
+        ("org/name@a,b", "`a,b` is not a revision"),
+        ("org/name@a b", "`a b` is not a revision"),
+        ("org/name@a@b", "`a@b` is not a revision"),
     ],
 )
 def test_bad_specs_are_refused_with_the_right_forms(spec: str, what: str) -> None:

@@ -60,7 +60,7 @@ def test_a_later_version_of_the_format_is_named(folder) -> None:
     ("content", "says"),
     [
         ("[]", "holds a list, not an object"),
-        ("{", "is no JSON"),
+        ("{", "is not JSON"),
         ("{}", "holds no model"),
         (POINTER, "Git LFS"),
     ],

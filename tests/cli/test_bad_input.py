@@ -168,7 +168,7 @@ def test_a_bad_suite_is_told_in_all_its_points(cli, write):
     [
         (b"[[probe", "the suite is not TOML"),
         (b"\xff", "the suite is not TOML"),
-        (b"", "the suite holds no probe"),
+        (b"", "the suite has no probe"),
         (b'probe = "recall"', "`probe` is not a list of tables"),
         (b'run = 3\n[[probe]]\nkind = "recall"', "`run` is not a table"),
         (
@@ -279,7 +279,7 @@ def test_a_folder_that_cannot_be_measured_says_why(damage, told, cli, tiny, make
     [
         (["--steps", "5"], "no checkpoint of main is left by --steps 5"),
         (["--steps", "x"], "x"),
-        (["--tokenizer", "nowhere"], "--tokenizer `nowhere` is no folder"),
+        (["--tokenizer", "nowhere"], "--tokenizer `nowhere` is not a folder"),
         (["--device", "gpu"], "unknown device `gpu`"),
         (["--device", "cuda:99"], "there is no device `cuda:99` here"),
     ],

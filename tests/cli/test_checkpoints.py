@@ -62,8 +62,8 @@ def test_a_reason_that_many_share_is_said_once(cli, sequence) -> None:
         (sequence / f"step{step}" / "config.json").write_text("{")
     answer = cli("checkpoints", "ls", sequence)
     assert answer.code == 0
-    assert answer.out.count("config.json is no valid JSON") == 1
-    assert "step0, step10, step20: config.json is no valid JSON" in answer.out
+    assert answer.out.count("config.json is not valid JSON") == 1
+    assert "step0, step10, step20: config.json is not valid JSON" in answer.out
 
 
 @pytest.mark.parametrize("command", ["ls", "verify"])
@@ -99,7 +99,7 @@ def test_ls_as_json_is_exact_and_nothing_else(cli, sequence) -> None:
 
 def test_notes_are_said_on_stderr_unless_quiet(cli, sequence) -> None:
     (sequence / "step99").mkdir()
-    note = "note: left out of main, as they hold no checkpoint: step99\n"
+    note = "note: left out of main, as they have no checkpoint: step99\n"
     assert cli("checkpoints", "ls", sequence).err == note
     assert cli("checkpoints", "ls", sequence, "-q").err == ""
 
@@ -117,7 +117,7 @@ def test_steps_choose(cli, tiny) -> None:
         ([], "no model was given"),
         (["{main}", "--steps", "7"], "no checkpoint of main is left by --steps 7"),
         (["{main}", "--steps", "x"], "`x` is neither a step nor a range of steps"),
-        (["{main}", "--tokenizer", "./none"], "--tokenizer `./none` is no folder"),
+        (["{main}", "--tokenizer", "./none"], "--tokenizer `./none` is not a folder"),
     ],
 )
 def test_a_spec_that_names_nothing_is_exit_2(command, args, told, cli, tiny) -> None:

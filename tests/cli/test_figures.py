@@ -89,7 +89,7 @@ def test_what_the_gate_wrote_is_shown_and_what_it_did_not_is_an_error(cli, copy)
 def test_texts_that_the_run_does_not_hold_cannot_be_included(cli, finished, tmp_path) -> None:
     answer = cli("report", finished, "--include-text", "-o", tmp_path / "x.html")
     assert answer.code == 2
-    assert "the run holds no texts" in answer.err
+    assert "the run has no texts" in answer.err
     assert not (tmp_path / "x.html").exists()
 
 

@@ -157,10 +157,10 @@ def test_a_working_directory_that_is_no_utf_8_is_refused(latin):
 def test_an_argument_and_a_variable_that_are_no_utf_8_are_refused(tiny):
     code, _, err = started("run", "-p", "recall", "-m", LATIN, "-d", tiny.items)
     assert code == 2
-    assert err.startswith(b"error: the argument is no text in utf-8")
+    assert err.startswith(b"error: the argument is not text in utf-8")
     code, _, err = started("run", "-p", "recall", "-d", tiny.items, MEMPROBE_MODEL=LATIN)
     assert code == 2
-    assert err.startswith(b"error: the variable MEMPROBE_MODEL is no text in utf-8")
+    assert err.startswith(b"error: the variable MEMPROBE_MODEL is not text in utf-8")
 
 
 def test_a_checkpoint_folder_that_is_no_utf_8_is_refused_by_name(latin, tiny, make, cli, tmp_path):

@@ -76,7 +76,7 @@ def test_an_11th_token_does_not_make_a_fourth_sequence_with_overlap(npy) -> None
         ),
         ([[1.0, 2.0]], "float32", Pieces(), "holds float32, and token ids are whole numbers"),
         ([[[1]]], "int64", Pieces(), "has 3 dimensions, 1 x 1 x 1"),
-        ([[]], "int64", Pieces(), "holds no tokens"),
+        ([[]], "int64", Pieces(), "has no tokens"),
     ],
 )
 def test_an_array_of_another_kind_is_refused(values, dtype, pieces, told, npy) -> None:
@@ -86,13 +86,13 @@ def test_an_array_of_another_kind_is_refused(values, dtype, pieces, told, npy) -
 def test_a_cut_off_array_a_pickle_and_no_array_are_refused(npy, tmp_path) -> None:
     whole = Path(npy("x", range(100)))
     whole.write_bytes(whole.read_bytes()[:-8])
-    assert "is no whole .npy file" in refused(whole)
+    assert "is not a complete .npy file" in refused(whole)
     np.save(tmp_path / "o.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    assert "is no whole .npy file" in refused(tmp_path / "o.npy")
+    assert "is not a complete .npy file" in refused(tmp_path / "o.npy")
     (tmp_path / "t.npy").write_text("hello")
-    assert "is no whole .npy file" in refused(tmp_path / "t.npy")
+    assert "is not a complete .npy file" in refused(tmp_path / "t.npy")
     (tmp_path / "e.npy").touch()
-    assert "is no whole .npy file" in refused(tmp_path / "e.npy")
+    assert "is not a complete .npy file" in refused(tmp_path / "e.npy")
 
 
 def test_a_missing_file_suggests_its_neighbour(npy) -> None:
@@ -183,8 +183,8 @@ def test_a_document_order_that_does_not_fit_is_refused(megatron, npy) -> None:
         (".bin", lambda data: data[:-4], "has 20 bytes, and x.idx expects 24"),
         (".bin", lambda data: b"", "has 0 bytes"),
         (".idx", lambda data: data[:-1], "says 2 entries, 74 bytes, and has 73 bytes"),
-        (".idx", lambda data: data[:20], "is no Megatron index"),
-        (".idx", lambda data: b"", "is no Megatron index"),
+        (".idx", lambda data: data[:20], "is not a Megatron index"),
+        (".idx", lambda data: b"", "is not a Megatron index"),
         (".idx", lambda data: b"X" + data[1:], "does not begin with MMIDIDX"),
         (".idx", lambda data: b"TNTIDX\x00\x00" + data[8:], "older kind"),
         (".idx", lambda data: data[:9] + struct.pack("<Q", 2) + data[17:], "an index of version 2"),
@@ -238,9 +238,9 @@ def test_a_saved_data_set_and_its_arrow_file_are_read_in_their_order(tmp_path) -
     ("frame", "told"),
     [
         ({"ids": [[1]]}, "has no column `input_ids`; the columns are ids"),
-        ({"input_ids": [1, 2]}, "no column of lists of whole numbers"),
-        ({"input_ids": [[0.5]]}, "no column of lists of whole numbers"),
-        ({"input_ids": pl.Series([], dtype=pl.List(pl.Int32))}, "holds no sequences"),
+        ({"input_ids": [1, 2]}, "not a column of lists of whole numbers"),
+        ({"input_ids": [[0.5]]}, "not a column of lists of whole numbers"),
+        ({"input_ids": pl.Series([], dtype=pl.List(pl.Int32))}, "has no sequences"),
     ],
 )
 def test_parquet_of_another_kind_is_refused(frame, told, tmp_path) -> None:

@@ -78,5 +78,5 @@ def test_what_cannot_be_written_is_told_before_any_work(tmp_path) -> None:
 
 def test_a_source_is_never_written_over(tmp_path) -> None:
     (tmp_path / "d.jsonl").touch()
-    with pytest.raises(InputError, match="take the place of what they are made of"):
+    with pytest.raises(InputError, match="overwrite their own source"):
         check_out(tmp_path / "d.jsonl", [str(tmp_path / "." / "d.jsonl")], force=True)

@@ -128,7 +128,7 @@ def test_what_is_no_rules_file_is_refused(content, message, tmp_path):
 def test_an_empty_file_holds_no_rule(made, tmp_path):
     file = tmp_path / "rules.toml"
     file.write_text("[defaults]\n")
-    with pytest.raises(RuleError, match="holds no rule"):
+    with pytest.raises(RuleError, match="has no rule"):
         gate(made([row(3)]), file)
 
 
@@ -177,7 +177,7 @@ def test_metrics_of_probes_that_the_run_lacks_are_known_all_the_same(judge):
     told = judge([row(3)], 'probe = "recognition"\nmetric = "auc"\nmax = 0.6').rules[0]
     assert (told.verdict, told.reason) == (
         "could not judge",
-        "the run holds no numbers of recognition; it has recall",
+        "the run has no numbers of recognition; it has recall",
     )
 
 

@@ -52,7 +52,7 @@ def test_a_broken_header_on_the_hub_does_not_hide_the_others(sweep, hub, checkpo
     (found,) = survey(["org/tiny@step{0,10,20}"])
     assert [bool(row.problems) for row in found.rows] == [False, True, False]
     (problem,) = found.rows[1].problems
-    assert problem.what == "the header of model.safetensors is no safetensors header"
+    assert problem.what == "the header of model.safetensors is not a safetensors header"
     assert problem.where == "org/tiny@step10"
 
 

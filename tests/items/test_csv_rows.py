@@ -88,7 +88,7 @@ def test_a_document_longer_than_the_modules_limit_is_read_and_the_limit_stays(wr
             id="open-quote",
         ),
         pytest.param('text\n"a" b\n', "broken CSV: ", id="text-behind-a-quote"),
-        pytest.param("text,group\n", "holds no items", id="header-alone"),
+        pytest.param("text,group\n", "has no items", id="header-alone"),
         pytest.param(
             "text,group\n,g\n", "no content: text null or empty\n  where: a.csv, line 2", id="empty-text"
         ),

@@ -100,7 +100,7 @@ def test_a_file_that_is_no_parquet_is_told(write, message, data: bytes) -> None:
 
 
 def test_no_rows_and_the_limit(tmp_path: Path, message) -> None:
-    assert "holds no items" in message(
+    assert "has no items" in message(
         parquet(tmp_path, pl.DataFrame({"text": []}, schema={"text": pl.String}))
     )
     path = parquet(tmp_path, pl.DataFrame({"text": ["a", "b", "c"]}))

@@ -21,10 +21,10 @@ def test_lines_are_counted_over_blank_ones_and_unusual_line_ends(write) -> None:
         pytest.param('{"text": "secret"} {}', "no JSON: Extra data at character 20", id="two-objects"),
         pytest.param('["secret"]', "no JSON object", id="list"),
         pytest.param('"secret"', "no JSON object", id="string"),
-        pytest.param('{"text": "secret", "score": NaN}', "NaN is no number", id="nan"),
-        pytest.param('{"text": "secret", "score": -Infinity}', "-Infinity is no number", id="infinity"),
+        pytest.param('{"text": "secret", "score": NaN}', "NaN is not a number", id="nan"),
+        pytest.param('{"text": "secret", "score": -Infinity}', "-Infinity is not a number", id="infinity"),
         pytest.param('{"text": "secret", "score": 1e999}', "too large for float64", id="overflow"),
-        pytest.param('{"text": "secret", "m": {"a": NaN}}', "NaN is no number", id="nested-nan"),
+        pytest.param('{"text": "secret", "m": {"a": NaN}}', "NaN is not a number", id="nested-nan"),
         pytest.param('{"text": "\\ud800 secret"}', "surrogate", id="half-a-surrogate-pair"),
         pytest.param('{"text": "secret", "n": ' + "[" * 100_000, "nested too deeply", id="deep"),
         pytest.param('{"text": "secret", "n": ' + "9" * 5000 + "}", "thousands of digits", id="long-number"),
@@ -60,7 +60,7 @@ def test_a_json_list_counts_places(write) -> None:
 
 def test_a_bad_element_of_a_json_list_is_named_by_its_place(write, message) -> None:
     told = message(write("a.json", '[{"text": "a"}, {"text": "b", "x": NaN}, 7, {"text": ""}]'))
-    assert "NaN is no number" in told
+    assert "NaN is not a number" in told
     for place in ("where: a.json, item 2", "where: a.json, item 3", "where: a.json, item 4, column text"):
         assert place in told
 
@@ -75,7 +75,7 @@ def test_a_bad_element_of_a_json_list_is_named_by_its_place(write, message) -> N
         pytest.param('[{"text": "a"},\n{"text" "b"}]', "a.json, line 2, character 9", id="syntax"),
         pytest.param('[{"text": "a"}', "expecting ',' or ']'", id="open"),
         pytest.param('[{"text": "a"}] x', "there is more text after the list", id="rest"),
-        pytest.param("[]", "holds no items", id="empty-list"),
+        pytest.param("[]", "has no items", id="empty-list"),
         pytest.param("  ", "no list of objects", id="blank"),
         pytest.param("[" * 100_000, "nested too deeply", id="deep"),
     ],

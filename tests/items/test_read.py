@@ -44,8 +44,8 @@ def test_suffixes_are_read_in_any_case(write) -> None:
         pytest.param("items", "no suffix", id="no-suffix"),
         pytest.param("empty.jsonl", "the file is empty", id="empty"),
         pytest.param("blank.txt", "the file is empty", id="blank-text"),
-        pytest.param("blank.jsonl", "holds no items", id="blank-jsonl"),
-        pytest.param("mark.csv", "holds no items", id="mark-alone"),
+        pytest.param("blank.jsonl", "has no items", id="blank-jsonl"),
+        pytest.param("mark.csv", "has no items", id="mark-alone"),
         pytest.param("x" * 300 + ".csv", "cannot be read: ", id="name-too-long"),
     ],
 )

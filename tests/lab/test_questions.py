@@ -154,7 +154,7 @@ def test_questions_come_by_whole_excerpts(tokenizer) -> None:
 
 def test_a_label_that_is_no_single_token_is_refused() -> None:
     # Bytes alone: a space and a letter are two tokens.
-    with pytest.raises(InputError, match="the answer ` A` is no single token of a vocabulary of 257"):
+    with pytest.raises(InputError, match="the answer ` A` is not a single token of a vocabulary of 257"):
         source_of(train_tokenizer([TEXT], 257))
 
 

@@ -131,7 +131,7 @@ def test_a_model_of_unknown_size_is_no_predictor_and_that_is_said() -> None:
     told = estimate(history(others=(unknown,)), Settings())
     assert "dark" not in told.tables["forecast"]["predictor_model"]
     assert any(
-        "dark is no predictor: its number of parameters is not known" in text for text in told.warnings
+        "dark is not a predictor: its number of parameters is not known" in text for text in told.warnings
     )
     told = estimate(history(others=(other("s", {80: EARLY}, 5),), n_parameters=None), Settings())
     assert set(told.tables["forecast"]["predictor_model"]) == {"big"}

@@ -358,7 +358,7 @@ def test_not_yet_trained_items_may_be_the_controls() -> None:
         ({"draws": -1}, "draws is -1, not 0 or more"),
         ({"balanced_to": -1}, "balanced_to is -1, not 0 or more"),
         ({"outcomes": ()}, "outcomes is empty"),
-        ({"outcomes": ("exact", "exact")}, "outcomes holds one outcome twice"),
+        ({"outcomes": ("exact", "exact")}, "outcomes has one outcome twice"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings, message) -> None:

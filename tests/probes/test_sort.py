@@ -341,7 +341,7 @@ def test_an_item_without_segments_is_passed_over_and_a_question_too_long_is_not(
     ("settings", "message"),
     [
         ({"templates": ("plian",)}, "there is no template `plian`, did you mean `plain`"),
-        ({"templates": ("plain", "plain")}, "templates holds one name twice"),
+        ({"templates": ("plain", "plain")}, "templates has one name twice"),
         ({"shots": -1}, "shots is -1, not 0 or more"),
         ({"conditions": ()}, "conditions are empty"),
         ({"mode": "likelihood", "select": "best"}, "likelihood mode has none"),

@@ -136,7 +136,7 @@ def test_transfer_is_over_an_untrained_checkpoint() -> None:
     told = estimate(history(before, steps=(0, 10, 20)), Settings(windows=()))
     assert pooled(told)["fwt"] is None
     assert any(
-        "fwt: the first checkpoint, at step 0, is no untrained model" in text for text in told.warnings
+        "fwt: the first checkpoint, at step 0, is not an untrained model" in text for text in told.warnings
     )
     assert pooled(told)["bwt"] == pytest.approx(-0.2, abs=EXACT)
 
@@ -327,8 +327,8 @@ def test_other_outcomes_have_their_unit() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"windows": (1, 10)}, "windows holds 1, not 2 or more"),
-        ({"windows": (10, 10)}, "windows holds one width twice"),
+        ({"windows": (1, 10)}, "windows has 1, not 2 or more"),
+        ({"windows": (10, 10)}, "windows has one width twice"),
         ({"draws": 99}, "draws is 99, not 100 or more"),
         ({"suffix_tokens": 0}, "suffix_tokens is 0, not 1 or more"),
     ],

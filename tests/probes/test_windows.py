@@ -99,7 +99,7 @@ def test_strides_name_the_view_and_need_both_lengths() -> None:
         ({"chat": True, "suffix_tokens": 1, "align": "end"}, 'align = "end" has no meaning beside chat'),
         ({"tau": ()}, "tau is"),
         ({"tau": (0.0,)}, "tau is"),
-        ({"tau": (0.5, 0.5)}, "tau holds one number twice"),
+        ({"tau": (0.5, 0.5)}, "tau has one number twice"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings, message) -> None:

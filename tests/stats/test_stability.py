@@ -138,7 +138,7 @@ def test_one_task_alone_has_a_score_and_reasons() -> None:
 def test_transfer_needs_an_untrained_model_and_windows_as_many_checkpoints() -> None:
     curves, design = check_9()
     found = {(each.name, each.window): each for each in measures(curves, design)}
-    assert found["fwt", None].reason == "the first checkpoint, at step 1, is no untrained model"
+    assert found["fwt", None].reason == "the first checkpoint, at step 1, is not an untrained model"
     wide = Design(design.steps, design.ends, untrained=True, windows=(5, 6))
     found = {(each.name, each.window): each for each in measures(curves, wide)}
     assert found["wf", 5].reason is None

@@ -87,5 +87,5 @@ def test_a_table_of_ours_needs_no_types_said() -> None:
 def test_what_is_no_such_table_is_said(tmp_path) -> None:
     file = tmp_path / "x.csv"
     file.write_text("step,model\nnine,m\n")
-    with pytest.raises(InvalidRunError, match="no CSV of the table summary"):
+    with pytest.raises(InvalidRunError, match="not a CSV of the table summary"):
         read_csv(file, "summary")

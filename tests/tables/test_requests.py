@@ -174,8 +174,8 @@ def test_merged_tokens_cover_exactly_what_was_asked(seed, requests_of) -> None:
         ({"optimizer": "adam"}, "optimizer is `adam`, not one of coordinate, gcg, random"),
         ({"lengths": "up"}, "lengths is `up`, not one of bracket, miniprompt"),
         ({"seeds": ()}, "seeds is empty"),
-        ({"seeds": (2, 2)}, "seeds holds one seed twice"),
-        ({"seeds": (0, -1)}, "seeds holds one below 0"),
+        ({"seeds": (2, 2)}, "seeds has one seed twice"),
+        ({"seeds": (0, -1)}, "seeds has one below 0"),
     ],
 )
 def test_impossible_searches_are_refused(settings, message) -> None:

@@ -500,7 +500,7 @@ def test_fresh_refuses_a_directory_that_is_not_a_run(tmp_path) -> None:
     folder = tmp_path / "thesis"
     (folder / "tables").mkdir(parents=True)
     (folder / "tables" / "mine.parquet").write_text("precious")
-    with pytest.raises(InputError, match=r"holds no manifest\.json") as caught:
+    with pytest.raises(InputError, match=r"has no manifest\.json") as caught:
         RunStore(folder).empty()
     assert caught.value.problems[0].where == str(folder)
     assert names(folder) == ["tables/mine.parquet"]

@@ -67,7 +67,7 @@ def test_views_of_trials_are_named_by_all_that_they_hold() -> None:
         ({}, "neither a prompt nor likelihood"),
         ({"likelihood": True, "shots": -1}, "shots is -1, not 0 or more"),
         ({"likelihood": True, "conditions": ()}, "conditions are empty"),
-        ({"likelihood": True, "conditions": ("parametric",) * 2}, "hold one twice"),
+        ({"likelihood": True, "conditions": ("parametric",) * 2}, "have one twice"),
         ({"likelihood": True, "conditions": ("control",)}, "condition is `control`"),
         ({"prompts": (Prompt("p", "{excerpt}{first}{second}", "{first}{second}"),) * 2}, "one name"),
     ],

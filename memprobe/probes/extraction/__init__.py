@@ -88,7 +88,7 @@ class Settings:
         if not self.schemes:
             problems.append("schemes is empty")
         if len({scheme.name for scheme in self.schemes}) < len(self.schemes):
-            problems.append("schemes holds one scheme twice")
+            problems.append("schemes has one scheme twice")
         if not self.n or min(self.n) < 1:
             problems.append(f"n is {list(self.n)}, not one or more numbers of 1 or more")
         if not self.p or not all(0 < p < 1 for p in self.p):
@@ -98,7 +98,7 @@ class Settings:
         # Given twice, every item would count twice in the rate.
         for name, values in (("n", self.n), ("p", [column_of(p) for p in self.p]), ("tau", self.tau)):
             if len(set(values)) < len(values):
-                problems.append(f"{name} holds one number twice")
+                problems.append(f"{name} has one number twice")
         if problems:
             raise ValueError("; ".join(problems))
 

@@ -120,7 +120,7 @@ def _left_out(history: History) -> list[str]:
         return texts
     for each in history.others:
         if each.n_parameters is None:
-            texts.append(f"{each.model} is no predictor: its number of parameters is not known")
+            texts.append(f"{each.model} is not a predictor: its number of parameters is not known")
         elif _is_smaller(each, history.n_parameters) and not each.same_tokens:
             texts.append(
                 f"{each.model} has another tokenizer, so its suffixes may be other stretches of text"

@@ -36,7 +36,7 @@ FIGURES = (
         "forecast-steps",
         "forecast",
         "Forecast by earlier checkpoints",
-        "How well what a checkpoint memorizes foretells what the last one memorizes.",
+        "How well the memorized items of a checkpoint predict those of the last one.",
         rows_of_forecast,
         draw_forecast,
     ),

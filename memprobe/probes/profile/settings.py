@@ -51,7 +51,7 @@ class Settings:
         if not self.outcomes:
             problems.append("outcomes is empty")
         if len(set(self.outcomes)) < len(self.outcomes):
-            problems.append("outcomes holds one outcome twice")
+            problems.append("outcomes has one outcome twice")
         if self.control == "untrained" and self.anticipation > 0:
             problems.append(
                 "control is untrained and anticipation above 0: items that training comes to right after the "

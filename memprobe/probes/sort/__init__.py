@@ -128,7 +128,7 @@ def _template_problems(settings: Settings) -> list[str]:
         if name not in there
     ]
     if len(set(settings.templates)) < len(settings.templates):
-        problems.append("templates holds one name twice")
+        problems.append("templates has one name twice")
     return problems
 
 

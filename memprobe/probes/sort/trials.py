@@ -82,7 +82,7 @@ def _spans(scores: Scores, detail: str) -> pl.DataFrame:
         ValueError: The trials are missing.
     """
     if scores.windows is None:
-        raise ValueError("sort needs the trials that were asked")
+        raise ValueError("sort needs the trials that were shown to the model")
     # A string of which two runs are scored has two windows.
     asked = scores.windows.select("item_id", "part", "trial").unnest("trial").unique(maintain_order=True)
     spans = scores.spans.filter(pl.col("detail") == detail)

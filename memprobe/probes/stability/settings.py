@@ -35,9 +35,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         problems = length_problems(self.prefix_tokens, self.suffix_tokens, self.align)
-        problems += [f"windows holds {each}, not 2 or more" for each in self.windows if each < 2]
+        problems += [f"windows has {each}, not 2 or more" for each in self.windows if each < 2]
         if len(set(self.windows)) < len(self.windows):
-            problems.append("windows holds one width twice")
+            problems.append("windows has one width twice")
         if self.draws < _FEWEST_DRAWS:
             problems.append(f"draws is {self.draws}, not {_FEWEST_DRAWS} or more")
         if problems:
