@@ -38,9 +38,9 @@ class Stored:
     """One tensor as its file describes it.
 
     Attributes:
-        dtype: Such as `bfloat16`; as the format writes it where it is none of the usual.
-        shape: Its dimensions.
-        file: Name of the file that holds it.
+        dtype: Like `bfloat16`; an unusual type keeps the name that the format uses.
+        shape: Dimensions of the tensor.
+        file: Name of its file.
     """
 
     dtype: str

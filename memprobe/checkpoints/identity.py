@@ -93,8 +93,8 @@ class CheckpointSequence:
     """Checkpoints of one model, by step.
 
     Attributes:
-        model: What all of them have as `model`.
-        checkpoints: Steps rise strictly; at least one.
+        model: Value of `model` that all checkpoints share.
+        checkpoints: At least one checkpoint, in strictly rising order of step.
         notes: What a user should know about how the spec was read, one sentence each.
     """
 

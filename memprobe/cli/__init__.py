@@ -1,6 +1,6 @@
 """The command line: parse, call, print, exit code. Nothing here computes."""
 
-# The built-in part of `signal`: the rest takes milliseconds to import, in which Ctrl-C shows a traceback.
+# Only the built-in part of `signal`: importing the rest takes milliseconds in which Ctrl-C shows a traceback.
 import _signal  # type: ignore[import-not-found]
 import os
 import sys
@@ -10,7 +10,7 @@ def main() -> None:
     """Run the command line; the entry point of `memprobe` and of `python -m memprobe`."""
     _end_quietly()
     for name in ("stdout", "stderr"):
-        # Started with one closed, as `>&-` does, Python has none.
+        # Python sets a stream to None if it was closed at the start, as with `>&-`.
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
     try:
@@ -29,8 +29,8 @@ def main() -> None:
 def _end_quietly() -> None:
     """Let Ctrl-C end the process silently with code 130 until a command begins.
 
-    While libraries are imported KeyboardInterrupt would come up anywhere, also where it is only printed.
+    During imports, KeyboardInterrupt could be raised anywhere, even where it is only printed.
     """
-    # A shell starts background jobs with SIGINT ignored, and so it stays.
+    # Shells start background jobs with SIGINT ignored; it stays ignored.
     if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
         _signal.signal(_signal.SIGINT, lambda *_: os._exit(128 + _signal.SIGINT))

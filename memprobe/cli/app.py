@@ -34,7 +34,7 @@ from memprobe.errors import IncompleteRunError, InputError, MemprobeError, Probl
 
 INTERNAL, INTERRUPTED = 70, 130
 
-# What the machine refuses, with the exit code: it is no bug of ours.
+# Errors of the operating system that are not bugs of memprobe, with their exit codes.
 _REFUSED = {
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), InputError.exit_code),
     **dict.fromkeys((errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG), InputError.exit_code),
@@ -54,7 +54,7 @@ class Commands(TyperGroup):
                 sys.stdout.flush()
         except BrokenPipeError as error:
             _forget_stdout()
-            # What had been raised before the last flush says more than the closed pipe.
+            # An error raised before the last flush says more than the closed pipe.
             raise SystemExit(_code(error.__context__)) from None
         except SystemExit as error:
             if not isinstance(error.__context__, BrokenPipeError):
@@ -62,7 +62,7 @@ class Commands(TyperGroup):
             _forget_stdout()
             raise SystemExit(0) from None
         except OSError as error:
-            # Help and usage errors are written outside of any command, and the last lines after it.
+            # Help and usage errors are written outside of any command, and the last lines after the command.
             _forget_stdout()
             raise SystemExit(_code(error.__context__) or _unexpected(error)) from None
 
@@ -70,7 +70,7 @@ class Commands(TyperGroup):
         """Run a command.
 
         Raises:
-            typer.Exit: With the code of the contract.
+            typer.Exit: The command failed; carries the exit code that the contract defines.
         """
         try:
             with ending():
@@ -89,12 +89,12 @@ class Commands(TyperGroup):
         except (typer.Exit, typer.Abort, typer.TyperException, BrokenPipeError, SystemExit):
             raise
         except BaseException as error:
-            # Polars panics with something that is no Exception, and Python's own exit code for that is 1.
+            # A panic of Polars is not an Exception, and Python's own exit code for it would be 1.
             raise typer.Exit(_unexpected(error)) from error
 
 
 def _unexpected(error: BaseException) -> int:
-    """Report an error that no class of memprobe covers; returns the exit code."""
+    """Report an error that is not a MemprobeError, and return the exit code."""
     if isinstance(error, OSError) and error.errno in _REFUSED:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         fix = "make room; the same command goes on from here" if full else "name another place"
@@ -112,7 +112,7 @@ def _unexpected(error: BaseException) -> int:
 
 
 def _code(error: BaseException | None) -> int:
-    """Return the exit code of what had been raised before, 0 where it was nothing with a code."""
+    """Return the exit code of an error that was raised before; 0 if it has none."""
     if isinstance(error, typer.TyperException):
         return error.exit_code
     return error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 0

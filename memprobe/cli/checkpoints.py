@@ -1,4 +1,4 @@
-"""`memprobe checkpoints`: what a model spec resolves to, and what is wrong with it."""
+"""`memprobe checkpoints`: lists and checks the checkpoints that a model spec resolves to."""
 
 import time
 from collections import Counter
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 checkpoints = typer.Typer(help="List what a model spec resolves to, and check it.", no_args_is_help=True)
 
-# Reasons are folded to this many columns even where plain output is wider: they are read by people.
+# Reasons are wrapped to this many columns even if plain output is wider: people read them.
 _WIDTH = 79
 _LINE_EVERY_S = 10.0
 _COMMANDS = frozenset({"git", "memprobe", "pip"})
@@ -54,7 +54,7 @@ def ls(
     weights are loaded or downloaded.
 
     Exit codes:
-    0: also where a checkpoint is bad, which its row says
+    0: also if a checkpoint is bad; its row says so
     2: a spec names nothing
     """
     options.begin(quiet, verbose)
@@ -109,7 +109,7 @@ def verify(
     Exit codes:
     0: nothing that stops a run, though there may be warnings
     2: a run, or a run over time (retention), refuses or loses a checkpoint
-    5: nothing but a permission such as --allow-pickle is lacking
+    5: only a permission such as --allow-pickle is missing
     """
     options.begin(quiet, verbose)
     from memprobe.checkpoints.survey import survey
@@ -143,9 +143,9 @@ def verify(
 
 
 def _looked_into(surveys: "tuple[Survey, ...]", *, trust_remote_code: bool) -> "tuple[Survey, ...]":
-    """Add why a run would refuse checkpoints that look sound from outside; see `memprobe.scoring.fit`.
+    """Add the reasons why a run would refuse checkpoints that look sound so far; see `memprobe.scoring.fit`.
 
-    torch is loaded for it, so only where there is a checkpoint to look into.
+    This loads torch, so it is skipped if there is no loadable checkpoint.
     """
     if not any(each.loadable for each in surveys):
         return surveys
@@ -171,7 +171,7 @@ def _row(row: "Row", *, trust_remote_code: bool) -> "Row":
 
 
 def _read_through(surveys: "tuple[Survey, ...]", *, trust_remote_code: bool) -> "tuple[Survey, ...]":
-    """Add which checkpoints hold what is not a number; see `memprobe.scoring.finite`."""
+    """Add the problems of checkpoints with NaN or infinite weights; see `memprobe.scoring.finite`."""
     return tuple(
         _finite(each, trust_remote_code=trust_remote_code) if each.loadable else each for each in surveys
     )
@@ -195,9 +195,9 @@ def _finite(survey: "Survey", *, trust_remote_code: bool) -> "Survey":
 def _tried_out(
     surveys: "tuple[Survey, ...]", *, trust_remote_code: bool, allow_pickle: bool
 ) -> "tuple[Survey, ...]":
-    """Add what is known of a checkpoint only once it is loaded; of those alike, one that is sound is enough.
+    """Add problems that show only once a checkpoint is loaded; of each architecture, one sound one is enough.
 
-    An adapter is like no other: whether it can be merged is its own.
+    Every adapter is loaded: that one can be merged says nothing about another.
     """
     if not any(each.loadable for each in surveys):
         return surveys
@@ -253,7 +253,7 @@ def _table(survey: "Survey") -> "Table":
 
 
 def _cells(seen: "Checkpoint | None") -> tuple[str, ...]:
-    """Return parameters, dtype, size and format; empty where they are not known."""
+    """Return parameters, dtype, size and format; unknown ones are empty."""
     if seen is None:
         return ("",) * 4
     return (
@@ -275,7 +275,7 @@ def _scaled(number: float) -> str:
 
 
 def _reasons(rows: "Iterable[Row]") -> list[str]:
-    """Return why rows cannot be loaded; a reason that several share is said once."""
+    """Return lines on why checkpoints cannot be loaded; a reason that several share is given once."""
     shared: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for row in rows:
         for problem in row.problems:
@@ -285,7 +285,7 @@ def _reasons(rows: "Iterable[Row]") -> list[str]:
         revisions = list(dict.fromkeys(revision for revision, _ in places))
         lines.append(_folded(f"{listed(revisions)}: {what}", ""))
         if len(places) == 1 and places[0][1]:
-            # A path is to be copied whole.
+            # A path is not wrapped, so that it can be copied whole.
             lines.append(f"  where: {places[0][1]}")
         lines += [_folded(f"  fix:   {fix}", " " * 9)] if fix else []
     return lines
@@ -328,7 +328,7 @@ def _show_findings(survey: "Survey", findings: "tuple[Finding, ...]") -> None:
 
 
 def _sentence(text: str) -> str:
-    """Return a text with a capital, but where it begins with a name or a command."""
+    """Return a text with a capital first letter, unless it begins with a name or a command."""
     first = text.partition(" ")[0]
     is_name = first in _COMMANDS or not first.replace("-", "").isalpha()
     return text if is_name else text[:1].upper() + text[1:]
@@ -347,7 +347,7 @@ class _Reading:
 
     @property
     def total(self) -> int:
-        """Bytes to be read: those of weights that are here."""
+        """Number of bytes to read: those of weights on this machine."""
         return sum(each.n_bytes for each in self.checkpoints if each.folder is not None)
 
     def __enter__(self) -> "_Reading":

@@ -61,7 +61,7 @@ def compare(
 
 
 class _Telling:
-    """Says how far a long comparison is: first after ten seconds, then ever less often."""
+    """Reports the progress of a long comparison: first after ten seconds, then less and less often."""
 
     def __init__(self) -> None:
         self.started = self.last = time.monotonic()
@@ -77,7 +77,7 @@ class _Telling:
 
 
 def _fail_on_worse(found: "Comparison") -> None:
-    """Print the verdict; exits with 1 if a difference is worse.
+    """Print the verdict, and exit with code 1 if a difference is worse.
 
     Raises:
         typer.Exit: A difference is worse.
@@ -131,7 +131,7 @@ def _write(
 
 
 def head_lines(found: "Comparison") -> list[str]:
-    """Return which runs were compared, over what, and what has no partner."""
+    """Return lines on the runs compared, their common items and steps, and what has no partner."""
     steps = sorted({each.step for each in found.checkpoints if each.step is not None})
     reach = at_step(steps[0] if steps else None)
     if len(steps) > 1:

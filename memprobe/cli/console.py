@@ -1,6 +1,6 @@
-"""What the command line writes: results to stdout, everything else to stderr.
+"""Output of the command line: results to stdout, everything else to stderr.
 
-Not a terminal, or NO_COLOR: plain lines without control codes.
+If a stream is not a terminal, or NO_COLOR is set, it gets plain lines without control codes.
 """
 
 import json
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 _STATE = {"verbosity": 0}
 _LINE_EVERY_S = 10.0
 _DAY_S = 86_400.0
-# A rate is known after so long. (2 % of a run that takes a day or more never come sooner.)
+# Seconds after which a rate counts as known; 2 % of a run of a day or more always take longer.
 _KNOWN_S = 60.0
 
-# Of what --json writes: raised when a key is renamed, removed or changes its meaning, not when one is added.
+# Version of --json output: raised when a key is renamed, removed or changes meaning, not when one is added.
 JSON_SCHEMA_VERSION = 1
 
 
@@ -41,17 +41,17 @@ def set_verbosity(quiet: bool, verbose: bool) -> None:
 
 
 def verbose() -> bool:
-    """Whether tracebacks and details were asked for."""
+    """Return whether tracebacks and details were asked for."""
     return _STATE["verbosity"] > 0
 
 
 def quiet() -> bool:
-    """Whether nothing but errors goes to stderr."""
+    """Return whether only errors go to stderr."""
     return _STATE["verbosity"] < 0
 
 
 def plain(stream: Any) -> bool:  # noqa: ANN401
-    """Whether a stream takes plain lines only."""
+    """Return whether a stream must get plain lines only."""
     return bool(os.environ.get("NO_COLOR")) or not stream.isatty() or os.environ.get("TERM") == "dumb"
 
 
@@ -70,7 +70,7 @@ def _console(stream: Any) -> "Console":  # noqa: ANN401
 
     from rich.console import Console
 
-    # What is shown is names and numbers of the user's: brackets and colons in it mean nothing.
+    # The output holds the user's names: brackets and colons in them are not markup.
     literal = partial(Console, file=stream, highlight=False, markup=False, emoji=False)
     if plain(stream):
         return literal(force_terminal=False, color_system=None, width=_width())
@@ -85,10 +85,10 @@ def _width() -> int | None:
 
 
 def say(text: str) -> None:
-    """Write a line to stderr at any verbosity; a stderr that takes nothing is ignored."""
+    """Write a line to stderr at any verbosity; ignore errors of writing."""
     from memprobe.escape import visible
 
-    # Names of the user's items are in it, and a terminal obeys what it is sent.
+    # The text may hold names of items, and a terminal would obey control characters in them.
     harmless = "\n".join(visible(line) for line in text.split("\n"))
     with suppress(OSError):
         print(harmless, file=sys.stderr, flush=True)  # noqa: T201
@@ -106,7 +106,7 @@ def show(renderable: "RenderableType") -> None:
 
 
 def show_line(text: str) -> None:
-    """Write a result line to stdout that is not wrapped: a path or a command, to be copied whole."""
+    """Write a result line to stdout without wrapping, so that a path or command can be copied whole."""
     stdout().print(text, soft_wrap=True)
 
 
@@ -114,16 +114,16 @@ def show_json(value: Mapping[str, object]) -> None:
     """Write one JSON object to stdout, `schema_version` first; infinities become null.
 
     Raises:
-        ValueError: The object holds NaN, which no table of ours has.
+        ValueError: The object holds NaN, which no table of memprobe has.
     """
     document = {"schema_version": JSON_SCHEMA_VERSION} | {key: finite(each) for key, each in value.items()}
-    # What a stream cannot write is escaped as JSON does it: a reader gets every name as it is.
+    # Characters that the stream lacks are escaped as in JSON, so that readers get every name unchanged.
     text = json.dumps(document, indent=2, ensure_ascii=not takes_all(sys.stdout), allow_nan=False)
     print(text if is_text(text) else json.dumps(document, indent=2, allow_nan=False))  # noqa: T201
 
 
 def tell_days(seconds: float, run: str) -> bool:
-    """Warn that a run will take days and say what shortens it; below one day, return False."""
+    """Return whether a run will take a day or more; if so, warn and say what shortens it."""
     if seconds < _DAY_S:
         return False
     note(
@@ -136,7 +136,7 @@ def tell_days(seconds: float, run: str) -> bool:
 
 
 def show_problems(problems: Iterable[Problem]) -> None:
-    """Write what went wrong to stderr: what, where, what to do."""
+    """Write problems to stderr: what is wrong, where, and what to do."""
     for problem in problems:
         say(f"error: {problem}")
 
@@ -148,7 +148,7 @@ class Progressing:
     Use as a context manager; it is a `Listener` of `memprobe.run`.
 
     Attributes:
-        run: The run directory, for what the user may type next.
+        run: The run directory, for the commands that messages suggest.
     """
 
     run: str = "RUN"
@@ -219,7 +219,7 @@ class Progressing:
                 progress.units_done - self.units_before,
                 progress.n_units - progress.units_done,
             )
-            # Units of a search take longer than all others, which tell nothing of its time.
+            # Units of a search take longer than others, so the rate of others does not tell the time left.
             note(f"scoring {place}: {done}, {said}{'' if progress.search else left}")
             self.last_line, self.last_revision = now, progress.revision
 
@@ -230,7 +230,7 @@ class Progressing:
 
 
 def search_line(step: "SearchStep") -> str:
-    """Return where a search stands: which target, which length, how near, how long still."""
+    """Return the state of a search: target, length, loss, shortest prompt, tries and time left."""
     words = [f"target {step.target}/{step.n_targets}"]
     words += [f"trying {counted(step.n_tokens, 'token')}"]
     if step.best_loss_nats is not None:
@@ -249,7 +249,7 @@ def _time_left(spent_s: float, done: int, left: int) -> str:
 
 
 def _bar(line: Callable[[], str]) -> "Progress":
-    """Return a bar with a line of words below it, where there are any: they would not fit next to it."""
+    """Return a bar with a line of text below it, if there is any: the text would not fit next to it."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
     from rich.text import Text
 

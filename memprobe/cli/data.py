@@ -1,4 +1,4 @@
-"""`memprobe data`: what is wrong with item files, and items made of documents and token streams."""
+"""`memprobe data`: checks item files, and makes items from documents and token streams."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -65,10 +65,10 @@ def check(
     verbose: options.Verbose = False,
     json: options.Json = False,
 ) -> None:
-    """List all that `memprobe run` would refuse, and what is in the files; 2 if anything would be refused.
+    """List what is in the files and all that `memprobe run` would refuse; exit code 2 if it refuses anything.
 
     With -m or --tokenizer also lengths in tokens and what each probe could measure. A file that is not
-    UTF-8, not JSON or not Parquet as a whole is one fault: its items are seen once that is mended.
+    UTF-8, not JSON or not Parquet as a whole is one fault: its items are checked once that is fixed.
     """
     options.begin(quiet, verbose)
     from memprobe.bench.datacheck import check_data
@@ -313,7 +313,7 @@ def sort(
     verbose: options.Verbose = False,
     json: options.Json = False,
 ) -> None:
-    """Make SORT trials of documents, which ask which of two segments of an excerpt came first.
+    """Make SORT trials from documents: questions about which of two segments of an excerpt came first.
 
     The same excerpts serve four ranges of distances between the segments. In
     every cell exactly half of the trials show the earlier segment first.
@@ -333,7 +333,7 @@ def _lengths(flag: str, text: str) -> tuple[int, ...]:
     """Return the numbers of `250,1000`.
 
     Raises:
-        InputError: One is none.
+        InputError: One of them is not a number.
     """
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isascii() and part.isdigit() for part in parts):

@@ -1,4 +1,4 @@
-"""`memprobe doctor`: is this machine, and is this model, fit to measure?"""
+"""`memprobe doctor`: checks whether this machine, or a model, is fit for measurements."""
 
 from textwrap import fill
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from memprobe.scoring.invariance import Invariance
 
 
-# A list is folded to this many columns even where plain output is wider: it is read by people.
+# Lists are wrapped to this many columns even if plain output is wider: people read them.
 _WIDTH = 79
 
 

@@ -46,5 +46,5 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
 
 
 def epilog(command: str) -> str:
-    """Return what `--help` shows below the options of a command, named without `memprobe`."""
+    """Return the text below the options in a command's `--help`; the name is without `memprobe`."""
     return "\n".join(("Examples:\n", *EXAMPLES[command]))

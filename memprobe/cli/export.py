@@ -127,7 +127,7 @@ def write_stdout(content: bytes, to: str) -> None:
     """Write a file's content to stdout.
 
     Raises:
-        InputError: It is not text, and stdout is a terminal.
+        InputError: The content is Parquet, and stdout is a terminal.
     """
     if to == "parquet" and sys.stdout.isatty():
         raise InputError("Parquet is not text for a terminal", fix="name a file with -o")
@@ -151,7 +151,7 @@ def _dictionary_file(table: str, frame: "pl.DataFrame", to: "Format | None") -> 
 def _with_dictionary(
     content: bytes, to: "Format", run: "Run", table: str, frame: "pl.DataFrame", *, paper: bool
 ) -> bytes:
-    """Return a text with what its columns, or a paper's metrics, mean behind it."""
+    """Return a table as text, followed by the meanings of its columns or of a paper table's metrics."""
     import json
 
     from memprobe.exporting import dictionary, metric_dictionary, written

@@ -1,4 +1,4 @@
-"""`memprobe fetch`: models, tokenizers and data onto this machine, for a run without a network."""
+"""`memprobe fetch`: downloads models, tokenizers and data for a run without a network."""
 
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -100,7 +100,7 @@ class _Notes:
     """Writes what is fetched to stderr."""
 
     def stage(self, name: str) -> None:
-        """Nothing is said of stages."""
+        """Do nothing: stages are not reported."""
 
     def note(self, text: str) -> None:
         """Write a line."""

@@ -1,4 +1,4 @@
-"""`memprobe gate`: rules against a run, an exit code for CI; no model, no torch."""
+"""`memprobe gate`: judges a run by rules and sets an exit code for CI; no model, no torch."""
 
 import os
 from pathlib import Path
@@ -63,7 +63,7 @@ def gate(
 
     check_out(*(file for file in (junit, sarif) if file is not None))
     result = judge(run, rules, baseline=baseline, allow_incomplete=allow_incomplete)
-    # Before anything is said: the last line must be true of what was written, too.
+    # Files are written first: if that fails, no verdict must have been printed.
     result.write()
     _write(result, junit, sarif)
     if baseline is not None and not any(each.rule.is_relative for each in result.rules):

@@ -142,7 +142,7 @@ def _show_probe(probe: "Probe") -> None:
 
 
 def _toml(value: object) -> str:
-    """Return a value as a suite or `--set` takes it."""
+    """Return a value in the form that a suite or `--set` takes."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list):
@@ -158,6 +158,6 @@ def _table(title: str, *columns: str) -> "Table":
 
     table = plain_table(title)
     for place, column in enumerate(columns):
-        # A name in two pieces cannot be copied.
+        # A name that is split over two lines cannot be copied.
         table.add_column(column, overflow="fold", no_wrap=place == 0)
     return table

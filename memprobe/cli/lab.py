@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from memprobe.lab import LabProgress, LabResult
     from memprobe.pipeline.reading import Run
 
-# Six canaries, evenly from never planted to planted most: what a search takes has to stay within seconds. No
-# prompt longer than its text, so that a ratio without one is below 1. The model has learned to answer no
-# question, so SORT compares likelihoods, from memory.
+# Six canaries, evenly spread from never planted to most often planted, so that the search takes only seconds.
+# No prompt is longer than its text, so that the ratio is below 1 if none is found. The model has not learned
+# to answer questions, so SORT compares likelihoods, from memory.
 _DEMO_SETTINGS = (
     'compression.groups=["canary"]',
     "compression.n_items=6",
@@ -56,7 +56,7 @@ def demo(
     from memprobe.pipeline.question import ask
     from memprobe.pipeline.suite import load_suite
 
-    # The model is so small that more threads gain little, lose much on a busy machine, and change digits.
+    # With so small a model, more threads gain little, cost much on a busy machine, and change digits.
     threads = threads or 1
     if resume is False:
         _start_over(out)
@@ -105,7 +105,7 @@ def _answerable(items: Path) -> list[str]:
 
 
 def _start_over(out: Path) -> None:
-    """Remove the demo's run and lab, as far as they are there, and nothing else."""
+    """Remove the demo's run and lab, if they exist, and nothing else."""
     import shutil
 
     from memprobe.lab import open_lab
@@ -191,7 +191,7 @@ def train(
 
 
 def _next(trained: "LabResult") -> str:
-    # Items of one's own text have no foil, so recognition has nothing to measure.
+    # Items made of the user's text have no foil, so recognition has nothing to measure.
     return f"memprobe run -p recall -p extraction -m {trained.main} -d {trained.items}"
 
 

@@ -10,10 +10,10 @@ from memprobe.cli import console, surroundings
 from memprobe.errors import InputError
 from memprobe.options import RunOptions, check_number, number_ranges
 
-# No number of an option needs more.
+# Maximum number of digits of a number in an option.
 _DIGITS = 20
 
-# What `--help` shows as the default where None stands for a choice that is made later.
+# Defaults that `--help` shows for flags whose None means that the choice is made later.
 _CHOSEN_LATER = {"batch_tokens": "auto", "threads": "torch decides", "limit": "all items", "resume": "resume"}
 
 
@@ -33,7 +33,7 @@ def option(*names: str, help: str, panel: str | None = None, **more: Any) -> Any
 
 
 def _shown_default(name: str) -> str:
-    """Return the default of a flag of `RunOptions` in words; empty where the flag has none of its own.
+    """Return the default of a flag of `RunOptions` in words; empty if the flag has none there.
 
     Commands take None for a flag that was not given, so that a suite's `[run]` table can set it.
     """
@@ -44,7 +44,7 @@ def _shown_default(name: str) -> str:
 
 
 def _in_range(name: str) -> Callable[[int | None], int | None]:
-    """Return a check of an option's value, made before any library could take it."""
+    """Return a callback that checks an option's value before any library uses it."""
 
     def check(value: int | None) -> int | None:
         check_number(name, value)
@@ -212,7 +212,7 @@ def batch_tokens(text: str | None) -> int | None:
 
 
 def keep_checkpoints(text: str | None) -> int | None:
-    """Return the number that `--keep-checkpoints` gives; 0 for all, None where it was not given.
+    """Return the number that `--keep-checkpoints` gives; 0 for all, None if it was not given.
 
     Raises:
         InputError: It is neither a number nor `all`.
@@ -225,7 +225,7 @@ def _number(name: str, text: str | None, word: str) -> int | None:
         return None
     least, most = number_ranges()[name]
     digits = text.isascii() and text.isdigit()
-    # Python converts no number of thousands of digits.
+    # Python refuses to convert a number with thousands of digits.
     if digits and (len(text) > _DIGITS or int(text) > most):
         raise InputError(f"--{name.replace('_', '-')} is more than {most}", fix=f"give {word} or a number")
     if not digits or int(text) < least:
@@ -234,10 +234,10 @@ def _number(name: str, text: str | None, word: str) -> int | None:
 
 
 def begin(quiet: bool, verbose: bool) -> None:
-    """Set up the output of a command, and refuse to start in surroundings where it would fail.
+    """Set up the output of a command, and refuse to start in an environment in which it would fail.
 
     Raises:
-        InputError: Working directory, arguments or variables cannot be worked with.
+        InputError: The working directory, an argument or a variable cannot be used.
     """
     console.set_verbosity(quiet, verbose)
     surroundings.refuse()

@@ -50,7 +50,7 @@ def summary_json(run: "Run") -> dict[str, Any]:
 
 
 def show_run(answered: "Run", *, json: bool) -> None:
-    """Show the summary of a run, where it is, and what failed.
+    """Show a run's summary, its directory, and what failed.
 
     Raises:
         IncompleteRunError: Some checkpoints failed.
@@ -64,7 +64,7 @@ def show_run(answered: "Run", *, json: bool) -> None:
         else:
             console.show(summary_view(answered.summary, answered.about, answered.doses, answered.grids))
     except (BrokenPipeError, SystemExit):
-        # A reader who left early, which rich ends the process for, does not make the run complete.
+        # rich ends the process if the reader of stdout leaves early; failures must still be reported.
         if not answered.failures:
             raise
     console.note(f"run directory: {answered.path}")
@@ -72,10 +72,10 @@ def show_run(answered: "Run", *, json: bool) -> None:
 
 
 def refuse_failures(answered: "Run") -> None:
-    """Name the checkpoints that failed, if there are any.
+    """Raise an error that names the checkpoints that failed, if there are any.
 
     Raises:
-        IncompleteRunError: There are.
+        IncompleteRunError: Some checkpoints failed.
     """
     if failures := answered.failures:
         raise IncompleteRunError(

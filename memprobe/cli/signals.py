@@ -1,6 +1,6 @@
-"""Signals that end a process: the first lets what runs tidy up, a second Ctrl-C or SIGTERM ends at once.
+"""Signals that end a process: the first lets code clean up, a second Ctrl-C or SIGTERM ends it at once.
 
-SIGHUP comes when a terminal or a login session goes, SIGUSR1 from a batch system ahead of its time limit,
+SIGHUP comes when a terminal or login session closes, SIGUSR1 from a batch system ahead of its time limit, and
 SIGXCPU when the CPU time that a shell or batch system allows is used up.
 """
 
@@ -15,7 +15,7 @@ from types import FrameType
 from memprobe.errors import interruptible
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGXCPU)
-# The system sends the others again and again, or several of them at once, and nobody means to hurry.
+# The system may send the others repeatedly, or several at once; that is not a request to hurry.
 _HURRYING = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -23,7 +23,7 @@ class Terminated(BaseException):
     """A signal other than Ctrl-C arrived; like KeyboardInterrupt, it passes every handler of ordinary errors.
 
     Attributes:
-        number: Of the signal.
+        number: Number of the signal.
     """
 
     def __init__(self, number: int = signal.SIGTERM) -> None:
@@ -42,8 +42,8 @@ def ending() -> Iterator[None]:
         if received > 1 and number not in _HURRYING:
             return
         if received > 1:
-            # Others could take over what this process holds, but would have to wait for it to be silent.
-            # Nothing is held before the module of claims is imported, which most commands never need.
+            # Release what this process holds: others could take it over only after a wait.
+            # Nothing is held unless the claims module was imported, which most commands never need.
             if claims := sys.modules.get("memprobe.tables.claims"):
                 claims.release()
             os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, b"ended at once\n")
@@ -52,14 +52,14 @@ def ending() -> Iterator[None]:
 
     before = {}
     if threading.current_thread() is threading.main_thread():
-        # Shells start background jobs with SIGINT ignored, `nohup` ignores SIGHUP, and so it stays.
+        # Shells start background jobs with SIGINT ignored, `nohup` ignores SIGHUP; ignored signals stay so.
         heard = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
         before = {number: signal.signal(number, end) for number in heard}
     try:
         with interruptible():
             yield
     finally:
-        # After a signal the interpreter may still wait for a thread: the second must end that too.
+        # After a signal the interpreter may still wait for a thread; a second signal must end that, too.
         if not received:
             for number, handler in before.items():
                 signal.signal(number, handler)

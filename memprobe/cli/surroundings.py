@@ -1,7 +1,7 @@
-"""What a command is started in: its streams, its working directory, its arguments, its variables.
+"""The environment that a command starts in: streams, working directory, arguments, variables.
 
-Streams that cannot show every character show something plain instead; what would end a library at once,
-or could be written into no file, is refused before any work.
+Streams that cannot show a character show a plain one instead. Values that would crash a library, or that
+cannot be written to a file, are refused before any work.
 """
 
 import codecs
@@ -24,14 +24,14 @@ _STAND_INS: Final = {
     **dict(zip(*_LEVELS, strict=True)),
     **dict(zip(*_MARKS, strict=True)),
 }
-# Widths that a terminal can have; beyond them a table would be nothing but blanks.
+# Widths that a terminal can have; with others, a table would be only blanks.
 _COLUMNS: Final = range(20, 2001)
-# Of libraries, which start as many threads as these say, and end where that many cannot be.
+# Variables with the number of threads that libraries start; they crash if it is too large.
 _THREADS: Final = (
     *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"),
     *("RAYON_NUM_THREADS", "POLARS_MAX_THREADS", "VECLIB_MAXIMUM_THREADS", "TOKIO_WORKER_THREADS"),
 )
-# These do not take 0 for their own choice.
+# Variables whose value 0 does not mean that the library chooses.
 _AT_LEAST_ONE: Final = ("POLARS_MAX_THREADS",)
 
 
@@ -57,7 +57,7 @@ def takes_all(stream: Any) -> bool:  # noqa: ANN401
 
 
 def _stand_in(error: UnicodeError) -> tuple[str, int]:
-    """Return something plain for characters that a stream's encoding lacks; an error handler of `codecs`."""
+    """Return plain characters for those that a stream's encoding lacks; an error handler for `codecs`."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     lacking = error.object[error.start : error.end]
@@ -69,10 +69,10 @@ def _escape(character: str) -> str:
 
 
 def refuse() -> None:
-    """Refuse to work where the surroundings would lose results or end a library.
+    """Refuse to work in an environment that would lose results or crash a library.
 
     Raises:
-        InputError: All that is wrong with them.
+        InputError: The environment has problems; the error lists all of them.
     """
     if problems := [*_of_folder(), *_of_arguments(), *_of_threads()]:
         raise InputError(problems)
@@ -112,7 +112,7 @@ def _of_threads() -> Iterator[Problem]:
         value = os.environ.get(name, "").strip()
         if not (value.isascii() and value.isdigit()):
             continue
-        # Python converts no number of thousands of digits.
+        # Python refuses to convert a number with thousands of digits.
         number = int(value[:20])
         if number > most or (number == 0 and name in _AT_LEAST_ONE):
             shown = value if len(value) <= 20 else f"a number of {len(value):,} digits"

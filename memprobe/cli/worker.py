@@ -1,4 +1,4 @@
-"""`memprobe worker` and `memprobe status`: more processes on one run, and where it stands."""
+"""`memprobe worker` and `memprobe status`: more processes that score one run, and its progress."""
 
 from typing import TYPE_CHECKING, Annotated
 

@@ -1,1 +1,1 @@
-"""Gate: rules in TOML against the estimates of a run, a verdict for CI, and its output formats."""
+"""Gate: judge the estimates of a run by rules in TOML, and write the verdict in formats for CI."""

@@ -1,4 +1,4 @@
-"""The differences of a run from a baseline, as rows that rules select from: paired by item, by `compare`."""
+"""The differences of a run from a baseline, paired by item, as rows for rules to select from."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -31,13 +31,13 @@ class Baseline:
     """The baseline that a run is compared with.
 
     Attributes:
-        rows: By question, differences with the summary's keys, `estimate` being the difference.
-        reasons: By question, why there are none.
-        reason: Why there are none of any question; empty where that is not so.
-        notes: By question, which items have no partner, where most have one.
-        failed: Model and step of the baseline's checkpoints that failed and need no partner.
-        models: The baseline's models.
-        unplaced: A run has a model without a step, which is compared with the last step of another alone.
+        rows: Differences by question, with the summary's keys; `estimate` is the difference.
+        reasons: Why there are no differences, by question.
+        reason: Why there are no differences at all; empty if there are some.
+        notes: By question, which items have no partner if most have one.
+        failed: Model and step of failed checkpoints of the baseline, which need no partner.
+        models: Models of the baseline.
+        unplaced: Whether a run has a model without a step, which is compared only with a last step.
     """
 
     rows: Mapping[_Asked, pl.DataFrame] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class Baseline:
     unplaced: bool = False
 
     def missing(self, rule: Rule) -> str:
-        """Return why there is nothing to compare a rule's rows with; empty where there is."""
+        """Return why there is nothing to compare a rule's rows with; empty if there is something."""
         return self.reason or self.reasons.get(_asked(rule, self.unplaced), "")
 
     def of(self, rule: Rule) -> pl.DataFrame:
@@ -57,17 +57,17 @@ class Baseline:
         return self.rows[_asked(rule, self.unplaced)].filter(metric=rule.metric)
 
     def note(self, rule: Rule) -> str:
-        """Return which items of a rule's rows have no partner; empty where all have one."""
+        """Return a note on items of a rule's rows without a partner; empty if all have one."""
         return self.notes.get(_asked(rule, self.unplaced), "") if rule.is_relative else ""
 
     def with_own(self, found: pl.DataFrame, own: pl.DataFrame, rule: Rule) -> pl.DataFrame:
-        """Return rows of a comparison with `n_own`, the items in the run, and rows that have no partner.
+        """Return rows of a comparison with `n_own`, the items in the run, and rows without a partner.
 
-        Those have the `reason`.
+        Rows without a partner have a `reason`.
 
         Args:
             found: Rows of the comparison that a rule selects.
-            own: Rows of the run's summary that it selects.
+            own: Rows of the run's summary that the rule selects.
             rule: The rule.
         """
         held = own.select(*_PARTNER, n_own="n_items")
@@ -87,7 +87,7 @@ class Baseline:
         return pl.concat([found.clear(), about], how="diagonal_relaxed").select(found.columns)
 
     def may_be_alone(self, row: Mapping[str, Any]) -> bool:
-        """Whether a row lacks its partner because the baseline's checkpoint failed, which is allowed."""
+        """Return whether a row may lack its partner because the baseline's checkpoint failed."""
         if row["reason"] != _NO_CHECKPOINT or row["revision"] is None:
             return False
         # The partner of a model that the baseline lacks has another name.
@@ -100,14 +100,14 @@ class Baseline:
 def against(
     base: Run | None, new: Run, rules: Iterable[Rule], known: Known, *, allow_incomplete: bool
 ) -> Baseline:
-    """Compare a run with its baseline, item by item, as far as rules ask.
+    """Compare a run with its baseline, item by item, for the rules that need it.
 
     Args:
-        base: The baseline; None: none was given.
+        base: The baseline; None if none was given.
         new: The run.
-        rules: Those of them that are relative count.
-        known: What the run holds.
-        allow_incomplete: Compare with a baseline some of whose checkpoints failed.
+        rules: The rules; only relative ones need a comparison.
+        known: Contents of the run.
+        allow_incomplete: Compare even if some checkpoints of the baseline failed.
     """
     unplaced = base is not None and any(
         each.step is None for run in (base, new) for each in run.about.checkpoints
@@ -149,7 +149,7 @@ def against(
 
 
 def _paired(items: "MatchedItems") -> tuple[float, str]:
-    """Return the share of the larger run's items that have a partner, and how many do; empty: all of them."""
+    """Return the share and number of the larger run's items with a partner; empty if all have one."""
     n_both = len(items.both)
     n_base = n_both + len(items.base_only) + len(items.changed)
     n_new = n_both + len(items.new_only) + len(items.changed)
@@ -163,12 +163,12 @@ def _paired(items: "MatchedItems") -> tuple[float, str]:
 
 
 def _asked(rule: Rule, unplaced: bool) -> _Asked:
-    """Return what a rule asks of the comparison."""
+    """Return the question that a rule asks of the comparison."""
     return rule.probe, unplaced and rule.where.get("step") == "last"
 
 
 def _steps(rules: Iterable[Rule], base: Run, new: Run, known: Known) -> list[int]:
-    """Return the steps that rules are about; none, which means all, where that is not known beforehand."""
+    """Return the steps that the rules name; empty, which means all, if they cannot be known beforehand."""
     controls = {run.about.control.model for run in (base, new) if run.about.control}
     wanted: set[int | None] = set()
     for rule in rules:

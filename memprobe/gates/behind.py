@@ -1,6 +1,6 @@
-"""The items behind a row: who of them was trained on by then, and who is a template's placeholder.
+"""The items behind a row: which were trained on by its checkpoint, and which are placeholders of a template.
 
-A limit on memory that is met by items that no model could have learned shows nothing, so it is not a pass.
+If only items that the model could not have learned meet a limit on memory, this is not a pass.
 """
 
 from collections.abc import Mapping
@@ -19,13 +19,13 @@ NO_ITEMS = "the run's table of items is missing, so it is not known what was mea
 
 @dataclass(frozen=True, slots=True)
 class Behind:
-    """Counts of the items that a row is about.
+    """Counts of the items behind a row.
 
     Attributes:
-        n: Items of its model, group, exposure count and part.
-        n_never: Never trained on.
-        n_later: Trained on after the row's checkpoint.
-        n_placeholders: Items of a template of `memprobe init`, as they ship.
+        n: Items of the row's model, group, exposure count and part.
+        n_never: Items never trained on.
+        n_later: Items trained on after the row's checkpoint.
+        n_placeholders: Unchanged placeholder items of a template of `memprobe init`.
     """
 
     n: int = 0
@@ -35,12 +35,12 @@ class Behind:
 
     @property
     def n_unlearned(self) -> int:
-        """Items that the checkpoint cannot have learned from its training."""
+        """Number of items that the checkpoint cannot have learned."""
         return self.n_never + self.n_later
 
     @property
     def is_unlearned(self) -> bool:
-        """Whether no item can have been learned."""
+        """Return whether no item can have been learned."""
         return 0 < self.n == self.n_unlearned
 
 
@@ -49,10 +49,10 @@ class RunItems:
     """The items of a run.
 
     Attributes:
-        table: `model, group, exposures, first_step, trained, is_placeholder`; None: the run does not say.
-        last: The last step of each model; null: it has none.
-        control: The model that is the control, which trained on none of them; None: there is none.
-        reason: Why nothing is known of the items of a run that should say; empty where that is not so.
+        table: `model, group, exposures, first_step, trained, is_placeholder`; None if there is none.
+        last: The last step of each model; null if it has none.
+        control: The control model, which trained on none of the items; None if there is none.
+        reason: Why the items are unknown although they should be known; else empty.
     """
 
     table: pl.DataFrame | None
@@ -85,11 +85,11 @@ class RunItems:
 
 
 def items_of(run: Run, steps: Mapping[str, tuple[int | None, ...]]) -> RunItems:
-    """Read what a run knows of its items.
+    """Read the facts of a run's items.
 
     Args:
         run: The run.
-        steps: Of each model the steps of its checkpoints, ascending; null: it has none.
+        steps: Steps of each model's checkpoints, ascending; null for a checkpoint without one.
     """
     about = run.about
     control = about.control.model if about.control else None

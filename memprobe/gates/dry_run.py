@@ -1,4 +1,4 @@
-"""How many items each rule needs and has: what can be known before anything is judged."""
+"""How many items each rule needs and has, which is known before anything is judged."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ class RowNeeds:
 
     Attributes:
         name: Model, checkpoint, group and condition.
-        n_items: That it has.
-        n_needed: With fewer nothing is judged, or no outcome passes.
-        noun: What is counted: `item`, or `document` where items come in documents.
+        n_items: Number of items that the row has.
+        n_needed: With fewer items nothing is judged, or no outcome passes.
+        noun: What is counted: `item`, or `document` if items come in documents.
     """
 
     name: str
@@ -38,9 +38,9 @@ class RuleNeeds:
 
     Attributes:
         rule: The rule.
-        reason: Why nothing can be judged, or not all of it; empty where that is not so.
+        reason: Why some or all of it cannot be judged; empty if it can.
         rows: The rows.
-        notes: What a reader must know of the rows.
+        notes: Notes on the rows.
     """
 
     rule: Rule
@@ -50,12 +50,12 @@ class RuleNeeds:
 
     @property
     def is_ready(self) -> bool:
-        """Whether all that it selects has enough items and can be judged."""
+        """Return whether all selected rows have enough items and can be judged."""
         return bool(self.rows) and not self.short and not self.reason
 
     @property
     def short(self) -> tuple[RowNeeds, ...]:
-        """Return the rows with too few items, the one that lacks most first."""
+        """Return the rows with too few items, the largest gap first."""
         return tuple(
             sorted(
                 (row for row in self.rows if row.n_items < row.n_needed),
@@ -65,7 +65,7 @@ class RuleNeeds:
 
     @property
     def summary(self) -> str:
-        """The items that it needs and has, in one line."""
+        """Needed and available items, in one line."""
         if not self.rows:
             return self.reason
         needed = max(row.n_needed for row in self.rows)
@@ -80,8 +80,8 @@ class DryRun:
     """The numbers of items that all rules need.
 
     Attributes:
-        rules_file: The rules.
-        rules: In their order.
+        rules_file: Path of the rules.
+        rules: The needs of each rule, in the order of the file.
     """
 
     rules_file: Path
@@ -89,7 +89,7 @@ class DryRun:
 
     @property
     def line(self) -> str:
-        """How many rules could be judged, in one line."""
+        """Number of rules that could be judged, in one line."""
         n_short = sum(1 for each in self.rules if each.short or not each.rows)
         n_stuck = sum(1 for each in self.rules if not each.is_ready) - n_short
         rules = counted(len(self.rules), "rule")
@@ -97,7 +97,7 @@ class DryRun:
         return f"dry run: {rules}, {n_short:,} with too few items or none{stuck}; nothing was judged"
 
     def document(self) -> dict[str, Any]:
-        """Return the same for a machine."""
+        """Return the needs as values of JSON."""
         return {
             "rules_file": self.rules_file.name,
             "dry_run": True,

@@ -1,7 +1,7 @@
-"""What a gate says to GitHub Actions: annotations in the log and the summary of the step.
+"""Output for GitHub Actions: annotations in the log and the summary of the step.
 
-Source: https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands for the form;
-the toolkit's `command.ts` for what is escaped.
+Source: https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands for the format;
+the toolkit's `command.ts` for escaping.
 """
 
 from pathlib import Path
@@ -27,7 +27,7 @@ def annotations(result: GateResult, root: Path) -> list[str]:
 
     Args:
         result: The judged rules.
-        root: The repository's folder, which paths are relative to.
+        root: Folder of the repository; paths are relative to it.
     """
     absolute, folder = result.rules_file.resolve(), root.resolve()
     path = absolute.relative_to(folder) if absolute.is_relative_to(folder) else result.rules_file
@@ -73,7 +73,7 @@ def _property(text: str) -> str:
 
 
 def harmless(line: str) -> str:
-    """Return a line of a log that the runner takes for text, whatever name of a user's is in it."""
+    """Return a log line that the runner treats as text, even if a user's name in it looks like a command."""
     broken = line.replace("##[", "## [")
     return broken.replace("::", ": :", 1) if broken.lstrip().startswith("::") else broken
 
@@ -83,11 +83,11 @@ def write_step_summary(result: GateResult, file: Path) -> None:
 
     Args:
         result: The judged rules.
-        file: What `GITHUB_STEP_SUMMARY` names.
+        file: The file named by `GITHUB_STEP_SUMMARY`.
 
     Raises:
-        InputError: Its folder is not there.
-        OSError: The system refuses.
+        InputError: The folder of the file does not exist.
+        OSError: The file cannot be written.
     """
     if not file.parent.is_dir():
         raise InputError(

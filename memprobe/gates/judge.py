@@ -1,7 +1,7 @@
-"""Rules to verdicts: `gate` reads a run, its rules and perhaps a baseline, and judges row by row.
+"""Judge a run: `gate` reads a run, rules and perhaps a baseline, and judges row by row.
 
-Whatever cannot be judged is never a pass. With a number of items with which no outcome could pass, only
-what is beyond the limit with its whole interval is a failure. See contract.md, section 5.
+A row that cannot be judged never passes. With so few items that no outcome could pass, a row fails only if
+its whole interval is beyond the limit.
 """
 
 import math
@@ -49,8 +49,7 @@ def gate(
         run: The run, or its directory.
         rules: A TOML file of `[[rule]]` tables.
         baseline: The run that `max_increase` and `max_decrease` compare with.
-        allow_incomplete: Judge a run some of whose checkpoints failed, or that is not finished, by what it
-            holds.
+        allow_incomplete: Judge a run that is not finished, or has failed checkpoints, by the rows it has.
 
     Raises:
         RuleError: The rules are wrong, or ask for what no run could hold; all problems at once.
@@ -74,7 +73,7 @@ def gate(
 
 
 def checked(run: Run, rules: Path, *, unfinished: bool) -> tuple[RuleSet, Known]:
-    """Read the rules and what the run holds.
+    """Read the rules and the contents of the run.
 
     Raises:
         RuleError: Anything is wrong with the rules; all problems at once.
@@ -89,7 +88,7 @@ def checked(run: Run, rules: Path, *, unfinished: bool) -> tuple[RuleSet, Known]
 def rows_of(rule: Rule, known: Known, base: Baseline) -> Selected:
     """Return the rows that a rule selects: of the summary, or of the comparison.
 
-    Rows of the summary that have no partner in the baseline are rows with a `reason`.
+    Rows of the summary without a partner in the baseline have a `reason`.
     """
     own = select(rule, known.of(rule), known)
     if not rule.is_relative:
@@ -110,15 +109,15 @@ def judge_rule(
     incomplete: str = "",
     allow_incomplete: bool = False,
 ) -> RuleVerdict:
-    """Judge what one rule selects, row by row.
+    """Judge the rows that one rule selects.
 
     Args:
         rule: The rule.
-        known: What the run holds.
-        base: What it is compared with.
+        known: Contents of the run.
+        base: Differences from the baseline.
         items: The items behind its rows.
-        incomplete: Why the run cannot be judged as a whole; empty where it can be.
-        allow_incomplete: Rows need no partner in a baseline whose checkpoint failed.
+        incomplete: Why the run cannot be judged as a whole; empty if it can.
+        allow_incomplete: Rows need no partner if the baseline's checkpoint failed.
     """
     selected = rows_of(rule, known, base)
     notes = notes_of_rule(rule, selected.rows, known, items)
@@ -143,7 +142,7 @@ def judge_rule(
 
 
 def _without_partner(rows: list[dict[str, Any]], base: Baseline) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return the rows but those whose partner failed in the baseline, and a note that says so."""
+    """Return the rows without those whose partner failed in the baseline, and a note on them."""
     left_out = [row for row in rows if row["reason"] and base.may_be_alone(row)]
     if not left_out:
         return rows, []
@@ -153,7 +152,7 @@ def _without_partner(rows: list[dict[str, Any]], base: Baseline) -> tuple[list[d
 
 
 def _model_left_out(rule: Rule, judged: Sequence[RowVerdict], known: Known) -> str:
-    """Return which models have numbers of the metric but none that is judged, where the rule names none."""
+    """Return a reason if the rule names no model and some models have numbers but no judged row."""
     if {"model", "revision"} & set(rule.where) or isinstance(rule.where.get("step"), int) or not judged:
         return ""
     there = known.of(rule)["model"].unique(maintain_order=True).to_list()
@@ -167,7 +166,7 @@ def _model_left_out(rule: Rule, judged: Sequence[RowVerdict], known: Known) -> s
 def _vacuous(
     rule: Rule, metric: Declared, judged: list[RowVerdict], counts: Sequence[Behind]
 ) -> list[RowVerdict]:
-    """Return the rows with what passed only because nothing could have been learned as not judged.
+    """Return the rows, with passes where nothing could have been learned turned into not judged.
 
     Early checkpoints of a sequence, and base models, may stand next to one that trained on the items.
     """
@@ -218,7 +217,7 @@ def _judge_row(rule: Rule, row: Mapping[str, Any], metric: Declared, behind: Beh
 
 
 def _doubt(rule: Rule, row: Mapping[str, Any], behind: Behind, metric: Declared) -> str:
-    """Return why a row cannot be judged whatever the limit is; empty where it can be."""
+    """Return why a row cannot be judged, whatever the limit; empty if it can."""
     if row.get("reason"):
         return f"not compared: {row['reason']}"
     if behind.n_placeholders:
@@ -241,7 +240,7 @@ def _doubt(rule: Rule, row: Mapping[str, Any], behind: Behind, metric: Declared)
 
 
 def _impossible(rule: Rule, row: Mapping[str, Any], metric: Declared) -> str:
-    """Return what a row holds that no measurement gives; empty where there is nothing."""
+    """Return which value of a row is impossible; empty if none is."""
     estimate, level, low, high = (row[key] for key in ("estimate", "ci_level", "ci_low", "ci_high"))
     least, most, why = metric.range(relative=rule.is_relative)
     # Sums of many floats may end a little beyond.
@@ -283,9 +282,9 @@ def _judge_limit(rule: Rule, limit: Limit, row: Mapping[str, Any], metric: Decla
 
 
 def _retired(row: Mapping[str, Any], metric: Declared) -> str:
-    """Return why no pass rests on an interval of an earlier version; empty where it is none.
+    """Return why an interval of an earlier version cannot support a pass; empty for other intervals.
 
-    Resampling documents of which the memorized ones were not drawn gave bounds that were too low.
+    Resampling documents gave bounds that were too low when the memorized documents were not drawn.
     """
     if metric.unit != "fraction" or metric.summary not in _OF_ITEMS or row["ci_method"] not in _RETIRED:
         return ""
@@ -296,7 +295,7 @@ def _retired(row: Mapping[str, Any], metric: Declared) -> str:
 
 
 def _why_none(row: Mapping[str, Any]) -> str:
-    """Return why a row of the summary has no interval, where it says so."""
+    """Return why a row of the summary has no interval, if the row gives a reason."""
     if row["ci_method"] == NO_SPREAD:
         return f", as its {counted(row['n_items'], 'item')} agree and do not show how far others may differ"
     if row["ci_method"] == FEW_CLUSTERS:
@@ -315,21 +314,21 @@ def _why_none(row: Mapping[str, Any]) -> str:
 
 
 def _unchanged(row: Mapping[str, Any]) -> bool:
-    """Whether a difference has no interval because no item has another value than in the baseline.
+    """Return whether a difference has no interval because every item has the same value as in the baseline.
 
-    The bootstrap of ever smaller differences shrinks to 0, so 0 is what is judged: whatever a change of the
-    smallest size passes, none at all passes too. Fractions have an interval even then, unless their items
-    are too few.
+    The bootstrap interval of ever smaller differences shrinks to 0, so 0 is judged: a limit that the smallest
+    change passes is also passed by no change. Fractions have an interval even then, unless there are too few
+    items.
     """
     open_ended = row["ci_low"] is None and row["ci_high"] is None and row["unit"] != "fraction"
     return row.get("n_changed") == 0 and open_ended and row["estimate"] == 0 and row["n_clusters"] > 1
 
 
 def _too_few(rule: Rule, limit: Limit, row: Mapping[str, Any], metric: Declared) -> str:
-    """Return what is missing where no outcome could have met the limit; empty where one could.
+    """Return what is missing if no outcome could have met the limit; empty if one could.
 
-    Of a difference, that is no change at all. What is beyond the limit with its whole interval fails
-    with any number of items.
+    The best outcome of a difference is no change. A row whose whole interval is beyond the limit fails with
+    any number of items.
     """
     needs = needs_items(rule, limit, row, metric)
     if needs is None or needs.has >= needs.needed:
@@ -347,7 +346,7 @@ def _too_few(rule: Rule, limit: Limit, row: Mapping[str, Any], metric: Declared)
 
 
 def apart(value: float, limit: float) -> tuple[str, str]:
-    """Return two numbers that differ with as few digits as show it: `0.0501`, `0.05`."""
+    """Return two different numbers with as few digits as show the difference: `0.0501`, `0.05`."""
     for digits in (3, 6, 10):
         shown, asked = f"{value:.{digits}g}", f"{limit:.{digits}g}"
         if shown != asked:

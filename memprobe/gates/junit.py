@@ -1,7 +1,7 @@
-"""What a gate says to a CI server's list of tests: JUnit XML, one test case for each rule, passes too.
+"""Output for the test list of a CI server: JUnit XML with one test case for each rule.
 
-A failed rule is a failure, one that could not be judged an error; of severity `warn` either is skipped with
-its reason, since it must not turn a build red.
+A failed rule is a failure, and a rule that could not be judged is an error; with severity `warn`, both are
+skipped with the reason, because they must not fail a build.
 """
 
 import re
@@ -67,5 +67,5 @@ def _case(ruling: RuleVerdict, result: GateResult) -> ET.Element:
 
 
 def _xml(text: str) -> str:
-    """Return text with U+FFFD for what XML cannot hold; the writer escapes the rest."""
+    """Return text with U+FFFD for characters that XML does not allow; the writer escapes the rest."""
     return _FORBIDDEN.sub("\ufffd", text)

@@ -1,4 +1,4 @@
-"""What a run holds for rules to ask of: its rows, its checkpoints, and the metrics that probes declare."""
+"""The contents of a run that rules use: its rows, its checkpoints, and the metrics that probes declare."""
 
 import math
 from collections.abc import Mapping, Set
@@ -27,9 +27,9 @@ class Declared:
     """A metric as its probe declares it.
 
     Attributes:
-        unit: Of the estimate.
+        unit: Unit of the estimate.
         summary: How item values become an estimate, as in `memprobe.probes.contract`.
-        more_is_memorized: Whether more means more memorized; None: neither more nor less does.
+        more_is_memorized: Whether more means more memorized; None: the metric has no direction.
     """
 
     unit: str
@@ -38,16 +38,16 @@ class Declared:
 
     @property
     def is_rate(self) -> bool:
-        """Whether it is between 0 and 1 whatever the items are."""
+        """Return whether the metric is always between 0 and 1."""
         return self.unit == "fraction" and self.summary in ("rate", "auc")
 
     def caps_memory(self, limit: Limit) -> bool:
-        """Whether a limit is met by what is not memorized."""
+        """Return whether items that are not memorized meet a limit."""
         above = limit in ("max", "max_increase")
         return self.more_is_memorized is not None and above == self.more_is_memorized
 
     def range(self, *, relative: bool) -> tuple[float, float, str]:
-        """Return the range of possible values, of it or of its difference from a baseline, and why."""
+        """Return the range of possible values of the metric or its difference from a baseline, and why."""
         if self.unit == "fraction":
             low, what = (0, "a rate") if self.is_rate else (-1, "a share or a difference of shares")
             if not relative:
@@ -62,15 +62,15 @@ class Declared:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A run as rules see it.
+    """A run, as rules use it.
 
     Attributes:
-        rows: The summary; no row where the run is not finished.
-        steps: Of each model the steps of all checkpoints that were asked for, ascending; None alone for a
-            checkpoint without one.
+        rows: The summary; empty if the run is not finished.
+        steps: For each model, the steps of all requested checkpoints, ascending; a single None for a
+            checkpoint without a step.
         revisions: From model and step to the checkpoint's revision.
-        metrics: By probe and name; of probes that no rule asks for, those of the run.
-        incomplete: Why the run does not hold all that was asked; empty where it does.
+        metrics: Metrics by probe and name: those of the run, and of probes that rules name.
+        incomplete: Why the run lacks part of the request; empty if it is complete.
     """
 
     rows: pl.DataFrame
@@ -85,12 +85,12 @@ class Known:
 
 
 def know(run: Run, rules: RuleSet, *, unfinished: bool) -> Known:
-    """Read what rules may ask of a run.
+    """Read the contents of a run that rules use.
 
     Args:
         run: The run.
-        rules: What will be asked.
-        unfinished: Read a run that is not finished too, as far as it reaches.
+        rules: The rules.
+        unfinished: Read a run that is not finished, too.
     """
     about = run.about
     rows = run.summary if run.finished or unfinished else SUMMARY.empty()
@@ -108,7 +108,7 @@ def know(run: Run, rules: RuleSet, *, unfinished: bool) -> Known:
 
 
 def _ascending(steps: Set[int | None]) -> tuple[int | None, ...]:
-    """Return steps in order; a checkpoint without one is alone."""
+    """Return steps in order; a checkpoint without a step is the only one."""
     return tuple(sorted(step for step in steps if step is not None)) or (None,)
 
 
@@ -125,7 +125,7 @@ def _incomplete(run: Run) -> str:
 
 
 def _metrics(about: Manifest, rules: RuleSet) -> dict[str, dict[str, Declared]]:
-    """Return the metrics of the run and, where rules name others, of all probes there are."""
+    """Return the metrics of the run, and of all probes if rules name others."""
     metrics = {
         probe: {
             each.name: Declared(each.unit, each.summary, each.more_is_memorized) for each in declared.metrics
@@ -145,7 +145,7 @@ def _metrics(about: Manifest, rules: RuleSet) -> dict[str, dict[str, Declared]]:
 
 
 def problems_of(rules: RuleSet, known: Known) -> list[Problem]:
-    """Return what the rules ask for that cannot be: unknown names, and limits that nothing fails or meets."""
+    """Return the faults of rules: unknown names, and limits that every value or no value meets."""
     return [problem for rule in rules.rules for problem in _problems_of_rule(rule, rules, known)]
 
 
@@ -171,7 +171,7 @@ def _problems_of_rule(rule: Rule, rules: RuleSet, known: Known) -> list[Problem]
 
 
 def _pointless(rule: Rule, limit: Limit, value: float, metric: Declared) -> tuple[str, str] | None:
-    """Return why a limit decides nothing, and the fix; None where it decides something."""
+    """Return why a limit decides nothing, and the fix; None if it decides something."""
     low, high, why = metric.range(relative=rule.is_relative)
     above = limit in ("max", "max_increase")
     most = -value if limit == "max_decrease" else value

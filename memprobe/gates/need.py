@@ -1,11 +1,11 @@
 """How many items a rate needs before any outcome could meet a limit.
 
-The best outcome under `max` is not a hit among n items, whose upper bound by Wilson is z^2 / (n + z^2); it is
-at or below m from n = z^2 (1 - m) / m items on: 73 for m = 0.05 at 95%. For `min` the best is n hits of n.
+The best outcome under `max` is no hit among n items, with Wilson's upper bound z^2 / (n + z^2). It is at or
+below m if n is z^2 (1 - m) / m or more: 73 items for m = 0.05 at 95%. For `min` the best is n hits of n.
 Wilson (1927), https://doi.org/10.1080/01621459.1927.10502953.
 
-Items that come in documents count by documents: no hit in K of them has an upper bound of about 3.69 / K at
-95% (`memprobe.stats.documents`), so a limit m needs 3.69 / m documents, however many items they hold.
+Items in documents are counted by documents: no hit in K of them has an upper bound of about 3.69 / K at
+95% (`memprobe.stats.documents`), so a limit m needs 3.69 / m documents, whatever their number of items.
 """
 
 import math
@@ -24,9 +24,9 @@ class Needs:
     """How many items a limit needs and a row has.
 
     Attributes:
-        needed: With fewer no outcome passes.
-        has: The row's.
-        noun: What is counted: `item`, or `document` where items come in documents.
+        needed: With fewer items no outcome passes.
+        has: Number that the row has.
+        noun: What is counted: `item`, or `document` if items come in documents.
     """
 
     needed: int
@@ -35,15 +35,15 @@ class Needs:
 
 
 def needs_items(rule: Rule, limit: Limit, row: Mapping[str, Any], metric: Declared) -> Needs | None:
-    """Return how many items a limit on a rate needs; None where its bound shrinks by no known formula.
+    """Return how many items a limit on a rate needs; None if no formula is known for its bound.
 
-    For a limit on a difference they are what no change at all would need, at the baseline's rate.
+    For a limit on a difference: the number that no change needs, at the baseline's rate.
 
     Args:
         rule: The rule.
-        limit: Which of its limits.
-        row: Of the summary.
-        metric: As declared.
+        limit: Kind of the limit.
+        row: Row of the summary.
+        metric: The metric, as declared.
     """
     if row["ci_level"] is None:
         return None
@@ -73,7 +73,7 @@ def _noun(row: Mapping[str, Any]) -> str:
 
 
 def _unchanged(rule: Rule, limit: Limit, row: Mapping[str, Any]) -> Needs | None:
-    """Return how many items no change needs to meet a limit on a difference; None where that is not known."""
+    """Return how many items no change needs to meet a limit on a difference; None if that is not known."""
     strict, value = ("hi" if limit == "max_increase" else "lo"), rule.limits[limit]
     if rule.judged(limit) != strict or value <= 0:
         return None
@@ -88,8 +88,8 @@ def _unchanged(rule: Rule, limit: Limit, row: Mapping[str, Any]) -> Needs | None
 def pairs_needed(rate: float, value: float, *, level: float) -> int:
     """Return the smallest number of items with which no change has a bound of at most `value`.
 
-    Newcombe's interval of a difference of 0 from pairs that all agree is symmetric and shrinks with their
-    number. See `memprobe.stats.differences` for it.
+    Newcombe's interval (`memprobe.stats.differences`) of a difference of 0 over pairs that all agree is
+    symmetric and shrinks with the number of pairs.
 
     Args:
         rate: Share of items that are 1 in both runs.
@@ -114,7 +114,7 @@ def pairs_needed(rate: float, value: float, *, level: float) -> int:
 
 
 def items_needed(limit: Literal["max", "min"], value: float, *, level: float) -> int:
-    """Return the smallest number of items with which the best outcome meets a limit on the strict bound.
+    """Return the smallest number of items with which the best outcome meets a limit.
 
     Args:
         limit: `max`: the upper end of no hit must be at or below `value`; `min`: the lower end of all hits

@@ -1,4 +1,4 @@
-"""What a reader of a verdict must know of its rows: which models and controls, which items are missing."""
+"""Notes for readers of a verdict: which models and controls were judged, and which items are missing."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -22,7 +22,7 @@ _LESS = "more {} means less memorized, so `{}` is met by what is memorized; did 
 
 
 def missing_share(row: Mapping[str, Any], metric: Declared) -> float:
-    """Return the share of a row's items without a value, where that says that they were not scored."""
+    """Return the share of a row's items without a value, if that means that they were not scored."""
     n_missing, n_items = row.get("n_missing") or 0, row["n_items"] or 0
     if metric.summary not in _OF_ALL_ITEMS or not n_missing:
         return 0.0
@@ -30,7 +30,7 @@ def missing_share(row: Mapping[str, Any], metric: Declared) -> float:
 
 
 def notes_of_rule(rule: Rule, rows: pl.DataFrame, known: Known, items: RunItems) -> list[str]:
-    """Return what must be known of the rows that a rule selects."""
+    """Return the notes on the rows that a rule selects."""
     if rows.is_empty():
         return []
     metric = known.metrics[rule.probe][rule.metric]
@@ -44,7 +44,7 @@ def notes_of_rule(rule: Rule, rows: pl.DataFrame, known: Known, items: RunItems)
 
 
 def _models(rule: Rule, rows: pl.DataFrame, known: Known, items: RunItems) -> Iterator[str]:
-    """Yield which models are judged where the rule names none and the run has several."""
+    """Yield which models are judged if the rule names none and the run has several."""
     if "model" in rule.where or len(known.steps) < 2:
         return
     judged = rows["model"].unique(maintain_order=True).to_list()
@@ -64,7 +64,7 @@ def _controls(rule: Rule, rows: pl.DataFrame) -> Iterator[str]:
 
 
 def _diluted(rule: Rule, rows: pl.DataFrame, metric: Declared, items: RunItems) -> Iterator[str]:
-    """Yield how many never-trained items a pooled rate holds: they hide what the others show."""
+    """Yield how many never-trained items are in a pooled rate, because they dilute it."""
     if (
         metric.summary in ("sequence", "difference")
         or rule.asks_for_untrained
@@ -104,13 +104,13 @@ def _direction(rule: Rule, metric: Declared) -> Iterator[str]:
 
 
 def notes_of_run(run: Run, known: Known, *, allow_incomplete: bool, strict: bool) -> tuple[str, ...]:
-    """Return what must be known of a run that is judged.
+    """Return the notes on a run that is judged.
 
     Args:
         run: The run.
-        known: What it holds.
-        allow_incomplete: It is judged by what it holds.
-        strict: Some rule is of severity error.
+        known: Contents of the run.
+        allow_incomplete: Whether an incomplete run is judged.
+        strict: Whether some rule has severity error.
     """
     return tuple(_of_run(run, known, allow_incomplete=allow_incomplete, strict=strict))
 

@@ -1,4 +1,4 @@
-"""Gate rules: a TOML file of `[[rule]]` tables, read with all that is wrong in it; contract.md, section 5."""
+"""Gate rules: a TOML file of `[[rule]]` tables, read with all their faults."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -31,19 +31,19 @@ class Rule:
     """One `[[rule]]`.
 
     Attributes:
-        id: Its name, unique in the file.
-        why: The reason, for whoever meets a failure.
-        probe: Of the estimates.
-        metric: Of the estimates.
-        where: Keys of the summary and of conditions, with the one value that each must have.
-        limits: What is demanded, by kind, in the metric's unit: `max` and `min` of the estimate, or
+        id: Name of the rule, unique in the file.
+        why: Why the rule exists, shown when it fails.
+        probe: Probe of the estimates.
+        metric: Metric of the estimates.
+        where: Keys of the summary and of conditions, with the value that each must have.
+        limits: Limits by kind, in the metric's unit: `max` and `min` of the estimate, or
             `max_increase` and `max_decrease` of its difference from a baseline.
-        bound: The number that is judged; None: the end of the interval that makes the limit hard to meet.
+        bound: The number that is judged; None: the stricter end of the interval.
         severity: `warn` never changes the exit code.
-        min_n: With fewer items nothing is judged.
-        lines: Where it is.
-        untrained: It is about items that the model was not trained on, such as controls; else a limit that
-            only such items meet is not a pass.
+        min_n: With fewer items the rule is not judged.
+        lines: Lines of the rule in the file.
+        untrained: Whether it is about items that the model was not trained on, such as controls; otherwise
+            a limit that only such items meet is not a pass.
     """
 
     id: str
@@ -60,21 +60,21 @@ class Rule:
 
     @property
     def is_relative(self) -> bool:
-        """Whether it is about the difference from a baseline."""
+        """Return whether it is about the difference from a baseline."""
         return any(limit in RELATIVE for limit in self.limits)
 
     @property
     def asks_for_untrained(self) -> bool:
-        """Whether items that were not trained on are meant: it says so, or its `where` does."""
+        """Return whether the rule is for items that were not trained on, by `untrained` or `where`."""
         return self.untrained or str(self.where.get("trained", "")).lower() == "false"
 
     def judged(self, limit: Limit) -> Bound:
-        """Return which number decides on a limit."""
+        """Return the number that decides on a limit."""
         return self.bound or _STRICT[limit]
 
     @property
     def demand(self) -> str:
-        """The limits in a few words: `recall exact_frac: hi <= 0.05`."""
+        """The limits in short: `recall exact_frac: hi <= 0.05`."""
         sides = {
             "max": "{} <= {:.10g}",
             "min": "{} >= {:.10g}",
@@ -93,10 +93,10 @@ class RuleSet:
     """A file of rules.
 
     Attributes:
-        file: Its path as the user named it.
-        rules: In the order of the file. One that is wrong in its form has what is right of it, so that this
-            can be checked; it is left out where it names no probe or metric.
-        problems: All faults in their form.
+        file: Path as the user named it.
+        rules: In the order of the file. A malformed rule keeps its valid parts, so that these can be checked;
+            it is left out if it names no probe or metric.
+        problems: All faults in the form of the rules.
     """
 
     file: Path
@@ -105,15 +105,15 @@ class RuleSet:
 
 
 def place(file: Path, lines: RuleLines, name: str, *keys: str) -> str:
-    """Return where a rule, or a key of it, stands: `rules.toml:12 (rule no-canary)`."""
+    """Return the place of a rule or of one of its keys: `rules.toml:12 (rule no-canary)`."""
     return f"{file}:{lines.of(*keys)} (rule {name})"
 
 
 def read_rules(file: Path) -> RuleSet:
-    """Read a file of rules; what is wrong in one rule hides nothing of the others.
+    """Read a file of rules; a fault in one rule does not hide faults in others.
 
     Raises:
-        RuleError: It is not there, cannot be read, is not TOML, or holds no rule.
+        RuleError: The file does not exist, cannot be read, is not TOML, or has no rule.
     """
     if file.is_dir():
         raise RuleError("the rules are a folder, not a file", where=str(file), fix="name a .toml file")
@@ -183,7 +183,7 @@ def _rule(
     file: Path,
     problems: list[Problem],
 ) -> Rule | None:
-    """Return a rule, or None where it names no probe or metric; what is wrong in it goes to `problems`."""
+    """Return a rule, or None if it names no probe or metric; faults are added to `problems`."""
     name = table["id"] if isinstance(table.get("id"), str) and table["id"] else str(number)
     problems += [
         Problem(what, place(file, lines, name, *keys), fix) for what, keys, fix in _problems_of_form(table)
@@ -208,7 +208,7 @@ def _rule(
 
 
 def _problems_of_form(table: dict[str, Any]) -> Iterator[tuple[str, tuple[str, ...], str]]:
-    """Yield what is wrong with a rule's keys and values by themselves: what, the keys, and the fix."""
+    """Yield the faults of a rule's keys and values: what is wrong, the keys, and the fix."""
     for key in table:
         if key not in _KEYS:
             yield f"unknown key `{key}`{near_miss(key, _KEYS)}", (key,), f"keys are {', '.join(_KEYS)}"
@@ -234,7 +234,7 @@ def _problems_of_form(table: dict[str, Any]) -> Iterator[tuple[str, tuple[str, .
 
 
 def _wrong(key: str, value: object) -> str:
-    """Return what is wrong with the value of a key, or nothing."""
+    """Return the fault of a key's value, or an empty text."""
     if key == "where":
         return "" if isinstance(value, dict) else f"is {value!r}, not a table like {{ group = 'canary' }}"
     if key in (*ABSOLUTE, *RELATIVE):

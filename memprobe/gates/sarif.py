@@ -1,4 +1,4 @@
-"""What a gate says to code scanning: SARIF 2.1.0, each result anchored at the line of its rule.
+"""Output for code scanning: SARIF 2.1.0, each result at the line of its rule.
 
 Source: https://docs.oasis-open.org/sarif/sarif/v2.1.0/os/sarif-v2.1.0-os.html. A row that could not be
 judged is of kind `open` (section 3.27.9), for which the level must be `none` (3.27.10).
@@ -25,11 +25,11 @@ Source: https://docs.github.com/en/code-security/code-scanning/troubleshooting-s
 
 
 def to_sarif(result: GateResult, root: Path) -> str:
-    """Return what did not pass as SARIF.
+    """Return all rules and rows that did not pass, as SARIF.
 
     Args:
         result: The judged rules.
-        root: The repository's folder, which paths are relative to.
+        root: Folder of the repository; paths are relative to it.
     """
     artifact = _artifact(result.rules_file, root)
     bad = [_result(*each, artifact) for each in _findings(result)]
@@ -56,7 +56,7 @@ def to_sarif(result: GateResult, root: Path) -> str:
 
 
 def _findings(result: GateResult) -> list[tuple[int, RuleVerdict, RowVerdict | None]]:
-    """Return what did not pass, failures first: each row, or the rule where it is about no single row."""
+    """Return what did not pass, failures first: each row, or the rule if no single row is the reason."""
     found: list[tuple[int, RuleVerdict, RowVerdict | None]] = []
     for number, ruling in enumerate(result.rules):
         if ruling.reason:
@@ -98,19 +98,19 @@ def _result(
 
 
 def _message(text: str) -> str:
-    """Return text in which no viewer finds a placeholder (section 3.11.5) or a link (3.11.6)."""
+    """Return text that viewers do not read as a placeholder (section 3.11.5) or a link (3.11.6)."""
     return re.sub(r"\{(?=\d+\})", "{ ", visible(text)).replace("](", "] (")
 
 
 def _fingerprint(ruling: RuleVerdict, row: RowVerdict | None) -> str:
-    """Return what makes a finding the same in the next run: its rule, model, group and condition."""
+    """Return the identity of a finding across runs: its rule, model, group and condition."""
     parts = [ruling.rule.id, *(str(each) for each in ((row.model, row.group, row.condition) if row else ()))]
     parts += [str(row.step)] if row and ruling.rule.where.get("step") not in ("first", "last") else []
     return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:32]
 
 
 def _artifact(file: Path, root: Path) -> dict[str, str]:
-    """Return where the rules are: below the repository's folder, or by name where they are elsewhere."""
+    """Return the path of the rules below the repository's folder, or only the name if they are elsewhere."""
     absolute, folder = file.resolve(), root.resolve()
     inside = absolute.is_relative_to(folder)
     path = absolute.relative_to(folder).as_posix() if inside else file.name

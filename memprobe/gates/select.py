@@ -1,4 +1,4 @@
-"""Which rows of a summary, or of a comparison, a rule is about."""
+"""Select the rows of a summary or comparison that a rule is about."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Selected:
 
     Attributes:
         rows: The rows, in the order of the table.
-        reason: Why there is none; empty where there are some.
+        reason: Why there are no rows; empty if there are some.
     """
 
     rows: pl.DataFrame
@@ -31,12 +31,12 @@ class Selected:
 def select(rule: Rule, rows: pl.DataFrame, known: Known) -> Selected:
     """Return the rows of a rule's metric that its `where` selects.
 
-    A key left out selects every value; `group`, `exposures` and `trained` left out select the pooled row, and
-    so do `control` and `target` where the metric has a pooled one.
+    A missing key selects every value, but a missing `group`, `exposures` or `trained` selects the pooled row,
+    and so does a missing `control` or `target` if the metric has a pooled row.
 
     Args:
         rule: The rule.
-        rows: The rows of its metric, with `model, revision, step, group, condition`.
+        rows: Rows of the rule's metric, with `model, revision, step, group, condition`.
         known: The run.
     """
     if rows.is_empty():
@@ -49,7 +49,7 @@ def select(rule: Rule, rows: pl.DataFrame, known: Known) -> Selected:
 def _kept(
     rule: Rule, rows: pl.DataFrame, conditions: Conditions, known: Known, *, pooled: bool
 ) -> pl.DataFrame:
-    """Return the rows that have what `where` asks for; with `pooled`, only those over all of the rest."""
+    """Return the rows that match `where`; with `pooled`, only rows pooled over all other keys."""
     good = [each for each, pairs in conditions.items() if _fits(pairs, rule.where, conditions, pooled=pooled)]
     kept = rows.filter(pl.col("condition").is_in(good, nulls_equal=True))
     if pooled and "group" not in rule.where:
@@ -63,7 +63,7 @@ def _kept(
 def _fits(
     pairs: Mapping[str, str], where: Mapping[str, Scalar], conditions: Conditions, *, pooled: bool
 ) -> bool:
-    """Whether a condition has what is asked and, with `pooled`, is not part of a pooled row."""
+    """Return whether a condition matches and, with `pooled`, is not part of a pooled row."""
     asked = {key: value for key, value in where.items() if key not in KEYS}
     if not all(key in pairs and _same(pairs[key], value) for key, value in asked.items()):
         return False
@@ -75,7 +75,7 @@ def _fits(
 
 
 def _same(text: str, value: Scalar) -> bool:
-    """Whether a condition's value is the one asked for; numbers count as numbers."""
+    """Return whether a condition's value is the requested one; numbers compare as numbers."""
     if isinstance(value, bool):
         return text == str(value).lower()
     if isinstance(value, str):
@@ -89,7 +89,7 @@ def _same(text: str, value: Scalar) -> bool:
 def _at(step: Scalar, known: Known) -> pl.Expr:
     """Return which rows are at a step, or at the first or last one of their model's checkpoints.
 
-    A checkpoint without a step is its model's first and last.
+    A checkpoint without a step is both the first and the last of its model.
     """
     if step not in ("first", "last"):
         return pl.col("step") == step
@@ -114,7 +114,7 @@ def _nothing_of(rule: Rule, known: Known) -> str:
 
 
 def _why_none(rule: Rule, rows: pl.DataFrame, conditions: Conditions, known: Known) -> str:
-    """Return why no row is selected: no row has a value, none has all of them, or none is a pooled row."""
+    """Return why no row is selected: values do not occur, or not together, or no row is pooled."""
     for key, value in rule.where.items():
         if key == "step":
             if rows.filter(_at(value, known)).is_empty():

@@ -1,4 +1,4 @@
-"""Where the rules are in their file: `tomllib` gives no line numbers, and messages and SARIF need them."""
+"""Line numbers of the rules in their file, for messages and SARIF; `tomllib` does not give them."""
 
 import re
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ class RuleLines:
     """The lines of a rules file that belong to one rule.
 
     Attributes:
-        first: Number of its first line, from 1.
-        lines: From there to the next rule.
+        first: Number of the rule's first line, from 1.
+        lines: Lines from there to the next rule.
     """
 
     first: int
     lines: tuple[str, ...]
 
     def of(self, *keys: str) -> int:
-        """Return the line of the first of these keys, or the rule's own where none has a line."""
+        """Return the line of the first of these keys that has one, or else the rule's first line."""
         for key in keys:
             named = re.compile(rf"""\s*(?:\[rule\.)?["']?{re.escape(key)}["']?\s*[=\].]""")
             inside = re.compile(rf"""[{{,.]\s*["']?{re.escape(key)}["']?\s*=""")
@@ -33,10 +33,10 @@ class RuleLines:
 
 
 def rule_lines(text: str, n_rules: int) -> list[RuleLines]:
-    """Return the lines of each rule of a rules file that is good TOML.
+    """Return the lines of each rule of a rules file, which must be valid TOML.
 
-    A line counts as the header `[[rule]]` only where all that is above it is TOML by itself: inside a
-    string or an array of several lines it is not. Rules that are written without headers get line 1.
+    A line is the header `[[rule]]` only if the text above it is valid TOML; inside a string or array of
+    several lines it is not a header. Rules that are written without headers get line 1.
     """
     lines = text.splitlines()
     headers: list[int] = []

@@ -1,4 +1,4 @@
-"""What a gate says: verdicts of rows, rules and the whole, the last line, and gate.json."""
+"""Verdicts of rows, of rules and of the run, the last line, and gate.json."""
 
 import math
 from dataclasses import dataclass
@@ -20,20 +20,20 @@ PASSED, FAILED, COULD_NOT_JUDGE = 0, 1, InvalidRunError.exit_code
 
 @dataclass(frozen=True, slots=True)
 class RowVerdict:
-    """One estimate, or one difference from a baseline, and what a rule says of it.
+    """The verdict of a rule on one estimate or one difference from a baseline.
 
     Attributes:
-        model: Of the row.
-        revision: Of the row; None: it is about all checkpoints.
-        step: Of the row; None: it is about all checkpoints.
-        group: None: all items together.
-        condition: As in the summary.
+        model: Model of the row.
+        revision: Revision of the row; None if it is about all checkpoints.
+        step: Step of the row; None if it is about all checkpoints.
+        group: Group of the row; None: all items together.
+        condition: Condition of the row, as in the summary.
         estimate: The estimate or the difference; None: undefined.
-        ci_low: Lower end of its interval.
-        ci_high: Upper end.
-        n_items: Items in it.
-        verdict: What the rule says.
-        reason: Why it is not passed, with the numbers; empty where it is.
+        ci_low: Lower end of the interval.
+        ci_high: Upper end of the interval.
+        n_items: Number of items of the row.
+        verdict: The verdict.
+        reason: Why it did not pass, with the numbers; empty if it passed.
     """
 
     model: str
@@ -50,7 +50,7 @@ class RowVerdict:
 
     @property
     def name(self) -> str:
-        """Model, checkpoint, group and condition in a few words."""
+        """Model, checkpoint, group and condition in short."""
         at = self.revision if self.revision is not None else None if self.step is None else f"step{self.step}"
         group = None if self.group is None else f"group={self.group}"
         return " ".join(each for each in (self.model, at, group, self.condition) if each)
@@ -62,10 +62,10 @@ class RuleVerdict:
 
     Attributes:
         rule: The rule.
-        verdict: `failed` where any row fails; else `could not judge` where any cannot be judged.
-        reason: Why, where it is about no single row; else empty.
-        rows: All that it selects.
-        notes: What a reader must know of the rows, whatever the verdict is.
+        verdict: `failed` if any row failed, else `could not judge` if any row could not be judged.
+        reason: Why, if no single row is the reason; else empty.
+        rows: All rows that the rule selects.
+        notes: Notes on the rows, whatever the verdict.
     """
 
     rule: Rule
@@ -80,12 +80,12 @@ class RuleVerdict:
 
     @property
     def worst(self) -> tuple[RowVerdict, ...]:
-        """Return the rows, those that failed first, then those that could not be judged."""
+        """Return the rows, failed ones first, then those that could not be judged."""
         return self.rows_of("failed") + self.rows_of("could not judge") + self.rows_of("passed")
 
     @property
     def summary(self) -> str:
-        """Why, in one line: the reason of the rule, or that of its first bad row and how many more."""
+        """The reason in one line: of the rule, or of its first bad row and how many more."""
         bad = self.rows_of("failed") or self.rows_of("could not judge")
         if self.verdict == "failed" or (bad and not self.reason):
             more = f"; so for {len(bad):,} of {counted(len(self.rows), 'row')}" if len(self.rows) > 1 else ""
@@ -104,10 +104,10 @@ class GateResult:
 
     Attributes:
         run: The run directory.
-        rules_file: The rules.
-        rules: What each rule says, in their order.
-        summary_sha256: Of the bytes of summary.parquet that were judged; None: the run had none.
-        notes: What a reader must know of the run, whatever the verdict is.
+        rules_file: Path of the rules.
+        rules: Verdict of each rule, in the order of the file.
+        summary_sha256: SHA-256 of the judged summary.parquet; None if the run had none.
+        notes: Notes on the run, whatever the verdict.
     """
 
     run: Path
@@ -118,7 +118,7 @@ class GateResult:
 
     @property
     def verdict(self) -> Verdict:
-        """The verdict of all error-level rules: one that fails decides, then one that cannot be judged."""
+        """The verdict of all error-level rules: a failed rule decides, then one that could not be judged."""
         verdicts = {each.verdict for each in self.rules if each.rule.severity == "error"}
         return "failed" if "failed" in verdicts else "could not judge" if verdicts - {"passed"} else "passed"
 
@@ -142,7 +142,7 @@ class GateResult:
         )
 
     def document(self) -> dict[str, Any]:
-        """Return what gate.json holds; infinities are null."""
+        """Return the contents of gate.json; infinities are null."""
         return {
             "format": FORMAT,
             "rules_file": self.rules_file.name,

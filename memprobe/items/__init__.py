@@ -1,7 +1,7 @@
 """Items: what the user wants measured, read from files into one checked table.
 
-`read` turns files into raw rows that know their line, `check` finds all that is wrong with
-them, `itemset` puts the two together; contract.md, section 1, "Item files", is the law.
+`read` turns files into raw rows that know their line, `check` finds all their faults, and `itemset`
+combines the two. The rules are in contract.md, section 1, "Item files".
 """
 
 from memprobe.items.booksort import paper_edges

@@ -1,8 +1,8 @@
-"""The published Book-SORT trials as items: its columns, recognised by their presence, under our names.
+"""The published Book-SORT trials as items: recognised by their columns, which are renamed to ours.
 
-`segment_1` is the earlier one there too. Texts are between asterisks, which are taken off; positions
-count words of the excerpt; `distance_bin` is the upper edge of a range of distances; the first 100 excerpts
-of a book and length are the test, the last 10 choose the prompt.
+As in our items, `segment_1` is the earlier segment. Asterisks around texts are removed. Positions count words
+of the excerpt, and `distance_bin` is the upper edge of a range of distances. The first 100 excerpts of each
+book and length are the test split; the last 10 serve to choose the prompt.
 
 Source: Pink et al. 2024, arXiv:2410.08133, data card of Book-SORT; bridge-ai-neuro/SORT, data/booksort.
 """
@@ -29,12 +29,12 @@ _LONG_WORDS: Final = 5_000
 
 
 def is_booksort(columns: Iterable[str]) -> bool:
-    """Return whether these are columns of the published trials."""
+    """Return whether these columns include those of the published trials."""
     return set(NEEDED) <= set(columns)
 
 
 def lacks_excerpts(columns: Iterable[str]) -> bool:
-    """Return whether these are columns of the published segments, whose excerpts are in another file."""
+    """Return whether these are columns of the published trials whose excerpts are in another file."""
     given = set(columns)
     return "excerpt_text" not in given and set(NEEDED) - {"excerpt_text"} <= given
 
@@ -42,11 +42,11 @@ def lacks_excerpts(columns: Iterable[str]) -> bool:
 def paper_edges(excerpt_words: int, segment_words: int) -> tuple[int, ...]:
     """Return the edges of the paper's four ranges of distances between segment starts, in words.
 
-    [L_S, L_E / 4, L_E / 3, L_E / 2, 0.8 L_E], rounded down; from 5,000 words, [L_S, 1000, L_E / 4, L_E / 2,
-    0.8 L_E].
+    With L_E and L_S the words of excerpt and segment: [L_S, L_E / 4, L_E / 3, L_E / 2, 0.8 L_E], rounded
+    down; for excerpts of 5,000 words or more, [L_S, 1000, L_E / 4, L_E / 2, 0.8 L_E].
 
     References:
-        bridge-ai-neuro/SORT, run_booksort_creation.py (`dists`); the data card prints L_E / 0.8, a slip.
+        bridge-ai-neuro/SORT, run_booksort_creation.py (`dists`); the data card has L_E / 0.8, an error.
     """
     whole = excerpt_words
     inner = (whole // 4, whole // 3) if whole < _LONG_WORDS else (1_000, whole // 4)
@@ -54,7 +54,7 @@ def paper_edges(excerpt_words: int, segment_words: int) -> tuple[int, ...]:
 
 
 def from_booksort(file: RawFile) -> RawFile:
-    """Return a file of published trials with our columns; any other as it is."""
+    """Return a file of published trials with our columns, and any other file unchanged."""
     if not is_booksort(file.columns):
         return file
     once = Once()
@@ -97,7 +97,7 @@ def _row(row: RawRow) -> RawRow:
 
 
 def _number(given: Mapping[str, object], name: str, faults: list[Fault]) -> int | None:
-    """Return a whole number, given as such or as a cell of text."""
+    """Return the whole number in a column, given as a number or as text; add a fault if it is not one."""
     value = given.get(name)
     if value is None:
         return None
@@ -110,7 +110,7 @@ def _number(given: Mapping[str, object], name: str, faults: list[Fault]) -> int 
 
 
 def _bare(value: object) -> object:
-    """Return a text without the white space and the asterisks around it."""
+    """Return a text without surrounding white space and asterisks."""
     if not isinstance(value, str):
         return value
     plain = value.strip()
@@ -122,7 +122,7 @@ def _count(text: object) -> int:
 
 
 def _bin(edge: int | None, words: int, length: int, faults: list[Fault]) -> int | None:
-    """Return the number of the range whose upper edge is given."""
+    """Return the index of the range whose upper edge is given; add a fault if there is no such range."""
     if edge is None:
         return None
     uppers = paper_edges(words, length)[1:]

@@ -25,15 +25,15 @@ _ONE_OF = "text, prefix + suffix, or input_ids"
 
 @dataclass(slots=True)
 class Item:
-    """One row on its way into the table.
+    """One row of a file, checked before it enters the item table.
 
     Attributes:
-        file: Where it is.
-        line: Where in it.
-        known: Values of the columns with a meaning, typed; absent: null.
-        further: The user's own columns, as read; absent: null.
-        faults: All that is wrong with it.
-        has_given_id: The file names the item; else its name is made from its content.
+        file: The file that the row is from.
+        line: Line, row or place in the file, from 1.
+        known: Typed values of the columns that memprobe knows; a missing key means null.
+        further: Values of the user's own columns, as read; a missing key means null.
+        faults: All faults of the row.
+        has_given_id: Whether the file gives the item's id; if not, the id is made from the content.
     """
 
     file: RawFile
@@ -50,7 +50,7 @@ class Item:
 
 
 def file_problems(file: RawFile) -> list[Problem]:
-    """Return what is wrong with a file's columns as a whole."""
+    """Return the problems of a file's columns, which concern all its rows."""
     problems = []
     for name in file.columns:
         where = f"{file.spec}, column {name}"
@@ -73,9 +73,9 @@ def file_problems(file: RawFile) -> list[Problem]:
 
 
 def _columns_shown(file: RawFile) -> str:
-    """Return the names of a file's columns; of a CSV, which may lack its header, only those that are known.
+    """Return a file's column names; for a CSV, only the known names and the number of unknown ones.
 
-    The first line of such a file holds the text of its first item.
+    A CSV may lack its header, and its first line is then the text of its first item.
     """
     names = [name for name in file.columns if name]
     if not file.untyped:
@@ -87,15 +87,15 @@ def _columns_shown(file: RawFile) -> str:
 
 
 def lacks_content(file: RawFile) -> bool:
-    """Return whether rows could be read, but no column of the file holds items."""
+    """Return whether the file has readable rows but no column that holds items."""
     return any(row.values for row in file.rows) and not set(file.columns) & set(_WAYS)
 
 
 def check_items(files: Sequence[RawFile]) -> list[Item]:
     """Return all items of all files with their faults.
 
-    Items are checked one by one, then together: NaN in the user's columns, whose type is only known
-    over all files, and names or contents given twice. Files that lack content are passed over.
+    Items are checked one by one, then together: for NaN in the user's columns, whose type depends on all
+    files, and for names or contents given twice. Files that lack content are skipped.
     """
     known = _known(files)
     items = [_check_row(file, row, known) for file in files if not lacks_content(file) for row in file.rows]
@@ -116,7 +116,7 @@ def further_columns(items: Iterable[Item]) -> list[str]:
 
 
 def _known(files: Iterable[RawFile]) -> frozenset[str]:
-    """Return the columns with a meaning in these files, taken together."""
+    """Return the columns that memprobe knows in these files, taken together."""
     return known_columns(name for file in files for name in file.columns)
 
 
@@ -124,7 +124,7 @@ def to_table(items: Sequence[Item]) -> pl.DataFrame:
     """Return the item table of items without faults, schema ITEMS.
 
     Raises:
-        TableError: The table breaks its schema, which would be a bug of the checks.
+        TableError: The table does not match its schema, which would be a bug in the checks.
     """
     columns: dict[str, Any] = {
         name: [item.known.get(name) for item in items] for name in GIVEN if name not in ("text", "input_ids")
@@ -135,7 +135,7 @@ def to_table(items: Sequence[Item]) -> pl.DataFrame:
     columns["source_line"] = [item.line for item in items]
     frame = pl.DataFrame(columns, schema_overrides={name: ITEMS.columns[name].dtype for name in columns})
     further = [to_series(name, [_value(item, name) for item in items]) for name in further_columns(items)]
-    # A name of the trials' columns may be the user's own here, of any type.
+    # Without segments, a column with a name from TRIAL is the user's own and may have any type.
     return ITEMS.conform(frame.with_columns(_ids_column(items))).with_columns(*further)
 
 
@@ -189,7 +189,7 @@ def _content_faults(item: Item) -> list[Fault]:
 
 @functools.lru_cache(maxsize=1024)
 def _miss_hint(columns: tuple[str, ...], wanted: tuple[str, ...]) -> str:
-    """Return a hint for each of the user's columns that looks like a wanted one."""
+    """Return a hint for each of the user's columns whose name resembles a wanted one."""
     hints = (
         f"; column `{name}`{miss}" for name in columns if (miss := near_miss(name.strip().lower(), wanted))
     )
@@ -207,7 +207,7 @@ def _check_further(name: str, items: Sequence[Item]) -> None:
 
 
 def _check_names(items: Sequence[Item]) -> None:
-    """Add a fault to each item whose name came before; sound items own a name before faulty ones do."""
+    """Add a fault to each item that repeats another's name; sound items keep a name before faulty ones."""
     owners: dict[str, Item] = {}
     for item in sorted(items, key=lambda item: bool(item.faults)):
         name = item.known.get("item_id")
@@ -228,7 +228,7 @@ def _duplicate_fault(name: str, item: Item, owner: Item) -> Fault:
 
 
 def _texts(items: Sequence[Item]) -> pl.Series:
-    """Return the texts as a column, in which equal ones, such as the excerpt of trials, are stored once."""
+    """Return the texts as a column that stores equal texts once, such as an excerpt that trials share."""
     places: dict[str, int] = {}
     texts = [item.known.get("text") for item in items]
     rows = [None if text is None else places.setdefault(text, len(places)) for text in texts]

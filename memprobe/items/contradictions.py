@@ -1,6 +1,7 @@
-"""Columns that say when an item was trained on, and say different things, or what is probably not meant.
+"""Contradictions between the columns about an item's training, and values that are probably a mistake.
 
-`memprobe.tables.facts` reads one answer out of them; here is refused what has none.
+`memprobe.tables.facts` derives one answer from these columns; items whose columns contradict each other are
+refused here.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -16,12 +17,12 @@ _TIMES = ("first_step", "last_step", "exposure_steps")
 
 
 def contradictions(known: Mapping[str, Any], refused: Collection[str]) -> list[Fault]:
-    """Return what is wrong with the training facts of one item, each with the column to change.
+    """Return the contradictions between the training columns of one item, each with the column to change.
 
     Args:
-        known: Values of the columns with a meaning, typed; absent: null.
-        refused: Columns whose value could not be read: where one of these facts is among them, more would
-            only confuse.
+        known: Typed values of the columns that memprobe knows; a missing key means null.
+        refused: Columns whose value could not be read. If a training column is among them, nothing is
+            returned, since further faults would only confuse.
     """
     if {"exposures", "trained", *_TIMES} & set(refused):
         return []
@@ -85,7 +86,7 @@ def _order(known: Mapping[str, Any]) -> Iterator[Fault]:
 
 
 def _steps(known: Mapping[str, Any]) -> Iterator[Fault]:
-    """Yield how exposure_steps part from the columns that say the same more briefly."""
+    """Yield the contradictions between exposure_steps and first_step, last_step or exposures."""
     steps: list[int] | None = known.get("exposure_steps")
     if steps is None:
         return
@@ -99,7 +100,7 @@ def _steps(known: Mapping[str, Any]) -> Iterator[Fault]:
         ("exposures", len(steps), f"holds {len(steps)}"),
     )
     for name, value, says in shown:
-        # That an item was seen 0 times and yet at some step is said once already.
+        # `_never_but_when` already reports a step next to exposures of 0.
         if known.get(name, value) != value and not (name == "exposures" and known[name] == 0):
             yield Fault(
                 "exposure_steps",
@@ -110,7 +111,7 @@ def _steps(known: Mapping[str, Any]) -> Iterator[Fault]:
 
 
 def doubts(items: pl.DataFrame) -> list[str]:
-    """Return what is allowed and probably not meant, for a note.
+    """Return notes on values that are allowed but probably a mistake.
 
     Args:
         items: Sound items, schema ITEMS.

@@ -1,7 +1,7 @@
-"""Copies: items of the same content under other ids, which say the same thing once, not several times.
+"""Copies: items with the same content under different ids, which together count as evidence only once.
 
-The content is what scoring sees, with nothing made alike: the whole text (a prefix and a suffix are joined),
-or the token ids. Foils are not part of it. Two SORT trials are the same if excerpt and segments are.
+The content is exactly what scoring sees, without normalisation: the whole text (prefix and suffix joined), or
+the token ids. Foils are not part of it. Two SORT trials are copies if their excerpts and segments are equal.
 """
 
 from collections.abc import Collection, Sequence
@@ -22,7 +22,7 @@ def copies(items: pl.DataFrame, ids: Sequence[pl.Series] = ()) -> pl.Series:
 
     Args:
         items: Schema ITEMS.
-        ids: What is equal for items of the same token ids, by tokenizer; null: not known.
+        ids: One column per tokenizer, with equal values for items with the same token ids; null: not known.
     """
     whole = pl.coalesce("text", pl.concat_str("prefix", "suffix"))
     # Trials of one excerpt share its text, and differ in their segments.
@@ -36,19 +36,19 @@ def copies(items: pl.DataFrame, ids: Sequence[pl.Series] = ()) -> pl.Series:
 
 
 def copy_groups(items: pl.DataFrame) -> list[list[str]]:
-    """Return the names of the items of each content that several hold; of a table with COPIES."""
+    """Return the item names of each content that several items share, from a table with COPIES."""
     named = items.drop_nulls(COPIES).group_by(COPIES, maintain_order=True).agg("item_id")
     return named["item_id"].to_list()
 
 
 def n_copies(same: pl.Series) -> int:
-    """Return how many items say what another one says already, from the column COPIES."""
+    """Return how many items repeat the content of another, from the column COPIES."""
     held = same.drop_nulls()
     return len(held) - held.n_unique()
 
 
 def copy_notes(items: pl.DataFrame, given: Collection[str]) -> list[str]:
-    """Return what the user should know of copies, a sentence each.
+    """Return notes for the user on copies, one sentence each.
 
     Args:
         items: A table with COPIES.

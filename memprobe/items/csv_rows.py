@@ -1,4 +1,4 @@
-"""CSV -> raw rows with their true lines; cells are text, empty ones null, known numbers are cast."""
+"""CSV -> raw rows with their lines; cells are text, empty cells are null, known numbers are cast."""
 
 import contextlib
 import csv
@@ -31,7 +31,7 @@ def read_csv(path: Path, spec: str, limit: int | None) -> RawFile:
     """Read a CSV file with a header, separated by commas, quoted as RFC 4180 says.
 
     Raises:
-        ItemError: Not UTF-8, broken quotes, a column without a name or given twice.
+        ItemError: The file is not UTF-8, has broken quotes, or has a column without a name or given twice.
     """
     data = path.read_bytes()
     text = decode_utf8(data, spec)
@@ -51,7 +51,7 @@ def _records(text: str, spec: str) -> Iterator[tuple[int, list[str]]]:
         for cells in reader:
             if cells:
                 yield line, cells
-            # Quoted cells may hold line ends, so a record starts behind the last line of the one before.
+            # Quoted cells may hold line ends, so a record starts after the last line of the one before.
             line = reader.line_num + 1
     except csv.Error as error:
         raise ItemError(
@@ -72,7 +72,7 @@ def _row(line: int, header: list[str], cells: list[str]) -> RawRow:
 
 
 def typed(name: str, cell: str) -> object:
-    """Return the cell as what the column holds; what cannot be cast stays text, for the checks to name."""
+    """Return the cell cast to the type of its column; the checks report cells that stay text."""
     if name in _TRUTHS:
         return _TRUTHS[name].get(cell.lower(), cell)
     if name in _NUMBERS and len(cell) <= _MAX_DIGITS:
@@ -90,7 +90,7 @@ def _check_header(header: list[str], spec: str) -> None:
     problems = [
         Problem(f"the column has no name (column number {number})", f"{spec}, line 1", "name it or remove it")
         for number, name in enumerate(header, start=1)
-        # Published as data frames were written, their index in front.
+        # The published files have a data frame's index, without a name, as their first column.
         if not name and not (number == 1 and (is_booksort(header) or lacks_excerpts(header)))
     ]
     problems += [
@@ -106,13 +106,13 @@ def _check_header(header: list[str], spec: str) -> None:
 
 
 def _column_shown(name: str, header: list[str]) -> str:
-    """Return a column by its name where that is one of ours: of a file without a header it would be text."""
+    """Return a known column by name, any other by number: without a header its name is item text."""
     return f"column {name}" if name in GIVEN else f"column number {header.index(name) + 1}"
 
 
 @contextlib.contextmanager
 def _any_field_size(size_chars: int) -> Iterator[None]:
-    """Allow cells as long as the file; the csv module's limit of 131,072 is shorter than a document."""
+    """Allow cells as long as the file; the csv module's limit of 131,072 is shorter than some documents."""
     before = csv.field_size_limit(max(size_chars, 1) + 1)
     try:
         yield

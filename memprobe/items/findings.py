@@ -1,6 +1,7 @@
-"""`inspect_items`: item files -> the sound items and a table of all that is wrong with the others.
+"""`inspect_items`: item files -> the sound items and a table of all faults of the others.
 
-`read_items` stops at what is wrong, or counts it; here every fault is a row, for `memprobe data check`.
+`read_items` raises an error for faults or skips bad items; here each fault is a row, for `memprobe data
+check`.
 """
 
 import re
@@ -37,14 +38,14 @@ _PLACE = re.compile(r"(?:, (?:line|row|item) (?P<line>\d+))?(?:, column (?P<colu
 
 @dataclass(frozen=True, slots=True)
 class Inspected:
-    """Item files, looked at in full.
+    """Result of checking item files in full.
 
     Attributes:
         table: The sound items, schema ITEMS, then the user's further columns.
         findings: One row per fault, schema FINDINGS.
         files: The files that could be read, in order.
-        given: Columns that at least one file gave, even if only nulls.
-        n_items: Rows that were read, sound or not.
+        given: Columns that at least one file has, even if they hold only nulls.
+        n_items: Number of rows read, sound or not.
     """
 
     table: pl.DataFrame
@@ -57,17 +58,17 @@ class Inspected:
 def inspect_items(
     specs: Sequence[str], *, limit: int | None = None, offline: bool = False, mapping: Sequence[str] = ()
 ) -> Inspected:
-    """Read item files and list all that is wrong with them; raises for nothing that is in a file.
+    """Read item files and list all their faults; no fault of a file raises an error.
 
     Args:
         specs: As for `read_items`.
-        limit: The first so many items of all files together.
+        limit: Read only this many items of all files together; None: all.
         offline: Refuse the network.
         mapping: As for `read_items`.
 
     Raises:
         InputError: The mapping is wrong.
-        SafetyError: A data set would have to come over the network under `offline`.
+        SafetyError: Under `offline`, a data set would have to be downloaded.
     """
     reading = read_files(specs, limit=limit, offline=offline, mapping=mapping)
     problems = [*reading.problems, *(each for file in reading.files for each in file_problems(file))]
@@ -89,7 +90,7 @@ def inspect_items(
 
 
 def findings_of(rows: Sequence[dict[str, Any]]) -> pl.DataFrame:
-    """Return rows that have some of its columns as a table of schema FINDINGS."""
+    """Return rows as a table of schema FINDINGS; columns that a row lacks are null."""
     schema = {name: column.dtype for name, column in FINDINGS.columns.items()}
     columns = {name: [row.get(name) for row in rows] for name in schema}
     return FINDINGS.conform(pl.DataFrame(columns, schema=schema))
@@ -110,7 +111,10 @@ def _of_items(items: Sequence[Item]) -> Iterator[dict[str, Any]]:
 
 
 def problem_row(problem: Problem, specs: Sequence[str]) -> dict[str, Any]:
-    """Return a problem of a file as a row; what its place says next to file, line and column joins `what`."""
+    """Return a problem of a file as a row.
+
+    If its place names more than file, line and column, the place becomes part of `what`.
+    """
     spec = max((spec for spec in specs if problem.where.startswith(spec)), key=len, default=None)
     rest = problem.where.removeprefix(spec or "")
     place = _PLACE.fullmatch(rest)

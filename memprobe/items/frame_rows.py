@@ -29,7 +29,7 @@ def read_parquet(path: Path, spec: str, limit: int | None) -> RawFile:
 def rows_from_frame(frame: pl.DataFrame) -> Iterator[RawRow]:
     """Yield the rows of a typed table.
 
-    A list in `input_ids` comes as a series, which saves a Python int for each token.
+    Lists in `input_ids` are polars series, which avoids a Python int for each token.
     """
     ids: Iterator[object] | None = None
     dtype = frame.schema.get("input_ids")

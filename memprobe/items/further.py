@@ -1,7 +1,7 @@
 """The user's further columns: one type each, inferred over all files together.
 
-Whole numbers, numbers, true/false or text; a column of several kinds, or of lists and objects, is
-text. Cells of CSV files have no type of their own: they follow what the other files say.
+A column holds whole numbers, numbers, true/false or text; a column of several kinds, or of lists and
+objects, becomes text. Cells of CSV files have no type: it is inferred from their text and the other files.
 """
 
 import json
@@ -30,10 +30,10 @@ class Value(NamedTuple):
 
 
 def check_value(value: object) -> None:
-    """Refuse what cannot be carried through.
+    """Refuse a value that cannot be carried through to tables.
 
     Raises:
-        RefusedError: NaN, at any depth, raw bytes, or lists nested too deeply.
+        RefusedError: The value holds NaN at any depth, is raw bytes, or is nested too deeply.
     """
     if isinstance(value, float):
         if math.isnan(value):
@@ -50,7 +50,7 @@ def check_value(value: object) -> None:
 
 
 def nan_cells(values: Sequence[Value]) -> list[int]:
-    """Return the places of untyped cells that say NaN, where the others are numbers.
+    """Return the indices of untyped cells that say NaN, if all other values are numbers.
 
     In a column of words, `nan` is a word.
     """
@@ -60,7 +60,7 @@ def nan_cells(values: Sequence[Value]) -> list[int]:
 
 
 def to_series(name: str, values: Sequence[Value]) -> pl.Series:
-    """Return the column with its inferred type; nulls stay null, a column of nulls is text."""
+    """Return the column with its inferred type; nulls stay null, and a column of only nulls is text."""
     kinds = {_kind(*entry) for entry in values} - {"null"}
     if kinds == {"bool"}:
         return _series(name, (_truth(entry.value) for entry in values), pl.Boolean())
@@ -89,9 +89,9 @@ def _kind(value: object, untyped: bool) -> str:
 
 def _cell_kind(cell: str) -> str:
     if WHOLE.fullmatch(cell):
-        # Python converts no number of thousands of digits.
+        # Python refuses to convert a number with thousands of digits.
         return "int" if len(cell) <= _MAX_DIGITS and int(cell) in INT64 else "text"
-    # A leading zero, as in a postal code, makes a name and no number.
+    # A leading zero, as in a postal code, marks a name, not a number.
     if DECIMAL.fullmatch(cell) and not re.match(r"[-+]?0[0-9]", cell) and math.isfinite(float(cell)):
         return "float"
     return "bool" if _TRUTH.fullmatch(cell) else "text"

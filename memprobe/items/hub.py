@@ -32,7 +32,7 @@ class HfSpec:
     """A data set as named by the user.
 
     Attributes:
-        spec: The whole of it, `hf:` included.
+        spec: The whole text, `hf:` included.
         name: Hub id or local folder.
         config: The configuration; None: the default one.
         split: The split, with its slice if any.
@@ -45,7 +45,7 @@ class HfSpec:
 
     @property
     def is_local(self) -> bool:
-        """Whether the name is a folder on this machine, which goes before a hub id of that name."""
+        """Whether the name is a folder on this machine, which takes precedence over a hub id of that name."""
         return Path(self.name).expanduser().is_dir()
 
 
@@ -69,8 +69,8 @@ def read_hf(dataset: HfSpec, limit: int | None, *, offline: bool) -> RawFile:
     """Read the first rows of a split; the digest covers the rows read.
 
     Raises:
-        ItemError: No such data set, configuration or split, or it cannot be read.
-        SafetyError: It would have to come over the network under `offline`.
+        ItemError: There is no such data set, configuration or split, or it cannot be read.
+        SafetyError: Under `offline`, the data set would have to be downloaded.
     """
     from huggingface_hub import constants
 
@@ -125,7 +125,7 @@ def _lookup_error(dataset: HfSpec, error: Exception) -> ItemError:
 
 
 def _refuse_remote_files(dataset: HfSpec) -> None:
-    """Refuse a local folder whose card names files elsewhere: `datasets` lists those unasked."""
+    """Refuse a local folder whose card names files on the network: `datasets` would look them up."""
     from datasets.utils.metadata import MetadataConfigs
     from huggingface_hub import DatasetCard
 
@@ -157,7 +157,7 @@ def _digest(frame: pl.DataFrame) -> str:
 
 @contextlib.contextmanager
 def _no_network() -> Iterator[None]:
-    """Make `datasets` and the hub's client refuse every request; both read their flag at each one."""
+    """Make `datasets` and the hub's client refuse every request; both read their flag at each request."""
     import datasets
     from huggingface_hub import constants
 
@@ -171,7 +171,7 @@ def _no_network() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Switch the progress bars of `datasets` off; a library does not print."""
+    """Switch off the progress bars of `datasets`: a library should not print."""
     import datasets
 
     if not datasets.is_progress_bar_enabled():

@@ -1,4 +1,4 @@
-"""`read_items`: item files -> one checked table, or one error that names all that is wrong."""
+"""`read_items`: item files -> one checked table, or one error that lists all problems."""
 
 import hashlib
 import json
@@ -24,9 +24,9 @@ class ItemFile:
 
     Attributes:
         spec: The file as the user named it.
-        sha256: Digest of the file's bytes; of the rows read for `hf:`.
+        sha256: Digest of the file's bytes, or, for `hf:`, of the rows read.
         n_items: Items of this file in the table.
-        read_as: What its columns were taken for, where not for what they are called.
+        read_as: Published format that its columns were recognised as; None: they mean what their names say.
     """
 
     spec: str
@@ -41,9 +41,9 @@ class ItemSet:
 
     Attributes:
         table: One row per item, schema ITEMS, then the user's further columns.
-        files: The files that were read, in order; none that `limit` left no row for.
+        files: The files that were read, in order; a file from which `limit` needed no row is not read.
         skipped: One row per item left out under `on_bad="skip"`, schema SKIPPED.
-        given: Columns that at least one file gave, even if only nulls.
+        given: Columns that at least one file has, even if they hold only nulls.
     """
 
     table: pl.DataFrame
@@ -55,7 +55,7 @@ class ItemSet:
     def digest(self) -> str:
         """SHA-256 over all items, hex; the order of rows, columns and files does not matter.
 
-        Covers names, contents and all other columns but the place in a file; null equals absent.
+        It covers names, contents and all other columns except the place in a file; null counts as absent.
         """
         left_out = {*CONTENT, "source_file", "source_line"}
         names = sorted(name for name in self.table.columns if name not in left_out)
@@ -66,11 +66,11 @@ class ItemSet:
         return hashlib.sha256("\n".join(rows).encode()).hexdigest()
 
     def without(self, reasons: Mapping[str, str], column: Mapping[str, str]) -> "ItemSet":
-        """Return the items without some of them, which are listed as skipped.
+        """Return the item set without some items, which it lists as skipped.
 
         Args:
-            reasons: Why each is left out, by its `item_id`; names of no item here are passed over.
-            column: Of each, the column at fault.
+            reasons: Reason for leaving out each item, by `item_id`; ids not in this set are ignored.
+            column: Column at fault of each of these items, by `item_id`.
 
         Raises:
             ItemError: No item is left.
@@ -108,15 +108,15 @@ def read_items(
 
     Args:
         specs: Paths ending in .jsonl, .json, .csv, .parquet or .txt, or `hf:NAME[:CONFIG]:SPLIT`.
-        limit: The first so many items of all files together, bad ones counted; None: all.
-        on_bad: `skip` leaves bad items out and lists them; what is wrong with a file stays an error.
+        limit: Read only this many items of all files together, including bad ones; None: all.
+        on_bad: `skip` leaves bad items out and lists them; a problem of a whole file is still an error.
         offline: Refuse the network.
         mapping: `OURS=THEIRS` for columns that are read under another name, see `parse_mapping`.
 
     Raises:
         InputError: The mapping is wrong.
-        ItemError: Files or items are wrong; all at once, the first ten items in full.
-        SafetyError: A data set would have to come over the network under `offline`.
+        ItemError: Files or items are wrong; it lists all problems of files and the first ten of items.
+        SafetyError: Under `offline`, a data set would have to be downloaded.
     """
     _check_arguments(specs, limit, on_bad)
     reading = read_files(specs, limit=limit, offline=offline, mapping=mapping)
@@ -151,7 +151,7 @@ def _check_arguments(specs: Sequence[str], limit: int | None, on_bad: str) -> No
 
 
 def _first_problems(bad: Sequence[Item]) -> list[Problem]:
-    """Return the first problems of bad items, and a last one that counts the rest."""
+    """Return the first ten problems of bad items, then one that counts the rest."""
     problems = [problem for item in bad for problem in item.problems()]
     rest = len(problems) - _MAX_SHOWN
     if rest > 0:

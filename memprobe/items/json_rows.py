@@ -15,9 +15,9 @@ _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def read_jsonl(path: Path, spec: str, limit: int | None) -> RawFile:
-    """Read one JSON object per line; blank lines are passed over.
+    """Read one JSON object per line; blank lines are skipped.
 
-    Lines behind the first `limit` rows go into the digest but are not looked at.
+    Lines after the first `limit` rows count for the digest but are not parsed.
 
     Raises:
         ItemError: The file is not UTF-8.
@@ -42,7 +42,7 @@ def read_json(path: Path, spec: str, limit: int | None) -> RawFile:
     """Read a list of JSON objects.
 
     Raises:
-        ItemError: The file is not UTF-8, no JSON, or no list.
+        ItemError: The file is not UTF-8, not JSON, or not a list.
     """
     data = path.read_bytes()
     rows: list[RawRow] = []
@@ -69,7 +69,7 @@ def read_json(path: Path, spec: str, limit: int | None) -> RawFile:
 
 
 def row_from_json(line: int, text: str) -> RawRow:
-    """Return the object in `text`, or a row whose fault says why there is none."""
+    """Return the JSON object in `text` as a row, or a row whose fault says why there is none."""
     try:
         value = _STRICT.decode(text)
         if _SURROGATE.search(text):
@@ -91,7 +91,7 @@ def row_from_json(line: int, text: str) -> RawRow:
 
 
 def _elements(text: str, spec: str) -> Iterator[str]:
-    """Yield the source of each element of the list in `text`."""
+    """Yield the JSON source of each element of the list in `text`."""
     at = _skip_blank(text, 0)
     if text[at : at + 1] != "[":
         raise ItemError(

@@ -13,16 +13,16 @@ _FIX = "write --map OURS=THEIRS, like --map text=sentence,prefix=prompt"
 
 
 def parse_mapping(given: Sequence[str]) -> dict[str, str]:
-    """Return the columns of a file and the names that they are read under.
+    """Return the names under which columns of a file are read.
 
     Args:
-        given: `OURS=THEIRS`, several of them separated by commas.
+        given: Texts of the form `OURS=THEIRS`, or several of these separated by commas.
 
     Returns:
-        Column of the file to name of an item column.
+        The name of an item column for each column of the file.
 
     Raises:
-        InputError: A part has another form, names no item column, or a name comes twice.
+        InputError: A part has another form, does not name an item column, or repeats a name.
     """
     problems: list[Problem] = []
     mapping: dict[str, str] = {}
@@ -48,10 +48,10 @@ def parse_mapping(given: Sequence[str]) -> dict[str, str]:
 
 
 def renamed(files: Sequence[RawFile], mapping: Mapping[str, str]) -> tuple[list[RawFile], list[Problem]]:
-    """Return files with their columns under the names that the mapping gives them, and what is wrong.
+    """Return the files with their columns renamed by the mapping, and the problems found.
 
-    A file without a column of the mapping keeps its other columns as they are: controls often come in a
-    file of their own, under item names. A column that no file has is a problem.
+    A file may lack columns of the mapping: controls often come in a file of their own with item names. A
+    column that no file has is a problem.
     """
     problems = []
     seen = [name for file in files for name in file.columns]
@@ -78,7 +78,7 @@ def renamed(files: Sequence[RawFile], mapping: Mapping[str, str]) -> tuple[list[
 
 def _renamed(file: RawFile, own: Mapping[str, str]) -> RawFile:
     def value_of(name: str, value: object) -> object:
-        # A CSV file gives text, which was left as it is under a name that means nothing.
+        # Cells of a CSV file were left as text, since memprobe does not know their column's own name.
         is_text = file.untyped and name in own and isinstance(value, str)
         return typed(own[name], str(value)) if is_text else value
 

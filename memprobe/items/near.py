@@ -2,14 +2,14 @@
 
     J(a, b) = |A & B| / |A or B| >= 0.5,  A and B the sets of runs of five words
 
-Words are what white space parts, lowercased; in scripts without spaces each character is one. A text of fewer
-than five words is one run. Of `input_ids` the runs are of five ids. J is computed from whole sets (runs are
-compared by 64-bit hashes). Groups are joined by such pairs. A run that more than
-16 texts share is taken for a template: texts that have one in common are only compared with the next two of
-the file that have it.
+Words are separated by white space and lowercased; in scripts without spaces each character is a word. A text
+of fewer than five words is a single run. For `input_ids`, a run is five ids. J is computed from the whole
+sets (runs are compared by 64-bit hashes). Items connected by such pairs form a group. A run that more than
+16 texts share is taken for a template: because of it, a text is compared only with the next two texts of the
+file that have it.
 
 References: Lee et al. (2022), https://arxiv.org/abs/2107.06499 (word 5-grams); Bayardo, Ma and
-Srikant (2007), https://doi.org/10.1145/1242572.1242591 (only the rarest parts of two sets need be shared).
+Srikant (2007), https://doi.org/10.1145/1242572.1242591 (similar sets share one of their rarest elements).
 """
 
 from collections.abc import Iterator
@@ -26,12 +26,12 @@ JACCARD: Final = 0.5
 RUN_WORDS: Final = 5
 MEASURE: Final = f"{RUN_WORDS}-grams of words, Jaccard {JACCARD:g} or more"
 
-# In scripts without spaces what white space parts would be a whole sentence.
+# In scripts without spaces, splitting at white space would give whole sentences.
 _WITHOUT_SPACES: Final = r"([\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}])"
 _MANY: Final = 16
 _NEXT: Final = 2
 _CHARS_AT_ONCE: Final = 4_000_000
-# Odd numbers with evenly spread bits, for hashes modulo 2^64: of the places in a run, and of ids.
+# Odd factors with evenly spread bits for hashes modulo 2^64: one for places in a run, one for ids.
 _PLACE: Final = np.uint64(0x9E3779B97F4A7C15)
 _ID: Final = np.uint64(0xD6E8FEB86659FD93)
 
@@ -41,12 +41,12 @@ Whole = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class _Runs:
-    """The runs that texts share with others, as numbers from 0, the rarest first.
+    """The runs that occur in more than one text, numbered from 0, the rarest first.
 
     Attributes:
-        number: Ascending within a text, shape (n_shared,).
-        start: Where each text begins, shape (n_texts + 1,).
-        size: Different runs of each text, shared or not, shape (n_texts,).
+        number: Numbers of the shared runs, text by text, ascending within a text, shape (n_shared,).
+        start: Index in `number` at which each text begins, shape (n_texts + 1,).
+        size: Number of different runs of each text, shared or not, shape (n_texts,).
     """
 
     number: Whole
@@ -54,21 +54,23 @@ class _Runs:
     size: Whole
 
     def jaccard(self, one: int, two: int) -> float:
-        """Return the share of the runs of two texts that both hold."""
+        """Return the Jaccard similarity of the runs of two texts."""
         mine, other = (self.number[self.start[each] : self.start[each + 1]] for each in (one, two))
         both = len(np.intersect1d(mine, other, assume_unique=True))
         return both / (int(self.size[one] + self.size[two]) - both)
 
 
 def near_copies(items: pl.DataFrame) -> list[list[str]]:
-    """Return the names of items that are near copies: one of each content, without pairs of one document.
+    """Return groups of names of items that are near copies.
+
+    Exact copies are represented by one of them. Two items of one document are never a pair.
 
     Args:
         items: Schema ITEMS.
     """
     whole = pl.coalesce("text", pl.concat_str("prefix", "suffix"))
     rows = items.select("item_id", "doc_id", "input_ids", "content_hash", whole=whole)
-    # Texts may be long and the same, as those of trials are; copies are listed by themselves.
+    # Many items may share one long text, as trials do; exact copies are listed elsewhere.
     once = rows.unique(pl.coalesce("whole", "content_hash"), keep="first", maintain_order=True)
     runs = _numbered(once)
     document = once["doc_id"].to_list()
@@ -83,10 +85,10 @@ def near_copies(items: pl.DataFrame) -> list[list[str]]:
 
 
 def _candidates(runs: _Runs) -> list[list[int]]:
-    """Return the pairs of texts that may share enough: they share one of the rarest runs of both.
+    """Return the pairs of texts that may share enough runs: those that share one of the rarest runs of both.
 
-    Of two sets that share a part t of their union, the rarest n - ceil(t n) + 1 of the n in each have one in
-    common. Runs that no other text holds are the rarest of all.
+    If two sets share a part t of their union, the rarest n - ceil(t n) + 1 of the n elements of each set have
+    one in common. Runs that occur in one text only are the rarest of all.
     """
     n_shared = np.diff(runs.start)
     n_rarest = runs.size - np.ceil(JACCARD * runs.size).astype(np.int64) + 1
@@ -112,26 +114,26 @@ def _candidates(runs: _Runs) -> list[list[int]]:
 
 
 def _once(values: Whole) -> Whole:
-    """Return the different values, ascending; where few repeat, sorting them is faster than hashing."""
+    """Return the distinct values, ascending; sorting is faster than hashing if few values repeat."""
     ordered = np.sort(values)
     return np.asarray(ordered[np.diff(ordered, prepend=-1) != 0])
 
 
 def _ranges(start: Whole, length: Whole) -> Whole:
-    """Return start, start + 1, ... of each, so many as its length says, one after the other."""
+    """Return the ranges start, start + 1, ... of the given lengths, one after the other."""
     before = np.cumsum(length) - length
     return np.arange(int(length.sum())) - np.repeat(before, length) + np.repeat(start, length)
 
 
 def _numbered(texts: pl.DataFrame) -> _Runs:
-    """Return the runs of each text, without those that no other holds."""
+    """Return the runs of each text that also occur in another text."""
     parts = list(_hashed(texts))
     text, runs = np.concatenate([each[0] for each in parts]), np.concatenate([each[1] for each in parts])
     ordered = np.sort(runs)
     repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
     place = np.searchsorted(repeated, runs)
     again = np.append(repeated, np.uint64(0))[place] == runs if len(repeated) else np.zeros(len(runs), bool)
-    # One of each run in each text.
+    # Each run once per text.
     held = _once(text[again] * len(repeated) + place[again])
     of, number = np.divmod(held, max(len(repeated), 1))
     n, count = texts.height, np.bincount
@@ -146,7 +148,7 @@ def _numbered(texts: pl.DataFrame) -> _Runs:
 
 
 def _hashed(texts: pl.DataFrame) -> Iterator[tuple[Whole, Hashes]]:
-    """Yield text and hash of each run, some texts at a time."""
+    """Yield the text's number and the hash of each run, some texts at a time."""
     yield np.empty(0, dtype=np.int64), np.empty(0, dtype=np.uint64)
     chars = texts["whole"].str.len_chars().fill_null(0) + texts["input_ids"].list.len().fill_null(0)
     piece = (chars.cast(pl.Int64).cum_sum() // _CHARS_AT_ONCE).alias("piece")
@@ -170,18 +172,18 @@ def _words(texts: pl.Series) -> pl.Series:
 def _word_hashes(words: pl.Series, *, is_words: bool) -> Hashes:
     if is_words:
         return words.hash().to_numpy()
-    # Multiplied alone, ids in steps of one would give runs with equal sums.
+    # With multiplication alone, ids in steps of one would give runs with equal sums.
     mixed = (words.to_numpy().astype(np.uint64) + np.uint64(1)) * _ID
     mixed ^= mixed >> np.uint64(32)
     return np.asarray(mixed * _ID)
 
 
 def _runs(text: Whole, words: Hashes) -> tuple[Whole, Hashes]:
-    """Return text and hash of each run of five words; of fewer words, of all of them.
+    """Return the text's number and the hash of each run of five words; a shorter text is a single run.
 
     Args:
-        text: Of each word, ascending, shape (n_words,).
-        words: Their hashes.
+        text: Number of each word's text, ascending, shape (n_words,).
+        words: Hash of each word, shape (n_words,).
     """
     begins = np.flatnonzero(np.diff(text, prepend=-1))
     n_words = np.diff(np.append(begins, len(text)))

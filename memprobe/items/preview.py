@@ -1,6 +1,6 @@
-"""What an item table holds, in counts: shapes, groups, training steps, duplicates, the user's columns.
+"""Counts over an item table: shapes, groups, training steps, duplicates, the user's columns.
 
-Nothing here shows text of items; `samples` does, and is called only under `--include-text`.
+Only `samples` shows text of items; it is called only under `--include-text`.
 """
 
 from collections.abc import Mapping
@@ -27,8 +27,9 @@ class Duplicates:
     """Items that hold the same content, or nearly the same.
 
     Attributes:
-        same: Names of items that scoring sees as the same text or ids, one list for each content.
-        near: Names of items that differ only in case and white space, one for each different content.
+        same: Names of items that scoring sees as the same text or token ids, one list per content.
+        near: Names of items that differ only in case and white space, one list per text; of exact copies only
+            one is named.
     """
 
     same: tuple[tuple[str, ...], ...]
@@ -36,7 +37,7 @@ class Duplicates:
 
 
 def shape() -> pl.Expr:
-    """Return which of SHAPES an item has."""
+    """Return an expression for the shape of each item, one of SHAPES."""
     return (
         pl.when(pl.col("text").is_not_null())
         .then(pl.lit(SHAPES[0]))
@@ -48,7 +49,7 @@ def shape() -> pl.Expr:
 
 
 def counts(table: pl.DataFrame, column: str) -> dict[str, int]:
-    """Return how many items have each value of a column, the commonest first; nulls are not counted."""
+    """Return how many items have each value of a column, the most common first; nulls are not counted."""
     found = (
         table[column]
         .drop_nulls()
@@ -60,7 +61,7 @@ def counts(table: pl.DataFrame, column: str) -> dict[str, int]:
 
 
 def quantiles(values: pl.Series) -> dict[str, int] | None:
-    """Return min, 5%, median, 95% and max, each one of the values; None where there are none."""
+    """Return min, 5%, median, 95% and max, without interpolation; None if there are no values."""
     values = values.drop_nulls()
     if values.is_empty():
         return None
@@ -68,7 +69,7 @@ def quantiles(values: pl.Series) -> dict[str, int] | None:
 
 
 def duplicates(table: pl.DataFrame) -> Duplicates:
-    """Find items of the same content under several names, and those that differ in case and white space."""
+    """Find items with the same content, and items that differ only in case and white space."""
     content = pl.coalesce("text", pl.concat_str("prefix", "suffix"))
     frame = table.select("item_id", "content_hash", *SEGMENTS, whole=content)
     # Trials of one excerpt share its text, and differ in their segments.
@@ -89,7 +90,7 @@ def duplicates(table: pl.DataFrame) -> Duplicates:
 
 
 def _plain_hashes(texts: pl.Series) -> pl.Series:
-    """Return a hash of each text without case and the kind of white space; texts may be long and the same."""
+    """Return a hash of each text that ignores case and kinds of white space; equal texts are hashed once."""
     once = texts.rename("text").to_frame().unique()
     plain = pl.col("text").str.to_lowercase().str.replace_all(r"\s+", " ").str.strip_chars()
     hashed = [
@@ -101,7 +102,7 @@ def _plain_hashes(texts: pl.Series) -> pl.Series:
 
 
 def further(table: pl.DataFrame) -> list[dict[str, Any]]:
-    """Return name, type, nulls and distinct values of each of the user's own columns."""
+    """Return name, type and numbers of nulls and distinct values of each of the user's own columns."""
     return [
         {
             "column": name,
@@ -114,7 +115,7 @@ def further(table: pl.DataFrame) -> list[dict[str, Any]]:
 
 
 def steps(table: pl.DataFrame, given: frozenset[str]) -> dict[str, Any] | None:
-    """Return how many items were trained on, and from when to when; None where no file says so."""
+    """Return how many items were trained on and the range of their steps; None if no file gives them."""
     if "first_step" not in given:
         return None
     first, last = table["first_step"].drop_nulls(), table["last_step"].drop_nulls()
@@ -131,10 +132,11 @@ def steps(table: pl.DataFrame, given: frozenset[str]) -> dict[str, Any] | None:
 
 
 def trials(table: pl.DataFrame) -> dict[str, Any] | None:
-    """Return what the SORT trials are; None where there are none.
+    """Return counts of the SORT trials; None if there are none.
 
-    `n_uneven_cells`: of the cells of document, lengths, range of distances and split, those in which not
-    exactly half of the trials show the earlier segment first; None where an item does not say which is first.
+    A cell is one combination of document, lengths, range of distances and split. `n_uneven_cells` is the
+    number of cells in which not exactly half of the trials show the earlier segment first; None if an item
+    does not say which is shown first.
     """
     rows = table.filter(pl.col("segment_1").is_not_null())
     if rows.is_empty():
@@ -156,7 +158,7 @@ def trials(table: pl.DataFrame) -> dict[str, Any] | None:
 
 
 def preview(table: pl.DataFrame, given: frozenset[str]) -> dict[str, Any]:
-    """Return everything that is known of the items without a tokenizer, as JSON can hold it.
+    """Return everything known about the items without a tokenizer, in types that JSON can hold.
 
     Args:
         table: Sound items, schema ITEMS.

@@ -1,4 +1,4 @@
-"""Raw rows: what a reader found, with the line, before anything is checked."""
+"""Raw rows: the rows of a file as read, with their lines, before any check."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ class Fault:
         column: The column; empty where the row as a whole is wrong.
         what: What is wrong; never quotes text of the item.
         fix: What to do about it; may be empty.
-        sort: `what` without what differs from item to item, by which faults are counted; empty: as `what`.
+        sort: `what` without the details of one item, to count like faults together; empty: as `what`.
     """
 
     column: str
@@ -27,7 +27,7 @@ class Fault:
 
     @property
     def kind(self) -> str:
-        """The kind of the fault, shared by faults of other items."""
+        """Kind under which like faults of several items are counted together."""
         return self.sort or self.what
 
 
@@ -37,8 +37,8 @@ class RawRow:
 
     Attributes:
         line: Line, row or place in the list, from 1.
-        values: Column to value as the file gives it; null and absent mean the same.
-        faults: Why the row could not be read, if so.
+        values: Values by column, as the file gives them; a missing key means the same as null.
+        faults: Reasons why the row could not be read; empty if it could.
     """
 
     line: int
@@ -52,12 +52,12 @@ class RawFile:
 
     Attributes:
         spec: The file as the user named it.
-        sha256: Digest of the file's bytes; of the rows read for `hf:`.
+        sha256: Digest of the file's bytes, or, for `hf:`, of the rows read.
         unit: What `RawRow.line` counts.
         columns: All columns given, in order of appearance.
         rows: The rows, in order.
-        untyped: All values of the user's columns are text whose type must be inferred (CSV).
-        read_as: What the columns were taken for, where not for what they are called.
+        untyped: Whether all values of the user's columns are text whose type must be inferred (CSV).
+        read_as: Published format that the columns were recognised as; None: they mean what their names say.
     """
 
     spec: str
@@ -69,13 +69,13 @@ class RawFile:
     read_as: str | None = None
 
     def where(self, line: int, column: str = "") -> str:
-        """Return the place of a row, as messages name it."""
+        """Return the place of a row as shown in messages."""
         place = f"{self.spec}, {self.unit} {line}"
         return f"{place}, column {column}" if column else place
 
 
 class RefusedError(ValueError):
-    """A value or a row cannot be used; carries the fault."""
+    """A value or a row cannot be used; holds the fault."""
 
     def __init__(self, what: str, fix: str = "", *, column: str = "", sort: str = "") -> None:
         super().__init__(what)
@@ -86,13 +86,13 @@ _LONG_CHARS: Final = 256
 
 
 class Once:
-    """Long strings of rows, each kept in memory once: trials of one excerpt share its text."""
+    """Keeps equal long strings of rows in memory once: trials of one excerpt share its text."""
 
     def __init__(self) -> None:
         self._kept: dict[str, str] = {}
 
     def row(self, row: RawRow) -> RawRow:
-        """Return a row with its long strings as they were met first."""
+        """Return a row whose long strings are replaced by equal ones that were met before."""
         return replace(row, values={name: self._one(value) for name, value in row.values.items()})
 
     def _one(self, value: object) -> object:
@@ -116,7 +116,7 @@ def decode_utf8(data: bytes, spec: str, *, first_byte: int = 0, first_line: int 
     try:
         return data.decode("utf-8-sig" if first_byte == 0 else "utf-8")
     except UnicodeDecodeError as error:
-        # utf-8-sig counts from behind the mark.
+        # utf-8-sig counts from the end of the byte-order mark.
         shift = len(data) - len(error.object)
         start = shift + error.start
         line = first_line + data[:start].count(b"\n")

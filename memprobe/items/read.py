@@ -1,4 +1,4 @@
-"""Files -> raw rows: finds the files, picks the reader by suffix, and collects what is wrong with them."""
+"""Files -> raw rows: finds the files, picks the reader by suffix, and collects problems."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -22,8 +22,8 @@ class Reading:
     """All files as read.
 
     Attributes:
-        files: Those that could be read, in the order given.
-        problems: What is wrong with the others.
+        files: The files that could be read, in the order given.
+        problems: Problems of the other files, and files given twice.
     """
 
     files: tuple[RawFile, ...]
@@ -33,19 +33,19 @@ class Reading:
 def read_files(
     specs: Sequence[str], *, limit: int | None, offline: bool, mapping: Sequence[str] = ()
 ) -> Reading:
-    """Read the rows of all files, the first `limit` of all of them together.
+    """Read the rows of all files, at most `limit` rows of all files together.
 
-    A file of which the limit needs no row must exist but is not read.
+    A file that is not needed to reach the limit must exist but is not read.
 
     Args:
         specs: Paths, or `hf:` specs.
-        limit: None: all rows.
+        limit: Most rows to read from all files together; None: all.
         offline: Refuse the network.
         mapping: `OURS=THEIRS` for columns that are read under another name, see `parse_mapping`.
 
     Raises:
         InputError: The mapping is wrong.
-        SafetyError: A data set would have to come over the network under `offline`.
+        SafetyError: Under `offline`, a data set would have to be downloaded.
     """
     names = parse_mapping(mapping)
     files: list[RawFile] = []
@@ -72,7 +72,7 @@ def _read_one(spec: str, limit: int | None, *, offline: bool) -> RawFile | None:
         reader = _reader(path, spec)
         file = None if limit == 0 else reader(path, spec, limit)
     except (OSError, RuntimeError) as error:
-        # RuntimeError: `~name` of a user that this machine does not know.
+        # RuntimeError: `~name` names a user that this machine does not know.
         raise ItemError(f"cannot be read: {getattr(error, 'strerror', None) or error}", where=spec) from error
     if file is not None and not file.rows:
         raise ItemError("has no items", where=spec)
@@ -112,7 +112,7 @@ def _given_twice(specs: Sequence[str]) -> list[Problem]:
 
 def _read_text(path: Path, spec: str, limit: int | None) -> RawFile:  # noqa: ARG001 - readers are alike
     data = path.read_bytes()
-    # Windows line ends become plain ones, as where Python opens a text: what `lab train` trains on.
+    # Line ends become \n, as when Python opens a text file: `lab train` trains on that text.
     text = decode_utf8(data, spec).replace("\r\n", "\n").replace("\r", "\n")
     if not text.strip():
         raise ItemError("the file is empty", where=spec)

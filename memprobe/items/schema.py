@@ -1,4 +1,4 @@
-"""The item table: its columns, the names that memprobe keeps for itself, and the list of skipped items."""
+"""The item table: its columns, the names that memprobe reserves, and the list of skipped items."""
 
 from collections.abc import Iterable
 from functools import cache
@@ -113,12 +113,12 @@ _MARKS: Final = ("source_id", "excerpt_id", "excerpt_words", "segment_words")
 
 
 def known_columns(given: Iterable[str]) -> frozenset[str]:
-    """Return the columns that mean something in files that give these; those of trials only with segments."""
+    """Return the columns that memprobe knows in files with these columns; those of trials need segments."""
     return frozenset(GIVEN) if not set(SEGMENTS).isdisjoint(given) else frozenset(GIVEN) - TRIAL.keys()
 
 
 def has_trials(table: pl.DataFrame) -> bool:
-    """Return whether an item table, its contents dropped or not, holds SORT trials."""
+    """Return whether an item table holds SORT trials, even if its contents were dropped."""
     if table.schema.get("segment_words") != pl.Int64:
         return False
     return table.select(pl.all_horizontal(pl.col(*_MARKS).is_not_null()).any()).item() is True
@@ -127,7 +127,7 @@ def has_trials(table: pl.DataFrame) -> bool:
 def own_columns(table: pl.DataFrame) -> list[str]:
     """Return the user's own columns of an item table, which are carried through.
 
-    A name such as `split` means something next to segments only; elsewhere it is the user's.
+    A name such as `split` has a meaning only in tables with segments; elsewhere the column is the user's.
     """
     trials = has_trials(table)
     return [
@@ -145,14 +145,14 @@ _KEPT: Final = MADE | {
 
 
 def is_reserved(name: str) -> bool:
-    """Return whether memprobe writes a column of that name, so that no file may give it."""
+    """Return whether memprobe writes a column of that name, so that item files must not have it."""
     names, beginnings = _reserved()
     return name in names or name.startswith(beginnings)
 
 
 @cache
 def _reserved() -> tuple[frozenset[str], tuple[str, ...]]:
-    """Return the names of columns that probes and memprobe write, and beginnings of such names."""
+    """Return the names of columns that memprobe and its probes write, and prefixes of such names."""
     from memprobe.probes.discovery import discover
 
     schemas = [schema for probe in discover().values() for schema in probe.item_schemas]

@@ -1,4 +1,4 @@
-"""SORT trials among the items: what a row with segments must be, and what follows from its texts.
+"""SORT trials among the items: checks of rows with segments, and values derived from their texts.
 
 A trial is an excerpt (`text`) and two segments of it, the earlier one first; Pink et al. 2024,
 arXiv:2410.08133, section 3.
@@ -17,7 +17,7 @@ def is_trial(known: dict[str, Any]) -> bool:
 
 
 def trial_faults(known: dict[str, Any]) -> list[Fault]:
-    """Return what is wrong with the segments of an item; none where it gives none."""
+    """Return the faults of an item's segments; empty if it has none."""
     if not is_trial(known):
         return []
     lacking = [name for name in SEGMENTS if name not in known]
@@ -37,7 +37,7 @@ def trial_faults(known: dict[str, Any]) -> list[Fault]:
 
 
 def complete(known: dict[str, Any]) -> None:
-    """Add to a sound trial what it does not say and its texts do: lengths, names, the cluster, the split."""
+    """Add values that a sound trial does not give: names, lengths, split, cluster and distance."""
     if not is_trial(known):
         return
     text, first, second = known["text"], known["segment_1"], known["segment_2"]
@@ -45,7 +45,7 @@ def complete(known: dict[str, Any]) -> None:
         made = hashlib.sha256(text.encode()).hexdigest()[:12]
         known.setdefault("source_id", known.get("doc_id", f"sha-{made}"))
         known.setdefault("excerpt_id", made)
-    # Texts are long and many trials share one: what is given is not counted again.
+    # Texts are long and shared by many trials: words are counted only if the length is not given.
     for name, counted in (("excerpt_words", text), ("segment_words", first)):
         if name not in known:
             known[name] = len(counted.split())
@@ -56,7 +56,7 @@ def complete(known: dict[str, Any]) -> None:
 
 
 def _places(text: str, first: str, second: str) -> tuple[int, int] | None:
-    """Return where the segments begin; None unless each is in the text once."""
+    """Return the offsets at which the segments begin; None unless each occurs once in the text."""
     places = text.find(first), text.find(second)
     again = text.find(first, places[0] + 1), text.find(second, places[1] + 1)
     return places if min(places) >= 0 and max(again) < 0 else None

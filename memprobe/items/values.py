@@ -1,4 +1,4 @@
-"""One value of a known column: what it must be, and what it becomes."""
+"""Parsers of known columns: each checks one value and returns it in the column's type."""
 
 from collections.abc import Callable, Mapping
 from itertools import pairwise
@@ -18,7 +18,7 @@ _SPLITS: Final = ("test", "validation")
 
 
 def as_text(value: object) -> str:
-    """Return a text; the message never quotes what it refuses.
+    """Return a text; messages never quote a refused value.
 
     Raises:
         RefusedError: It is not a string, or empty.
@@ -31,7 +31,7 @@ def as_text(value: object) -> str:
 
 
 def as_name(value: object) -> str:
-    """Return a name; whole numbers are names too.
+    """Return a name; a whole number becomes a text.
 
     Raises:
         RefusedError: It is neither a string nor a whole number, or empty.
@@ -46,10 +46,10 @@ def as_name(value: object) -> str:
 
 
 def as_count(value: object) -> int:
-    """Return a whole number from 0 up; 3.0 is one, since nulls turn a column of a data frame into floats.
+    """Return a whole number of at least 0; 3.0 is accepted, since nulls turn data frame columns into floats.
 
     Raises:
-        RefusedError: It is none, or does not fit int64.
+        RefusedError: It is not such a number, or does not fit int64.
     """
     if isinstance(value, float) and value.is_integer():
         value = int(value)
@@ -67,14 +67,14 @@ def as_ids(value: object) -> NDArray[np.int64]:
     """Return token ids, shape (n_tokens,).
 
     Raises:
-        RefusedError: No list, an empty one, or one that holds something else than whole numbers from 0 up.
+        RefusedError: It is not a list, is empty, or holds anything but whole numbers of at least 0.
     """
     if isinstance(value, pl.Series):
         ids = value.to_numpy()
     elif not isinstance(value, list):
         raise RefusedError(f"{kind(value)}, not a list of token ids")
     elif set(map(type, value)) <= {int}:
-        # numpy makes Python objects of numbers beyond 64 bits.
+        # numpy turns numbers beyond 64 bits into Python objects.
         ids = np.array(value) if value else np.empty(0, dtype=np.int64)
     else:
         raise _wrong_id(value)
@@ -92,11 +92,11 @@ def as_ids(value: object) -> NDArray[np.int64]:
 
 
 def as_steps(value: object) -> list[int]:
-    """Return training steps, ascending; an item that one batch holds twice gives its step twice.
+    """Return training steps, which must be ascending; an item twice in one batch gives its step twice.
 
     Raises:
-        RefusedError: No list, an empty one, one that holds something else than whole numbers from 0 up, or
-            that falls.
+        RefusedError: It is not a list, is empty, holds anything but whole numbers of at least 0, or is not
+            ascending.
     """
     if not isinstance(value, list):
         raise RefusedError(
@@ -122,7 +122,7 @@ def as_share(value: object) -> float:
     """Return a number from 0 to 1.
 
     Raises:
-        RefusedError: It is none.
+        RefusedError: It is not such a number.
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise RefusedError(f"{shown(value)}, not a number from 0 to 1", sort="not a number from 0 to 1")
@@ -192,7 +192,7 @@ PARSERS: Final[Mapping[str, Callable[[object], object]]] = {
 
 
 def kind(value: object) -> str:
-    """Return what sort of value this is, in a user's words."""
+    """Return the kind of a value in words for the user."""
     if value is None:
         return "null"
     if isinstance(value, float) and value != value:  # noqa: PLR0124 - NaN
@@ -203,9 +203,9 @@ def kind(value: object) -> str:
 
 
 def shown(value: object) -> str:
-    """Return a number as the user wrote it, and of a string its length.
+    """Return a number as the user wrote it, but only the length of a string.
 
-    Where the columns of a row are shifted, what is in one of numbers is text of the item.
+    If the columns of a row are shifted, a column of numbers may hold text of the item.
     """
     if isinstance(value, str):
         return f"a string of {counted(len(value), 'character')}"

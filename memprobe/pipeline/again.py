@@ -1,4 +1,4 @@
-"""What a run directory keeps so that it can be measured again without a model."""
+"""Write what a run directory needs to be measured again without a model, and measure it again."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ from memprobe.tables.views import WINDOWS
 
 
 def write_items(plans: Sequence[SequencePlan], store: RunStore, *, include_text: bool) -> dict[str, str]:
-    """Write the items of every sequence, and their windows where there are any, for `measure_again`.
+    """Write the items of every sequence, and their windows if there are any, for `measure_again`.
 
     Returns:
         The SHA-256 of each table, by its name.
@@ -39,10 +39,10 @@ def _by_model(plans: Sequence[SequencePlan], tables: Sequence[pl.DataFrame]) -> 
 
 
 def measure_again(store: RunStore) -> Measured:
-    """Measure a run directory again from its units, as far as they reach.
+    """Measure a run directory again from the units that are there.
 
     Raises:
-        InvalidRunError: There is no run in the directory, or it had not yet begun to score.
+        InvalidRunError: There is no run in the directory, or scoring has not begun.
     """
     manifest = store.read_manifest()
     if manifest is None or "items" not in store.table_names():

@@ -35,7 +35,7 @@ def run(
     listener: Listener | None = None,
     **options: Unpack[GivenOptions],
 ) -> Run:
-    """Answer a question about checkpoints; what is done already is kept and not done again.
+    """Answer a question about checkpoints; work that is done already is not repeated.
 
     Works in a notebook and in any thread.
 
@@ -44,20 +44,20 @@ def run(
         print(run.summary)
 
     Args:
-        suite: A suite, the name of one that ships, or a path ending in `.toml`; None: the probes.
-        probes: Keep only these, or measure these where there is no suite.
+        suite: A suite, the name of one that ships, or a path ending in `.toml`; None: use `probes`.
+        probes: Only these probes of the suite, or these with default settings if there is no suite.
         settings: `PROBE.KEY=VALUE`, like `recall.suffix_tokens=20`.
         out: The run directory; None: under `reports/`, named after the question.
         fresh: Start over: empty the directory first, if it holds a run.
         listener: Receives the progress.
-        **options: The fields of `RunOptions`: `model`, `data`, `steps`, `device` and so on; one model or
-            file may stand without a list.
+        **options: The fields of `RunOptions`: `model`, `data`, `steps`, `device` and so on; a single model
+            or file needs no list.
 
     Returns:
         The run; `failures` lists checkpoints that could not be scored.
 
     Raises:
-        InputError: Something about the question is wrong; nothing was done.
+        InputError: The question is wrong; nothing was done.
         SafetyError: Something unsafe, or the network under `offline`, was needed.
     """
     given = {
@@ -84,7 +84,7 @@ def answer_question(question: Question, *, fresh: bool, listener: Listener) -> R
 
 
 def _begin(question: Question, store: RunStore, listener: Listener, *, fresh: bool) -> Prepared:
-    """Prepare the question and write down what is asked."""
+    """Prepare the question and write it to the run directory."""
     # A question that cannot be asked must not cost the run that is there.
     prepared = prepare(question, listener, fresh=fresh)
     check_supplies(prepared, None if fresh else store)
@@ -103,7 +103,7 @@ def _begin(question: Question, store: RunStore, listener: Listener, *, fresh: bo
 
 
 def _write_down(prepared: Prepared, question: Question, store: RunStore) -> bool:
-    """Write the question to the run directory; False if the run was asked something else meanwhile."""
+    """Write the question to the run directory; returns False if another question came first."""
     before = store.read_manifest()
     if before is not None and merge_stages(before, prepared.manifest) != prepared.manifest.stages:
         return False
@@ -116,7 +116,7 @@ def _write_down(prepared: Prepared, question: Question, store: RunStore) -> bool
 
 
 def _asked(prepared: Prepared, before: Manifest | None) -> Manifest:
-    """Return the manifest of a run that begins or continues: what is asked, and what it took so far."""
+    """Return the manifest of a run that begins or continues: the question, and the time spent so far."""
     lengths = zip(prepared.manifest.sequences, prepared.plans, strict=True)
     kept = {name: getattr(before, name) for name in CARRIED if before is not None and name in before.keys}
     return prepared.manifest.changed(
@@ -127,7 +127,7 @@ def _asked(prepared: Prepared, before: Manifest | None) -> Manifest:
 
 
 def _skipped(prepared: Prepared) -> list[dict[str, Any]]:
-    """Return the items left out: bad ones, and those that a probe cannot measure."""
+    """Return the items left out: bad items, and items that a probe cannot measure."""
     bad = [{**row, "probe": None} for row in prepared.items.skipped.iter_rows(named=True)]
     places = prepared.items.table.select("item_id", file="source_file", line="source_line")
     unfit = prepared.unfit.join(places, on="item_id", maintain_order="left")

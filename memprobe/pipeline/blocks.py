@@ -1,4 +1,4 @@
-"""Item values in blocks: all items, each group, each exposure count, per condition."""
+"""Group item values into blocks: all items, each group and each exposure count, per condition."""
 
 import re
 from collections.abc import Mapping
@@ -15,12 +15,12 @@ SERIES = ("item", "position", "overlap", "weight", "passage", "most")
 
 
 def by_block(block: Mapping[str, Any]) -> tuple[list[tuple[float, str]], int, str, int]:
-    """Order by condition with its numbers as numbers, then pooled, groups, exposure counts, never-trained."""
+    """Return a sort key: condition (numbers compared as numbers), then all items, groups, exposure counts."""
     return natural(block["of"]), block["part"], block["group"] or "", block["number"] or 0
 
 
 def natural(condition: str | None) -> list[tuple[float, str]]:
-    """Return what conditions are ordered by: their numbers count as numbers."""
+    """Return a sort key for a condition in which numbers compare as numbers."""
     pieces = re.split(r"(\d+(?:\.\d+)?)", condition or "")
     return [(float(piece), "") if piece[:1].isdigit() else (-1.0, piece) for piece in pieces]
 
@@ -28,9 +28,9 @@ def natural(condition: str | None) -> list[tuple[float, str]]:
 def blocks_of(frame: pl.DataFrame, prefix: str | None, *, split: bool = False) -> pl.DataFrame:
     """Return one row per block: all items together, each group, each exposure count, per condition.
 
-    With `split` also the trained and the never-trained items, of all and of each group that has both.
-    Values are lists in the order of item ids, and of `position` in an item; where one of a pair is
-    undefined, both are left out.
+    With `split` also the trained and the never-trained items, of all items and of each group that has both.
+    Values are lists in the order of item ids, then of `position`; if one value of a pair is undefined,
+    both are left out.
     """
     by: list[tuple[int, list[str]]] = [(0, []), (1, ["group"]), (2, ["exposures"])]
     by += [(3, ["trained"]), (3, ["group", "trained"])] if split else []
@@ -57,7 +57,7 @@ def blocks_of(frame: pl.DataFrame, prefix: str | None, *, split: bool = False) -
 
 
 def _gathered(ordered: pl.DataFrame, by: list[str]) -> pl.DataFrame:
-    """Return the values of each block of one kind as lists; of never-trained items only next to trained."""
+    """Return the values of each block of one kind as lists; never-trained items only next to trained."""
     columns = [name for name in VALUES if name in ordered.columns]
     known = pl.all_horizontal(pl.col(name).is_not_null() for name in columns)
     series = [name for name in SERIES if name in ordered.columns]

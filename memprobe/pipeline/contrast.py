@@ -1,7 +1,7 @@
-"""What a rate is in excess of: the rate on items never trained on, or the rate of a control model.
+"""Excess of a rate over the rate on items never trained on, or over the rate of a control model.
 
-A rate says nothing of memory where a model that never saw the text reaches it too, as Carlini et al.
-(2022), section 3, https://arxiv.org/abs/2202.07646, show with a control.
+A rate is no evidence of memory if a model that never saw the text reaches it too, as Carlini et al. (2022),
+section 3, https://arxiv.org/abs/2202.07646, show with a control.
 """
 
 from collections.abc import Collection, Mapping
@@ -25,8 +25,8 @@ class Control:
     """The values of one probe entry on the control model.
 
     Attributes:
-        label: How conditions name it.
-        identity: Its model, revision and score key, for signatures.
+        label: Name of the control in conditions.
+        identity: Model, revision and score key of the control, for signatures.
         values: Each metric's item-level values, as `item_values` gives them.
     """
 
@@ -36,9 +36,9 @@ class Control:
 
 
 def about_items(items: pl.DataFrame, given: Collection[str]) -> pl.DataFrame:
-    """Return what summaries know of the items: `item_id, item, group, exposures, cluster, trained`.
+    """Return the facts of items that summaries use: `item_id, item, group, exposures, cluster, trained`.
 
-    Clusters are those of `cluster_names`. `item` and `cluster` are numbers, in the order of the names.
+    Clusters are those of `cluster_names`. `item` and `cluster` are numbers in the order of their names.
     """
     return with_trained(items, given).select(
         "item_id",
@@ -53,13 +53,13 @@ def about_items(items: pl.DataFrame, given: Collection[str]) -> pl.DataFrame:
 def over_never(
     metric: Metric, condition: str | None, trained: Mapping[str, Any], never: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the summary row of a rate on trained items in excess of that on never-trained ones.
+    """Return the summary row of a rate on trained items in excess of the rate on never-trained ones.
 
     Args:
         metric: The rate.
-        condition: What both rows have in common.
+        condition: Condition that both rows share.
         trained: The row of the trained items.
-        never: The row of the never-trained ones, which are other items.
+        never: The row of the never-trained items.
     """
     excess = metric.excess()
     estimate = interval = None
@@ -82,12 +82,12 @@ def over_never(
 
 
 def with_control(condition: str | None, label: str) -> str:
-    """Return a condition that says what a rate is in excess of."""
+    """Return a condition that names the control of an excess."""
     return join(condition, build(control=label)) or ""
 
 
 def beside_control(frame: pl.DataFrame, control: pl.DataFrame) -> pl.DataFrame:
-    """Return item values with those of the control as `other`, null where it has none.
+    """Return item values with the control's values as `other`, null if it has none.
 
     Values in a series become differences instead: neighbours overlap under both models.
     """
@@ -101,7 +101,7 @@ def beside_control(frame: pl.DataFrame, control: pl.DataFrame) -> pl.DataFrame:
 
 
 def _why_none(trained: Mapping[str, Any], never: Mapping[str, Any]) -> str | None:
-    """Return why the one of two sides has no interval that has none."""
+    """Return why a side has no interval; None if both have one."""
     found = next((side["ci_method"] for side in (trained, never) if side["ci_low"] is None), None)
     return None if found is None else str(found)
 

@@ -19,8 +19,8 @@ class Models:
     """The checkpoints of a run.
 
     Attributes:
-        sequences: All of them; the control is one of a sequence's, or the last sequence.
-        control: The control; None without one.
+        sequences: All sequences; the control is a checkpoint of one, or a last sequence of its own.
+        control: The control; None if there is none.
     """
 
     sequences: tuple[CheckpointSequence, ...]
@@ -33,9 +33,9 @@ def add_control(
     """Return the sequences with the control among them.
 
     Args:
-        sequences: What is measured.
-        found: What the spec of the control names; its last checkpoint is the control.
-        note: Receives which checkpoint was chosen, where there are several.
+        sequences: The audited sequences.
+        found: The sequence that the spec of the control names; its last checkpoint is the control.
+        note: Receives a note on the chosen checkpoint if there are several.
     """
     chosen = found.checkpoints[-1]
     if len(found.checkpoints) > 1:
@@ -62,10 +62,10 @@ def _described(checkpoint: Checkpoint, label: str) -> ControlEntry:
 
 
 def refuse_other_tokens(models: Models, tokenised: "Sequence[TokenisedItems]") -> None:
-    """Refuse a control that cuts an item into other tokens than the models do.
+    """Refuse a control whose tokenizer gives an item other tokens than those of the models.
 
     Raises:
-        CheckpointError: There is such an item: its prefix and suffix would not be the same.
+        CheckpointError: There is such an item; its prefix and suffix would differ.
     """
     if models.control is None:
         return

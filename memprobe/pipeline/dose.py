@@ -1,7 +1,7 @@
-"""Item-level values to the table `dose_response`: how a rate grows with exposures, context and model size.
+"""Make the table `dose_response`: how a rate grows with exposures, context and model size.
 
-Carlini et al. (2022), section 4, https://arxiv.org/abs/2202.07646, draw each rate over the logarithm of
-one of the three. Items known to be never trained on are left out: they are the rate to compare with.
+Carlini et al. (2022), section 4, https://arxiv.org/abs/2202.07646, plot each rate over the logarithm of
+one of the three. Items known to be never trained on are left out: they give the rate to compare with.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,11 +34,11 @@ class Measurement:
 
     Attributes:
         entries: The probe entries, planned.
-        prefixes: What goes in front of each entry's conditions.
+        prefixes: Beginning of each entry's conditions.
         values: Each entry's item-level values by metric.
-        about: From `about_items`, the same for all models.
+        about: Rows of `about_items`, the same for all models.
         context: Keys of the checkpoint.
-        n_parameters: Of the model; None: not known.
+        n_parameters: Number of parameters of the model; None: not known.
     """
 
     entries: Sequence[EntryPlan]
@@ -62,8 +62,8 @@ def of_checkpoint(measurement: Measurement) -> pl.DataFrame:
 def across_models(measurements: Sequence[Measurement]) -> pl.DataFrame:
     """Return the dose-response to the number of parameters, over the last checkpoints of several models.
 
-    Only models of one tokenizer are compared, for under another an item is another task: those of the
-    tokenizer that most of them have.
+    Only models that share a tokenizer are compared, because the task differs under another one: those with
+    the most common tokenizer.
     """
     sized = [each for each in measurements if each.n_parameters]
     scorings = [each.context.scoring for each in sized]
@@ -126,9 +126,9 @@ def _outcomes(measurement: Measurement, number: int, metric: Metric, *, without:
     """Return the known values of one metric: `item_id, condition, value`, conditions in full.
 
     Args:
-        measurement: Of one checkpoint.
-        number: Which entry.
-        metric: Which of its metrics.
+        measurement: Measurement of one checkpoint.
+        number: Number of the entry.
+        metric: Metric of the entry.
         without: The setting whose part of the entry's prefix is left out of the conditions.
     """
     prefix = without_key(measurement.prefixes[number], without)
@@ -166,14 +166,14 @@ def _fitted(outcomes: pl.DataFrame, about: pl.DataFrame) -> Iterator[dict[str, A
 
 @dataclass(frozen=True, slots=True)
 class _Design:
-    """Which outcomes a fit takes, and which cell of `Cells` each belongs to.
+    """Which outcomes a fit uses, and the cell of `Cells` of each.
 
     Attributes:
-        group: Of the items; None: all.
-        n_items: Different items.
-        rows: Places of the outcomes, shape (n_outcomes,).
+        group: Group of the items; None: all items.
+        n_items: Number of different items.
+        rows: Row numbers of the outcomes, shape (n_outcomes,).
         cell: Cell of each, shape (n_outcomes,).
-        empty: The cells with the number of their outcomes, and sums of 0.
+        empty: The cells with their numbers of outcomes and sums of 0.
     """
 
     group: str | None
@@ -193,9 +193,9 @@ class _Design:
 
 
 def _designs(block: pl.DataFrame, about: pl.DataFrame) -> list[_Design]:
-    """Return the fits there are: all items and each group that have two doses or more.
+    """Return the possible fits: all items, and each group, if they have two doses or more.
 
-    Never-trained items have none, and neither has a dose of 0, which has no logarithm.
+    Never-trained items have no dose, and a dose of 0 has no logarithm.
     """
     x = pl.col("x") if "x" in block.columns else pl.col("exposures").cast(pl.Float64)
     rows = (

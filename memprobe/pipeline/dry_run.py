@@ -29,21 +29,21 @@ class Forecast:
 
     Attributes:
         checkpoints: One row per checkpoint: `model, revision, step, units, units_left, tokens_left,
-            searches_left, evaluations_left, searched_tokens_left, bytes, parameters`; the last null where the
-            weights do not say. Searches are counted as if each used up its budget.
-        totals: Name to value, in the order of showing.
+            searches_left, evaluations_left, searched_tokens_left, bytes, parameters`; the last is null if the
+            weights do not show it. Searches are counted as if each used up its budget.
+        totals: Name to value, in the order in which they are shown.
     """
 
     checkpoints: pl.DataFrame
     totals: dict[str, Any]
 
     def as_json(self) -> dict[str, Any]:
-        """Return the forecast as JSON can hold it."""
+        """Return the forecast as values of JSON."""
         return {"checkpoints": self.checkpoints.to_dicts(), "totals": self.totals}
 
 
 def forecast(question: Question, notes: Notes, *, fresh: bool = False) -> Forecast:
-    """Prepare a question and count its work; `fresh`: what the run directory holds does not count.
+    """Prepare a question and count its work; with `fresh`, units in the run directory do not count.
 
     Raises:
         InputError: As `prepare`.
@@ -90,7 +90,7 @@ def forecast(question: Question, notes: Notes, *, fresh: bool = False) -> Foreca
 
 
 def _tell_unloadable(prepared: Prepared, notes: Notes) -> int:
-    """Note which checkpoints a run would lose, and why; returns how many."""
+    """Note which checkpoints cannot be scored, and why; returns their number."""
     from memprobe.scoring.fit import problems_of
     from memprobe.scoring.load import quiet_libraries
 
@@ -142,7 +142,7 @@ def _rows(
 
 
 def _tokens(requests: pl.DataFrame, tokenised: "TokenisedItems") -> int:
-    """Count the tokens that a unit reads, what choices share once; generation and searches are left out."""
+    """Count the tokens that a unit reads, shared ones once; generation and searches are left out."""
     is_choice = pl.col("detail") == "choice"
     choices = requests.filter(is_choice)
     read = (
@@ -159,9 +159,9 @@ def _tokens(requests: pl.DataFrame, tokenised: "TokenisedItems") -> int:
 
 
 def _tokens_tried(unit: Unit) -> int:
-    """Return roughly what one candidate of a search reads: the target, and a prompt as long as it.
+    """Return roughly the tokens that one candidate of a search reads: the target and as long a prompt.
 
-    What is before the prompt is read once for all of them.
+    Tokens before the prompt are read once for all candidates.
     """
     start, score_from, stop = unit.requests.select("start", "score_from", "stop").row(0)
     return int((stop - start) + (stop - score_from))

@@ -1,4 +1,4 @@
-"""The values of one block to an estimate and its interval."""
+"""Estimate and interval of the values of one block."""
 
 import hashlib
 from collections.abc import Mapping
@@ -25,10 +25,10 @@ def estimate_of(
     clusters: NDArray[np.int64],
     most: float,
 ) -> tuple[float | None, Interval | Median | None]:
-    """Return estimate and interval; `most` is what no value can pass, 0 where that is not known.
+    """Return estimate and interval; `most` is the largest possible value, 0 if it is not known.
 
-    One cluster says nothing about how clusters differ, and one value nothing about how values do:
-    then no interval is better than a false one.
+    One cluster does not show how clusters differ, and one value does not show how values do: then there is
+    no interval, which is better than a false one.
     """
     if not len(values):
         return None, None
@@ -62,7 +62,7 @@ def estimate_of(
 
 
 def why_no_interval(metric: Metric, clusters: NDArray[np.int64]) -> str:
-    """Return what stands for the method where `estimate_of` has no interval."""
+    """Return the reason, given as the method, why `estimate_of` has no interval."""
     why = why_none(clusters)
     if why != FEW_CLUSTERS and metric.summary == "median":
         return FEW_FOR_MEDIAN
@@ -99,6 +99,6 @@ def estimate_series(
 
 
 def rng_of(seed: tuple[str, ...]) -> np.random.Generator:
-    """Return a source of draws that depends on these words alone."""
+    """Return a random generator that depends only on these words."""
     digest = hashlib.sha256("\x1f".join(seed).encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:8], "big"))

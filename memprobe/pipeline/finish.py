@@ -1,4 +1,4 @@
-"""The end of a process's share: what failed, what is left to others, tables, summary, manifest."""
+"""End a process's share: record failures and time, and build tables and summary if nothing is left."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -35,10 +35,10 @@ def finish(
         measuring: Called when tables are built.
 
     Returns:
-        The units, (context, unit), that are neither there nor failed: others score them.
+        The units, as (context, unit), that are neither there nor failed: other processes score them.
 
     Raises:
-        BrokenUnitError: Units cannot be used, so that they have to be scored again.
+        BrokenUnitError: Units cannot be used and must be scored again.
         LostClaimError: Another process took over the lock while this one was stopped.
     """
     now = store.read_manifest()
@@ -76,7 +76,7 @@ def finish(
 
 
 def missing_units(plans: Sequence[SequencePlan], store: RunStore) -> set[tuple[str, str]]:
-    """Return the units, (context, unit), that are not there."""
+    """Return the units, as (context, unit), that are not there."""
     return {
         (target.context, unit)
         for plan in plans

@@ -24,18 +24,18 @@ _NO_STEP = "needs at least two checkpoints in the order of their training, and t
 
 
 def about_time(plan: SequencePlan) -> pl.DataFrame:
-    """Return what probes over time know of the items: every column but their texts, and `trained`."""
+    """Return what probes over time get of the items: every column but the texts, and `trained`."""
     return with_trained(plan.lengths.table.drop(CONTENT, strict=False), plan.lengths.given)
 
 
 def is_control_alone(plan: SequencePlan, manifest: Manifest) -> bool:
-    """Whether the sequence is nothing but the control, of which nothing is asked over time."""
+    """Return whether the sequence is only the control, which no probe over time is asked about."""
     control = manifest.control
     return control is not None and [(each.model, each.revision) for each in plan.targets] == [control.name]
 
 
 def parameters_of(target: Target, manifest: Manifest) -> int | None:
-    """Return the number of a checkpoint's parameters; None: not known."""
+    """Return the number of a checkpoint's parameters; None if it is not known."""
     for each in manifest.checkpoints:
         if each.name == (target.model, target.revision):
             return each.n_parameters
@@ -43,9 +43,9 @@ def parameters_of(target: Target, manifest: Manifest) -> int | None:
 
 
 def impossible(plans: Sequence[SequencePlan], manifest: Manifest) -> list[Problem]:
-    """Return why an entry over time cannot be answered.
+    """Return why entries over time cannot be answered.
 
-    An entry that looks at other sequences is refused only where no sequence of the run has an answer.
+    An entry that also uses other sequences is refused only if no sequence of the run has an answer.
     """
     asked = [plan for plan in plans if not is_control_alone(plan, manifest)]
     problems = []
@@ -82,7 +82,7 @@ def _steps(targets: Sequence[Target]) -> tuple[int, ...]:
 
 
 def _as_other(plan: SequencePlan, seen_from: SequencePlan, manifest: Manifest) -> OtherSequence:
-    """Return a sequence as another one's probe sees it, before anything is scored."""
+    """Return a sequence as probes of other sequences see it, before it is scored."""
     # Items given as ids are the same tokens for every model.
     as_ids = not {"text", "prefix"} & manifest.given
     return OtherSequence(
@@ -104,9 +104,9 @@ class EntryResult:
 
     Attributes:
         model: The sequence.
-        probe: The entry's.
-        entry: The settings that distinguish it from other entries of its probe; None: it is the only one.
-        result: Complete rows.
+        probe: Name of the entry's probe.
+        entry: The settings that distinguish it from other entries of its probe; None: it is the only entry.
+        result: Result with complete rows.
     """
 
     model: str
@@ -116,11 +116,11 @@ class EntryResult:
 
 
 class HistoryBuilder:
-    """The rows of one sequence, gathered checkpoint by checkpoint, for the entries that look over time.
+    """Collects the rows of one sequence, checkpoint by checkpoint, for entries over time.
 
     Attributes:
         plan: What is asked of the sequence.
-        manifest: Of the run, for its seed and scoring options.
+        manifest: Manifest of the run, for seed and scoring options.
     """
 
     def __init__(self, plan: SequencePlan, manifest: Manifest) -> None:
@@ -133,7 +133,7 @@ class HistoryBuilder:
         self._seen: list[Target] = []
 
     def add(self, place: int, target: Target, table: pl.DataFrame) -> None:
-        """Add what the entry at `place` measured at one checkpoint."""
+        """Add the rows that the entry at `place` measured at one checkpoint."""
         if place in self._rows:
             # Keys and the user's columns are those of the items; without them, a sequence fits memory.
             probe = self.plan.entries[place].entry.probe
@@ -143,9 +143,9 @@ class HistoryBuilder:
                 self._seen.append(target)
 
     def results(self) -> Iterator[EntryResult]:
-        """Yield what each entry says of the sequence alone; tables and estimates are complete rows.
+        """Yield the result of each entry that uses this sequence only, with complete rows.
 
-        The rows of these entries are let go.
+        The collected rows of these entries are freed.
         """
         for place in list(self._rows):
             if not self._checks_others(place):
@@ -153,7 +153,7 @@ class HistoryBuilder:
                 del self._rows[place]
 
     def results_with_others(self, histories: "Sequence[HistoryBuilder]") -> Iterator[EntryResult]:
-        """Yield the results of the entries whose probe also looks at the run's other sequences.
+        """Yield the results of the entries whose probe also uses other sequences of the run.
 
         Args:
             histories: The builders of all sequences of the run, with the rows of all checkpoints.
@@ -179,14 +179,14 @@ class HistoryBuilder:
         return tuple(each.label for each in self.plan.targets if each not in self._seen)
 
     def as_other(self, place: int, seen_from: SequencePlan) -> OtherSequence | None:
-        """Return what another sequence's probe sees of this one; None where none of it is scored."""
+        """Return this sequence as probes of other sequences see it; None if none of it is scored."""
         if not self._rows.get(place):
             return None
         about = _as_other(self.plan, seen_from, self.manifest)
         return replace(about, steps=self._steps(), rows=self._rows_of(place), missing=self._missing())
 
     def _results(self, place: int, others: tuple[OtherSequence, ...]) -> Iterator[EntryResult]:
-        """Yield what one entry says; nothing where no checkpoint is scored."""
+        """Yield the result of one entry; nothing if no checkpoint is scored."""
         entry = self.plan.entries[place].entry
         over_time = entry.probe.over_time
         if over_time is None or not self._rows[place]:

@@ -1,4 +1,4 @@
-"""Rows of a probe to tables: keys, exposures, columns of the user, columns of the probe."""
+"""Add to a probe's rows the keys, the exposures and the user's columns."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -58,5 +58,5 @@ def aggregate_table(
 
 
 def _with_entry(schema: TableSchema) -> TableSchema:
-    """Return the schema of a table in which several entries of one probe stand."""
+    """Return the schema of a table with rows of several entries of one probe."""
     return replace(schema, key=(*schema.key, "entry"), columns={**schema.columns, "entry": _ENTRY})

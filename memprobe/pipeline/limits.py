@@ -1,4 +1,4 @@
-"""What the models of a sequence can read: each checkpoint's configuration is read, and the smallest counts.
+"""What the models of a sequence can read: the smallest limits in the checkpoints' configurations.
 
 A checkpoint whose configuration cannot be read is left to the pass over checkpoints, which records it as
 failed and scores the others.
@@ -24,7 +24,7 @@ class _Notes(Protocol):
 def read_all_limits(
     sequences: Sequence[CheckpointSequence], notes: _Notes, *, trust_remote_code: bool
 ) -> list["Limits"]:
-    """Return what all checkpoints of each sequence can read, the smallest vocabulary and context of them.
+    """Return, for each sequence, the smallest vocabulary and context of its checkpoints.
 
     Raises:
         CheckpointError: None of a sequence's configurations can be read.
@@ -65,7 +65,7 @@ def _read(checkpoint: Checkpoint, known: dict[str, "Limits"], *, trust_remote_co
 
 
 def _once(errors: Iterable[CheckpointError]) -> list[Problem]:
-    """Return all problems; those that differ in their place alone become one."""
+    """Return all problems, with those that differ only in their place merged."""
     places: dict[tuple[str, str], list[str]] = {}
     for error in errors:
         for each in error.problems:

@@ -1,4 +1,4 @@
-"""What receives the progress of a run."""
+"""Receivers of the progress of a run."""
 
 from typing import TYPE_CHECKING, Protocol
 
@@ -7,7 +7,7 @@ if TYPE_CHECKING:
 
 
 class Notes(Protocol):
-    """Receives what the user should know that is not an error."""
+    """Receives stages and notes: what the user should know, errors excluded."""
 
     def stage(self, name: str) -> None:
         """A stage begins."""

@@ -1,8 +1,7 @@
-"""What a run was asked and what it did: the manifest, and whether a directory fits a question.
+"""The manifest of a run, and whether a run directory fits a question.
 
-The identity below decides whether an existing run directory may be continued: everything that a
-number depends on. Device, threads and batch size may change speed and last digits only, and are
-recorded.
+A run directory may be continued if its identity is the same: everything that a number depends on. Device,
+threads and batch size change only speed and last digits, and are recorded.
 """
 
 import hashlib
@@ -44,7 +43,7 @@ _LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "polars", "n
 
 
 def question_digest(suite: Suite, options: RunOptions) -> str:
-    """Return 8 hex digits of what was asked, for the default run directory; device and speed left out."""
+    """Return 8 hex digits of the question, for the name of its run directory; speed does not count."""
     asked = {
         # No part of the question, so a run keeps its directory's name: what is scored besides.
         "entries": [_without_statistics(_entry(each).to_json()) for each in suite.entries],
@@ -130,7 +129,7 @@ def describe_checkpoints(
 
 
 def describe_items(items: ItemSet) -> ItemsEntry:
-    """Return what the manifest says of the items."""
+    """Return the items as the manifest describes them."""
     return ItemsEntry(
         files=tuple(FileEntry(**asdict(file)) for file in items.files),
         n_items=items.table.height,
@@ -157,7 +156,7 @@ def new_manifest(suite: Suite, options: RunOptions) -> Manifest:
 
 
 def describe_probes(suite: Suite) -> dict[str, ProbeEntry]:
-    """Return by probe what a reader of its numbers needs: definition, metrics, tables, texts."""
+    """Return, for each probe, what readers of its numbers need: definition, metrics, tables, texts."""
     probes = {entry.probe.name: entry.probe for entry in suite.entries}
     return {name: _described(probe, suite) for name, probe in probes.items()}
 
@@ -206,7 +205,7 @@ def versions() -> dict[str, str]:
 
 
 def identity(manifest: Manifest) -> dict[str, str]:
-    """Return everything that must agree for a run to be continued, as name to value."""
+    """Return everything that must agree before a run can be continued, as name to value."""
     flat = {
         "items": manifest.measured.digest,
         "BOS mode": manifest.bos,

@@ -1,4 +1,4 @@
-"""From units to tables and summary: no model, no tokenizer, no torch.
+"""Make tables and summary from units, without model, tokenizer or torch.
 
 One checkpoint is read at a time, so memory does not grow with the sequence.
 """
@@ -74,7 +74,7 @@ def _is_control(target: Target, manifest: Manifest) -> bool:
 
 
 def _controls(plans: Sequence[SequencePlan], manifest: Manifest, store: RunStore) -> dict[int, Control]:
-    """Return what each entry measures on the control, by its place; nothing while it is not scored."""
+    """Return the values of each entry on the control, by the entry's place; empty until it is scored."""
     for plan in plans:
         for target in plan.targets:
             if not _is_control(target, manifest) or not _is_scored(plan, target, store):
@@ -96,7 +96,7 @@ def _checkpoint(
     measured: Measured,
     history_builder: HistoryBuilder | None = None,
 ) -> dose.Measurement:
-    """Add one checkpoint's rows; returns the item-level values of each entry, and what they are about."""
+    """Add one checkpoint's rows; returns the item-level values of each entry, with facts of the items."""
     held = store.read_units(target.context, plan.units)
     prefixes = condition_prefixes(tuple(each.entry for each in plan.entries))
     scoring = manifest.scoring_signature(target.tokenizer)
@@ -168,7 +168,7 @@ def _draws(entry: Entry, prefix: str | None, manifest: Manifest) -> "Callable[..
 
 
 def _doubts(plan: SequencePlan, summary: pl.DataFrame) -> list[str]:
-    """Return what makes the estimates of one sequence doubtful."""
+    """Return the reasons to doubt the estimates of one sequence."""
     model = plan.targets[0].model
     rows = summary.filter(pl.col("model") == model)
     return [
@@ -181,7 +181,7 @@ def _doubts(plan: SequencePlan, summary: pl.DataFrame) -> list[str]:
 
 
 def _count_left_out(plan: SequencePlan, measured: Measured) -> None:
-    """Count the items of one sequence that an entry cannot measure, or has no value of somewhere."""
+    """Count the items of one sequence that an entry cannot measure or lacks a value for."""
     model = plan.targets[0].model
     entries = tuple(each.entry for each in plan.entries)
     for each, prefix in zip(plan.entries, condition_prefixes(entries), strict=True):

@@ -12,15 +12,15 @@ from memprobe.tables.summary import DOSE_RESPONSE, SUMMARY
 
 @dataclass(slots=True)
 class Measured:
-    """Results of a run, as far as its units reach.
+    """Results of a run, from the units that are there.
 
     Attributes:
         tables: Name to item-level table, and `dose_response`.
         summary: Rows of `SUMMARY`.
         checks: Counts for the manifest.
-        warnings: What makes numbers doubtful.
-        unmeasured: Checkpoints, `model@revision`, of which units are missing.
-        left_out: Items that are in no estimate of a probe.
+        warnings: Reasons to doubt numbers.
+        unmeasured: Checkpoints, as `model@revision`, with missing units.
+        left_out: Counts of items that are in no estimate of a probe.
     """
 
     tables: dict[str, pl.DataFrame] = field(default_factory=dict)
@@ -37,7 +37,7 @@ class Measured:
         )
 
     def add_sequence_results(self, said: Iterable[EntryResult]) -> None:
-        """Add what probes say of whole sequences."""
+        """Add the results of probes over time."""
         for each in said:
             result = each.result
             for name, rows in result.tables.items():
@@ -48,7 +48,7 @@ class Measured:
                 self.add_left_out(each.model, each.probe, each.entry, reason, n_items)
 
     def add_left_out(self, model: str, probe: str, entry: str | None, reason: str, n_items: int) -> None:
-        """Count items that are in no estimate of a probe; no entry is made where there are none."""
+        """Count items that are in no estimate of a probe; makes no entry if there are none."""
         if n_items:
             found = LeftOutEntry(model=model, probe=probe, entry=entry, reason=reason, n_items=n_items)
             self.left_out.append(found)

@@ -1,4 +1,4 @@
-"""The checkpoints of a run: found, compared and given the keys of their scores."""
+"""Find the checkpoints of a run, compare their weights, and give each the key of its scores."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +22,7 @@ from memprobe.wording import at_step
 
 
 def read_models(options: RunOptions, items: ItemSet | None, notes: Notes) -> Models:
-    """Resolve the model specs and that of the control; weights of the hub stay there until they are scored.
+    """Resolve the specs of models and control; weights on the hub are fetched later, for scoring.
 
     Raises:
         CheckpointError: A spec, a folder or a revision cannot be used.
@@ -72,7 +72,7 @@ def _resolved(
 
 
 def _refuse_unwritable(sequences: Sequence[CheckpointSequence]) -> None:
-    """Refuse folders whose names no file of a run could hold.
+    """Refuse folders whose names cannot be written to the files of a run.
 
     Raises:
         CheckpointError: A name is not UTF-8.
@@ -109,7 +109,7 @@ def score_keys(
 def _same_weights(
     sequences: Sequence[CheckpointSequence], digests: Mapping[str, str], suite: Suite, notes: Notes
 ) -> None:
-    """Two steps with the same weights: an error for probes over time, else a note."""
+    """Check for steps with the same weights: an error for probes over time, else a note."""
     problems = []
     for sequence in sequences:
         steps: dict[str, list[str]] = {}

@@ -1,7 +1,7 @@
-"""From suite, checkpoints and items to units of work: what is scored, with what, under which key.
+"""Plan a run: from suite, checkpoints and items to units of work, each under its key.
 
-A run that grows (`run -p X` on an existing directory) keeps its history as stages: what an earlier
-stage scored is used again, and the units of a stage depend on the suite, the items and the scoring
+A run that grows (`run -p X` on an existing directory) keeps its history as stages: scores of an earlier
+stage are used again, and the units of a stage depend on the suite, the items and the scoring
 options alone, never on what a killed run had finished.
 """
 
@@ -31,7 +31,7 @@ def plan_sequence(
     """Plan everything that is asked of one sequence.
 
     Args:
-        stages: The probe entries, as they were asked one after the other.
+        stages: The probe entries of each stage, in the order in which they were asked.
         targets: The checkpoints.
         lengths: The items under the sequence's tokenizer.
         always: See `cut_stages`.
@@ -52,7 +52,7 @@ def plan_sequence(
 def plan_entries(entries: Sequence[Entry], lengths: Lengths) -> tuple[tuple[EntryPlan, ...], pl.DataFrame]:
     """Plan every entry, and list the items that one of them would measure but cannot.
 
-    Entries that differ in nothing but their probe's swept setting measure the same items.
+    Entries that differ only in their probe's swept setting measure the same items.
 
     Returns:
         The plans, and the unfit items: `item_id, probe, reason`.
@@ -112,10 +112,10 @@ def _plan_one(entry: Entry, candidates: pl.DataFrame, lengths: Lengths) -> Entry
 
 
 def _n_read(n_front: int) -> pl.Expr:
-    """Return the tokens that a request reads: the last one is predicted, never read.
+    """Return the number of tokens that a request reads; the last token is predicted, not read.
 
-    Behind a choice comes a label, so all of it is read. A search reads what is before `start` too, and
-    at least one token of a prompt. A chat template has put its own tokens in front.
+    A choice is followed by a label, so all of it is read. A search also reads the tokens before `start`, and
+    at least one token of a prompt. With a chat template, the front tokens are part of the string.
     """
     front = pl.when(pl.col("part").str.starts_with(CHAT_PART)).then(0).otherwise(n_front)
     scored = pl.col("stop") - pl.col("start") + front - 1
@@ -133,7 +133,7 @@ def plans_of(
     stages: Sequence[Sequence[Entry]],
     tables: Sequence[tuple[pl.DataFrame, pl.DataFrame]],
 ) -> tuple[SequencePlan, ...]:
-    """Plan each sequence from what the manifest says of it, its item table and its windows.
+    """Plan each sequence from its manifest entry, its item table and its windows.
 
     Needs neither a model nor a tokenizer, so a run directory can be measured again anywhere.
 

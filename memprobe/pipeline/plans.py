@@ -1,4 +1,4 @@
-"""What is asked of each sequence of checkpoints: plans of probe entries, and the units of work."""
+"""Plans: the requests of each probe entry, and the units of work of each sequence."""
 
 from dataclasses import dataclass, field
 
@@ -16,8 +16,8 @@ class EntryPlan:
 
     Attributes:
         entry: The probe and its settings.
-        plan: Its requests, those of unfit items left out.
-        n_items: Items that it measures.
+        plan: Requests of the probe, without those of unfit items.
+        n_items: Number of items that it measures.
     """
 
     entry: Entry
@@ -27,12 +27,12 @@ class EntryPlan:
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """The items as planning sees them: lengths under one tokenizer, without text or ids.
+    """The items for planning: lengths under one tokenizer, without text or ids.
 
     Attributes:
         table: The item table with `n_tokens, n_prefix_tokens, n_foil_tokens`.
-        n_front: Tokens in front of an item, at most.
-        context_tokens: Longest input of the model, BOS included; None: no limit is known.
+        n_front: Largest number of tokens in front of an item.
+        context_tokens: Longest input of the model, BOS included; None if no limit is known.
         given: Columns that an item file gave, even if only nulls.
         windows: Rows of `WINDOWS` for every view that an entry asks for.
     """
@@ -55,14 +55,14 @@ class Lengths:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One checkpoint as results know it.
+    """One checkpoint, as named in results.
 
     Attributes:
         model: Hub id or name of the sequence.
         revision: Git revision or name of the checkpoint's folder.
-        step: Training step; None where the checkpoint has none.
-        context: Key of its scores: weights, tokenizer and scoring options.
-        tokenizer: Digest of its tokenizer, None where there is none.
+        step: Training step; None if the checkpoint has none.
+        context: Key of the scores: weights, tokenizer and scoring options.
+        tokenizer: Digest of the tokenizer; None if there is none.
     """
 
     model: str
@@ -79,7 +79,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class SequencePlan:
-    """All that is asked of one sequence of checkpoints.
+    """The plan of one sequence of checkpoints.
 
     Attributes:
         targets: The checkpoints, in order.

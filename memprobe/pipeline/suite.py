@@ -20,7 +20,7 @@ _SUITE_KEYS = ("name", "title", "source")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One `[[probe]]` of a suite: a probe and its settings; of one with a list, one of its values."""
+    """One `[[probe]]` of a suite: a probe and its settings; a list of values gives one entry each."""
 
     probe: Probe
     settings: Any

@@ -1,4 +1,4 @@
-"""Two runs next to each other on a terminal: estimates, differences with intervals, what is worse."""
+"""Terminal view of two runs: estimates, differences with intervals, and what is worse."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,12 +22,12 @@ _FEW = 20
 def comparison_view(
     differences: pl.DataFrame, head: Sequence[str], *, everything: bool = False
 ) -> RenderableType:
-    """Return the view of a comparison.
+    """Return a view of a comparison.
 
     Args:
         differences: Rows of `DIFFERENCES`.
-        head: Lines above the tables: which runs, what was matched, what was not.
-        everything: All conditions, steps and groups instead of the telling ones at the last step.
+        head: Lines above the tables: the runs, what was matched, and what was not.
+        everything: Show all conditions, steps and groups instead of a selection at the last step.
     """
     parts: list[RenderableType] = [Text(visible(line)) for line in head]
     differences = harmless(differences)
@@ -50,7 +50,7 @@ def comparison_view(
 
 
 def closing_lines(differences: pl.DataFrame) -> list[str]:
-    """Return how many differences are worse, how many by chance, and what was not compared and why."""
+    """Return lines on the worse differences, those expected by chance, and what was not compared and why."""
     with_interval = differences.filter(pl.col("ci_low").is_not_null())
     counts = {word: with_interval.filter(pl.col("outcome") == word).height for word in ("worse", "better")}
     lines = [
@@ -121,9 +121,9 @@ def _probability(p: float) -> str:
 
 
 def _worst(compared: pl.DataFrame) -> list[Table]:
-    """Return the differences that are worse by most intervals' widths, of all steps and groups.
+    """Return a table of the worst differences of all steps and groups, in widths of their intervals.
 
-    Those of few items are behind all others.
+    Differences over few items come last.
     """
     worse = compared.filter(pl.col("outcome") == "worse").with_columns(
         by=pl.col("difference").abs() / (pl.col("ci_high") - pl.col("ci_low")),

@@ -35,15 +35,15 @@ from memprobe.tables.selection import at_last_step, of_checkpoints
 from memprobe.wording import at_step, counted
 
 _MANY_CONDITIONS = 6
-# Beside two intervals, a trend and a count, 80 columns have room for so many.
+# Width that 80 columns leave for a label next to two intervals, a trend and a count.
 _LABEL_CHARS = 27
 _MAX_BARS = 16
-# Beside two rates with their intervals, 80 columns have room for so many.
+# Number of bars that 80 columns leave room for next to two rates with their intervals.
 _FEW_BARS = 8
 _Step = TypeVar("_Step")
-# A probe, a metric of it, and the condition of the metric that is shown.
+# Names of a probe and its metric, and the condition that is shown.
 _Leading = tuple[str, str, str | None]
-# Its row for each part of the items.
+# The metric's row for each part of the items.
 _ByPart = dict[str, dict[str, Any]]
 
 
@@ -55,14 +55,14 @@ def summary_view(
     *,
     everything: bool = False,
 ) -> RenderableType:
-    """Return the summary of a run.
+    """Return a view of the summary of a run.
 
     Args:
         summary: Rows of `SUMMARY`.
         manifest: The run's manifest, for the head lines.
-        doses: Rows of `DOSE_RESPONSE`; None: there are none.
-        grids: The tables that the grids of the run's probes show, by name; None: there are none.
-        everything: All conditions instead of the telling ones.
+        doses: Rows of `DOSE_RESPONSE`; None if there are none.
+        grids: The tables that the grids of the run's probes show, by name; None if there are none.
+        everything: Show all conditions instead of a selection.
     """
     parts: list[RenderableType] = [Text(visible(line)) for line in head_lines(manifest)]
     summary, doses = harmless(summary), None if doses is None else harmless(doses)
@@ -151,7 +151,7 @@ def left_out_lines(run: Manifest) -> list[str]:
 
 
 def notes(run: Manifest) -> list[str]:
-    """Return what was noted of the question and of loading, each with the checkpoints that it holds for."""
+    """Return the notes on the question and on loading, the latter with the checkpoints that they concern."""
     of_loading = []
     for each in run.load_notes:
         names = [f"{model}@{revision}" for model, revision in each.checkpoints]
@@ -161,13 +161,13 @@ def notes(run: Manifest) -> list[str]:
 
 
 def _probe_tables(rows: pl.DataFrame, others: pl.DataFrame, title: str, *, everything: bool) -> list[Table]:
-    """Return a probe's metrics, all items together; rates next to those of never-trained items first.
+    """Return tables of a probe's metrics over all items; metrics known for never-trained items come first.
 
     Args:
-        rows: Of `SUMMARY`, of one probe and model.
-        others: The same of trained or never-trained items alone, and in excess of a control.
-        title: Of the first table.
-        everything: All conditions instead of the telling ones.
+        rows: Rows of `SUMMARY` of one probe and model.
+        others: Such rows for trained or never-trained items alone, and in excess of a control.
+        title: Title of the first table.
+        everything: Show all conditions instead of a selection.
     """
     pooled = rows.filter(pl.col("group").is_null(), ~has("exposures"))
     never = others.filter(pl.col("group").is_null(), has_pair(NEVER_TRAINED)).with_columns(
@@ -185,7 +185,7 @@ def _probe_tables(rows: pl.DataFrame, others: pl.DataFrame, title: str, *, every
 
 
 def _probe_table(pooled: pl.DataFrame, never: pl.DataFrame | None, title: str, *, everything: bool) -> Table:
-    """Return first, last and trend of metrics; with `never` its rates at the last step, and no first."""
+    """Return a table of first step, last step and trend; the rates in `never` replace the first step."""
     steps = sorted(pooled["step"].unique().to_list())
     table = plain_table(title)
     table.add_column("metric, condition", overflow="fold")
@@ -219,8 +219,8 @@ def _probe_table(pooled: pl.DataFrame, never: pl.DataFrame | None, title: str, *
 
 
 def _n_items(rows: pl.DataFrame, *, everything: bool) -> str:
-    """Return how many items the rows that are shown are about, or from how many to how many."""
-    # Parts of the items stand beside the whole only where all conditions are shown.
+    """Return the number of items of the rows that are shown, or the smallest and largest number."""
+    # Rows about a part of the items are shown only if all conditions are.
     few = telling(rows["condition"].unique(maintain_order=True).to_list())
     few_only = pl.col("condition").is_null() | pl.col("condition").is_in([each for each in few if each])
     counts = rows.filter(few_only | pl.lit(everything))["n_items"].unique().sort().to_list()
@@ -250,7 +250,7 @@ def _condition_cells(
 
 
 def _excess_table(contrasts: pl.DataFrame, *, everything: bool) -> Table | None:
-    """Return the rates of the last step in excess of never-trained items and of the control."""
+    """Return a table of last-step rates in excess of never-trained items and the control; None if empty."""
     rows = contrasts.filter(pl.col("group").is_null(), has("control"))
     rows = rows.filter(of_checkpoints(), at_last_step()).with_columns(
         dropped(*OF_COMPARISON), control=value_of("control")
@@ -277,7 +277,7 @@ def _excess_table(contrasts: pl.DataFrame, *, everything: bool) -> Table | None:
 
 
 def _dose_tables(doses: pl.DataFrame | None, model: str | None) -> list[Table]:
-    """Return the change of each probe's first rate per tenfold of each dose, at the model's last step."""
+    """Return a table of the change of each probe's first rate per tenfold dose, at the model's last step."""
     if doses is None:
         return []
     rows = doses.filter(
@@ -315,7 +315,7 @@ def _slope(fit: Mapping[str, Any] | None) -> str:
 
 
 def spread(steps: Sequence[_Step], at_most: int = _MAX_BARS) -> list[_Step]:
-    """Return so many steps at most, first and last among them, evenly apart by position."""
+    """Return at most `at_most` steps, evenly spaced by position, including the first and the last."""
     if len(steps) <= at_most:
         return list(steps)
     last = len(steps) - 1
@@ -323,9 +323,9 @@ def spread(steps: Sequence[_Step], at_most: int = _MAX_BARS) -> list[_Step]:
 
 
 def telling(conditions: Sequence[str | None]) -> list[str | None]:
-    """Return the conditions worth a line.
+    """Return the conditions that are worth a line: all if there are few.
 
-    Of many, those that others break down further; else those with p = 0.5, or a few evenly apart.
+    Of many, return those that others break down further; else those with p = 0.5; else a few, evenly spaced.
     """
     if len(conditions) <= _MANY_CONDITIONS:
         return list(conditions)
@@ -336,9 +336,9 @@ def telling(conditions: Sequence[str | None]) -> list[str | None]:
 
 
 def _breakdowns(of_model: pl.DataFrame, column: str, title: str) -> list[Table]:
-    """Return the leading metric of each probe at the last step, per group or exposure count.
+    """Return tables of the leading metric of each probe at the last step, per group or exposure count.
 
-    Probes that measure as many items of each part are in one table, with one n.
+    Probes that measure the same number of items in each part share one table with one n.
     """
     last = of_model.filter(at_last_step())
     if column == "group":
@@ -381,9 +381,9 @@ def _breakdown(column: str, title: str, leading: Mapping[_Leading, _ByPart]) -> 
 
 
 def _leading(rows: pl.DataFrame) -> tuple[_Leading, _ByPart]:
-    """Return a probe's first metric under the condition to show, and its rows by part.
+    """Return a probe's first metric with the condition to show, and the metric's rows by part.
 
-    The condition is none where the metric has one without; else one of the telling ones.
+    The condition is None if the metric has rows without one; else one of those that `telling` selects.
     """
     metric, of_metric = next(iter(parts_of(rows, "metric").items()))
     under = parts_of(of_metric, "rest")

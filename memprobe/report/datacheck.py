@@ -1,4 +1,4 @@
-"""Item files for a terminal: what is wrong, kind by kind, and what is in them."""
+"""Terminal view of item files: their faults, kind by kind, and their contents."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -19,11 +19,11 @@ _SAMPLE_CHARS = 200
 
 
 def check_view(findings: pl.DataFrame, about: Mapping[str, Any]) -> RenderableType:
-    """Return what is wrong with item files, and what is in them.
+    """Return a view of the faults and contents of item files.
 
     Args:
         findings: All faults, with `file, line, column, item_id, what, fix, kind`.
-        about: Of `memprobe.bench.datacheck.DataCheck.as_json`.
+        about: Result of `memprobe.bench.datacheck.DataCheck.as_json`.
     """
     shown = preview_view(about["preview"], about["tokens"], about.get("samples", ()))
     lines = [
@@ -40,7 +40,7 @@ def verdict(about: Mapping[str, Any]) -> str:
     """Return the last line of a check.
 
     Args:
-        about: Of `memprobe.bench.datacheck.DataCheck.as_json`.
+        about: Result of `memprobe.bench.datacheck.DataCheck.as_json`.
     """
     if about["clean"]:
         return "clean: `memprobe run` takes these files"
@@ -50,10 +50,10 @@ def verdict(about: Mapping[str, Any]) -> str:
 
 
 def split_lines(about: Mapping[str, Any]) -> list[str]:
-    """Return what was cut and what was left, and how to go on.
+    """Return lines on what was cut, what was left over, and the next command.
 
     Args:
-        about: Of `memprobe.bench.datasplit.Split.as_json`.
+        about: Result of `memprobe.bench.datasplit.Split.as_json`.
     """
     lines = [f"wrote {about['out']}: {counted(about['n_items'], 'item')}"]
     if about["kind"] == "documents":
@@ -80,10 +80,10 @@ def split_lines(about: Mapping[str, Any]) -> list[str]:
 
 
 def sort_lines(about: Mapping[str, Any]) -> list[str]:
-    """Return which SORT trials were made, how evenly they are spread, and how to go on.
+    """Return lines on the SORT trials made, how evenly they are spread, and the next command.
 
     Args:
-        about: Of `memprobe.bench.datasort.Sorted.as_json`.
+        about: Result of `memprobe.bench.datasort.Sorted.as_json`.
     """
     excerpts = counted(about["n_excerpts"], "excerpt")
     shown = [
@@ -120,10 +120,10 @@ def _uniformity(tested: Mapping[str, Any]) -> str:
 
 
 def findings_view(findings: pl.DataFrame) -> RenderableType:
-    """Return what is wrong: a count per kind, then the first twenty of each kind.
+    """Return a view of the faults: a count per kind, then the first twenty of each kind.
 
     Args:
-        findings: With `file, line, column, item_id, what, fix, kind`.
+        findings: All faults, with `file, line, column, item_id, what, fix, kind`.
     """
     kinds = findings.group_by("kind", maintain_order=True).agg(pl.len(), pl.col("fix").drop_nulls().first())
     table = plain_table("What is wrong")
@@ -155,12 +155,12 @@ def _places(findings: pl.DataFrame, n_all: int) -> Table:
 def preview_view(
     preview: Mapping[str, Any], tokens: Sequence[Mapping[str, Any]], samples: Sequence[Mapping[str, Any]]
 ) -> RenderableType:
-    """Return what is in item files: counts, lengths, what each probe could measure.
+    """Return a view of the contents of item files: counts, lengths, what each probe could measure.
 
     Args:
-        preview: Of `memprobe.items.preview.preview`.
-        tokens: One mapping per model, fields as those of `memprobe.bench.datacheck.TokenPreview`.
-        samples: Content of some items, to be shown.
+        preview: Result of `memprobe.items.preview.preview`.
+        tokens: One mapping per model, with the fields of `memprobe.bench.datacheck.TokenPreview`.
+        samples: Contents of some items to show; may be empty.
     """
     table = _facts("What is in them")
     for name, value in _preview_rows(preview):
@@ -200,7 +200,7 @@ def _preview_rows(preview: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if (steps := preview["steps"]) is not None:
         yield "first_step", _steps(steps)
     yield from (("note", text) for text in preview.get("doubts", ()))
-    # The cluster of a trial is its excerpt.
+    # The `doc_id` of a trial names its excerpt, not a document.
     if (trials := preview["trials"]) is not None:
         yield from _trial_rows(trials)
     elif preview["n_documents"]:
@@ -245,7 +245,7 @@ def _steps(steps: Mapping[str, Any]) -> str:
 
 
 def _groups(groups: Sequence[Sequence[str]]) -> str:
-    """Return how many contents several items share, and the names of the first."""
+    """Return how many items share how many contents, and the names of the first ones."""
     if not groups:
         return "none"
     n_items = sum(len(names) for names in groups)
@@ -255,7 +255,7 @@ def _groups(groups: Sequence[Sequence[str]]) -> str:
 
 
 def _counted(counts: Mapping[str, int], *, sign: str = " ") -> str:
-    """Return `canary 16, control 8 and 3 more values`."""
+    """Return counts as text, like `canary 16, control 8 and 3 more values`."""
     shown = [f"{name}{sign}{n:,}" for name, n in list(counts.items())[:_SHOWN_VALUES]]
     more = len(counts) - len(shown)
     return ", ".join(shown) + (f" and {more:,} more values" if more > 0 else "")

@@ -1,4 +1,4 @@
-"""HTML from Python values: what is no `Html` is a user's text and is escaped, whatever it holds."""
+"""HTML from Python values: anything that is not `Html` is treated as a user's text and escaped."""
 
 from collections.abc import Iterable
 from typing import NewType
@@ -9,7 +9,7 @@ Html = NewType("Html", str)
 """HTML as it stands; made by `element`, `raw` and `join` alone."""
 
 Content = Html | str
-# Whatever a file holds, a page shows no more of one text than this.
+# Maximum number of characters that a page shows of one text.
 _MOST_CHARS = 2_000
 _VOID = ("meta", "link", "hr", "br")
 
@@ -26,22 +26,22 @@ def raw(html: str) -> Html:
 
 
 def text(value: object, at_most: int = _MOST_CHARS) -> Html:
-    """Return any value as harmless text, cut in the middle where it is longer than `at_most`."""
+    """Return any value as harmless text, cut in the middle if it is longer than `at_most`."""
     return raw(markup(str(value), at_most))
 
 
 def user_text(value: object, at_most: int = 60) -> Html:
-    """Return a user's text, kept from turning the direction of what stands around it."""
+    """Return a user's text, isolated so that it cannot change the writing direction of the text around it."""
     return element("bdi", text(value, at_most))
 
 
 def join(parts: Iterable[Content], between: str = "") -> Html:
-    """Return parts behind each other."""
+    """Return parts one after the other."""
     return raw(between.join(_safe(part) for part in parts))
 
 
 def element(name: str, /, *content: Content, **attributes: str) -> Html:
-    """Return an element; attributes as Python names: `class_`, `aria_label`.
+    """Return an element; attributes are given as Python names: `class_`, `aria_label`.
 
     Example:
         element("a", "to the top", href="#top")
@@ -55,7 +55,7 @@ def element(name: str, /, *content: Content, **attributes: str) -> Html:
 
 
 def table(head: Iterable[Content], rows: Iterable[Iterable[Content]], caption: Content = "") -> Html:
-    """Return a table that scrolls in its own frame where it is too wide; the first column names the rows."""
+    """Return a table that scrolls in its own frame if it is too wide; the first column names the rows."""
     top = element("tr", *(element("th", each, scope="col") for each in head))
     body = [
         element("tr", element("th", first, scope="row"), *(element("td", each) for each in rest))

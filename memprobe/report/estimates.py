@@ -1,4 +1,4 @@
-"""Which rows of the summary represent a probe: first metric, all items, leading condition."""
+"""Selection of the summary row that represents a probe: first metric, all items, leading condition."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ class Headline:
     """The number that represents a probe on one model.
 
     Attributes:
-        probe: Its name.
-        model: The sequence.
+        probe: Name of the probe.
+        model: Name of the model, or of its sequence of checkpoints.
         metric: The probe's first metric.
-        row: Its row of the summary, at the last step or over all steps.
+        row: The metric's row of the summary, at the last step or over all steps.
     """
 
     probe: str
@@ -29,13 +29,13 @@ class Headline:
 
 
 def headlines(summary: pl.DataFrame, metrics: Mapping[str, Sequence[str]]) -> list[Headline]:
-    """Return one headline for each probe and model, as the summary has them.
+    """Return one headline for each probe and model of the summary.
 
     A metric that is shown only in excess of a control is represented by that excess.
 
     Args:
         summary: Rows of `SUMMARY`.
-        metrics: Metrics of each probe, the telling one first.
+        metrics: Metrics of each probe, the main one first.
     """
     found = []
     beside = part_of(summary.filter(pl.col("group").is_null()), "control")
@@ -53,15 +53,16 @@ def headlines(summary: pl.DataFrame, metrics: Mapping[str, Sequence[str]]) -> li
 
 
 def _speaking(rows: pl.DataFrame) -> dict[str, Any]:
-    """Return the row of the last step under the condition that represents the others."""
+    """Return the row of the last step under the leading condition."""
     last = last_step(rows)
     return last.filter(is_exactly(leading_condition(last))).row(0, named=True)
 
 
 def leading_condition(rows: pl.DataFrame) -> str | None:
-    """Return the condition that represents a metric: none, else one that others break down or refine.
+    """Return the condition that represents a metric; None if the metric has a row without a condition.
 
-    For a metric of a whole sequence it is the last one: the latest predictor, or the longest lag.
+    For a metric of a whole sequence it is the last condition: the latest predictor, or the longest lag.
+    Otherwise it is one that others break down, or one of those that `telling` selects.
     """
     conditions = rows["condition"].unique(maintain_order=True).to_list()
     if None in conditions:

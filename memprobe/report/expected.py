@@ -1,4 +1,4 @@
-"""What a run would do, for a terminal: `--dry-run`."""
+"""Terminal view of what a run would do, for `--dry-run`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from memprobe.wording import counted, step_cell
 
 
 def forecast_view(checkpoints: pl.DataFrame, totals: Mapping[str, Any]) -> RenderableType:
-    """Return what a run would do."""
+    """Return a view of what a run would do."""
     table = plain_table("What would be scored")
     for name in ("model", "revision", "step", "units", "left", "tokens left", "bytes"):
         table.add_column(name, justify="left" if name in ("model", "revision") else "right")
@@ -40,6 +40,6 @@ def forecast_view(checkpoints: pl.DataFrame, totals: Mapping[str, Any]) -> Rende
         else f"time: about {seconds:,.0f} s of scoring and reading, without generation",
         f"run directory: {totals['run']}",
     ]
-    # Paths are to be copied whole.
+    # Lines are not wrapped, so that paths can be copied whole.
     shown = (line for text in lines for line in text.split("\n"))
     return Group(table, *(Text(line, no_wrap=True, overflow="ignore") for line in shown))

@@ -1,6 +1,6 @@
-"""Which figures there are, by the table that each is drawn from; and those every probe has.
+"""List of all figures: those that probes declare, and two that every probe has.
 
-A new probe needs nothing here: its metrics give it a curve over steps and a figure by exposures.
+A new probe needs no entry here: its metrics give it a curve over steps and a figure by exposures.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,11 +17,11 @@ from memprobe.wording import near_miss
 
 
 def figures_of(probe: str, metrics: Sequence[MetricEntry], tables: Sequence[str]) -> list[Figure]:
-    """Return the figures that tell most of a probe: its first metric, that by exposures, and its own.
+    """Return the main figures of a probe: its first metric over steps and by exposures, then its own.
 
     Args:
-        probe: Its name.
-        metrics: Its metrics.
+        probe: Name of the probe.
+        metrics: Metrics of the probe.
         tables: Names of the tables that the run has.
     """
     first = [make(probe, metrics[0]) for make in (_over_steps, _by_exposures)] if metrics else []
@@ -30,7 +30,7 @@ def figures_of(probe: str, metrics: Sequence[MetricEntry], tables: Sequence[str]
 
 
 def _declared(name: str) -> tuple[Figure, ...]:
-    """Return the figures that a probe declares; none of one that is not installed here."""
+    """Return the figures that a probe declares; empty if it is not installed."""
     from memprobe.probes.discovery import discover
 
     probe = discover().get(name)
@@ -49,12 +49,12 @@ def find(kind: str, figures: Sequence[Figure], drawable: Callable[[], Sequence[s
     """Return the figure of that kind.
 
     Args:
-        kind: As `--kind` gives it.
-        figures: All that there could be.
-        drawable: The kinds that the run has something to draw for; asked only where the kind is none.
+        kind: Kind as given to `--kind`.
+        figures: All figures that the run could have.
+        drawable: Returns the kinds with something to draw in this run; called only if `kind` is unknown.
 
     Raises:
-        InputError: There is none; the message lists the kinds and the nearest.
+        InputError: There is no such figure; the message lists the kinds and the nearest one.
     """
     kinds = {each.kind: each for each in figures}
     if kind in kinds:
@@ -65,7 +65,7 @@ def find(kind: str, figures: Sequence[Figure], drawable: Callable[[], Sequence[s
 
 
 def name_one(kinds: Sequence[str]) -> str:
-    """Return what to do where no kind, or one with nothing to draw, was named."""
+    """Return the hint for a kind that is missing, unknown or has nothing to draw."""
     return f"kinds here: {', '.join(kinds)}; and PROBE.METRIC for every metric"
 
 
@@ -94,5 +94,5 @@ def _by_exposures(probe: str, metric: MetricEntry) -> Figure:
 
 
 def _titled(name: str, unit: str) -> str:
-    """Return the title of an axis; the unit is left out where the name already says it."""
+    """Return the title of an axis; the unit is left out if the name already says it."""
     return visible(name if name.endswith(("_frac", "_steps", "_tokens")) else f"{name} ({unit})", 60)

@@ -18,7 +18,7 @@ def grid_tables(manifest: Manifest, tables: Mapping[str, pl.DataFrame], model: s
     Args:
         manifest: The run's manifest.
         tables: The tables that the grids show, by name.
-        model: Which model.
+        model: Name of the model.
     """
     for probe in manifest.probes.values():
         for grid in probe.grids:
@@ -27,12 +27,12 @@ def grid_tables(manifest: Manifest, tables: Mapping[str, pl.DataFrame], model: s
 
 
 def grid_table(grid: GridEntry, table: pl.DataFrame, model: str) -> list[Table]:
-    """Return one grid of one model; none where it has a single line, which the metrics say already.
+    """Return one grid of one model; empty if it has a single line, which would only repeat the metrics.
 
     Args:
         grid: A grid that a probe declares.
-        table: Rows of the table that it shows.
-        model: Which model.
+        table: Rows of the table that the grid shows.
+        model: Name of the model.
     """
     keys = [name for name, _ in grid.rows]
     rows = table.filter(pl.col("model") == model).filter(

@@ -1,4 +1,4 @@
-"""The report: one HTML page with everything in it, under a policy that lets nothing else be loaded or run.
+"""The report: one self-contained HTML page whose policy forbids loading or running anything else.
 
 The page opens from disk and offline, needs no script, and reads in order without its style sheet.
 """
@@ -23,9 +23,9 @@ from memprobe.wording import counted, step_cell
 _VERDICTS = {"passed": "passed", "failed": "failed", "could not judge": "unsure"}
 _OLD_VERDICT = "It judged an earlier state of this run: run the gate again."
 _MAX_RULES = 30
-# Characters of what somebody wrote: more is noise.
+# Maximum number of characters shown of a text that somebody wrote.
 _LONG = 1_000
-# How `head_lines` begins those that have a section of their own here.
+# Prefix in `head_lines` of the lines that have their own section here.
 _WARNING = "warning: "
 
 
@@ -33,7 +33,7 @@ def page(results: Results, *, include_text: bool = False) -> str:
     """Return a run's report.
 
     Args:
-        results: The run, read.
+        results: Contents of the run.
         include_text: Show the texts of the items that are listed; the run must hold them.
     """
     style = resources.files("memprobe.report").joinpath("page.css").read_text(encoding="utf-8")
@@ -129,13 +129,13 @@ def _verdict(gate: Mapping[str, Any], *, is_old: bool) -> Html:
 
 
 def _gate_notes(gate: Mapping[str, Any]) -> list[str]:
-    """Return what the gate noted of the run, then of its rules."""
+    """Return the gate's notes on the run, then on its rules."""
     of_rules = [f"{rule['id']}: {each}" for rule in gate.get("rules", ()) for each in rule.get("notes") or ()]
     return [*map(str, gate.get("notes") or ()), *of_rules]
 
 
 def _reason(rule: Mapping[str, Any]) -> str:
-    """Return why a rule did not pass, by the first of its rows that did not."""
+    """Return why a rule did not pass: the reason of its first row that did not."""
     rows = [each for each in rule.get("rows") or () if each.get("verdict") != "passed"]
     return str((rows[0].get("reason") if rows else rule.get("reason")) or "")
 

@@ -16,7 +16,7 @@ _LONG = 1_000
 
 
 def appendix(results: Results) -> Html:
-    """Return how the numbers were made, and what is needed to make them again."""
+    """Return the section on how the numbers were made and what is needed to reproduce them."""
     run = results.manifest
     parts = [
         element("h2", "How it was made", id="appendix"),
@@ -125,7 +125,7 @@ def _checkpoints(run: Manifest) -> Html:
 
 
 def _signatures(summary: pl.DataFrame) -> Html:
-    """Return what each probe's numbers depend on besides checkpoint and items."""
+    """Return the signatures: what each probe's numbers depend on besides checkpoint and items."""
     found = summary.select("probe", "signature").unique(maintain_order=True).head(2 * _SHOWN)
     rows = [[text(probe), element("code", user_text(signature, _LONG))] for probe, signature in found.rows()]
     said = element("p", "Numbers are comparable where signatures agree.")
@@ -149,6 +149,6 @@ def _citations(results: Results) -> Html:
     for about in results.probes.values():
         citation = about.about.citation if about.about else ""
         found |= dict.fromkeys(each for each in citation.split("\n\n") if each.strip())
-    # BibTeX has lines, which the escaping of a name would take away.
+    # Lines are escaped one by one: escaping a whole entry would remove its line breaks.
     shown = [join((text(line) for line in each.splitlines()), "\n") for each in found]
     return details("Citations of the methods (BibTeX)", element("pre", join(shown, "\n\n")))

@@ -1,4 +1,4 @@
-"""The items that a model remembers most, by probe: ids and lengths, and texts where they were asked for."""
+"""The items that a model remembers most, by probe: ids and lengths, and texts if requested."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,12 +16,12 @@ _TEXTS = ("prefix", "suffix", "text")
 
 
 def worst_items(results: Results, about: ProbeEntry, *, include_text: bool) -> list[Html]:
-    """Return the items at the last step for which the probe finds most memory.
+    """Return a table of the items that the probe finds most memorized at the last step.
 
     Args:
-        results: The run, read.
-        about: The manifest's description of it.
-        include_text: Show their texts; the run must hold them.
+        results: Contents of the run.
+        about: The manifest's description of the probe.
+        include_text: Show the items' texts, which the run must hold.
     """
     ranking = _ranking(results, about)
     if ranking is None:
@@ -51,7 +51,7 @@ def worst_items(results: Results, about: ProbeEntry, *, include_text: bool) -> l
 
 
 def _ranking(results: Results, about: ProbeEntry) -> RankingEntry | None:
-    """Return how the items are ranked; where the probe does not say, by the first metric that is a column."""
+    """Return the probe's ranking of items; if it declares none, by its first metric that is a column."""
     if about.rankings is not None:
         return next((each for each in about.rankings if each.table in results.tables), None)
     name = next((each for each in about.tables if each in results.tables), None)

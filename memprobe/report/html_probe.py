@@ -1,4 +1,4 @@
-"""The section of one probe: what it measures, figures, numbers, the items that are memorized most."""
+"""Report section of one probe: what it measures, figures, numbers, the most memorized items."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,22 +23,22 @@ _MAX_GROUPS = 20
 _MAX_PANELS = 6
 _MAX_STEPS = 24
 _MAX_ROWS = 40
-# Tables of so many rows are open from the start.
+# Tables of at most this many rows are open from the start.
 _FEW_ROWS = 16
 
 
 def named(name: str) -> Html:
-    """Return a name of ours, in the letters of code."""
+    """Return one of memprobe's own names, formatted as code."""
     return element("code", text(name))
 
 
 def probe_section(results: Results, probe: str, found: Sequence[Headline], *, include_text: bool) -> Html:
-    """Return everything that the report says of one probe.
+    """Return everything that the report says about one probe.
 
     Args:
-        results: The run, read.
+        results: Contents of the run.
         probe: The probe's name.
-        found: Its headlines, one for each model.
+        found: The probe's headlines, one for each model.
         include_text: Show the texts of items that are listed.
     """
     about = results.probes[probe]
@@ -69,7 +69,7 @@ def _figures(results: Results, probe: str, about: ProbeEntry) -> Html:
     drawn = {each.kind: _panels(results, each) for each in figures}
     own = any(drawn[each.kind] for each in figures if each.table != "summary")
     if own and results.summary.filter(pl.col("probe") == probe)["revision"].is_null().all():
-        # What a probe tells of the whole sequence is drawn better by its own figures.
+        # If all metrics are about the whole sequence, the probe's own figures show them better.
         drawn.pop(probe, None)
     shown = [figure for figures in drawn.values() for figure in figures]
     return element("div", *shown, class_="figures") if shown else element("p", "There is nothing to draw.")
@@ -95,7 +95,7 @@ def _panels(results: Results, figure: Figure) -> list[Html]:
 
 
 def _numbers(rows: pl.DataFrame, about: ProbeEntry) -> Html:
-    """Return every metric at the last step under its leading condition, next to never-trained items."""
+    """Return a table of each metric at the last step, next to its value for never-trained items."""
     units = {each.name: each.unit for each in about.metrics}
     models = rows["model"].unique(maintain_order=True).to_list()
     lines = []
@@ -117,7 +117,7 @@ def _numbers(rows: pl.DataFrame, about: ProbeEntry) -> Html:
             label = join([named(metric), text(_listed(condition), 90)])
             lines.append((user_text(model), label, number(row), number(beside), units.get(metric, ""), n))
     head = ("model", "metric", "all items", "never trained", "unit", "n")
-    # Columns that say nothing here: the one model, and what no metric has.
+    # Leave out empty columns, and the model's name if there is only one.
     kept = [i for i in range(len(head)) if (i or len(models) > 1) and any(line[i] for line in lines)]
     shown_lines = [[line[i] for i in kept] for line in lines]
     return join(
@@ -136,7 +136,7 @@ def _listed(condition: str | None) -> str:
 
 
 def _together(of_model: pl.DataFrame, metric: str) -> pl.DataFrame:
-    """Return a metric's rows of all items; of an excess, those over never-trained items or a control."""
+    """Return a metric's rows over all items; an excess has rows over never-trained items or a control."""
     rows = of_model.filter(pl.col("metric") == metric)
     if metric.endswith("_excess_frac"):
         return rows.filter(pl.col("group").is_null())
@@ -149,7 +149,7 @@ def _of(rows: pl.DataFrame, condition: str | None) -> Mapping[str, Any] | None:
 
 
 def _by_part(rows: pl.DataFrame, found: Sequence[Headline]) -> list[Html]:
-    """Return the headline's metric by group and by exposures, at the last step."""
+    """Return tables of each headline's metric by group and by exposures, at the last step."""
     parts, n_rows = [], 0
     for each in found:
         of_metric = last_step(rows.filter(pl.col("model") == each.model, pl.col("metric") == each.metric))
@@ -179,7 +179,7 @@ def _parts(title: str, column: str, rows: pl.DataFrame) -> list[Html]:
 
 
 def _over_steps(rows: pl.DataFrame, found: Sequence[Headline]) -> list[Html]:
-    """Return the headline's metric step by step, for readers who cannot see the figures."""
+    """Return tables of each headline's metric step by step, for readers who cannot see the figures."""
     parts = []
     for each in found:
         condition = pl.lit(each.row["condition"], dtype=pl.String)

@@ -1,4 +1,4 @@
-"""Tables as LaTeX: booktabs and nothing else; numbers stand with their decimal points below each other."""
+"""Tables as LaTeX that needs only booktabs; numbers are aligned at their decimal points."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,21 +9,21 @@ from memprobe.escape import latex
 from memprobe.report.papers import MAX_LINES, Cell, Line, PaperTable
 
 NEEDS = "% needs \\usepackage{booktabs}\n"
-# A text longer than this would push the others off the page: its column gets a width and breaks lines.
+# A longer text would push other columns off the page: its column gets a fixed width and breaks lines.
 _WIDE_CHARS = 40
 _MAX_CHARS = 200
 
 
 def paper_latex(tables: Sequence[PaperTable]) -> str:
-    """Return tables with caption and label, each a float of its own."""
+    """Return tables with caption and label, each in its own float."""
     return NEEDS + "\n".join(_float(_estimates(table), table.caption, table.label) for table in tables)
 
 
 def plain_latex(frame: pl.DataFrame, name: str, caption: str | None = None, label: str | None = None) -> str:
-    """Return a table as it is, cut into floats that fit a page; null as an empty cell."""
+    """Return a table as it is, cut into floats that fit a page; nulls are empty cells."""
     heads = " & ".join(latex(column) for column in frame.columns)
     kinds = "".join(_kind(frame[name]) for name in frame.columns)
-    # Broken lines need room.
+    # Cells with broken lines need more room.
     at_once = MAX_LINES // 2 if "p" in kinds else MAX_LINES
     floats = []
     for start in range(0, max(frame.height, 1), at_once):
@@ -106,7 +106,7 @@ def _line(line: Line, width: int) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    """Return an estimate cut at its decimal point, and its interval behind it."""
+    """Return an estimate split at its decimal point into two cells, followed by its interval."""
     if not cell.interval and not cell.estimate[-1:].isdigit():
         return f"\\multicolumn{{2}}{{c}}{{{cell.estimate}}}"
     whole, point, decimals = cell.estimate.partition(".")

@@ -36,7 +36,7 @@ def _cell(cell: Cell) -> str:
 
 
 def plain_markdown(frame: pl.DataFrame) -> str:
-    """Return a table as it is: null as an empty cell, floats in full, numbers to the right."""
+    """Return a table as it is: nulls as empty cells, floats in full, numbers aligned to the right."""
     rule = ["---:" if dtype.is_numeric() else "---" for dtype in frame.dtypes]
     rows = [[_value(value) for value in row] for row in frame.iter_rows()]
     return _lines([[markdown(name) for name in frame.columns], rule, *rows])

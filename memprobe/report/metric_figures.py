@@ -20,11 +20,11 @@ _UNPLACED = "without a step"
 
 
 def rows_of_metric(summary: pl.DataFrame, metric: str) -> list[Panel]:
-    """Return a metric over steps, or, if it is about the whole sequence, under each condition.
+    """Return panels of a metric over steps, or, if it is about the whole sequence, under each condition.
 
     Args:
-        summary: Rows of `SUMMARY`, of one probe.
-        metric: The metric.
+        summary: Rows of `SUMMARY` of one probe.
+        metric: Name of the metric.
     """
     of_metric = summary.filter(pl.col("metric") == metric)
     if metric.endswith("_excess_frac"):
@@ -37,16 +37,16 @@ def rows_of_metric(summary: pl.DataFrame, metric: str) -> list[Panel]:
     placeless = _without_step(others)
     is_checkpoint = others["revision"].is_not_null().any()
     if placed.is_empty():
-        # One number of a whole sequence is a line of text, not a figure.
+        # A single number about a whole sequence is shown as text, not as a figure.
         return [Panel("", placeless)] if placeless.height > 1 or is_checkpoint else []
     of_steps = of_metric.filter(pl.col("step").is_not_null())
-    # Checkpoints without a step have no place on the axis of the others.
+    # Checkpoints without a step have no place on the step axis.
     beside = [Panel(_UNPLACED, placeless)] if is_checkpoint else []
     return [Panel("", _over_steps(placed, of_steps)), *beside]
 
 
 def _over_steps(rows: pl.DataFrame, of_metric: pl.DataFrame) -> pl.DataFrame:
-    """Return one series for each telling condition; of several models, one for each of them."""
+    """Return one series for each condition worth showing; for several models, one for each model."""
     if rows["model"].n_unique() > 1:
         shown = rows.filter(is_exactly(leading_condition(rows)))
         return _curve(shown, pl.col("model"))
@@ -63,7 +63,7 @@ def _over_steps(rows: pl.DataFrame, of_metric: pl.DataFrame) -> pl.DataFrame:
 
 
 def _alike(conditions: list[str | None], leading: str | None) -> list[str | None]:
-    """Return conditions few enough for a frame: of many, those that begin as the leading one does."""
+    """Return conditions few enough for a figure: of many, those with the leading one's first pair."""
     if len(conditions) <= MAX_SERIES - 1 or leading is None:
         return conditions[: MAX_SERIES - 1]
     begin = pairs(leading)[:1]
@@ -100,12 +100,12 @@ def _without_step(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def draw_metric(rows: pl.DataFrame, look: Look, title: str) -> Any:  # noqa: ANN401
-    """Return a metric over steps, or its estimates below each other.
+    """Return a chart of a metric over steps, or of its estimates one below the other.
 
     Args:
-        rows: As `rows_of_metric` gives them.
-        look: The size.
-        title: Of the axis of values.
+        rows: Rows of a panel from `rows_of_metric`.
+        look: Size of the figure.
+        title: Title of the value axis.
     """
     fraction = rows["unit"][0] == "fraction"
     if "label" in rows.columns:
@@ -122,11 +122,11 @@ def _above_zero(value: object) -> bool:
 
 
 def rows_of_exposures(summary: pl.DataFrame, metric: str) -> list[Panel]:
-    """Return a metric at the last step by the number of exposures.
+    """Return a panel of a metric at the last step by number of exposures; empty if there is nothing to draw.
 
     Args:
-        summary: Rows of `SUMMARY`, of one probe.
-        metric: The metric.
+        summary: Rows of `SUMMARY` of one probe.
+        metric: Name of the metric.
     """
     rows = summary.filter(pl.col("group").is_null(), pl.col("metric") == metric)
     rows = rows.filter(at_last_step())
@@ -141,11 +141,11 @@ def rows_of_exposures(summary: pl.DataFrame, metric: str) -> list[Panel]:
 
 
 def draw_exposures(rows: pl.DataFrame, look: Look, title: str) -> Any:  # noqa: ANN401
-    """Return a metric by exposures.
+    """Return a chart of a metric by exposures.
 
     Args:
-        rows: As `rows_of_exposures` gives them.
-        look: The size.
-        title: Of the axis of values.
+        rows: Rows of a panel from `rows_of_exposures`.
+        look: Size of the figure.
+        title: Title of the value axis.
     """
     return categories(rows, "exposures", title, look)

@@ -1,4 +1,4 @@
-"""What probes say of a whole sequence of checkpoints, as tables on the terminal."""
+"""Terminal tables of the metrics that describe a whole sequence of checkpoints."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,11 +16,11 @@ _LABEL_CHARS = 32
 
 
 def sequence_tables(over_all: pl.DataFrame, *, everything: bool = False) -> list[Table]:
-    """Return what probes say of a model's whole sequence: all items together, and each group.
+    """Return one table per probe on a model's whole sequence: all items together, and the first group.
 
     Args:
-        over_all: Rows of `SUMMARY` without a step.
-        everything: Conditions that take some of the items too.
+        over_all: Rows of `SUMMARY` about whole sequences.
+        everything: Also show conditions that select some of the items.
     """
     tables = []
     for probe, of_probe in parts_of(over_all, "probe").items():
@@ -52,7 +52,7 @@ def sequence_tables(over_all: pl.DataFrame, *, everything: bool = False) -> list
 
 
 def _number(row: Mapping[str, Any] | None) -> str:
-    """Return an estimate with its interval; of one that has none, the end of the interval that it has."""
+    """Return an estimate with its interval; without an estimate, only the known ends of the interval."""
     if row is None or row["estimate"] is not None or (row["ci_low"] is None and row["ci_high"] is None):
         return number(row)
     lo, hi = (None if end is None else short(end) for end in (row["ci_low"], row["ci_high"]))

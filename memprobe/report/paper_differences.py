@@ -22,7 +22,7 @@ def difference_tables(differences: pl.DataFrame, style: Style) -> list[PaperTabl
 
     Args:
         differences: Rows of `DIFFERENCES`.
-        style: How; `bold` other than `none` makes no difference here.
+        style: Style of the tables; `bold` matters only if it is `none`.
     """
     rows = pooled(differences).filter(pl.col("reason").is_null())
     tables: list[PaperTable] = []

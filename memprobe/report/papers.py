@@ -1,7 +1,7 @@
 """The summary as papers print it: a row for each metric and condition, a column for each step or model.
 
-What is bold is the estimate of a row that says most (or least) memorization, by the metric's declared
-direction; a metric without a direction has none.
+In each row the estimate that means most (or least) memorization is bold, by the metric's declared direction;
+a metric without a direction has no bold estimate.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,20 +19,20 @@ MAX_COLUMNS = 4
 MAX_LINES = 40
 
 Bold = Literal["most", "least", "none"]
-# Of each probe and metric: whether more means more memorized; None where the sign says nothing.
+# By probe and metric, whether a larger value means more memorized; None if the metric has no direction.
 Directions = Mapping[tuple[str, str], bool | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How a paper's table is made.
+    """Style of a paper's table.
 
     Attributes:
         bold: Which estimate of a row is bold: the most memorized, the least, or none.
-        everything: All conditions and all steps instead of the telling ones.
-        decimals: Of estimates below 100.
-        caption: Instead of the one that is made.
-        label: Instead of the one that is made; a second table gets `-2` behind it.
+        everything: Show all conditions and all steps instead of a selection.
+        decimals: Decimals of estimates below 100.
+        caption: Caption instead of the generated one.
+        label: Label instead of the generated one; a second table gets `-2` appended.
     """
 
     bold: Bold = "most"
@@ -47,9 +47,9 @@ class Cell:
     """One estimate.
 
     Attributes:
-        estimate: As shown; empty where there is none.
-        interval: As shown, in brackets.
-        best: It is bold.
+        estimate: The estimate as shown; empty if there is none.
+        interval: The interval as shown, in brackets.
+        best: Whether the estimate is bold.
     """
 
     estimate: str
@@ -62,10 +62,10 @@ class Line:
     """One line of a table.
 
     Attributes:
-        label: What it is about.
-        depth: 0: a probe, 1: a metric, 2: a condition of it.
-        cells: One for each column; none where the line is a heading.
-        n: Items, as shown: a number, or the smallest and the largest.
+        label: Name of the probe or metric, or the condition.
+        depth: 0: a probe, 1: a metric, 2: a condition of a metric.
+        cells: One cell for each column; empty if the line is a heading.
+        n: Number of items as shown: one number, or the smallest and the largest.
     """
 
     label: str
@@ -80,9 +80,9 @@ class PaperTable:
 
     Attributes:
         columns: Headings of the columns of estimates.
-        lines: The lines.
-        caption: What it shows, which intervals, how many items, and what is bold.
-        label: To refer to it, of letters, digits and `-`.
+        lines: Lines of the table, from top to bottom.
+        caption: Text on what the table shows, the level of its intervals, and what is bold.
+        label: Label for references to the table, such as `tab:memprobe`.
     """
 
     columns: tuple[str, ...]
@@ -96,13 +96,13 @@ def paper_tables(summary: pl.DataFrame, directions: Directions, style: Style) ->
 
     Args:
         summary: Rows of `SUMMARY`.
-        directions: Of each metric.
-        style: How.
+        directions: Direction of each metric.
+        style: Style of the tables.
 
     Returns:
-        Of several models one table with their last steps as columns; of one, its steps; more than fit
-        are cut at a probe. Numbers of a whole sequence are in
-        tables of their own.
+        For several models, a table with a column for each model's last step; for one model, a column for each
+        step. A table that does not fit a page is cut between probes. Numbers about a whole sequence are in
+        separate tables.
     """
     rows = pooled(summary)
     tables: list[PaperTable] = []
@@ -141,7 +141,7 @@ def _cut(
     style: Style,
     title: str,
 ) -> list[PaperTable]:
-    """Return the rows as tables, cut where the next probe does not fit, or a probe is too long alone."""
+    """Return the rows as tables, cut before a probe that does not fit, or within one longer than a page."""
     wanted = pl.Series(list(columns), dtype=rows.schema[by])
     shown = rows.filter(pl.col(by).is_in(wanted.implode(), nulls_equal=True))
     blocks = [
@@ -160,7 +160,7 @@ def cut_pages(blocks: Sequence[Sequence[Line]]) -> list[list[Line]]:
     """Return the lines of several probes as pages, cut between two probes where that is possible.
 
     Args:
-        blocks: Of each probe the lines, its name first.
+        blocks: The lines of each probe, its name first.
     """
     pages: list[list[Line]] = []
     for block in blocks:
@@ -240,7 +240,7 @@ def _cell(row: Mapping[str, Any] | None, best: str | None, decimals: int) -> Cel
 
 
 def shown_number(value: float, decimals: int) -> str:
-    """Return a number as a paper prints it: so many decimals, none from 100 on, thousands apart."""
+    """Return a number as papers print it: `decimals` decimals, none from 100 on, commas at thousands."""
     if abs(value) == float("inf"):
         return "inf" if value > 0 else "-inf"
     text = f"{value:.{decimals}f}" if abs(value) < 100 else f"{value:,.0f}"

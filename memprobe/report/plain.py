@@ -1,4 +1,4 @@
-"""What tables on the terminal are made of: frames, titles, numbers with intervals, bars."""
+"""Parts of terminal tables: frames, titles, numbers with intervals, bars."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ _BARS = "▁▂▃▄▅▆▇█"
 
 
 def plain_table(title: str) -> Table:
-    """Return an empty table with a title and no more lines than it needs."""
+    """Return an empty table with a title and a rule below its head."""
     return Table(
         title=title,
         title_justify="left",
@@ -29,20 +29,20 @@ def plain_table(title: str) -> Table:
 
 
 def headed(table: Table) -> RenderableType:
-    """Return a table whose title is above it, instead of being folded to a narrow table's width."""
+    """Return a table below its title, so that the title is not wrapped to the width of a narrow table."""
     title, table.title = table.title, None
     return Group(Text(str(title), style="table.title"), table)
 
 
 def at_this_step(step: int | None) -> pl.Expr:
-    """Return which rows are at a step, or, without one, have none."""
+    """Return an expression for the rows at a step, or, for None, the rows without a step."""
     return pl.col("step").eq_missing(pl.lit(step, dtype=pl.Int64))
 
 
 def number(row: Mapping[str, Any] | None) -> str:
-    """Return an estimate with its interval, as short as it can be read: `0.86 [0.78, 0.92]`.
+    """Return an estimate with its interval, in short form: `0.86 [0.78, 0.92]`.
 
-    An end that the data do not reach, as of the time to an event that most items have not had, is `open`.
+    An upper end that the data do not reach is `open`, as for the time to an event that most items never had.
     """
     if row is None or row["estimate"] is None:
         return "undefined" if row else ""
@@ -53,7 +53,7 @@ def number(row: Mapping[str, Any] | None) -> str:
 
 
 def short(value: float) -> str:
-    """Return a number with two decimals, or three significant digits where it is large."""
+    """Return a number with two decimals, or three significant digits if it is large."""
     if not math.isfinite(value):
         return "inf" if value > 0 else "-inf"
     text = f"{value:.2f}" if abs(value) < 100 else f"{value:.3g}"
@@ -61,12 +61,12 @@ def short(value: float) -> str:
 
 
 def folded(label: str, at_most: int) -> str:
-    """Return a long condition in lines, one for each of its parts."""
+    """Return a condition longer than `at_most` characters with one of its pairs per line."""
     return label if len(label) <= at_most else one_pair_a_line(label)
 
 
 def sparkline(values: Sequence[float | None]) -> str:
-    """Return one bar per value, from the smallest to the largest; a blank where it is undefined."""
+    """Return one bar per value, scaled from the smallest to the largest; undefined values are blank."""
     known = [value for value in values if value is not None and math.isfinite(value)]
     if not known:
         return ""
@@ -83,7 +83,7 @@ def sparkline(values: Sequence[float | None]) -> str:
 
 
 def harmless(frame: pl.DataFrame) -> pl.DataFrame:
-    """Return a table whose texts hold no character that a terminal obeys: names come from item files."""
+    """Return a table whose texts hold no terminal control characters: names come from item files."""
     columns = []
     for name in (name for name, dtype in frame.schema.items() if dtype == pl.String()):
         texts = frame[name].unique().drop_nulls().to_list()
@@ -94,5 +94,5 @@ def harmless(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def parts_of(rows: pl.DataFrame, column: str) -> dict[Any, pl.DataFrame]:
-    """Return the rows of each value of a column, null among them, both in the order of the table."""
+    """Return the rows for each value of a column, including null; values and rows keep the table's order."""
     return {part[column][0]: part for part in rows.partition_by(column, maintain_order=True)}

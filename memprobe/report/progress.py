@@ -1,4 +1,4 @@
-"""Where a run stands, for a terminal: few lines however long the sequence is."""
+"""Terminal view of a run's progress: few lines, however long the sequence is."""
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
@@ -20,12 +20,12 @@ _NEXT = {
 
 
 def status_view(about: Mapping[str, Any]) -> RenderableType:
-    """Return the status of a run.
+    """Return a view of the status of a run.
 
     Args:
         about: `RunStatus.as_json()`.
     """
-    # A command is to be copied whole.
+    # Lines are not wrapped, so that a command can be copied whole.
     parts: list[RenderableType] = [Text(line, no_wrap=True, overflow="ignore") for line in _head(about)]
     table = plain_table("")
     table.title = None
@@ -85,7 +85,7 @@ def _held_table(held: Sequence[Mapping[str, Any]]) -> RenderableType:
 
 
 def rows_of(checkpoints: Sequence[Mapping[str, Any]]) -> list[tuple[str, int, int | None, str]]:
-    """Return label, units done, units in all and state of each line: neighbours that are alike share one.
+    """Return label, units done, total units and state of each line; neighbours in one state share a line.
 
     Args:
         checkpoints: Rows with `model, revision, step, n_done, n_units, error`, in order.
@@ -103,7 +103,7 @@ def rows_of(checkpoints: Sequence[Mapping[str, Any]]) -> list[tuple[str, int, in
     ]
     groups = [[each for _, each in group] for group in alike]
     if len(groups) > _MAX_ROWS:
-        # Too many to tell apart: as many neighbours per line as make it fit.
+        # Too many lines: group as many neighbours per line as needed.
         groups = []
         size = -(-len(checkpoints) // _MAX_ROWS)
         for _, of_model in groupby(checkpoints, key=lambda each: each["model"]):

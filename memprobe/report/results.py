@@ -1,4 +1,4 @@
-"""What a page or a figure is made from: all of a run directory that a reader may see."""
+"""Input of pages and figures: all contents of a run directory that a reader may see."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,18 +11,18 @@ from memprobe.tables.manifest import Manifest, ProbeEntry
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """A run, read; nothing here needs a model.
+    """Contents of a run; nothing here needs a model.
 
     Attributes:
-        name: Of the run directory.
-        manifest: What was asked and done.
-        summary: Rows of `SUMMARY`; of an unfinished run as far as its units reach.
-        tables: Names of the tables that there are, `summary` among them.
-        read: From a table's name, and whether only each model's last step is wanted, to its rows.
+        name: Name of the run directory.
+        manifest: The run's manifest: what was asked and done.
+        summary: Rows of `SUMMARY`; for an unfinished run, from the units scored so far.
+        tables: Names of the run's tables, including `summary`.
+        read: Returns the rows of a table, given its name and whether only each model's last step is wanted.
         skipped: Items left out, as in `skipped.jsonl`.
-        gate: What the gate said, as in `gate.json`; None: it did not run.
-        gate_is_old: What it judged is not the summary that the run holds now.
-        missing: What is not there yet, in words; empty for a finished run.
+        gate: Result of the gate, as in `gate.json`; None: the gate did not run.
+        gate_is_old: Whether the gate judged a different summary from the one that the run holds now.
+        missing: Description of each missing part; empty for a finished run.
     """
 
     name: str
@@ -42,5 +42,5 @@ class Results:
 
     @property
     def metrics(self) -> dict[str, list[str]]:
-        """Names of the metrics of each probe, the telling one first."""
+        """Names of the metrics of each probe, the main one first."""
         return {probe: [each.name for each in about.metrics] for probe, about in self.probes.items()}

@@ -1,4 +1,4 @@
-"""Planted truth next to measured value: what the lab knows about its canaries and what was found."""
+"""Planted truth next to measured values: what the lab knows about its canaries, and what was found."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,13 +16,13 @@ _MAX_STEPS = 6
 def truth_view(truth: pl.DataFrame, recall: pl.DataFrame, extraction: pl.DataFrame) -> RenderableType:
     """Return two tables with one row per planted exposure count and one column per checkpoint.
 
-    The first holds how often a canary of the row had been trained on by then (mean), and the share of
-    canaries recalled whole; the second the mean ln p of the code in nats.
+    The first table shows how often the row's canaries had been trained on by then (mean), and the share of
+    canaries recalled whole. The second shows the mean ln p of the code in nats.
 
     Args:
         truth: One row per exposure: `item_id, step` (null: never), as the lab writes it.
         recall: Item-level recall, with `exposures`.
-        extraction: Item-level extraction, of which the scheme `full` is used.
+        extraction: Item-level extraction; only the scheme `full` is used.
     """
     canaries = recall.filter(pl.col("exposures").is_not_null()).select(
         "item_id", "exposures", "step", "exact"
@@ -61,9 +61,9 @@ def truth_view(truth: pl.DataFrame, recall: pl.DataFrame, extraction: pl.DataFra
 
 
 def ratios_view(compression: pl.DataFrame) -> RenderableType:
-    """Return a table with one row per searched canary: exposures planted, ratio at some checkpoints.
+    """Return a table with one row per searched canary: planted exposures, and the ratio at some checkpoints.
 
-    Where no prompt was found, the bound that the ratio is below as far as the search went.
+    If no prompt was found, the table shows an upper bound of the ratio, given the prompts that were tried.
 
     Args:
         compression: Item-level compression, with `exposures`.

@@ -28,12 +28,12 @@ _FIX = "copy or download the checkpoint again; if its training diverged, leave i
 
 
 def finite_problems(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> tuple[Problem, ...]:
-    """Return a problem where tensors that the model takes hold NaN or infinite numbers.
+    """Return a problem if tensors that the model loads contain NaN or infinite numbers.
 
-    Minus infinity in a vector is not a problem: biases that forbid tokens hold it.
+    Minus infinity in a vector is allowed, because biases that mask tokens use it.
 
     Args:
-        checkpoint: One whose weights fit its configuration; of an adapter, the base's files are read too.
+        checkpoint: A checkpoint whose weights fit its configuration; for an adapter, the base is read too.
         trust_remote_code: Code of the checkpoint may run, where transformers has no such model.
     """
     if checkpoint.whole.folder is None:
@@ -61,7 +61,7 @@ def _problems(checkpoint: Checkpoint, left_out: Collection[str]) -> tuple[Proble
 
 
 def _broken(files: WeightFiles, file: str) -> list[str]:
-    """Return the tensors of one file that hold what is not a number; a file once read is remembered."""
+    """Return the tensors of one file with NaN or infinite numbers; results are cached per file."""
     path = files.folder / file
     if path.stat().st_size < _CACHED_FROM_BYTES:
         return _read(files, file)

@@ -84,16 +84,16 @@ def highest(values: Floats, row: Whole, found: Windows) -> Whole:
 
 
 def null_rises(values: Floats, unseen_to: Whole, found: Windows) -> tuple[Floats, Floats]:
-    """Return how far the highest point of windows without an injection lies above the checkpoint before.
+    """Return how far windows without an injection rise above the checkpoint before them, at their maximum.
 
-    A maximum over several noisy values lies above them: this is what `effectivity` would be of nothing.
-    Each real window that has a checkpoint before it and one inside is laid over every item that was not
-    trained on by its end.
+    The maximum of several noisy values is biased upwards: this is the `effectivity` that no injection at all
+    would have. Each real window with a checkpoint before it and one inside is applied to every item that was
+    not yet trained on at the end of the window.
 
     Args:
         values: Shape (n_items, n_steps).
         unseen_to: Last position at which each item was not yet trained on; n_steps - 1: never trained on.
-        found: The real windows; equal ones count as often as they are there.
+        found: The real windows; equal windows are counted separately.
 
     Returns:
         For each item the sum of the rises, and the number of windows; shape (n_items,) each.

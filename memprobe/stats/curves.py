@@ -1,4 +1,4 @@
-"""Forgetting curves: power, exponential and logarithmic laws fitted to an excess by lag, and its half-life.
+"""Forgetting curves: power, exponential and logarithmic laws of an excess by lag, and its half-life.
 
 With t the lag, t1 the first lag, and an offset of one step that keeps the laws finite at lag 0:
 
@@ -10,7 +10,7 @@ so `a` is always the fitted excess at the first lag, and all three decay towards
 (2023), https://arxiv.org/abs/2303.17557, whose curves are fitted on log10(1 + t); Chang et al. (2024),
 https://arxiv.org/abs/2406.11813, R = -d log10(t / tau); Wixted and Ebbesen (1991),
 https://doi.org/10.1111/j.1467-9280.1991.tb00175.x, for the power law. Rates are fitted by the binomial
-likelihood, other means by weighted least squares; half_life.py has the intervals of half-lives.
+likelihood, averages of other values by weighted least squares; half_life.py has the intervals of half-lives.
 """
 
 import math
@@ -117,7 +117,7 @@ class _Solved:
 
     Attributes:
         a: Excess at the first lag, shape (n_curves,).
-        fall: Decay in the law's own time; positive falls, shape (n_curves,).
+        fall: Rate of decay on the law's time scale, positive where the curve falls, shape (n_curves,).
         squares: Weighted sum of squared residuals, shape (n_curves,).
     """
 

@@ -91,8 +91,9 @@ def paired_difference(
 ) -> Interval | None:
     """Interval of the mean of `first - second` over pairs of outcomes between 0 and 1.
 
-    Pairs of 0 and 1 that are clusters of their own have Newcombe's interval. Fractions, and pairs in
-    clusters, have the bound by documents (`memprobe.stats.documents`) on (d + 1) / 2.
+    Newcombe's interval if all outcomes are 0 or 1 and every pair is a cluster of its own. For fractions, and
+    for pairs in clusters, the bound by documents (`memprobe.stats.documents`) on (d + 1) / 2, where d is
+    the difference of a pair.
 
     Args:
         first: One outcome of each item, shape (n_items,).
@@ -101,7 +102,7 @@ def paired_difference(
         level: Nominal coverage.
 
     Returns:
-        The interval; None where there is one pair of fractions alone, or clusters worth fewer than two.
+        The interval; None if there is a single pair of fractions, or clusters worth fewer than two.
 
     Raises:
         ValueError: There are no pairs, or the lengths differ.

@@ -225,7 +225,7 @@ def _root(weighted: _Weighted, tail: float, low: float, high: float) -> float:
 
 
 def _kinds(weights: Floats, counts: Floats) -> tuple[Floats, Floats]:
-    """Return weights and how often each occurs, of many with the mean of those in one narrow range."""
+    """Return distinct weights and their counts; many weights are merged by narrow ranges into their means."""
     least, width = float(weights.min()), float(np.ptp(weights))
     if len(weights) <= _MOST_KINDS or not width:
         return weights, counts

@@ -86,7 +86,7 @@ def _of_rows() -> dict[str, pl.Expr]:
 
 
 def _of_lengths(lists: Iterable[str]) -> dict[str, pl.Expr]:
-    """Return the rules that a span has either no token values or one of each for each scored token."""
+    """Return the rules that each list of token values is absent or has one value per scored token."""
     length = pl.col("logprob_nats").list.len()
     return {
         f"{name} has not one value for each scored token": (

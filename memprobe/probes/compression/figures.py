@@ -35,12 +35,12 @@ def draw_ratios(rows: pl.DataFrame, look: Look) -> Any:  # noqa: ANN401
 
 
 def _ratios(rows: pl.DataFrame, x: str, look: Look) -> Any:  # noqa: ANN401
-    """Return compression ratios in columns: found ones filled, bounds of censored ones hollow.
+    """Return a chart of compression ratios by category: filled marks for ratios, hollow ones for bounds.
 
     Args:
         rows: `x` (ordered categories, in the order of the rows), `ratio`, `censored`.
         x: Title below.
-        look: The size.
+        look: Size of the figure.
     """
     import altair as alt
 

@@ -1,4 +1,4 @@
-"""Tables of `forecast`: how well an earlier checkpoint foretells a later one."""
+"""Tables of `forecast`: how well an earlier checkpoint predicts a later one."""
 
 import polars as pl
 

@@ -48,14 +48,14 @@ class Thresholds:
 
 @dataclass(frozen=True, slots=True)
 class _ItemEvents:
-    """The items with a state at every checkpoint, and what happened to them.
+    """The items with a state at every checkpoint, and their events.
 
     Attributes:
         tracks: The items.
         states: Learned or not, shape (n_items, n_steps).
         start: Position of the first checkpoint that counts, shape (n_items,).
-        found: Their events.
-        used: In the estimates, shape (n_items,).
+        found: Events of the items.
+        used: Whether each item is used in the estimates, shape (n_items,).
     """
 
     tracks: Tracks

@@ -164,10 +164,11 @@ def plan(trials: pl.DataFrame, settings: Settings) -> Plan:
 
 
 def measure(scores: Scores, settings: Settings) -> pl.DataFrame:
-    """Measure in which order each trial's segments are preferred.
+    """Measure which order of the segments the model prefers in each trial.
 
     Returns:
-        The columns of `SORT` after the keys, of test trials. A positive `delta` is the right order.
+        The columns of `SORT` after the keys, for test trials only. A positive `delta` means that the model
+        prefers the right order.
     """
     names = [prompt.name for prompt in settings.used]
     return trial_table(scores, of_chosen(prompt_rows(scores), names))

@@ -174,7 +174,7 @@ class Objective:
         return scores
 
     def cross_entropy(self, prompt: Ids) -> float:
-        """Return the mean cross-entropy of the target after a prompt, nats; not counted."""
+        """Return the mean cross-entropy of the target after a prompt, in nats; it is not counted."""
         with torch.no_grad():
             logits = self._logits(torch.from_numpy(prompt)[None])
             wanted = torch.from_numpy(self.target).to(logits.device)

@@ -61,7 +61,7 @@ class Pretrend:
 
 
 def before_treatment(groups: Groups, cells: Contrasts, anticipation: int) -> Bools:
-    """Return which cells lie before treatment, and before it may be felt, shape (n_cells,)."""
+    """Return which cells lie before treatment and before any anticipation of it, shape (n_cells,)."""
     return np.asarray(cells.period < groups.first[cells.own] - anticipation)
 
 
@@ -79,10 +79,10 @@ def pretrend(
     Args:
         groups: The items.
         cells: All cells.
-        errors: Their errors.
-        before: Those before treatment, shape (n_cells,).
+        errors: Errors of the cells.
+        before: Whether each cell lies before treatment, shape (n_cells,).
         events: Means of all cells by event time.
-        event_se: Standard errors of these, shape (n_event_times,).
+        event_se: Standard errors of `events`, shape (n_event_times,).
         largest: Largest |draw| / se of each draw over the cells before treatment that vary; None
             without draws.
     """
