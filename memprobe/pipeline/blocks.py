@@ -8,9 +8,9 @@ import polars as pl
 
 from memprobe.tables.conditions import built, joined
 
-# An item's values in a block: of a metric, its partner in a pair, and both of them in another run.
+# Columns of item values: the metric's, its partner's in a pair, and both of them in the base run.
 VALUES = ("value", "other", "value_base", "other_base")
-# What there is more of values in a series, and of ones that cannot pass a known number.
+# Further columns: those of values in a series, and `most`, a known upper bound of the values.
 SERIES = ("item", "position", "overlap", "weight", "passage", "most")
 
 
@@ -48,7 +48,7 @@ def blocks_of(frame: pl.DataFrame, prefix: str | None, *, split: bool = False) -
         .when(pl.col("part") == 3)
         .then(built(trained="trained"))
     )
-    # What a condition is made of goes from the general to the particular.
+    # The parts of a condition go from the general to the particular.
     of = pl.col("condition").cast(pl.String)
     return blocks.with_columns(of=of, base=joined(prefix, of), last=last).with_columns(
         joined(pl.col("base"), pl.col("last")),

@@ -145,14 +145,14 @@ def _fitted(outcomes: pl.DataFrame, about: pl.DataFrame) -> Iterator[dict[str, A
 
     Args:
         outcomes: `item_id, condition, value`, and the dose as `x`; without it, the items' exposures.
-        about: From `about_items`.
+        about: Rows of `about_items`.
     """
     ids, designs = pl.Series(dtype=pl.String), list[_Design]()
     x = pl.Series(dtype=pl.Float64)
     blocks = outcomes.partition_by("condition", as_dict=True, maintain_order=True)
     for (condition,), block in sorted(blocks.items(), key=lambda each: natural(each[0][0])):
         doses = block["x"] if "x" in block.columns else x
-        # All conditions are about the same items, as a rule, and finding those is what takes the time.
+        # As a rule all conditions are about the same items, and the search for them takes most of the time.
         if not (block["item_id"].equals(ids) and doses.equals(x)):
             ids, x = block["item_id"], doses
             designs = _designs(block, about)
@@ -172,7 +172,7 @@ class _Design:
         group: Group of the items; None: all items.
         n_items: Number of different items.
         rows: Row numbers of the outcomes, shape (n_outcomes,).
-        cell: Cell of each, shape (n_outcomes,).
+        cell: Cell of each outcome, shape (n_outcomes,).
         empty: The cells with their numbers of outcomes and sums of 0.
     """
 
@@ -195,7 +195,7 @@ class _Design:
 def _designs(block: pl.DataFrame, about: pl.DataFrame) -> list[_Design]:
     """Return the possible fits: all items, and each group, if they have two doses or more.
 
-    Never-trained items have no dose, and a dose of 0 has no logarithm.
+    Never-trained items are left out, and so are doses of 0, which have no logarithm.
     """
     x = pl.col("x") if "x" in block.columns else pl.col("exposures").cast(pl.Float64)
     rows = (

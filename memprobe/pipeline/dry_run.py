@@ -18,7 +18,7 @@ from memprobe.tables.store import RunStore
 if TYPE_CHECKING:
     from memprobe.scoring.tokenise import TokenisedItems
 
-# What a pass reaches of the speed of plain matrix products; see tests/benchmarks.
+# Speed of a pass as a fraction of the speed of plain matrix products; see tests/benchmarks.
 EFFICIENCY = 0.6
 READ_BYTES_PER_S = 500e6
 
@@ -46,14 +46,14 @@ def forecast(question: Question, notes: Notes, *, fresh: bool = False) -> Foreca
     """Prepare a question and count its work; with `fresh`, units in the run directory do not count.
 
     Raises:
-        InputError: As `prepare`.
+        InputError: As for `prepare`.
     """
     prepared = prepare(question, notes, fresh=fresh)
     store = RunStore(question.out)
     try:
         check_supplies(prepared, None if fresh else store)
     except (InputError, SafetyError) as error:
-        # Whoever asks what a run would take may be about to make room for it, or to run it elsewhere.
+        # This is only noted: the user may make room for the run later, or run it elsewhere.
         notes.note(f"here it could not run now: {error.problems[0].what}")
     n_unloadable = _tell_unloadable(prepared, notes)
     rows = [

@@ -29,7 +29,7 @@ def finish(
 
     Args:
         prepared: The question.
-        report: What this process scored.
+        report: Report of the scoring of this process.
         store: The run directory.
         total_s: Seconds that this process worked.
         measuring: Called when tables are built.
@@ -76,7 +76,7 @@ def finish(
 
 
 def missing_units(plans: Sequence[SequencePlan], store: RunStore) -> set[tuple[str, str]]:
-    """Return the units, as (context, unit), that are not there."""
+    """Return the missing units, as (context, unit)."""
     return {
         (target.context, unit)
         for plan in plans

@@ -24,7 +24,7 @@ _NO_STEP = "needs at least two checkpoints in the order of their training, and t
 
 
 def about_time(plan: SequencePlan) -> pl.DataFrame:
-    """Return what probes over time get of the items: every column but the texts, and `trained`."""
+    """Return the items for probes over time: all columns except the texts, and `trained`."""
     return with_trained(plan.lengths.table.drop(CONTENT, strict=False), plan.lengths.given)
 
 
@@ -119,7 +119,7 @@ class HistoryBuilder:
     """Collects the rows of one sequence, checkpoint by checkpoint, for entries over time.
 
     Attributes:
-        plan: What is asked of the sequence.
+        plan: Plan of the sequence.
         manifest: Manifest of the run, for seed and scoring options.
     """
 
@@ -135,7 +135,7 @@ class HistoryBuilder:
     def add(self, place: int, target: Target, table: pl.DataFrame) -> None:
         """Add the rows that the entry at `place` measured at one checkpoint."""
         if place in self._rows:
-            # Keys and the user's columns are those of the items; without them, a sequence fits memory.
+            # Keys and the user's columns are left out: a sequence must fit in memory.
             probe = self.plan.entries[place].entry.probe
             own = [name for name in probe.table.columns if name not in ITEM_KEYS]
             self._rows[place].append(table.select("item_id", "step", *own))

@@ -74,7 +74,7 @@ def _once(errors: Iterable[CheckpointError]) -> list[Problem]:
 
 
 def _tell(model: str, name: str, values: Mapping[str, int | None], note: Callable[[str], None]) -> None:
-    """Note where a limit differs between checkpoints."""
+    """Note limits that differ between checkpoints."""
     groups: dict[int | None, list[str]] = {}
     for revision, value in values.items():
         groups.setdefault(value, []).append(revision)

@@ -43,15 +43,15 @@ _LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "polars", "n
 
 
 def question_digest(suite: Suite, options: RunOptions) -> str:
-    """Return 8 hex digits of the question, for the name of its run directory; speed does not count."""
+    """Return 8 hex digits of the question, to name its run directory; device and speed do not count."""
     asked = {
-        # No part of the question, so a run keeps its directory's name: what is scored besides.
+        # Further statistics are not part of the question, so that a run keeps its directory's name.
         "entries": [_without_statistics(_entry(each).to_json()) for each in suite.entries],
         "options": {
             name: value
             for name, value in asdict(options).items()
             if name not in ("device", "threads", "offline", "batch_tokens", "keep_checkpoints")
-            # A question without these keeps the digest that it had before there were any.
+            # A question without these options keeps the digest that it had before they existed.
             and (name, value) not in (("control", None), ("stages", None), ("map", ()))
         },
     }
@@ -189,7 +189,7 @@ def _described(probe: Probe, suite: Suite) -> ProbeEntry:
 
 
 def _package(probe: str) -> dict[str, str]:
-    """Return the package of a plugin; a probe of this one has its version in the manifest's `versions`."""
+    """Return the package of a plugin's probe; empty for built-in probes, whose version is in `versions`."""
     return {} if probe in built_in() else {"package": packages().get(probe, "")}
 
 
@@ -232,7 +232,7 @@ def refuse_other_question(old: Manifest, new: Manifest, where: str) -> None:
             run already holds differ; the message lists every difference.
     """
     was, now = identity(old), identity(new)
-    # A checkpoint that could not be scored has no number in the run, so it may be mended.
+    # A checkpoint that could not be scored has no numbers in the run, so it may be repaired.
     failed = {_checkpoint_name(each) for each in old.failures}
     problems = [
         Problem(_difference(name, was.get(name), now.get(name)), where)

@@ -48,7 +48,7 @@ def measure(plans: Sequence[SequencePlan], manifest: Manifest, store: RunStore) 
             of_target = {} if _is_control(target, manifest) else controls
             found = _checkpoint(plan, target, first, of_target, manifest, store, measured, history_builder)
             measured.add_doses(dose.of_checkpoint(found))
-            # A gain is over the sequence's first checkpoint or over none: never over the next best.
+            # A gain is over the sequence's first checkpoint; if that is missing, there is no gain.
             first = found.values if number == 0 else first
             if target is plan.targets[-1] and not _is_control(target, manifest):
                 last.append(found)
@@ -157,7 +157,7 @@ def _measured(
 
 
 def _draws(entry: Entry, prefix: str | None, manifest: Manifest) -> "Callable[..., np.random.Generator]":
-    """Return a source of draws for metric, group and condition, the same as that of the summary's row."""
+    """Return a function from metric, group and condition to the random generator of the summary's row."""
     seed = str(manifest.seed)
 
     def draw(metric: str, group: str | None, condition: str) -> "np.random.Generator":

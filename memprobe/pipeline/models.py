@@ -37,7 +37,7 @@ def read_models(options: RunOptions, items: ItemSet | None, notes: Notes) -> Mod
 
 
 def _described(sequence: CheckpointSequence, options: RunOptions) -> CheckpointSequence:
-    """Fetch the bases of adapters, and count the parameters of checkpoints that are not here."""
+    """Fetch the bases of adapters, and count the parameters of checkpoints that are not on this machine."""
     checkpoints = [
         each if each.base is None or each.problems else fetch(each, offline=options.offline)
         for each in sequence.checkpoints

@@ -44,7 +44,7 @@ class Lengths:
     windows: pl.DataFrame = field(default_factory=WINDOWS.empty)
 
     def seen_by(self, entry: Entry) -> pl.DataFrame | None:
-        """Return the windows of an entry's view; None where it reads the items as they are."""
+        """Return the windows of an entry's view; None if it reads the items as they are."""
         view = entry.probe.view(entry.settings)
         return None if view is None else self.windows.filter(pl.col("view") == view.name)
 

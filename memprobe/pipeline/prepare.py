@@ -1,4 +1,4 @@
-"""Read, check and plan a question: everything that is known before a model is loaded."""
+"""Read, check and plan a question: everything that needs no loaded model."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -42,7 +42,7 @@ BATCH_TOKENS = {"cpu": 4_096, "other": 32_768}
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """Passes notes on and keeps them, for the manifest."""
+    """Passes notes on and keeps them for the manifest."""
 
     listener: Notes
     kept: list[str] = field(default_factory=list)
@@ -61,14 +61,14 @@ class Prepared:
     """A question, ready to be scored.
 
     Attributes:
-        suite: All probe entries of the run, those that it already held first.
-        options: As asked, with device, dtype and batch size resolved.
+        suite: All probe entries of the run; those of an existing run come first.
+        options: The options as given, with device, dtype and batch size resolved.
         items: The checked items.
-        sequences: The checkpoints; weights of the hub may still have to be fetched.
-        tokenised: The items with their ids, for each sequence.
-        plans: What is asked of each sequence.
-        unfit: Items that a probe would measure and cannot: `item_id, probe, reason`.
-        manifest: What the run directory will say was asked.
+        sequences: The checkpoints; weights on the hub may still have to be fetched.
+        tokenised: The items with their token ids, for each sequence.
+        plans: The plan of each sequence.
+        unfit: Items that a probe should measure but cannot: `item_id, probe, reason`.
+        manifest: Manifest with the question, for the run directory.
     """
 
     suite: Suite
@@ -85,9 +85,9 @@ def prepare(question: Question, notes: Notes, *, fresh: bool = False) -> Prepare
     """Read, check and plan everything, without loading a model.
 
     Args:
-        question: What is asked.
-        notes: Receives what is not an error.
-        fresh: What the run directory holds will be removed, so it need not fit.
+        question: The question.
+        notes: Receives notes that are not errors.
+        fresh: The contents of the run directory will be removed, so they need not fit the question.
 
     Raises:
         InputError: The items, the checkpoints or the run directory do not fit the question.
@@ -104,7 +104,7 @@ def prepare(question: Question, notes: Notes, *, fresh: bool = False) -> Prepare
 
 @dataclass(frozen=True, slots=True)
 class _Foreign:
-    """Items with ids that a model does not have, which tokenising found, to be left out."""
+    """Items to leave out because they have token ids that a model lacks, as found by tokenising."""
 
     reasons: dict[str, str] = field(default_factory=dict)
     column: dict[str, str] = field(default_factory=dict)
@@ -118,7 +118,7 @@ class _Foreign:
 
 
 def _prepare(question: Question, notes: "_Kept", foreign: _Foreign, *, fresh: bool) -> Prepared:
-    """Prepare a question from items that the models can read, as far as is known."""
+    """Prepare a question without the items in `foreign`, which a model cannot read."""
     from memprobe.scoring.load import resolve_device
 
     options = question.options
@@ -140,7 +140,8 @@ def _prepare(question: Question, notes: "_Kept", foreign: _Foreign, *, fresh: bo
     device = resolve_device(options.device, n_bytes=largest)
     limits = read_all_limits(sequences, notes, trust_remote_code=options.trust_remote_code)
     if options.on_bad_item == "skip":
-        # Ids that a model does not have are found before the run directory is compared: it holds the rest.
+        # Items with ids that a model lacks are found before the comparison with the run directory, which
+        # holds the other items.
         for sequence, each in zip(sequences, limits, strict=True):
             tokenise_for(sequence, items, options, (), each, lambda _: None)
     store = RunStore(question.out)
@@ -193,7 +194,7 @@ def _dtype(asked: str, device: str, stored: str) -> Any:  # noqa: ANN401
 
 
 def _batch_tokens(old: Manifest | None, device: str) -> int:
-    """Choose the batch once: a run that continues keeps what its manifest says."""
+    """Return the tokens of a batch; a run that continues keeps the number in its manifest."""
     if old is not None and old.batch_tokens is not None:
         return old.batch_tokens
     return BATCH_TOKENS["cpu" if device == "cpu" else "other"]

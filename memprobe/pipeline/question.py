@@ -1,4 +1,4 @@
-"""What is asked of a run: suite, settings, options, and where the answer goes."""
+"""The question of a run: suite, settings, options, and run directory."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class Question:
 
     Attributes:
         suite: Probes with all their settings.
-        options: On what, where and how.
+        options: Models, items, device and other options.
         out: The run directory.
     """
 
@@ -34,15 +34,15 @@ def ask(
     out: str | Path | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Question:
-    """Put a question together.
+    """Build a question from its parts.
 
     Args:
-        suite: A suite, the name of one that ships, or a path ending in `.toml`; None: the probes.
-        probes: Keep only these, or measure these with default settings where there is no suite.
+        suite: A suite, the name of one that ships, or a path ending in `.toml`; None: use `probes`.
+        probes: Only these probes of the suite, or these with default settings if there is no suite.
         settings: `PROBE.KEY=VALUE`, applied to every entry of that probe.
         out: The run directory; None: under `reports/`, named after the question, so that the same
             question finds its run.
-        options: Options by name; they go before the suite's `[run]` table.
+        options: Options by name; they override the suite's `[run]` table.
 
     Raises:
         InputError: Suite, probes, settings or options are wrong.
@@ -65,7 +65,7 @@ def merge(
     settings: Sequence[str] = (),
     options: Mapping[str, Any] | None = None,
 ) -> tuple[Suite, RunOptions]:
-    """Return suite and options of a question, which may still lack models and items; arguments as `ask`.
+    """Return suite and options of a question, which may still lack models and items; arguments as in `ask`.
 
     Raises:
         InputError: Suite, probes, settings or options are wrong.

@@ -1,4 +1,4 @@
-"""Run directories, read: manifest, summary, tables; no model, no torch, and quick to import."""
+"""Read run directories: manifest, summary and tables, without a model or torch; quick to import."""
 
 import hashlib
 from collections.abc import Collection, Iterable
@@ -31,7 +31,7 @@ class Run:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """The manifest: what was asked and what was done.
+        """The manifest: the question, and the work that was done.
 
         Raises:
             InvalidRunError: There is no run in the directory.
@@ -56,12 +56,12 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether all that was asked was scored or failed, and measured."""
+        """Whether everything that was asked has been scored or has failed, and is measured."""
         return self.about.state != "scoring"
 
     @property
     def summary(self) -> pl.DataFrame:
-        """One row per estimate, schema `SUMMARY`; of an unfinished run, as far as its units reach."""
+        """One row per estimate, schema `SUMMARY`; for an unfinished run, from the units that are there."""
         if self.finished:
             return self.table("summary")
         from memprobe.pipeline.again import measure_again
@@ -70,15 +70,15 @@ class Run:
 
     @property
     def summary_digest(self) -> str | None:
-        """SHA-256 of the bytes of summary.parquet; None where there is none yet."""
+        """SHA-256 of the bytes of summary.parquet; None if the file does not exist yet."""
         file = self.path / "summary.parquet"
         return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
 
     @property
     def doses(self) -> pl.DataFrame:
-        """How rates grow with exposures, context and model size, schema `DOSE_RESPONSE`.
+        """Growth of rates with exposures, context and model size, schema `DOSE_RESPONSE`.
 
-        No row where the items have no such doses, and for an unfinished run.
+        Empty if the items have no such doses, and for an unfinished run.
         """
         from memprobe.tables.summary import DOSE_RESPONSE
 
@@ -88,7 +88,7 @@ class Run:
     def cells(self) -> pl.DataFrame:
         """Accuracy of SORT in each cell, schema `SORT_ACCURACY`.
 
-        No row where the run does not measure it, and for an unfinished run.
+        Empty if the run does not measure it, and for an unfinished run.
         """
         from memprobe.probes.sort.tables import SORT_ACCURACY
 
@@ -112,7 +112,7 @@ class Run:
 
     @property
     def table_names(self) -> list[str]:
-        """Names of the tables that are there, the summary first."""
+        """Names of the run's tables, the summary first."""
         return RunStore(self.path).table_names()
 
     def table(self, name: str) -> pl.DataFrame:
@@ -132,7 +132,7 @@ def open_run(path: str | Path) -> Run:
         print(run.manifest["state"], run.summary.height)
 
     Raises:
-        InvalidRunError: There is no run in it.
+        InvalidRunError: There is no run in the directory.
     """
     opened = Run(Path(path))
     _ = opened.about
@@ -140,15 +140,15 @@ def open_run(path: str | Path) -> Run:
 
 
 def choose_steps(wanted: str | Collection[int], there: Iterable[int]) -> list[int]:
-    """Return the steps that are asked for, ascending; nothing asked for: all.
+    """Return the wanted steps in ascending order; all steps if `wanted` is empty.
 
     Args:
-        wanted: Steps, or what `--steps` takes: `0,1000..143000:1000`.
-        there: The steps that could be asked for.
+        wanted: Steps, or a text as for `--steps`: `0,1000..143000:1000`.
+        there: The available steps.
 
     Raises:
         CheckpointError: The text is not a list of steps.
-        InputError: A step that is named one by one is not there, or none is left.
+        InputError: A step that is named singly, not in a range, is not available, or no wanted step is.
     """
     from memprobe.checkpoints.spec import parse_steps
 

@@ -1,4 +1,4 @@
-"""What the manifest records of the work of each process."""
+"""The parts of the manifest that record the work of processes: failures, time, paths and notes."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from memprobe.scoring.job import ScoringReport
 
 
-# What a manifest keeps when a command goes on with its run.
+# Keys that a manifest keeps when a command continues its run.
 CARRIED = ("timings", "paths", "devices", "load_notes")
 
 
@@ -21,7 +21,7 @@ def failures_of(
     known: Sequence[FailureEntry],
     missing: set[tuple[str, str]],
 ) -> tuple[FailureEntry, ...]:
-    """Return the checkpoints that failed here or elsewhere and of which units are missing."""
+    """Return the checkpoints that failed, in this process or another, and that have missing units."""
     errors = {each.name: each.error for each in known}
     errors |= {(each.checkpoint.model, each.checkpoint.revision): each.error for each in report.failures}
     contexts = {context for context, _ in missing}
@@ -45,7 +45,7 @@ def failures_of(
 
 
 def spent(now: Manifest, prepared: Prepared, report: "ScoringReport", total_s: float) -> dict[str, Any]:
-    """Add this process's seconds, paths and device to those of the others."""
+    """Return the manifest's seconds, paths and devices with those of this process added."""
     spent = {
         "load_s": report.load_s,
         "first_load_s": report.first_load_s,
@@ -62,7 +62,7 @@ def spent(now: Manifest, prepared: Prepared, report: "ScoringReport", total_s: f
 
 
 def _load_notes(now: Manifest, report: "ScoringReport") -> tuple[LoadNoteEntry, ...]:
-    """Add what this process noted about loading to what others did, sentence by sentence."""
+    """Return the notes about loading, those of this process added; each text occurs once."""
     noted = {each.text: set(each.checkpoints) for each in now.load_notes}
     for text, checkpoints in report.notes.items():
         noted.setdefault(text, set()).update(checkpoints)

@@ -1,4 +1,4 @@
-"""The share of one process: units are scored, and the last process builds tables and summary."""
+"""Score the share of one process; the last process to finish builds tables and summary."""
 
 import time
 from dataclasses import dataclass
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 def complete(
     prepared: Prepared, store: RunStore, listener: Listener, *, started: float, shard: Shard = WHOLE
 ) -> "ShareResult":
-    """Score what is missing of a share; where nothing is left to others, build tables and summary.
+    """Score the missing units of a share; if no other share has units left, build tables and summary.
 
     Args:
-        prepared: The question; the run directory says the same.
+        prepared: The question, which the run directory holds already.
         store: The run directory.
         listener: Receives the progress.
         started: When this process began, by `time.perf_counter`.
-        shard: Which units are this process's.
+        shard: The share of the units that this process scores.
 
     Raises:
-        BrokenUnitError: A unit cannot be used, not even after it was scored again.
+        BrokenUnitError: A unit cannot be used, even after it was scored again.
     """
     mine = shard.units(prepared.plans)
     set_aside: set[Path] = set()
@@ -68,11 +68,11 @@ def complete(
 
 @dataclass(frozen=True, slots=True)
 class ShareResult:
-    """How a process's share ended.
+    """Result of a process's share.
 
     Attributes:
-        n_scored: Units that this process scored.
-        n_left: Units of other shares that are neither there nor failed.
+        n_scored: Number of units that this process scored.
+        n_left: Number of units of other shares that are neither there nor failed.
     """
 
     n_scored: int
@@ -82,7 +82,7 @@ class ShareResult:
 def _score(
     prepared: Prepared, store: RunStore, listener: Listener, mine: set[tuple[str, str]]
 ) -> "ScoringReport":
-    """Make one pass over each sequence's checkpoints, where units of this share are missing."""
+    """Make one pass over each sequence's checkpoints and score the missing units of this share."""
     from memprobe.scoring.chain import PreviousCheckpoint
     from memprobe.scoring.engine import score
     from memprobe.scoring.job import EngineOptions, Job, ScoringReport

@@ -1,4 +1,4 @@
-"""Which units of a run are one worker's: `--shard i/n`, every n-th one, the same ones every time."""
+"""Shares of a run for workers: `--shard i/n` is every n-th unit, always the same ones."""
 
 import re
 from collections.abc import Sequence
@@ -13,8 +13,8 @@ class Shard:
     """One of `of` equal shares of a run.
 
     Attributes:
-        number: Which, from 1.
-        of: How many there are.
+        number: Number of the share, from 1.
+        of: Number of shares.
     """
 
     number: int = 1
@@ -23,16 +23,17 @@ class Shard:
     def units(self, plans: Sequence[SequencePlan]) -> set[tuple[str, str]]:
         """Return the share's units as (context, unit).
 
-        Of each checkpoint every n-th unit, beginning one further with each next checkpoint: units are
-        ordered by length, and so no share gets the longest of every checkpoint. A search stays with its
-        share, as it starts from what it found at the checkpoint before.
+        A share has every n-th unit of each checkpoint, with the start shifted by one from checkpoint to
+        checkpoint: units are ordered by length, so without the shift one share would get the longest unit
+        of every checkpoint. Searches are not shifted, because each starts from the prompt that was found at
+        the checkpoint before.
         """
         owners: dict[tuple[str, str], int] = {}
         for plan in plans:
             for shift, target in enumerate(plan.targets):
                 for number, (unit, work) in enumerate(plan.units.items()):
                     place = number if work.search else number + shift
-                    # Two checkpoints with the same weights have the same units, which have one owner.
+                    # Two checkpoints with the same weights have the same units, and each unit has one owner.
                     owners.setdefault((target.context, unit), place % self.of)
         return {key for key, owner in owners.items() if owner == self.number - 1}
 
@@ -41,10 +42,10 @@ WHOLE = Shard()
 
 
 def parse_shard(text: str) -> Shard:
-    """Read `i/n`.
+    """Return the shard that a text `i/n` names.
 
     Raises:
-        InputError: It has another form, or i is not from 1 to n.
+        InputError: The text has another form, or i is not from 1 to n.
     """
     match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
     if not match or not 1 <= int(match[1]) <= int(match[2]):

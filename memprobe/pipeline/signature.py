@@ -1,4 +1,4 @@
-"""Signatures and conditions of a probe entry: which settings its numbers depend on."""
+"""Signatures and conditions of probe entries: the settings that their numbers depend on."""
 
 import hashlib
 from typing import Any
@@ -6,13 +6,13 @@ from typing import Any
 from memprobe.pipeline.suite import Entry, settings_table
 from memprobe.tables.conditions import build
 
-# Settings that are longer, or hold what parts signatures and conditions, stand there as their digest.
+# Settings that are longer, or contain separators of signatures and conditions, are written as a digest.
 _LONGEST = 200
 _SEPARATORS = ";|\n"
 
 
 def signature(entry: Entry, scoring: str) -> str:
-    """Return all that a number depends on but checkpoint and items."""
+    """Return everything that a number depends on except checkpoint and items, as a text."""
     settings = settings_table(entry.settings)
     probe = entry.probe
     parts = [f"{name}:{_short(value)}" for name, value in settings.items() if name not in probe.cosmetic]
@@ -20,7 +20,7 @@ def signature(entry: Entry, scoring: str) -> str:
 
 
 def _short(value: Any) -> str:  # noqa: ANN401
-    """Return a setting as signatures and conditions hold it; of one that they cannot hold, its digest."""
+    """Return the text of a setting for signatures and conditions, or its digest if they cannot hold it."""
     text = _compact(value)
     if len(text) <= _LONGEST and not set(_SEPARATORS) & set(text):
         return text

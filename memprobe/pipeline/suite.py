@@ -1,4 +1,4 @@
-"""Suites: TOML files that say what is measured, read into a frozen `Suite`; all problems at once."""
+"""Suites: TOML files with the probes to measure, read into a frozen `Suite`; all problems at once."""
 
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,8 +32,8 @@ class Suite:
 
     Attributes:
         name: Short name, part of the default run directory.
-        title: One line.
-        source: The paper.
+        title: Title of one line.
+        source: The paper that the suite follows.
         entries: Probes with their settings, in order.
         run: The `[run]` table, converted: options by name.
     """
@@ -58,7 +58,7 @@ def load_suite(name_or_path: str | Path) -> Suite:
         [(entry.probe.name, entry.settings) for entry in suite.entries]
 
     Raises:
-        SuiteError: It is not there, is not TOML, or holds anything unknown or impossible.
+        SuiteError: The suite is missing, is not TOML, or holds anything unknown or impossible.
     """
     text = str(name_or_path)
     if text.endswith(".toml"):
@@ -117,7 +117,7 @@ def keep_probes(suite: Suite, probes: Sequence[str]) -> Suite:
 def with_settings(suite: Suite, assignments: Sequence[str]) -> Suite:
     """Apply `PROBE.KEY=VALUE` to every entry of that probe; VALUE is TOML, else a string.
 
-    A list for a probe's swept setting makes an entry of each value; entries that become equal are one.
+    A list for a probe's swept setting makes one entry for each value; entries that become equal are merged.
 
     Raises:
         SuiteError: The form, the probe, the key or the value is wrong; all problems at once.
@@ -160,7 +160,7 @@ def with_settings(suite: Suite, assignments: Sequence[str]) -> Suite:
 
 
 def resolved(suite: Suite) -> Suite:
-    """Return the suite with all in it that its settings take from files, so that it repeats the run."""
+    """Return the suite with settings that contain what they take from files, so that it repeats the run."""
     entries = tuple(Entry(each.probe, each.probe.resolved(each.settings)) for each in suite.entries)
     return replace(suite, entries=entries)
 
@@ -172,7 +172,7 @@ def _changed(
     where: str,
     problems: list[Problem],
 ) -> Iterator[Entry]:
-    """Yield the entries with the new values in those of the probe; what comes out twice is yielded once."""
+    """Yield the entries, those of the probe with each of the new values; equal results are yielded once."""
     seen = []
     for entry in entries:
         if entry.probe.name != probe.name:
@@ -190,7 +190,7 @@ def _changed(
 
 
 def _sweep(table: dict[str, Any], probe: Probe, where: str, problems: list[Problem]) -> list[dict[str, Any]]:
-    """Return a table of settings for each value of the probe's swept setting, if a list is given for it."""
+    """Return one table of settings for each value of the probe's swept setting, if that is a list."""
     name = probe.swept
     if name is None or not isinstance(table.get(name), list):
         return [table]
@@ -204,10 +204,10 @@ def _sweep(table: dict[str, Any], probe: Probe, where: str, problems: list[Probl
 
 
 def _toml_value(text: str) -> object:
-    """Return a value as TOML, or as the string that it is.
+    """Return a value read as TOML; the text itself if it is not TOML.
 
     Raises:
-        UnreadableError: It is a number or a list that nothing can hold.
+        UnreadableError: The text is TOML with a number beyond 64 bits, or is nested too deeply.
     """
     try:
         found = parse_toml(f"value = {text}")
@@ -215,7 +215,7 @@ def _toml_value(text: str) -> object:
         if not isinstance(error.__cause__, tomllib.TOMLDecodeError):
             raise
         return text
-    # A line end in it would let further keys in.
+    # A line end in the text could add further keys.
     return found["value"] if len(found) == 1 else text
 
 
@@ -270,7 +270,7 @@ def _about_problems(about: object, where: str) -> list[Problem]:
 
 
 def _listed(run: dict[str, Any]) -> dict[str, Any]:
-    """Allow one model or data file to stand without brackets, as on the command line."""
+    """Return the table with a single model or data file as a list, since it may be given without brackets."""
     return {
         key: [value] if key in ("model", "data") and isinstance(value, str) else value
         for key, value in run.items()
@@ -318,7 +318,7 @@ def _twins(entries: list[Entry], where: str) -> list[Problem]:
 
 
 def settings_table(settings: Any) -> dict[str, Any]:  # noqa: ANN401
-    """Return settings as TOML and JSON can hold them: lists for tuples, nothing for what is left out."""
+    """Return settings as TOML and JSON can hold them: lists for tuples, and no entry for None."""
     return {
         each.name: _plain(value)
         for each in fields(settings)
@@ -335,7 +335,7 @@ def _plain(value: Any) -> Any:  # noqa: ANN401
 
 
 def write_suite(suite: Suite, options: RunOptions) -> str:
-    """Return the TOML of a suite that repeats a run: every setting, and a `[run]` table of all options."""
+    """Return the TOML of a suite that repeats a run: all settings, and a `[run]` table with all options."""
     import tomli_w
 
     run = {each.name: _plain(getattr(options, each.name)) for each in fields(options)}

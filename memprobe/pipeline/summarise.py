@@ -1,8 +1,8 @@
-"""Item-level values to estimates: one row of `SUMMARY` for each metric, group and condition.
+"""Make estimates of item-level values: one row of `SUMMARY` for each metric, group and condition.
 
-Every estimate travels with its interval and its n. Random draws are seeded by the run's seed, probe,
-metric, group and condition, and items are taken in the order of their ids, so neither the order of
-rows nor what else is summarised matters.
+Every estimate comes with its interval and its n. Random draws are seeded by the run's seed, probe,
+metric, group and condition, and items are taken in the order of their ids. An estimate depends neither on
+the order of rows nor on other summaries.
 """
 
 from collections.abc import Collection, Mapping
@@ -28,9 +28,9 @@ class Context:
     """The keys that the rows of one checkpoint share.
 
     Attributes:
-        model: Of the keys.
-        revision: Of the keys.
-        step: Of the keys; None where the checkpoint has none.
+        model: Hub id or name of the sequence.
+        revision: Git revision or name of the checkpoint's folder.
+        step: Training step; None if the checkpoint has none.
         seed: The run's seed.
         scoring: The part of the signature that all probes share: BOS mode, dtype, tokenizer.
     """
@@ -65,13 +65,13 @@ def summarise(
 
     Args:
         entry: The probe and its settings.
-        values: From `item_values`.
-        first: The same of the sequence's first checkpoint; None for that checkpoint itself.
+        values: Values from `item_values`.
+        first: The values of the sequence's first checkpoint; None for that checkpoint itself.
         items: `item_id, group, exposures, doc_id`.
         context: Keys and seed.
-        prefix: Goes in front of every condition: what distinguishes this entry from others of its probe.
-        given: Columns that an item file gave; with `first_step`, `items` holds it.
-        control: The same entry, measured on a model that did not train on the items.
+        prefix: Beginning of every condition: settings in which this entry differs from others of its probe.
+        given: Columns that an item file gave; if `first_step` is one of them, `items` has it.
+        control: The same entry, measured on a model that was not trained on the items.
     """
     rows: list[dict[str, Any]] = []
     common = {"version": entry.probe.version, "signature": signature(entry, context.scoring)}
@@ -97,7 +97,7 @@ def summarise(
 def _rows(
     metric: Metric, probe: Probe, frame: pl.DataFrame, context: Context, prefix: str | None
 ) -> list[dict[str, Any]]:
-    """Return the rows of one metric, and its excess over never-trained items where it has one."""
+    """Return the rows of one metric, and of its excess over never-trained items if it has one."""
     blocks = sorted(blocks_of(frame, prefix, split=metric.against_never).iter_rows(named=True), key=by_block)
     rows = [_row(metric, probe, block, context) for block in blocks]
     alone = [row for row in rows if metric.stands_alone(row["condition"])]
@@ -109,7 +109,7 @@ def _rows(
 
 
 def change(now: pl.DataFrame, first: pl.DataFrame) -> pl.DataFrame:
-    """Return item values as the change from those of the first checkpoint."""
+    """Return item values as changes from the values at the first checkpoint."""
     return now.join(first, on=["item_id", "condition"], suffix="_first", nulls_equal=True).with_columns(
         value=pl.col("value") - pl.col("value_first")
     )
@@ -133,7 +133,7 @@ def _row(metric: Metric, probe: Probe, block: dict[str, Any], context: Context) 
         and interval.lo == interval.hi
         and (metric.summary == "mean" or np.ptp(values) == 0)
     ):
-        # That the items seen agree does not say that all others do.
+        # Agreement of the items seen does not mean that other items agree.
         interval, why = None, NO_SPREAD
     return {
         "model": context.model,

@@ -1,4 +1,4 @@
-"""Checkpoints that are elsewhere: whether they can be fetched, and the cache that brings them."""
+"""Checkpoints on the hub: the check that they can be fetched, and the cache that fetches them."""
 
 from memprobe.checkpoints import (
     CheckpointCache,
@@ -12,11 +12,11 @@ from memprobe.wording import sized
 
 
 def check_supplies(prepared: Prepared, store: RunStore | None) -> None:
-    """Check that what is still to be scored and is not here can be fetched and has room on the disk.
+    """Check that checkpoints to score that are not on this machine can be fetched and fit on the disk.
 
     Args:
         prepared: The question.
-        store: Where units may be already; None: nothing was scored yet.
+        store: Run directory that may hold units already; None: nothing was scored yet.
 
     Raises:
         InputError: The hub does not answer, or the disk has too little room.
@@ -33,13 +33,13 @@ def check_supplies(prepared: Prepared, store: RunStore | None) -> None:
 
 
 def checkpoint_cache(prepared: Prepared, store: RunStore, listener: Listener) -> CheckpointCache:
-    """Return what brings checkpoints of the hub and takes them away again."""
+    """Return the cache that fetches checkpoints from the hub and removes them again."""
     of_hub = [each for sequence in prepared.sequences for each in sequence.checkpoints if each.repo]
     keep = prepared.options.keep_checkpoints
     return CheckpointCache(
         run_name(store.path),
         sorted({each.repo for each in of_hub if each.repo}),
-        # As many as may lie on the disk: nothing has to go, and the next run on them fetches nothing.
+        # 0 if all fit within the limit: none has to be removed, and the next run on them fetches nothing.
         0 if len({(each.repo, each.commit) for each in of_hub}) <= keep else keep,
         offline=prepared.options.offline,
         on_fetch=lambda each: listener.note(f"fetching {each.label}, {sized(each.n_bytes)}"),

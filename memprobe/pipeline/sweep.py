@@ -1,7 +1,7 @@
 """Entries of one probe that differ in one setting only, such as contexts of several lengths.
 
-Their rates are compared with each other, so they must be about the same items; and where the same
-suffix is scored after each context, about the same tokens.
+Their rates are compared with each other, so they must be about the same items and, if the same suffix is
+scored after each context, about the same tokens.
 """
 
 from collections.abc import Sequence
@@ -17,15 +17,15 @@ _SUFFIX = ["item_id", "part", "score_from", "stop"]
 
 
 def swept_value(entry: Entry) -> int | None:
-    """Return what an entry has in its probe's swept setting; None where it has no number there."""
+    """Return an entry's value of its probe's swept setting; None if that is not a whole number."""
     value = getattr(entry.settings, entry.probe.swept) if entry.probe.swept else None
     return value if isinstance(value, int) else None
 
 
 def sweeps(entries: Sequence[Entry]) -> list[list[int]]:
-    """Return the places of entries that differ in nothing but their probe's swept setting, by its value.
+    """Return lists of places of entries that differ only in their probe's swept setting, sorted by it.
 
-    An entry that has no such partner is in none of the lists.
+    An entry without such a partner is in none of the lists.
     """
     found: dict[str, list[int]] = {}
     for place, entry in enumerate(entries):
@@ -46,10 +46,10 @@ def rest(entry: Entry) -> dict[str, Any]:
 
 
 def with_common_items(entries: Sequence[Entry], plans: Sequence[Plan]) -> list[Plan]:
-    """Return the plans, those of a sweep without the items that one of them cannot measure.
+    """Return the plans; all plans of a sweep lose the items that one of them cannot measure.
 
-    Such an item stands among the unfit of each with one reason: that of the largest value, which is the
-    length to lower.
+    Such an item is listed as unfit in each of them with the same reason: that of the largest value, which is
+    the length to lower.
     """
     result = list(plans)
     for places in sweeps(entries):
@@ -64,7 +64,7 @@ def with_common_items(entries: Sequence[Entry], plans: Sequence[Plan]) -> list[P
 
 
 def score_one_suffix(plans: Sequence[Plan]) -> bool:
-    """Return whether all plans score the same tokens of the same items, whatever they read before them."""
+    """Return whether all plans score the same tokens of the same items, whatever context they read."""
     suffixes = [
         plan.requests.filter(pl.col("detail") == "tokens").select(_SUFFIX).unique().sort(_SUFFIX)
         for plan in plans

@@ -1,4 +1,4 @@
-"""The items under the tokenizer of one sequence."""
+"""Tokenise the items with the tokenizer of one sequence."""
 
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def with_copies(table: pl.DataFrame, same: pl.Series) -> pl.DataFrame:
-    """Return an item table with the column COPIES, where there are copies."""
+    """Return an item table with the column `COPIES` added if there are copies."""
     return table.with_columns(same) if same.null_count() < len(same) else table
 
 
@@ -32,7 +32,7 @@ def tokenise_for(
     limits: "Limits",
     note: Callable[[str], None],
 ) -> "tuple[TokenisedItems, pl.DataFrame, SequenceEntry]":
-    """Tokenise the items for one sequence; returns them, their windows, and what the manifest keeps."""
+    """Tokenise the items for one sequence; returns them, their windows, and the sequence's manifest entry."""
     from memprobe.scoring.tokenise import texts_of, tokenise
     from memprobe.scoring.tokenizer import load_tokenizer
     from memprobe.scoring.windows import with_views

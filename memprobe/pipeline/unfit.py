@@ -11,7 +11,7 @@ _MAX_SHOWN = 10
 
 
 def none_fits(planned: EntryPlan, n_candidates: int) -> Problem:
-    """Return the problem of an entry that can measure none of its candidates."""
+    """Return the problem that an entry can measure none of its candidate items."""
     unfit = planned.plan.unfit
     reasons = unfit["reason"].unique().sort().to_list() if unfit is not None else []
     return Problem(
@@ -22,7 +22,7 @@ def none_fits(planned: EntryPlan, n_candidates: int) -> Problem:
 
 
 def nothing_to_measure(entry: Entry) -> Problem:
-    """Return the problem of an entry for which no item has the columns that it needs."""
+    """Return the problem that no item has the columns that an entry needs."""
     needs = ", ".join(entry.probe.needs)
     return Problem(
         f"{entry.probe.name} needs {needs}, which no item has",
@@ -31,7 +31,7 @@ def nothing_to_measure(entry: Entry) -> Problem:
 
 
 def unfit_problems(unfit: pl.DataFrame, items: pl.DataFrame) -> list[Problem]:
-    """Return the first unfit items as problems with file and line, and a last one that counts the rest."""
+    """Return the first unfit items as problems with file and line, and a last problem with the counts."""
     placed = unfit.join(
         items.select("item_id", "source_file", "source_line"), on="item_id", maintain_order="left"
     )

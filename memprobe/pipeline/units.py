@@ -1,4 +1,4 @@
-"""Units of work: merged requests cut into parts, under keys that depend on the question alone."""
+"""Units of work: merged requests cut into parts, with keys that depend only on the question."""
 
 import hashlib
 import json
@@ -15,13 +15,13 @@ from memprobe.tables.spans import unanswered
 def cut_stages(
     stages: Sequence[Sequence[EntryPlan]], items: pl.DataFrame, always: Sequence[Sequence[str]] | None = None
 ) -> dict[str, Unit]:
-    """Return the units of all stages by key; a stage asks only for what no earlier one answers.
+    """Return the units of all stages by key; a stage asks only for what no earlier stage answers.
 
     Args:
         stages: The planned entries of each stage.
         items: The item table.
-        always: For each stage, the names in `ALWAYS` that it is scored with whatever its probes ask; None:
-            no stage with any.
+        always: For each stage, the names in `ALWAYS` that it is scored with even if no probe asks for them;
+            None: no such names in any stage.
     """
     from memprobe.scoring.batch import cut_units
 
@@ -46,7 +46,7 @@ def cut_stages(
 
 def _unit(part: pl.DataFrame, statistics: frozenset[Statistic], searches: Mapping[str, Search]) -> Unit:
     search = searches.get(part["detail"][0])
-    # A search has none, so that it stays done when a probe with others is added.
+    # A search has no statistics, so that it stays done when a probe with further statistics is added.
     of_tokens = () if search else tuple(sorted(statistics, key=lambda each: each.name))
     return Unit(part, of_tokens, search)
 
@@ -59,9 +59,9 @@ def _unit_key(unit: Unit, hashes: dict[str, str]) -> str:
 
 
 def befores(plans: Sequence[SequencePlan]) -> dict[str, tuple[str, int | None] | None]:
-    """Return context and step of the checkpoint before each, by context; None for the first of a sequence.
+    """Return, by context, context and step of the checkpoint before; None for the first of a sequence.
 
-    Checkpoints with the same weights have one context: what comes before the first of them counts.
+    Checkpoints with the same weights share a context; the checkpoint before the first of them counts.
     """
     found: dict[str, tuple[str, int | None] | None] = {}
     for plan in plans:
@@ -71,7 +71,7 @@ def befores(plans: Sequence[SequencePlan]) -> dict[str, tuple[str, int | None] |
 
 
 def context_key(checkpoint: Checkpoint, weights: str, *, bos: str, dtype: str) -> str:
-    """Return the key of everything that a score depends on besides the item and the span."""
+    """Return a key for everything that a score depends on except the item and the span."""
     tokenizer = tokenizer_digest(checkpoint.tokenizer_folder) if checkpoint.tokenizer_folder else "none"
     parts = ["units-v3", weights, config_digest(checkpoint), tokenizer, bos, dtype]
     return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:24]

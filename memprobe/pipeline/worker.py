@@ -1,4 +1,4 @@
-"""One more process on a run directory: it takes the question from there, scores, and may end the run."""
+"""Join a run directory as a further process: take its question, score units, and perhaps end the run."""
 
 import time
 from contextlib import suppress
@@ -20,7 +20,7 @@ from memprobe.tables.manifest import Manifest
 from memprobe.tables.store import RunStore
 from memprobe.wording import counted
 
-# In a job array all tasks start together, and the one that asks the question first reads and plans.
+# In a job array all tasks start together; the others wait while the task with the question plans it.
 WAIT_S = 600.0
 _POLL_S = 0.5
 # What a run directory may hold before its manifest is written.
@@ -29,12 +29,12 @@ _BEGUN = {"units", "tables", "tables.lock", "suite.toml", "skipped.jsonl"}
 
 @dataclass(frozen=True, slots=True)
 class WorkerResult:
-    """The work of one worker.
+    """Result of one worker.
 
     Attributes:
         run: The run.
-        n_scored: Units that it scored.
-        n_left: Units of other shards that are neither there nor failed.
+        n_scored: Number of units that the worker scored.
+        n_left: Number of units of other shards that are neither there nor failed.
     """
 
     run: Run
@@ -50,18 +50,18 @@ def work(
     wait_s: float = WAIT_S,
     **options: object,
 ) -> WorkerResult:
-    """Score units of a run that nobody holds; whoever ends the last one builds tables and summary.
+    """Score units of a run that no process holds; the process that ends the last one builds the tables.
 
     Args:
-        path: The run directory. Where there is no run in it yet, one is waited for.
-        shard: Which units are this process's.
+        path: The run directory. If there is no run in it yet, the worker waits for one.
+        shard: The share of the units that this process scores.
         listener: Receives the progress.
         wait_s: How long to wait for a run, in seconds.
-        options: `device`, `threads`, `offline`, `trust_remote_code`, `allow_pickle`; None: as the run was
-            asked, where a named GPU counts as `auto`.
+        options: `device`, `threads`, `offline`, `trust_remote_code`, `allow_pickle`; None: as in the run's
+            question, where a named GPU counts as `auto`.
 
     Raises:
-        InputError: The directory holds something else, or what the run asks about is not the same here.
+        InputError: The directory is not a run's, or models or items of the run are missing or differ here.
         InvalidRunError: No run began in time.
         SafetyError: Something unsafe, or the network under `offline`, was needed.
     """
@@ -80,7 +80,7 @@ def work(
 
 
 def _wait(folder: Path, listener: Listener, wait_s: float) -> Manifest:
-    """Return the manifest as soon as there is one."""
+    """Wait for the manifest and return it."""
     store, announced, deadline = RunStore(folder), False, time.monotonic() + wait_s
     while True:
         _refuse_other(folder)
@@ -103,7 +103,7 @@ def _refuse_other(folder: Path) -> None:
         raise InputError("this is a file, not a run directory", where=str(folder))
     if folder.is_dir() and not RunStore(folder).manifest_file.exists():
         names = {each.name for each in folder.iterdir() if not each.name.startswith(".")}
-        # The manifest may have come while the folder was read.
+        # The manifest may have been written while the folder was read.
         if names - _BEGUN - {"manifest.json"} and "manifest.json" not in names:
             raise InputError(
                 "this directory is not a run: it has other files and no manifest.json",
@@ -113,12 +113,12 @@ def _refuse_other(folder: Path) -> None:
 
 
 def question_of(folder: Path, manifest: Manifest, options: dict[str, object]) -> Question:
-    """Return the question that a run directory answers, to be asked in this process.
+    """Return the question of a run directory, for this process.
 
-    Relative paths are those of the directory in which the run was started.
+    Relative paths start from the directory in which the run was started.
 
     Raises:
-        InputError: Its models or items are not to be found from here.
+        InputError: Models or items of the run are not found on this machine.
     """
     suite = load_suite(folder / "suite.toml")
     asked, started_in = dict(suite.run), Path(manifest.cwd)
@@ -137,25 +137,25 @@ def question_of(folder: Path, manifest: Manifest, options: dict[str, object]) ->
     for name in ("tokenizer", "control"):
         if asked.get(name):
             asked[name] = _from(started_in, asked[name])
-    # Which GPU is each machine's own affair; whether there is one is the question's.
+    # The run's question decides whether a GPU is used, each machine decides which one.
     asked["device"] = "auto" if asked["device"].startswith("cuda") else asked["device"]
-    # Resolved by whoever asked: a number must not depend on who scored it.
+    # The dtype is the one that the first process resolved: a number must not depend on who scored it.
     asked["dtype"] = manifest.dtype
     given = {name: value for name, value in options.items() if value is not None}
     return ask(replace(suite, run={}), out=folder, options=asked | given)
 
 
 def _from(start: Path, spec: str) -> str:
-    """Return a relative path as seen from a directory; anything else as it is."""
+    """Return a path that exists relative to a directory, joined to it; anything else unchanged."""
     return str(start / spec) if start.is_absolute() and (start / spec).exists() else spec
 
 
 def _join(question: Question, store: RunStore, listener: Listener) -> Prepared:
-    """Prepare the question, and say in the manifest that the run continues."""
+    """Prepare the question, and mark the run in the manifest as continued."""
     try:
         prepared = prepare(question, listener)
     except RunMismatchError as error:
-        # The last problem tells what a new run could do.
+        # The last problem advises what a new run could do, which is replaced by advice for workers.
         what = "the models or items of the run have changed, or differ on this machine"
         fix = "start the worker where the models and items are unchanged"
         raise RunMismatchError([*error.problems[:-1], Problem(what, str(store.path), fix)]) from error

@@ -1,8 +1,8 @@
-"""What a probe says of itself: settings, candidates, plan, measure, tables, metrics.
+"""The declaration of a probe: settings, candidates, plan, measure, tables, metrics.
 
 A probe never sees a model. `plan` turns item lengths into requests; `measure` turns the answered
-requests of one checkpoint into item-level rows. The metrics it declares carry their own values per
-item and condition, so summary, report, compare and gate serve a new probe unseen.
+requests of one checkpoint into item-level rows. Its metrics give their values per item and
+condition, so summary, report, compare and gate work for a new probe without any change.
 """
 
 import importlib

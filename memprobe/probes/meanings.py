@@ -1,4 +1,4 @@
-"""What a probe's options mean, read from the docstring of its settings, so that it is written once."""
+"""The meanings of a probe's options, read from the docstring of its settings."""
 
 import inspect
 import re

@@ -1,4 +1,4 @@
-"""Items next to checkpoints: what probes over time have in common."""
+"""Tables of items by checkpoints, shared by the probes over time."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -72,7 +72,7 @@ class Settings:
         suffix_tokens: Tokens to be recalled; None: all that follow.
         align: `start`, or `end` to take the last suffix_tokens of the item.
         generate: Generate every suffix as well, for `gen_match_frac` and ROUGE.
-        verify_items: Items, chosen by the hash of their id, whose result real generation must confirm.
+        verify_items: Number of items, chosen by the hash of their id, whose result is checked by generation.
         chat: Put the prefix into the tokenizer's chat template as the user's message; the suffix is the
             answer. `prefix_tokens` of the table then counts the template's tokens too.
 

@@ -1,4 +1,4 @@
-"""One number of each item at each checkpoint, and the items that are summarised together."""
+"""One value per item and checkpoint, and the sets of items that are summarised together."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,1 +1,1 @@
-"""Tables: schemas, the catalogue of what is written, and the run directory that holds it."""
+"""Tables: their schemas, checks and file formats, and the run directory that contains them."""

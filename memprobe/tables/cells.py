@@ -1,7 +1,7 @@
 """Tables as CSV: cells that no spreadsheet takes for a formula, and the way back.
 
-A text that begins with `= + - @` (or a tab or line end before it is read) gets a `'` in front, as
-spreadsheets themselves write text. Numbers stay numbers. `from_csv` takes the quotes away again.
+A text that begins with `= + - @`, a tab or a line end gets a `'` in front, as spreadsheets themselves
+mark text. Numbers stay numbers. `from_csv` takes the quotes away again.
 
 Source: OWASP, CSV Injection, https://owasp.org/www-community/attacks/CSV_Injection
 """
@@ -19,17 +19,17 @@ _QUOTED = r"^'('*[=+\-@\t\r\n＝＋－＠])"
 
 
 def quoted(text: str) -> str:
-    """Return a text that no spreadsheet takes for a formula; texts that begin so already get one more `'`."""
+    """Return a text that no spreadsheet takes for a formula; one already quoted gets one more `'`."""
     return re.sub(_FORMULA, r"'\1\2", text)
 
 
 def unquoted(text: str) -> str:
-    """Return what `quoted` was given."""
+    """Return the text that `quoted` was given."""
     return re.sub(_QUOTED, r"\1", text)
 
 
 def to_csv(frame: pl.DataFrame) -> bytes:
-    """Return a table as CSV: texts quoted against formulas, each list as JSON, null as an empty cell."""
+    """Return a table as CSV: texts quoted against formulas, lists as JSON, null as an empty cell."""
     nested = [name for name, dtype in frame.schema.items() if dtype.is_nested()]
     flat = frame.with_columns(
         pl.Series(name, [_json(each) for each in frame[name].to_list()], pl.String) for name in nested
@@ -44,14 +44,14 @@ def _json(value: Any) -> str | None:  # noqa: ANN401
 
 
 def from_csv(content: bytes, types: Mapping[str, pl.DataType]) -> pl.DataFrame:
-    """Return the table that a CSV holds: texts without the quotes, lists from their JSON.
+    """Return the table of a CSV: texts without the quotes, lists read from JSON.
 
     Args:
-        content: What `to_csv` returned.
-        types: Of the columns that are known; the others are guessed.
+        content: Bytes from `to_csv`.
+        types: Types of the columns by name; the types of other columns are guessed.
 
     Raises:
-        PolarsError: The columns do not hold what their types say.
+        PolarsError: The values of a column do not fit its type.
     """
     names = [unquoted(name) for name in pl.read_csv(io.BytesIO(content), n_rows=0).columns]
     known = {name: types[name] for name in names if name in types}

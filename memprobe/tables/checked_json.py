@@ -1,7 +1,7 @@
-"""JSON documents that carry a SHA-256 of what they say, so that one that rotted is not believed.
+"""JSON documents that carry a SHA-256 of their contents, so that an altered document is refused.
 
-The digest is over the values, not over the bytes: to reformat a document changes nothing. One without
-a digest is taken as it is, since no single altered letter makes one out of the other.
+The digest is over the values, not the bytes, so a document may be reformatted. A document without a digest
+is accepted: one altered letter in the digest's name hides the digest but changes no other value.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 KEY = "sha256"
-# Bytes, by their hash, of documents that this process has seen to be right: a manifest is read often.
+# Hashes of documents that this process found to be right, since a manifest is read often.
 _SEEN: set[bytes] = set()
 
 
@@ -20,16 +20,16 @@ class AlteredDocumentError(Exception):
 
 
 def sealed(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a document with the digest of all else that it says, as its last entry."""
+    """Return a document with the digest of its other entries as its last entry."""
     said = {name: value for name, value in document.items() if name != KEY}
     return said | {KEY: _digest(said)}
 
 
 def unsealed(content: bytes) -> Any:  # noqa: ANN401
-    """Return what a document says, without its digest.
+    """Return the contents of a document, without its digest.
 
     Raises:
-        AlteredDocumentError: It is not JSON, or its digest does not match its content.
+        AlteredDocumentError: The document is not JSON, or its digest does not match its contents.
     """
     try:
         document = json.loads(content.decode("utf-8"))
@@ -47,14 +47,14 @@ def unsealed(content: bytes) -> Any:  # noqa: ANN401
 
 
 def _digest(document: Mapping[str, Any]) -> str:
-    # As it is after a round through JSON, so that a tuple is a list and a number as a key a text.
+    # The digest is of the document as JSON reads it back: tuples become lists, and keys become texts.
     plain = json.loads(json.dumps(document, allow_nan=False))
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def finite(value: object) -> object:
-    """Return a value with null for every infinity in it, at any depth, as JSON can hold it."""
+    """Return a value with None for every infinity in it, at any depth, since JSON has no infinity."""
     if isinstance(value, Mapping):
         return {key: finite(each) for key, each in value.items()}
     if isinstance(value, list | tuple):

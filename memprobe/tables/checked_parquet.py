@@ -1,8 +1,8 @@
 """Parquet files that carry a SHA-256 of all their own bytes, which is checked before anything parses them.
 
-The digest is an entry of the file's metadata, so it cannot be out of step with the file, and other readers
-see an ordinary Parquet file. It is taken over the whole file with 64 zeros in the digest's own place: no
-byte is left out, and it depends on nobody's encoding.
+The digest is an entry of the file's metadata, so it always travels with the file, and other readers see an
+ordinary Parquet file. It is computed over the whole file with 64 zeros in place of the digest: no byte is
+left out, and the digest does not depend on how a program would encode the data again.
 
 Source: the Parquet format, https://parquet.apache.org/docs/file-format/ (the last 8 bytes are the length of
 the metadata and `PAR1`), and Thrift's compact protocol, in which the metadata is written.
@@ -27,14 +27,14 @@ _BLANK = b"0" * _DIGITS
 _MARK = b"\x18" + bytes([len(KEY)]) + KEY.encode() + b"\x18" + bytes([_DIGITS])
 _MAGIC = b"PAR1"
 _CHUNK_BYTES = 1 << 20
-# What polars raises for a file that is no Parquet; its panics are no Exceptions.
+# Errors of polars for a file that is not Parquet; its panics do not derive from Exception.
 UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
-# Files whose digest this process has seen to be right, as they were then.
+# Digests that this process found to be right, by file and by the file's size, time and inode.
 _SEEN: dict[tuple[Path, tuple[int, int, int]], str] = {}
 
 
 class AlteredFileError(Exception):
-    """A file is not as it was written; the message says in which way."""
+    """A file is not as it was written; the message says how it differs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +42,9 @@ class Checked:
     """A file whose digest is right.
 
     Attributes:
-        frame: Its rows.
-        digest: Its SHA-256, 64 hex digits.
-        about: Its further metadata.
+        frame: Rows of the file.
+        digest: SHA-256 of the file, 64 hex digits.
+        about: Further metadata of the file.
     """
 
     frame: pl.DataFrame
@@ -60,7 +60,7 @@ def to_bytes(frame: pl.DataFrame, about: Mapping[str, str] | None = None) -> tup
         about: Further entries of the file's metadata.
 
     Raises:
-        ValueError: The writer put the digest in no place where it can be found again.
+        ValueError: The place of the digest is not found in the bytes that polars wrote.
     """
     buffer = io.BytesIO()
     frame.write_parquet(buffer, metadata={**(about or {}), KEY: _BLANK.decode()})
@@ -74,11 +74,11 @@ def to_bytes(frame: pl.DataFrame, about: Mapping[str, str] | None = None) -> tup
 
 
 def read(file: Path) -> Checked:
-    """Read a file whole and check it.
+    """Read a whole file and check it.
 
     Raises:
-        AlteredFileError: It is not as it was written.
-        OSError: The system refuses.
+        AlteredFileError: The file is not as it was written.
+        OSError: The file cannot be read.
     """
     content = file.read_bytes()
     with io.BytesIO(content) as opened:
@@ -91,11 +91,11 @@ def read(file: Path) -> Checked:
 
 
 def check(file: Path) -> str:
-    """Check a file without taking up its rows, and return its digest; a second time costs nothing.
+    """Check a file without decoding its rows, and return its digest; results are cached per file.
 
     Raises:
-        AlteredFileError: It is not as it was written.
-        OSError: The system refuses.
+        AlteredFileError: The file is not as it was written.
+        OSError: The file cannot be read.
     """
     with file.open("rb") as opened:
         found = os.fstat(opened.fileno())
@@ -106,7 +106,7 @@ def check(file: Path) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's text, or its name where there is none."""
+    """Return the first line of an error's text, or the name of its class if it has no text."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
@@ -123,7 +123,7 @@ def _check(opened: IO[bytes], n_bytes: int) -> str:
 
 
 def _footer(opened: IO[bytes], n_bytes: int) -> bytes:
-    """Return the file's metadata with the 8 bytes behind it."""
+    """Return the file's metadata and the 8 bytes after it."""
     if n_bytes == 0:
         raise AlteredFileError("it is empty")
     opened.seek(max(0, n_bytes - 8))
@@ -136,15 +136,15 @@ def _footer(opened: IO[bytes], n_bytes: int) -> bytes:
 
 
 def _place(content: bytes | bytearray, n_bytes: int) -> int | None:
-    """Return where in a file of `n_bytes` its digest is, given its last bytes; None where there is none."""
-    # Entries come behind what the metadata says of columns and their values.
+    """Return the digest's offset in a file of `n_bytes` that ends with `content`; None if there is none."""
+    # The search is from the end: in the metadata, entries come after the columns and their values.
     mark = content.rfind(_MARK)
     start = mark + len(_MARK)
     return None if mark < 0 or start + _DIGITS > len(content) else n_bytes - len(content) + start
 
 
 def _sha256(opened: IO[bytes], place: int) -> str:
-    """Return the digest of a file with zeros in the digest's own place."""
+    """Return the digest of a file with zeros in place of the stored digest."""
     digest, left = hashlib.sha256(), place
     opened.seek(0)
     while left and (chunk := opened.read(min(left, _CHUNK_BYTES))):

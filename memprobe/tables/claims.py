@@ -1,10 +1,10 @@
-"""Claims and locks: files that one process has at a time, which say who it is and are touched while held.
+"""Claims and locks: files that name the one process that holds them, and are touched while it does.
 
-A claim appears with all that it says, under its name or not at all. A holder is gone when its process is
-(on this machine), or when its file stays untouched for a minute (elsewhere, or where the process is
-stopped). That time is counted by whoever waits, on its own monotonic clock and only while it looks, so
-clocks of two machines are never compared. A holder that was taken over finds another's mark in the file,
-and what it was about to write is not written: see `check_held`.
+A claim appears with its whole content or not at all. A holder counts as gone if its process has ended (on
+this machine), or if its file stays untouched for a minute (on another machine, or if the process is
+stopped). The waiting process counts that time on its own monotonic clock and only while it looks, so clocks
+of two machines are never compared. A holder whose claim was taken over finds another mark in the file, and
+does not write what it was about to write: see `check_held`.
 """
 
 import errno
@@ -24,14 +24,14 @@ from memprobe.tables.processes import host, is_alive, is_stopped, namespace, sta
 
 HEARTBEAT_S = 10.0
 SILENT_S = 60.0
-# A living process beats its heart in a thread of its own: what silences it for so long is no work.
+# A living process touches its files in a separate thread, so work alone cannot silence it for so long.
 STUCK_S = 600.0
 _TELL_AFTER_S = 5.0
 _MAX_PID = 2**31 - 1
-# What a file system says that knows no hard links.
+# Errors of file systems without hard links.
 _NO_LINKS = {errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
-# Claims and locks of this process: what a signal may leave behind. The thread that holds each, and its mark.
+# Claims and locks of this process, which a signal may leave behind: holding thread and file, to the mark.
 _HELD: dict[tuple[int, Path], str] = {}
 
 
@@ -41,11 +41,11 @@ class Holder:
 
     Attributes:
         host: Name of the machine; None if the file does not record it.
-        pid: Number of the process there; None likewise.
-        since: When it was taken, in seconds since 1970; None likewise.
-        silent_s: Seconds since the holder touched it last, by the clocks of the file system and this machine.
-        gone: Whether its process has ended; of another machine: whether it seems so by `silent_s`.
-        stopped: Whether its process is stopped; False where that cannot be known.
+        pid: Number of the process there; None if the file does not record it.
+        since: When the file was taken, in seconds since 1970; None if the file does not record it.
+        silent_s: Seconds since the last touch, by the clocks of the file system and this machine.
+        gone: Whether the process has ended; on another machine, `silent_s` decides.
+        stopped: Whether the process is stopped; False if that cannot be known.
     """
 
     host: str | None
@@ -79,7 +79,7 @@ class _Look:
 
     @property
     def name(self) -> tuple[str, int] | None:
-        """Machine and number of the process; None if the claim does not record it."""
+        """Machine and process number; None if the claim does not record them."""
         named, pid = self.said.get("host"), self.said.get("pid")
         return (
             (named, pid) if isinstance(named, str) and isinstance(pid, int) and 0 < pid <= _MAX_PID else None
@@ -87,7 +87,7 @@ class _Look:
 
     @property
     def is_here(self) -> bool:
-        """Whether the process can be looked at from here."""
+        """Whether the process can be inspected from here: same machine and process namespace."""
         named = self.name
         return (
             named is not None
@@ -107,7 +107,7 @@ class _Silence:
     def after(self, look: _Look) -> float:
         """Return the seconds of silence, counting this look."""
         now = time.monotonic()
-        # Who looks rarely, or was stopped itself, knows nothing of the time between.
+        # A process that looks rarely, or was stopped itself, knows nothing of the time between two looks.
         self.seconds = self.seconds + min(now - self.at, HEARTBEAT_S) if look == self.look else 0.0
         self.look, self.at = look, now
         return self.seconds
@@ -117,7 +117,7 @@ _SILENCES: dict[Path, _Silence] = {}
 
 
 def holder_of(file: Path) -> Holder | None:
-    """Return who holds the file; None where it is not there."""
+    """Return the holder of the file; None if the file does not exist."""
     if (look := _look(file)) is None:
         return None
     silent_s = max(time.time() - look.modified_ns / 1e9, 0.0)
@@ -138,14 +138,14 @@ def holder_of(file: Path) -> Holder | None:
 
 @contextmanager
 def hold(file: Path) -> Iterator[bool]:
-    """Hold an exclusive file while the block runs; yields False where another process holds it.
+    """Hold an exclusive file while the block runs; yields False if another process holds it.
 
-    The file names host and process and is touched every ten seconds. A holder whose process is gone
-    (same machine), or that this process has seen silent for a minute (another one, or a stopped one), is
-    taken over.
+    The file names host and process and is touched every ten seconds. It is taken over from a holder whose
+    process has ended (same machine), or which this process has seen silent for a minute (on another machine,
+    or stopped).
     """
     held, done = False, threading.Event()
-    # A signal may arrive anywhere from here on, also while the thread starts.
+    # A signal may arrive anywhere from here on, even while the thread starts.
     try:
         held = _create(file) or _take_over(file)
         if held:
@@ -156,17 +156,17 @@ def hold(file: Path) -> Iterator[bool]:
     finally:
         done.set()
         if held:
-            # Forgotten last: a signal may come in between, and who handles it gives back what is noted.
+            # The note is removed last: a signal may come in between, and its handler gives back noted claims.
             noted = (threading.get_ident(), file)
             _give_back(file, _HELD.get(noted))
             _HELD.pop(noted, None)
 
 
 def check_held(file: Path) -> None:
-    """Check that a claim which this thread holds was not taken over; one that it does not hold is no matter.
+    """Check that this thread's claim was not taken over; does nothing if this thread holds none.
 
     Raises:
-        LostClaimError: Another process took it over, while this one was stopped or could not be heard.
+        LostClaimError: Another process took it over, while this one was stopped or out of contact.
     """
     mark = _HELD.get((threading.get_ident(), file))
     if mark is None:
@@ -177,10 +177,10 @@ def check_held(file: Path) -> None:
 
 
 def release(folder: Path | None = None) -> None:
-    """Remove what this thread holds below a folder; None: all that this process holds anywhere.
+    """Remove this thread's claims and locks below a folder; None: all of this process, anywhere.
 
-    A signal may arrive between the creation of a claim and the block that would remove it: whoever
-    handles the signal calls this.
+    A signal may arrive between the creation of a claim and the block that would remove it, so signal
+    handlers call this.
     """
     for held, mark in list(_HELD.items()):
         thread, file = held
@@ -190,36 +190,36 @@ def release(folder: Path | None = None) -> None:
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Remove claims in the folder whose holders are gone, as far as one look shows."""
+    """Remove claims in the folder whose holders are found gone in a single look."""
     for file in folder.glob("*.claim*"):
         if (look := _abandoned(file)) is not None:
             _remove(file, look)
 
 
 class Patience:
-    """Reports which process is waited for: after a few seconds, and again when that changes."""
+    """Reports which process is waited for: after a few seconds, and again when the report changes."""
 
     def __init__(self, tell: Callable[[str], None] | None) -> None:
         self._report, self._reported = tell, ""
         self._since = time.monotonic()
 
     def wait_for(self, text: str) -> None:
-        """Keep waiting; an empty text reports nothing."""
+        """Report the text if the wait is long and the text is new; an empty text is not reported."""
         long = time.monotonic() - self._since > _TELL_AFTER_S
         if self._report is not None and long and text and text != self._reported:
             self._report(text)
             self._reported = text
 
     def end(self) -> None:
-        """There is something to do again."""
+        """End the wait: the next one is counted from now."""
         self._since = time.monotonic()
 
 
 def _create(file: Path) -> bool:
-    """Make a claim of this thread's, unless there is one."""
+    """Make a claim for this thread; returns False if there is one already."""
     mark = os.urandom(8).hex()
     content = json.dumps(_myself() | {"since": time.time(), "mark": mark}).encode()
-    # Noted before it exists: a signal may arrive as soon as it does.
+    # The claim is noted before it exists, since a signal may arrive as soon as it does.
     noted = (threading.get_ident(), file)
     before = _HELD.get(noted)
     _HELD[noted] = mark
@@ -242,7 +242,7 @@ def _restore(noted: tuple[int, Path], mark: str | None) -> None:
 
 
 def _link_new(file: Path, content: bytes) -> bool:
-    """Create a file with its content in one step; False where there is one."""
+    """Create a file with its content in one step; returns False if it exists already."""
     temporary = temporary_for(file)
     try:
         with os.fdopen(open_new(temporary, 0o644), "wb") as claim:
@@ -250,7 +250,7 @@ def _link_new(file: Path, content: bytes) -> bool:
         try:
             file.hardlink_to(temporary)
         except FileExistsError:
-            # A file server that repeats a request may refuse what it has just done.
+            # A file server that repeats a request may report the link that it has just made as an error.
             return temporary.stat().st_nlink == 2
         except OSError as error:
             if error.errno not in _NO_LINKS:
@@ -262,7 +262,7 @@ def _link_new(file: Path, content: bytes) -> bool:
 
 
 def _write_new(file: Path, content: bytes) -> bool:
-    """Create a file where no hard links are known: it is empty for an instant."""
+    """Create a file on a system without hard links, where it is empty for an instant."""
     try:
         handle = open_new(file, 0o644)
     except FileExistsError:
@@ -289,7 +289,7 @@ def _myself() -> dict[str, Any]:
 def _look(file: Path) -> _Look | None:
     """Read a claim; None if it does not exist."""
     try:
-        # Opening it asks a file server again: what a client remembers may be a minute old.
+        # Opening the file asks a file server again: a client's cache may be a minute old.
         with file.open("rb") as claim:
             return _Look(claim.read(), os.fstat(claim.fileno()).st_mtime_ns)
     except FileNotFoundError:
@@ -301,16 +301,16 @@ def _give_back(file: Path, mark: str | None) -> None:
     look = _look(file)
     if look is None:
         return
-    # A forked child knows its parent's marks, and gives back nothing of the parent's.
+    # A forked child knows its parent's marks but must not give back the parent's claims.
     mine = mark is not None and look.said.get("mark") == mark and look.said.get("pid") == os.getpid()
-    # Without hard links it names nobody where a signal came before its first byte.
+    # Without hard links, a claim is empty if a signal came before its first byte.
     if mine or not look.content:
         file.unlink(missing_ok=True)
 
 
 def _beat(file: Path, mark: str, done: threading.Event) -> None:
     while not done.wait(HEARTBEAT_S):
-        # A file server that stumbles once must not silence the heart for good.
+        # One failure of a file server must not end the touching for good.
         with suppress(OSError):
             look = _look(file)
             if look is not None and look.said.get("mark") != mark:
@@ -319,7 +319,7 @@ def _beat(file: Path, mark: str, done: threading.Event) -> None:
 
 
 def _abandoned(file: Path) -> _Look | None:
-    """Return what a claim says that may be taken over; None where it may not or is not there."""
+    """Return the state of a claim that can be taken over; None if it cannot, or does not exist."""
     look = _look(file)
     if look is None:
         _SILENCES.pop(file, None)
@@ -335,13 +335,13 @@ def _abandoned(file: Path) -> _Look | None:
 
 
 def _take_over(file: Path) -> bool:
-    """Replace an abandoned claim; of several that try, one wins."""
+    """Replace an abandoned claim; if several processes try, one wins."""
     look = _abandoned(file)
     return look is not None and _remove(file, look) and _create(file)
 
 
 def _remove(file: Path, judged: _Look) -> bool:
-    """Remove the claim that was judged, and no other that took its place meanwhile."""
+    """Remove the claim that was judged, but not another one that has taken its place meanwhile."""
     aside = temporary_for(file)
     if _look(file) != judged:
         return False
@@ -353,7 +353,7 @@ def _remove(file: Path, judged: _Look) -> bool:
         if _look(aside) == judged:
             _SILENCES.pop(file, None)
             return True
-        # Made since our last look. Who holds it would notice its absence and write nothing.
+        # This claim was made since our last look. Without it, its holder would not write, so it is put back.
         with suppress(OSError):
             file.hardlink_to(aside)
         return False

@@ -1,7 +1,7 @@
-"""Which items depend on each other: those of one document or batch, and copies under other ids.
+"""Clusters of items that depend on each other: those of one document or batch, and copies under other ids.
 
-Where documents and copies join items differently, a cluster is a connected component of both: items a and b
-of one document, b and c of the same content are one cluster of three.
+If documents and copies join items differently, a cluster is a connected component of both: if a and b are
+of one document, and b and c have the same content, the three items are one cluster.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,25 +16,25 @@ COPIES: Final = "same_content_as"
 A run's item table holds this column only where it holds copies.
 """
 
-# What is equal for items of the same content; a run of an earlier version has the hash alone.
+# Columns that are equal for items of the same content; runs of an earlier version have only the hash.
 _CONTENTS: Final = ("content_hash", COPIES)
 
 
 def components(*keys: pl.Series) -> list[int]:
-    """Return of each row the lowest row that it is connected with, itself where it is alone.
+    """Return, for each row, the lowest row that it is connected with; this may be the row itself.
 
     Args:
-        keys: Rows with an equal value in one of them are connected; null connects nothing.
+        keys: Columns. Rows with an equal value in one of them are connected; null connects nothing.
     """
     return connected(len(keys[0]), chain.from_iterable(_repeated(key) for key in keys))
 
 
 def connected(n_rows: int, groups: Iterable[Sequence[int]]) -> list[int]:
-    """Return of each row the lowest row that it is connected with, itself where it is alone.
+    """Return, for each row, the lowest row that it is connected with; this may be the row itself.
 
     Args:
-        n_rows: Rows, from 0.
-        groups: Rows that are connected with each other, at least one in each group.
+        n_rows: Number of rows; they are numbered from 0.
+        groups: Groups of rows that are connected with each other; none is empty.
     """
     parent = list(range(n_rows))
     for first, *others in groups:
@@ -52,21 +52,21 @@ def _root(parent: list[int], row: int) -> int:
 
 
 def _repeated(key: pl.Series) -> Sequence[list[int]]:
-    """Return the rows of each value that is there twice or more."""
+    """Return the rows of each value that occurs twice or more."""
     rows = pl.DataFrame({"key": key}).with_row_index("row").drop_nulls("key")
     found = rows.group_by("key", maintain_order=True).agg("row").filter(pl.col("row").list.len() > 1)
     return found["row"].to_list()
 
 
 def cluster_names(items: pl.DataFrame, column: str = "doc_id") -> pl.Series:
-    """Return the name of each item's cluster, the same whatever the order of the items.
+    """Return the name of each item's cluster; it does not depend on the order of the items.
 
-    Items of one document (`column` `batch_id`: of one batch) belong together, and so do copies; any other
-    item is a cluster of its own.
+    Items of one document (of one batch if `column` is `batch_id`) belong together, and so do copies; any
+    other item is a cluster of its own.
 
     Args:
-        items: `item_id` and the column; `content_hash` and COPIES where they are known.
-        column: Whose equal values belong together; null: the item belongs to none.
+        items: Table with `item_id` and the column; `content_hash` and COPIES if they are known.
+        column: Column whose equal values join items; null joins nothing.
     """
     kind = column.removesuffix("_id")
     named = pl.coalesce(pl.format(kind + " {}", column), pl.format("item {}", "item_id"))

@@ -2,7 +2,7 @@
 
 This module alone builds, reads and changes conditions. Keys go from the general to the particular: settings
 that distinguish entries of one probe, then what the probe measures, then which items (`exposures=4`), then
-what they are compared with (`control=never-trained`). A row without one has null, never an empty text.
+what they are compared with (`control=never-trained`). A row without a condition has null, not "".
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ _SEPARATOR = ";"
 
 
 def build(**values: object) -> str | None:
-    """Return the condition with these keys in this order; None where all values are None.
+    """Return the condition with these keys in this order; None if all values are None.
 
     Args:
         **values: Values by key; a key whose value is None is left out, a Boolean is written in lower case. A
@@ -38,12 +38,12 @@ def _text(value: object) -> str:
 
 
 def join(*conditions: str | None) -> str | None:
-    """Return the condition that holds all of these, in this order; None where all are None or empty."""
+    """Return one condition made of all of these, in this order; None if all are None or empty."""
     return _SEPARATOR.join(each for each in conditions if each) or None
 
 
 def pairs(condition: str | None) -> tuple[str, ...]:
-    """Return the `key=value` pairs of a condition; none where there is no condition."""
+    """Return the `key=value` pairs of a condition; empty if there is no condition."""
     return tuple(condition.split(_SEPARATOR)) if condition else ()
 
 
@@ -61,22 +61,22 @@ def parse(condition: str | None) -> dict[str, str]:
 
 
 def without_key(condition: str | None, key: str) -> str | None:
-    """Return a condition without one key; None where nothing else is in it."""
+    """Return a condition without one key; None if it has no other key."""
     return join(*(pair for pair in pairs(condition) if not pair.startswith(f"{key}=")))
 
 
 def readable(condition: str | None) -> str:
-    """Return a condition as a sentence shows it: `scheme=top40, n=100`; empty where there is none."""
+    """Return a condition for use in a sentence, like `scheme=top40, n=100`; empty if there is none."""
     return ", ".join(pairs(condition))
 
 
 def one_pair_a_line(condition: str) -> str:
-    """Return a condition with each pair in a line of its own, all but the first indented by two blanks."""
+    """Return a condition with each pair on a line of its own, all but the first indented by two blanks."""
     return condition.replace(_SEPARATOR, f"{_SEPARATOR}\n  ")
 
 
 def shared(conditions: Sequence[str | None]) -> tuple[str, ...]:
-    """Return the pairs that all of several conditions have; none where one of them is None."""
+    """Return the pairs that two or more conditions all have; empty if there is only one, or one is None."""
     if len(conditions) < 2 or None in conditions:
         return ()
     others = [pairs(each) for each in conditions[1:]]
@@ -84,7 +84,7 @@ def shared(conditions: Sequence[str | None]) -> tuple[str, ...]:
 
 
 def broken_down(conditions: Sequence[str | None]) -> list[str | None]:
-    """Return the conditions that others break down further: those whose pairs others have, and more."""
+    """Return the conditions that others refine: another one has all their pairs and at least one more."""
     sets = [frozenset(pairs(each)) for each in conditions]
     return [
         each
@@ -97,7 +97,7 @@ def broken_down(conditions: Sequence[str | None]) -> list[str | None]:
 
 
 def readable_column() -> pl.Expr:
-    """Return conditions as a sentence shows them; null where there is none."""
+    """Return the conditions for use in sentences; null if there is none."""
     return pl.col(COLUMN).str.replace_all(_SEPARATOR, ", ", literal=True)
 
 
@@ -105,17 +105,17 @@ def built(**values: Any) -> pl.Expr:  # noqa: ANN401
     """Return the column of conditions with these keys.
 
     Args:
-        **values: By key, a column's name or an expression; null makes the condition null.
+        **values: For each key a column's name or an expression; null makes the condition null.
     """
     template = _SEPARATOR.join(f"{key}={{}}" for key in values)
     return pl.format(template, *values.values()).alias(COLUMN)
 
 
 def joined(*parts: str | pl.Expr | None) -> pl.Expr:
-    """Return the column of conditions that hold all of these; null where all are null or empty.
+    """Return the column of conditions made of all these parts; null if all are null or empty.
 
     Args:
-        *parts: A condition, None, or an expression of conditions.
+        *parts: Each a condition, None, or an expression of conditions.
     """
     columns = [part if isinstance(part, pl.Expr) else pl.lit(part, dtype=pl.String) for part in parts]
     known = [pl.when(column != "").then(column) for column in columns]
@@ -124,17 +124,17 @@ def joined(*parts: str | pl.Expr | None) -> pl.Expr:
 
 
 def has(*keys: str) -> pl.Expr:
-    """Return whether the condition has one of these keys; false where there is no condition."""
+    """Return whether the condition has one of these keys; false if there is no condition."""
     return pl.col(COLUMN).fill_null("").str.contains(_pattern(*keys))
 
 
 def has_pair(pair: str) -> pl.Expr:
-    """Return whether the condition has this pair; false where there is no condition."""
+    """Return whether the condition has this pair; false if there is no condition."""
     return pl.col(COLUMN).fill_null("").str.split(_SEPARATOR).list.contains(pair)
 
 
 def is_under(condition: str | None) -> pl.Expr:
-    """Return whether a condition is this one or begins with it; true for all where it is None."""
+    """Return whether a row's condition equals `condition` or begins with it; None: true for all rows."""
     if condition is None:
         return pl.lit(value=True)
     own = pl.col(COLUMN).fill_null("")
@@ -142,17 +142,17 @@ def is_under(condition: str | None) -> pl.Expr:
 
 
 def is_exactly(condition: str | None) -> pl.Expr:
-    """Return whether a condition is this one; None is null."""
+    """Return whether a row's condition equals `condition`; None matches null."""
     return pl.col(COLUMN).eq_missing(pl.lit(condition, dtype=pl.String))
 
 
 def value_of(key: str) -> pl.Expr:
-    """Return the value of a key as text; null where the condition does not have it."""
+    """Return the value of a key as text; null if the condition does not have the key."""
     return pl.col(COLUMN).str.extract(rf"(?:^|;){key}=([^;]*)")
 
 
 def dropped(*keys: str) -> pl.Expr:
-    """Return conditions without these keys; null where nothing else is in them."""
+    """Return conditions without these keys; null if they have no other key."""
     rest = pl.col(COLUMN).str.replace_all(_pattern(*keys), "").str.strip_chars_start(_SEPARATOR)
     return pl.when(rest != "").then(rest).alias(COLUMN)
 

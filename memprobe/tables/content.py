@@ -1,4 +1,4 @@
-"""What an item is: the columns that hold its content, and their hash, by which items are matched."""
+"""The content of an item: the columns that hold it, and their hash, by which items are matched."""
 
 import functools
 import hashlib
@@ -10,8 +10,8 @@ CONTENT: Final = ("text", "prefix", "suffix", "input_ids", "foil", "segment_1", 
 
 
 def content_hash(known: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of an item's content, hex: each field with its name and its length in bytes."""
-    # Trials of one excerpt come one after the other and share its text, the first of their contents.
+    """Return the SHA-256, in hex, of an item's content: name, length in bytes and value of each field."""
+    # Trials of one excerpt follow each other and share its text, so the hash of that first field is cached.
     text = known.get(CONTENT[0])
     digest = hashlib.sha256() if text is None else _begun(text).copy()
     for name in CONTENT[1:]:
@@ -28,7 +28,7 @@ def _begun(text: str) -> "hashlib._Hash":
 
 
 def _add(digest: "hashlib._Hash", name: str, value: Any) -> None:  # noqa: ANN401
-    # Token ids are an array; asking so spares a gate numpy, which it needs for nothing else.
+    # Token ids are an array. This test needs no import of numpy, which gates do not need otherwise.
     data = value.encode() if isinstance(value, str) else value.astype("<i8").tobytes()
     digest.update(f"{name}:{len(data)}:".encode())
     digest.update(data)

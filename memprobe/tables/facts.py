@@ -1,13 +1,13 @@
-"""Was the model trained on an item, and when: one rule for checks, summary, probes, comparison and gate.
+"""Whether and when the model was trained on an item: one rule for checks, summary, probes, comparison, gate.
 
-It is in `tables`, since item checks and probes both ask and neither may import the other.
+The rule is in `tables`, because item checks and probes both need it and must not import each other.
 
-- Whether: `exposures` decides where the item has it (0: never trained on); else a `first_step` says yes;
-  else the item's own `trained`; else, where a file gave the column `first_step`, null in it says never.
+- Whether: `exposures` decides if the item has it (0: never trained on); else a `first_step` means yes; else
+  the item's own `trained` decides; else, if a file gave the column `first_step`, null in it means never.
   Without any of these it is not known. Columns that contradict each other are refused when items are read.
 - When: `first_step` is the number of updates done when the item had been trained on once, so a checkpoint
-  with step >= first_step has seen it. Trained on without a `first_step`: at a time that is not known, so
-  the item is not a control and has no place in time.
+  with step >= first_step has seen it. An item that was trained on but has no `first_step` was trained on
+  at an unknown time: it is not a control, and has no place in time.
 """
 
 from collections.abc import Collection
@@ -18,7 +18,7 @@ import polars as pl
 TRAINED: Final = "trained"
 """The column that `with_trained` writes: Boolean, null where the items do not say."""
 
-# Reasons for which an item leaves a probe, as a user reads them behind a count.
+# Reasons why items leave a probe, worded to follow a count of items in a message.
 NO_TIME: Final = "trained on, but without a first_step"
 NOT_SAID: Final = "not said whether they were trained on"
 TOO_EARLY: Final = "trained on at or before the first checkpoint"
@@ -26,14 +26,14 @@ TOO_LATE: Final = "not trained on by the last checkpoint"
 
 
 def is_trained(given: Collection[str], *, said: bool = False) -> pl.Expr:
-    """Return whether an item belongs to the training data; null where the item file does not say.
+    """Return whether an item belongs to the training data; null if the item file does not say.
 
-    Whether training had come to the item by the time of a checkpoint does not matter, so that every
+    It does not matter whether training had reached the item by the time of a checkpoint, so that every
     checkpoint compares the same items.
 
     Args:
         given: Columns that an item file gave.
-        said: The table has a Boolean column `trained` of the item file's.
+        said: Whether the table has a Boolean column `trained` from the item file.
     """
     without = pl.lit(False if "first_step" in given else None, dtype=pl.Boolean)
     if said:
@@ -47,27 +47,27 @@ def is_trained(given: Collection[str], *, said: bool = False) -> pl.Expr:
 
 
 def with_trained(items: pl.DataFrame, given: Collection[str]) -> pl.DataFrame:
-    """Return the items with `trained` as `is_trained` says.
+    """Return the items with the column `trained`, computed by `is_trained`.
 
     Args:
-        items: With `exposures` and, where a file gave it, `first_step`.
+        items: Items with `exposures` and, if a file gave it, `first_step`.
         given: Columns that an item file gave.
     """
-    # A run of an earlier version may hold a column of the user's own by this name.
+    # A run of an earlier version may hold a user's column of this name and of another type.
     said = items.schema.get(TRAINED) == pl.Boolean
     return items.with_columns(is_trained(given, said=said).alias(TRAINED))
 
 
 def is_control() -> pl.Expr:
-    """Return whether an item is known to be never trained on; of a table `with_trained`."""
+    """Return whether an item is known to be never trained on; for tables from `with_trained`."""
     return pl.col(TRAINED).fill_null(value=True).not_()
 
 
 def is_timed() -> pl.Expr:
-    """Return whether an item was trained on at a time that is known; of a table `with_trained`."""
+    """Return whether an item was trained on at a known time; for tables from `with_trained`."""
     return pl.col(TRAINED).fill_null(value=False) & pl.col("first_step").is_not_null()
 
 
 def is_untimed() -> pl.Expr:
-    """Return whether an item was trained on at a time that is not known; of a table `with_trained`."""
+    """Return whether an item was trained on at an unknown time; for tables from `with_trained`."""
     return pl.col(TRAINED).fill_null(value=False) & pl.col("first_step").is_null()

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: written next to their place, put on the disk, then renamed.
+"""Files that appear whole or not at all: written under a temporary name, synced to disk, then renamed.
 
 A temporary file has a random name, is created exclusively and follows no link. Its name says which
 process writes it, so that files left by a killed process can be distinguished from those being written.
@@ -23,9 +23,9 @@ _FULL = {
 }
 # `.NAME.HOST.SPACE.PID.RANDOM.tmp`; a host's name may hold dots.
 _TEMPORARY = re.compile(r"^\..*\.(?P<space>\d+)\.(?P<pid>\d+)\.[0-9a-f]{12}\.tmp$", re.DOTALL)
-# Bytes of a name that stay in that of its temporary file: most systems take 255 in all.
+# Bytes of a file's name that are kept in its temporary name: most systems allow 255 in all.
 _NAME_BYTES = 100
-# A half-written file of another machine is left alone so long: nobody writes one for an hour.
+# A half-written file of another machine is kept for this long: no file takes an hour to write.
 _OLD_S = 3_600.0
 
 
@@ -35,14 +35,14 @@ def write_file(file: Path, content: bytes | bytearray | memoryview, *, private: 
     Files that a killed process left half-written in the same place are removed.
 
     Args:
-        file: Where; what is there is replaced.
-        content: All of it.
-        private: Readable by its owner alone.
+        file: The file to write; an existing one is replaced.
+        content: All bytes of the file.
+        private: Make the file readable by its owner alone.
 
     Raises:
         IncompleteRunError: The disk is full.
         InputError: The place takes no files at all.
-        OSError: The system refuses, with the file's name.
+        OSError: The system refuses for another reason; the error names the file.
     """
     with appearing(file, private=private) as handle:
         handle.write(content)
@@ -52,21 +52,21 @@ def write_file(file: Path, content: bytes | bytearray | memoryview, *, private: 
 def appearing(
     file: Path, *, private: bool = False, tidy: bool = True, allowed: Callable[[], None] = lambda: None
 ) -> Iterator[IO[bytes]]:
-    """Yield a handle whose file appears when the block ends, and not at all where it fails.
+    """Yield a handle whose file appears when the block ends, or not at all if the block fails.
 
-    What is there and is not an ordinary file, such as a device or a pipe, is written to as it is; a link
-    keeps pointing where it does.
+    If the file exists and is not an ordinary one, such as a device or a pipe, it is written to directly; a
+    link is kept, and its target is replaced.
 
     Args:
-        file: Where; what is there is replaced, and its folder made where there is none.
-        private: Readable by its owner alone.
-        tidy: Remove what killed processes left half-written in the same place.
-        allowed: Called when all is on the disk, just before the file appears; what it raises keeps it away.
+        file: The file to write; an existing one is replaced, and a missing folder is made.
+        private: Make the file readable by its owner alone.
+        tidy: Remove files that killed processes left half-written in the same place.
+        allowed: Called when all bytes are on the disk; if it raises an error, the file does not appear.
 
     Raises:
         IncompleteRunError: The disk is full.
         InputError: The place takes no files at all.
-        OSError: The system refuses, with the file's name.
+        OSError: The system refuses for another reason; the error names the file.
     """
     try:
         if file.exists() and not file.is_file() and not file.is_dir():
@@ -96,28 +96,28 @@ def _replacing(file: Path, mode: int, allowed: Callable[[], None]) -> Iterator[I
         allowed()
         temporary.replace(file)
     finally:
-        # Where the folder takes no files, there is nothing to remove.
+        # If the folder takes no files, there is nothing to remove.
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
 def open_new(file: Path, mode: int) -> int:
-    """Create a file and return its descriptor; what is there already, also a link, is an error."""
+    """Create a file and return its descriptor; an existing file or link is an error."""
     return os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
 
 
 def temporary_for(file: Path) -> Path:
-    """Return a new name next to a file for what this process writes before it takes the file's place."""
+    """Return a new name next to a file, for what this process writes before it replaces the file."""
     return file.with_name(f"{_beginning(file)}{host()}{_of_process()}{os.urandom(6).hex()}.tmp")
 
 
 def is_mine(temporary: Path) -> bool:
-    """Whether this process writes a temporary file, or did."""
+    """Return whether a temporary file is from this process."""
     return _TEMPORARY.match(temporary.name) is not None and f"{host()}{_of_process()}" in temporary.name
 
 
 def is_left_behind(temporary: Path) -> bool:
-    """Whether the process that was writing a temporary file is gone; of another machine: an hour ago."""
+    """Return whether the writer of a temporary file has ended; on another machine: wrote an hour ago."""
     found = _TEMPORARY.match(temporary.name)
     if found and f".{host()}.{namespace_number()}.{found['pid']}." in temporary.name:
         return not is_alive(int(found["pid"]))
@@ -128,7 +128,7 @@ def is_left_behind(temporary: Path) -> bool:
 
 
 def _beginning(file: Path) -> str:
-    """Return how the names of a file's temporary files begin; of a long name only its first bytes."""
+    """Return the beginning of the names of a file's temporary files, with at most 100 bytes of its name."""
     return f".{os.fsdecode(os.fsencode(file.name)[:_NAME_BYTES])}."
 
 
@@ -137,9 +137,9 @@ def _of_process() -> str:
 
 
 def _remove_leftovers(file: Path) -> None:
-    """Remove what killed processes left half-written in a file's place."""
+    """Remove the temporary files of a file that killed processes left behind."""
     beginning = _beginning(file)
-    # A folder may be written to and not be listed.
+    # Some folders can be written to but not listed.
     with suppress(OSError), os.scandir(file.parent) as entries:
         for entry in entries:
             if entry.name.startswith(beginning) and _TEMPORARY.match(entry.name):
@@ -149,11 +149,11 @@ def _remove_leftovers(file: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it.
+    """Make a folder and its missing parents.
 
     Raises:
         InputError: The place takes no folders at all.
-        OSError: The system refuses, with the folder's name.
+        OSError: The system refuses for another reason; the error names the folder.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -162,17 +162,17 @@ def make_folder(folder: Path) -> None:
 
 
 def check_out(*files: Path) -> None:
-    """Check, before any work, that files which the user named can be written.
+    """Check, before any work, that the files that the user named can be written.
 
     Raises:
-        InputError: One is a folder, or its folder is not there or takes no files; all problems at once.
+        InputError: A file is a folder, or its folder is missing or not writable; all problems at once.
     """
     if problems := [problem for file in files if (problem := _no_place(file))]:
         raise InputError(problems)
 
 
 def _no_place(file: Path) -> Problem | None:
-    """Return why a file cannot be written; None where it can."""
+    """Return the reason why a file cannot be written; None if it can."""
     if file.is_dir():
         return Problem("the file to write is a folder", str(file), "name a file in it")
     if not file.parent.is_dir():
@@ -183,9 +183,9 @@ def _no_place(file: Path) -> Problem | None:
 
 
 def _refusal(number: int, file: Path) -> Exception:
-    """Return what to raise for a write that the system refused."""
+    """Return the exception to raise for a write that the system refused."""
     if number == errno.ENOENT:
-        # The folder is there or could have been made: this is a place that takes no files, like /proc.
+        # The folder exists or could have been made, so this is a place that takes no files, like /proc.
         return InputError("nothing can be written here", where=str(file), fix="name another place")
     if number in _FULL:
         return IncompleteRunError(

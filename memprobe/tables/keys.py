@@ -1,4 +1,4 @@
-"""The keys that tables start with."""
+"""Columns that item-level tables start with."""
 
 from collections.abc import Mapping
 

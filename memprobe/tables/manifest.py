@@ -1,8 +1,8 @@
 """The manifest of a run, typed: the one module that knows the keys of `manifest.json`.
 
-A manifest is written in steps: what is asked comes first, what was measured last. A run that is still being
-scored, or that an earlier version wrote, lacks keys; their defaults are here. Keys that no field is named
-after are kept, so that a manifest that is read and written again says the same.
+A manifest is written in steps: first the question, last the results. A run that is still being scored, or
+that an earlier version wrote, lacks keys; their defaults are here. Keys without a field are kept, so that
+reading and writing a manifest loses nothing.
 """
 
 from collections.abc import Mapping
@@ -14,12 +14,12 @@ from memprobe.errors import InvalidRunError
 
 FORMAT = 1
 WRITTEN_AGAIN = "move it away: the same `memprobe run` writes it again and keeps the units"
-# The numbers of checkpoints depend on these: a default would be a guess.
+# Keys that the measured numbers depend on: a default would be a guess.
 _DECIDING = ("stages", "sequences", "bos", "dtype", "seed")
 
 
 class _WrongKindError(Exception):
-    """The value of a key is of another kind than memprobe writes there; the message is the key."""
+    """The value of a key has another type than memprobe writes there; the message is the key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,8 +27,8 @@ class _Entry:
     """An object of the manifest.
 
     Attributes:
-        keys: Its keys in the order of the file; None: all fields, then the rest.
-        rest: Keys that no field is named after, with their values.
+        keys: Keys of the object in the order of the file; None: all fields, then the rest.
+        rest: Keys without a field, with their values.
     """
 
     keys: tuple[str, ...] | None = field(default=None, compare=False, repr=False)
@@ -36,34 +36,34 @@ class _Entry:
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Self:
-        """Return the entry; a key that is missing has its default.
+        """Return the entry; a missing key gets its default.
 
         Raises:
-            _WrongKindError: A value is of another kind, which `Manifest.from_json` tells the user.
+            _WrongKindError: A value has another type; `Manifest.from_json` reports it to the user.
         """
         return cls(**_values(cls, found))
 
     def to_json(self) -> dict[str, Any]:
-        """Return the object as the file holds it."""
+        """Return the object in the form that the file holds."""
         names = (*_kinds(type(self)), *self.rest) if self.keys is None else self.keys
         return {name: _plain(self.rest[name] if name in self.rest else getattr(self, name)) for name in names}
 
     def changed(self, **values: Any) -> Self:  # noqa: ANN401
-        """Return the entry with other values; a key that it did not have comes last."""
+        """Return the entry with changed values; new keys come last."""
         keys = None if self.keys is None else tuple(dict.fromkeys((*self.keys, *values)))
         return replace(self, keys=keys, **values)
 
 
 def _kinds(cls: type[_Entry]) -> dict[str, Any]:
-    """Return the type of each key that an entry names."""
+    """Return the type of each key that has a field."""
     return {each.name: each.type for each in fields(cls) if each.name not in ("keys", "rest")}
 
 
 def _values(cls: type[_Entry], found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of an entry that an object of JSON holds.
+    """Return the values of an entry's fields from an object of JSON.
 
     Raises:
-        _WrongKindError: The value of a key is of another kind than the field.
+        _WrongKindError: The value of a key has another type than the field.
     """
     kinds = _kinds(cls)
     values: dict[str, Any] = {
@@ -80,11 +80,11 @@ def _values(cls: type[_Entry], found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read(value: Any, kind: Any) -> Any:  # noqa: ANN401
-    """Return a value of JSON as one of the type `kind`.
+    """Return a value of JSON converted to the type `kind`.
 
     Raises:
-        TypeError: It is of another kind, or an object lacks a key that has no default.
-        ValueError: It has another length.
+        TypeError: The value has another type, or an object lacks a key that has no default.
+        ValueError: A list has another length than the tuple.
     """
     origin, inner = get_origin(kind), get_args(kind)
     if origin is UnionType:
@@ -104,12 +104,12 @@ def _read(value: Any, kind: Any) -> Any:  # noqa: ANN401
 def _is_plain(value: object, kind: object) -> bool:
     if kind is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
-    # In Python, true is a whole number.
+    # In Python, a bool is an int, so the type must be exactly the same.
     return kind in (str, int, bool) and type(value) is kind
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401
-    """Return a value as JSON holds it, in lists and dictionaries of its own."""
+    """Return a value as JSON holds it, in new lists and dictionaries."""
     if isinstance(value, _Entry):
         return value.to_json()
     if isinstance(value, Mapping):
@@ -119,7 +119,7 @@ def _plain(value: Any) -> Any:  # noqa: ANN401
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SuiteEntry(_Entry):
-    """The suite: its name, one line, and the paper."""
+    """The suite: its name, a title of one line, and the paper that it follows."""
 
     name: str = ""
     title: str = ""
@@ -128,11 +128,11 @@ class SuiteEntry(_Entry):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageEntry(_Entry):
-    """One probe with its settings, as a stage of the run asks it.
+    """One probe with its settings, in one stage of the run.
 
     Attributes:
-        statistics: What the stage's tokens are scored with whatever its probes ask, by name; runs of an
-            earlier version have none.
+        statistics: Names of the statistics that the stage's tokens are scored with even if no probe asks for
+            them; runs of an earlier version have none.
     """
 
     probe: str
@@ -156,7 +156,7 @@ class MetricEntry(_Entry):
 
     @property
     def direction(self) -> bool | None:
-        """Whether more means more memorized; None: it has no direction."""
+        """Whether a higher value means more memorized; None if the metric has no direction."""
         return self.more_is_memorized if self.more_means else None
 
 
@@ -172,7 +172,7 @@ class AboutEntry(_Entry):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankingEntry(_Entry):
-    """Which items of a table show most memory, as `Ranking` declares it."""
+    """A ranking of the most memorized items of a table, as `Ranking` declares it."""
 
     table: str
     by: str
@@ -196,11 +196,11 @@ class GridEntry(_Entry):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeEntry(_Entry):
-    """What readers of a probe's numbers need.
+    """The information on a probe that readers of its numbers need.
 
     Attributes:
-        about: None: a run of an earlier version does not say.
-        rankings: None: the probe does not say.
+        about: Texts of the probe; None in a run of an earlier version.
+        rankings: Rankings of the probe; None if the probe does not declare any.
     """
 
     version: int
@@ -219,10 +219,10 @@ class FileEntry(_Entry):
     """A file of items.
 
     Attributes:
-        spec: As the user named it.
-        sha256: Of its bytes, or of the rows that were read.
-        n_items: Items that are taken from it.
-        read_as: What its columns were taken for, where not for what they are called.
+        spec: The file as the user named it.
+        sha256: SHA-256 of the file's bytes, or of the rows that were read.
+        n_items: Number of items taken from the file.
+        read_as: Published format that its columns were recognised as; None: they mean what their names say.
     """
 
     spec: str
@@ -233,7 +233,7 @@ class FileEntry(_Entry):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemsEntry(_Entry):
-    """The items: their files and numbers, those left out, and the columns that the files gave."""
+    """The items: their files, counts of items used and left out, and the columns that the files gave."""
 
     files: tuple[FileEntry, ...] = ()
     n_items: int = 0
@@ -253,7 +253,7 @@ class _Named(_Entry):
 
     @property
     def name(self) -> tuple[str, str]:
-        """Model and revision, which no two checkpoints of a run share."""
+        """Model and revision, which identify a checkpoint of the run."""
         return self.model, self.revision
 
 
@@ -264,16 +264,16 @@ class CheckpointEntry(_Named):
     Attributes:
         model: Hub id, or name of the sequence's folder.
         revision: Git revision, or name of the checkpoint's folder.
-        step: Its training step; None: it has none.
-        folder: Of its configuration.
-        commit: On the hub; None: a folder.
-        weights_digest: SHA-256 of its weights.
-        tokenizer_digest: SHA-256 of its tokenizer; None: it has none.
-        context: Key of its scores.
-        format: Of its weights.
-        n_bytes: Of its weights.
-        n_parameters: None: not known.
-        base: The model that its adapter belongs to; None: it is not an adapter.
+        step: Training step; None if the checkpoint has none.
+        folder: Folder of the configuration.
+        commit: Commit on the hub; None for a local folder.
+        weights_digest: SHA-256 of the weights.
+        tokenizer_digest: SHA-256 of the tokenizer; None if there is none.
+        context: Key of the scores.
+        format: Format of the weights.
+        n_bytes: Size of the weights in bytes.
+        n_parameters: Number of parameters; None if it is not known.
+        base: Model that the adapter belongs to; None if the checkpoint is not an adapter.
     """
 
     step: int | None
@@ -297,7 +297,7 @@ class ControlEntry(_Named):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailureEntry(_Named):
-    """A checkpoint that could not be scored, and why."""
+    """A checkpoint that could not be scored, with the error."""
 
     step: int | None
     error: str
@@ -308,11 +308,11 @@ class SequenceEntry(_Entry):
     """One sequence of checkpoints.
 
     Attributes:
-        model: Its name.
-        n_front: Tokens in front of an item.
-        context_tokens: Longest input of the model; None: no limit is known.
-        vocabulary: Tokens that the model scores; None: not known.
-        n_units: Units of work of each checkpoint; None: not known yet.
+        model: Name of the sequence.
+        n_front: Number of tokens in front of an item.
+        context_tokens: Longest input of the model in tokens; None if no limit is known.
+        vocabulary: Number of tokens that the model scores; None if it is not known.
+        n_units: Number of units of work of each checkpoint; None if it is not known yet.
     """
 
     model: str
@@ -324,7 +324,7 @@ class SequenceEntry(_Entry):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadNoteEntry(_Entry):
-    """A note of loading, and the checkpoints, model and revision, that it holds for."""
+    """A note from loading, and the checkpoints, as model and revision, that it is about."""
 
     text: str
     checkpoints: tuple[tuple[str, str], ...]
@@ -332,10 +332,10 @@ class LoadNoteEntry(_Entry):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeftOutEntry(_Entry):
-    """Items of a sequence that are in no estimate of a probe.
+    """A count of the items of a sequence that are in no estimate of a probe.
 
     Attributes:
-        entry: The settings that distinguish entries of one probe; None: there is one entry.
+        entry: The settings that distinguish the entry from others of its probe; None: it is the only entry.
     """
 
     model: str
@@ -347,19 +347,19 @@ class LeftOutEntry(_Entry):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest(_Entry):
-    """A run: what was asked, of which checkpoints and items, and how it went.
+    """A run: the question, the checkpoints and items, and how the run went.
 
     Attributes:
-        memprobe: The version that wrote it.
-        stages: What was asked at once; a probe added later is a stage of its own.
-        probes: By name, what readers of their numbers need.
+        memprobe: Version of memprobe that wrote the manifest.
+        stages: The probe entries, those asked for together in one stage; a probe added later is a new stage.
+        probes: For each probe by name, the information that readers of its numbers need.
         cwd: The folder that relative paths of the flags start from.
-        control: None: there is none.
-        notes: What was noted of the question.
+        control: The control; None if there is none.
+        notes: Notes on the question.
         tables: SHA-256 of each table by name.
-        timings: Seconds of all processes, by what they were spent on.
-        batch_tokens_at_end: Tokens of a batch after the last was scored.
-        paths: Ways of scoring that were taken.
+        timings: Seconds of all processes, by kind of work.
+        batch_tokens_at_end: Tokens of a batch at the end of scoring.
+        paths: Methods of scoring that were used.
         checks: Counts of the probes' checks by name.
     """
 
@@ -401,10 +401,10 @@ class Manifest(_Entry):
 
         Args:
             found: The document.
-            where: Its file, for messages.
+            where: File of the document, for messages.
 
         Raises:
-            InvalidRunError: It is of another format, or says something else than memprobe writes.
+            InvalidRunError: The manifest has another format, or holds something that memprobe does not write.
         """
         manifest = found if isinstance(found, Mapping) else {}
         if manifest.get("format") != FORMAT:
@@ -435,7 +435,7 @@ class Manifest(_Entry):
         """The items.
 
         Raises:
-            InvalidRunError: The manifest says nothing of them.
+            InvalidRunError: The manifest does not describe the items.
         """
         if self.items is None:
             raise InvalidRunError("the manifest does not say what items were measured", fix=WRITTEN_AGAIN)
@@ -446,10 +446,10 @@ class Manifest(_Entry):
         """Columns that an item file gave, even if only nulls.
 
         Raises:
-            InvalidRunError: The manifest says nothing of the items.
+            InvalidRunError: The manifest does not describe the items.
         """
         return frozenset(self.measured.given)
 
     def scoring_signature(self, tokenizer: str | None) -> str:
-        """Return how the run scored, as part of signatures: BOS mode, dtype, and a tokenizer's digest."""
+        """Return the part of signatures on scoring: BOS mode, dtype, and the digest of a tokenizer."""
         return f"bos:{self.bos}|{self.dtype}|tok:{(tokenizer or 'none')[:12]}"

@@ -1,4 +1,4 @@
-"""What scored spans can be: values that no model gives are refused, before writing and after reading."""
+"""Checks of scored spans: values that no model can give are refused, before writing and after reading."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,11 +9,11 @@ from memprobe.tables.requests import REQUESTS, Spread, Unit
 from memprobe.tables.spans import SPANS
 from memprobe.wording import counted
 
-# ln p is at most 0 but for rounding: float32 loses 1e-5 on logits of 100, and a sum over labels no more.
+# ln p is at most 0 except for rounding: float32 loses 1e-5 on logits of 100, a sum over labels no more.
 ROUNDING_NATS = 1e-3
-# An entropy is a sum over the vocabulary in float32.
+# Rounding of an entropy, which is a float32 sum over the vocabulary.
 _ENTROPY_NATS = 1e-2
-# A sum in float64 of the same float32 values, in another order.
+# Relative rounding of a float64 sum of the same float32 values in another order.
 _SUM_SHARE = 1e-6
 _LISTS = ("logprob_nats", "rank", "n_ties", "hit", "entropy_nats", "margin_nats")
 _COUNTS = ("n_scored", "n_hits", "rank_sum", "gen_tokens", "gen_lcp_tokens")
@@ -21,11 +21,11 @@ _FRACTIONS = ("gen_match_frac", "rouge1_f", "rouge2_f", "rougeL_f")
 
 
 def impossible(spans: pl.DataFrame, vocabulary: int | None = None) -> list[str]:
-    """Return what in rows of `SPANS` cannot be, with how often it is there; nothing: all is well.
+    """Return what is impossible in rows of `SPANS`, with counts; empty if all values are possible.
 
     Args:
-        spans: The rows.
-        vocabulary: Number of tokens that the model scores; None: not known.
+        spans: Rows of `SPANS`.
+        vocabulary: Number of tokens that the model scores; None if it is not known.
     """
     lists = [*_LISTS, *_schemes(spans), *_spread(spans)]
     found = _broken(spans, _of_rows() | _of_lengths(lists), "span")
@@ -41,12 +41,12 @@ def _schemes(spans: pl.DataFrame) -> list[str]:
 
 
 def _spread(spans: pl.DataFrame) -> list[str]:
-    """Return the column of `Spread`, if the unit has it."""
+    """Return a list with the column of `Spread`; empty if the unit does not have it."""
     return [name for name in (Spread().column,) if name in spans.columns]
 
 
 def _of_spread(columns: Iterable[str]) -> dict[str, pl.Expr]:
-    """Return by what it says the rules on the standard deviation of ln p at one position."""
+    """Return, by message, the rules on the standard deviation of ln p at one position."""
     return {
         f"{name} is {said}": rule
         for name in columns
@@ -59,13 +59,13 @@ def _of_spread(columns: Iterable[str]) -> dict[str, pl.Expr]:
 
 
 def _broken(rows: pl.DataFrame, rules: Mapping[str, pl.Expr], noun: str) -> list[str]:
-    """Return the rules that rows break, with the number of rows; what is null breaks none."""
+    """Return the broken rules, each with the number of rows that break it; null breaks no rule."""
     counts = rows.select(expr.fill_null(value=False).sum().alias(said) for said, expr in rules.items())
     return [f"{said} ({counted(int(n), noun)})" for said, n in counts.row(0, named=True).items() if n]
 
 
 def _of_rows() -> dict[str, pl.Expr]:
-    """Return by what it says the rules on whole spans."""
+    """Return, by message, the rules on whole spans."""
     total, n_scored, labels = pl.col("logprob_sum_nats"), pl.col("n_scored"), pl.col("choice_logprob_nats")
     of_tokens = pl.col("logprob_nats").cast(pl.List(pl.Float64)).list.sum()
     off = (total - of_tokens).abs() > _SUM_SHARE * (1 + of_tokens.abs())
@@ -86,7 +86,7 @@ def _of_rows() -> dict[str, pl.Expr]:
 
 
 def _of_lengths(lists: Iterable[str]) -> dict[str, pl.Expr]:
-    """Return the rules that each list of token values is absent or has one value per scored token."""
+    """Return, by message, the rules that token lists are absent or have one value per scored token."""
     length = pl.col("logprob_nats").list.len()
     return {
         f"{name} has not one value for each scored token": (
@@ -97,7 +97,7 @@ def _of_lengths(lists: Iterable[str]) -> dict[str, pl.Expr]:
 
 
 def _of_tokens(schemes: Iterable[str], vocabulary: int | None) -> dict[str, pl.Expr]:
-    """Return by what it says the rules on the values of one token."""
+    """Return, by message, the rules on the values of one token."""
     rank, n_ties, hit = pl.col("rank"), pl.col("n_ties"), pl.col("hit")
     entropy, margin = pl.col("entropy_nats"), pl.col("margin_nats")
     logprobs = ("logprob_nats", *schemes)
@@ -122,7 +122,7 @@ def _of_tokens(schemes: Iterable[str], vocabulary: int | None) -> dict[str, pl.E
 
 
 def other_requests(unit: Unit, spans: pl.DataFrame) -> str | None:
-    """Return how the rows of a unit differ from what was asked; None where each request has its row."""
+    """Return how the rows of a unit differ from what was asked; None if they do not."""
     n_rows, n_asked = spans.height, unit.requests.height
     if n_rows != n_asked:
         return f"it holds {counted(n_rows, 'row')} and not {n_asked:,}, one for each span that was asked for"
@@ -134,19 +134,19 @@ def other_requests(unit: Unit, spans: pl.DataFrame) -> str | None:
 
 
 def _absent(unit: Unit, spans: pl.DataFrame) -> list[str]:
-    """Return the statistics that were asked for and have no column."""
+    """Return the names of the statistics that were asked for and have no column."""
     dtype = SPANS.columns["logprob_nats"].dtype
     return [each.name for each in unit.statistics if spans.schema.get(each.column) != dtype]
 
 
 def other_columns(schema: Mapping[str, pl.DataType]) -> str | None:
-    """Return how a unit's columns differ from those of `SPANS`; None where they do not."""
+    """Return how a unit's columns differ from those of `SPANS`; None if they do not."""
     wrong = [name for name, column in SPANS.columns.items() if schema.get(name) != column.dtype]
     return f"its columns are not those of a unit: {', '.join(wrong)}" if wrong else None
 
 
 def same_requests(units: Sequence[Unit], frames: Sequence[pl.DataFrame]) -> bool:
-    """Whether each of several units holds what was asked: `other_requests` of all of them at once."""
+    """Return whether each unit holds what was asked: `other_requests` for all units at once."""
     if any(_absent(unit, frame) for unit, frame in zip(units, frames, strict=True)):
         return False
     asked = [unit.requests.select(*REQUESTS.key, unit=pl.lit(i)) for i, unit in enumerate(units)]

@@ -1,4 +1,4 @@
-"""Processes as their files name them: machine, space of process numbers, number, start, state.
+"""Identity and state of processes: machine, namespace of process numbers, number, start, state.
 
 Source: proc(5), /proc/PID/stat.
 """
@@ -8,7 +8,7 @@ import socket
 from functools import cache
 from pathlib import Path
 
-# State letters of a process that a signal or a debugger holds, and of one that has ended.
+# State letters of processes that a signal or a debugger has stopped, and of those that have ended.
 _STOPPED, _ENDED = "Tt", "ZX"
 
 
@@ -20,7 +20,7 @@ def host() -> str:
 
 @cache
 def namespace() -> str:
-    """Return the space in which process numbers count: containers may share a host's name."""
+    """Return the namespace of this machine's process numbers, since containers may share a host name."""
     try:
         return str(Path("/proc/self/ns/pid").readlink())
     except OSError:
@@ -28,7 +28,7 @@ def namespace() -> str:
 
 
 def namespace_number() -> str:
-    """Return the digits of the space's name, `0` if the system does not report it."""
+    """Return the digits of the namespace's name, `0` if the system does not report it."""
     return "".join(filter(str.isdigit, namespace())) or "0"
 
 
@@ -39,7 +39,7 @@ def started_at(pid: int) -> int | None:
 
 
 def is_alive(pid: int, started: object = None) -> bool:
-    """Whether a process of this machine is there and, if `started` is known, is still the same one."""
+    """Return whether a process of this machine exists and, if `started` is known, is still the same one."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -49,22 +49,22 @@ def is_alive(pid: int, started: object = None) -> bool:
     found = _stat_of(pid)
     if found is None:
         return True
-    # A killed process whose parent never asks for it stays in the list; numbers are given again.
+    # A killed process stays in the list until its parent waits for it, and process numbers are reused.
     return found[0] not in _ENDED and (started is None or started == found[1])
 
 
 def is_stopped(pid: int) -> bool:
-    """Whether a process of this machine is stopped, as by Ctrl-Z, SIGSTOP or a debugger."""
+    """Return whether a process of this machine is stopped, for example by Ctrl-Z, SIGSTOP or a debugger."""
     found = _stat_of(pid)
     return found is not None and found[0] in _STOPPED
 
 
 def _stat_of(pid: int) -> tuple[str, int] | None:
-    """Return a process's state letter and its start."""
+    """Return the state letter and the start of a process; None if the system does not report them."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
-    # The name stands in brackets and may hold anything; state is field 3, starttime field 22.
+    # The name is in brackets and may contain anything; state is field 3, starttime field 22.
     fields = text.rpartition(")")[2].split()
     return (fields[0], int(fields[19])) if len(fields) > 19 else None

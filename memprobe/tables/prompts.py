@@ -1,8 +1,8 @@
 """Prompt templates of SORT: which of two segments of a text comes first?
 
-A template is filled with the excerpt and the two segments; behind it stands a stem that the model goes
-on with a label. What is asked, and how a label is read, after Pink et al. (2024), section 3,
-https://arxiv.org/abs/2410.08133; the words of the templates that ship are our own.
+A template is filled with the excerpt and the two segments. After it comes a stem, which the model continues
+with a label. The questions and the reading of labels follow Pink et al. (2024), section 3,
+https://arxiv.org/abs/2410.08133; the wording of the templates that ship is our own.
 """
 
 from collections import Counter
@@ -35,17 +35,17 @@ class Prompt:
     """One template.
 
     Attributes:
-        name: Its name, `prompt_id` in tables.
-        in_context: What is asked with `{excerpt}`, `{first}` and `{second}` in it, and perhaps `{title}`.
-            Text in front of and in the excerpt is read once for all questions about it, so the excerpt
-            should stand before the segments.
-        parametric: What is asked without the excerpt.
+        name: Name of the template, `prompt_id` in tables.
+        in_context: Question with `{excerpt}`, `{first}` and `{second}` in it, and optionally `{title}`. Text
+            up to the end of the excerpt is read once for all questions about it, so the excerpt should come
+            before the segments.
+        parametric: Question without the excerpt.
         stem: Beginning of the answer; the model continues with a label.
-        labels: Of the segment that is shown first, and of the other.
-        system: The system message of a chat, the first paragraph elsewhere; None: none.
+        labels: Label of the segment that is shown first, and label of the other.
+        system: System message of a chat, or first paragraph of a plain prompt; None if there is none.
 
     Raises:
-        ValueError: A placeholder is missing, doubled or unknown, the labels are the same, or there is no
+        ValueError: A placeholder is missing, repeated or unknown, the labels are the same, or there is no
             name or stem.
     """
 
@@ -76,7 +76,7 @@ class Prompt:
 
     @property
     def needs_title(self) -> bool:
-        """Whether one of its texts names the document's title."""
+        """Whether one of the two questions contains the document's title."""
         return any("title" in _names(text) for text in (self.in_context, self.parametric))
 
 
@@ -88,10 +88,10 @@ def asked(
     Args:
         prompt: The template.
         condition: One of `CONDITIONS`; `parametric` leaves the excerpt out.
-        excerpt: The text in which the segments stand.
+        excerpt: The text that contains the segments.
         first: The segment that is shown first.
         second: The segment that is shown second.
-        title: Of the document.
+        title: Title of the document.
 
     Raises:
         ValueError: The condition is unknown, or the template names a title and there is none.
@@ -119,7 +119,7 @@ def render(
 
 
 def headed(prompt: Prompt, question: str) -> list[str]:
-    """Return the question with the system message as a paragraph before it, where there is one."""
+    """Return the lines of the question, after the system message as a paragraph if there is one."""
     return [question] if prompt.system is None else [prompt.system, "", question]
 
 
@@ -129,10 +129,10 @@ def right_label(prompt: Prompt, order: str) -> str:
 
 
 def read_prompts(path: str | Path | None = None) -> tuple[Prompt, ...]:
-    """Read the `[[prompt]]` tables of a TOML file; None: those that ship.
+    """Read the `[[prompt]]` tables of a TOML file; None: the templates that ship.
 
     Raises:
-        SuiteError: The file is missing or no TOML, or templates are wrong: all of them at once.
+        SuiteError: The file is missing or is not TOML, or templates are wrong; all problems at once.
     """
     file = shipped_folder("data") / "sort_prompts.toml" if path is None else Path(path)
     if not file.is_file():
@@ -170,7 +170,7 @@ def _prompts(raw: Mapping[str, Any], where: str) -> tuple[Prompt, ...]:
 
 
 def _prompt(table: Any, where: str, problems: list[Problem]) -> Prompt | None:  # noqa: ANN401
-    """Return a template from its table, or note what is wrong."""
+    """Return a template from its table, or None after adding what is wrong to `problems`."""
     if not isinstance(table, Mapping):
         problems.append(Problem("a prompt is not a table", where))
         return None
@@ -211,7 +211,7 @@ def _names(text: str) -> list[str]:
 
 
 def _placeholder_problems(key: str, text: str) -> Iterable[str]:
-    """Return which placeholders of a template are missing, doubled, unknown or more than a name."""
+    """Return the problems of a template's placeholders: missing, repeated, unknown, or with a format."""
     try:
         found = [(name, spec, how) for _, name, spec, how in Formatter().parse(text) if name is not None]
     except ValueError as error:

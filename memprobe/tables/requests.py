@@ -1,7 +1,7 @@
-"""What probes ask of scoring: spans to score, continuations to generate, prompts to search; schemes.
+"""Requests of probes to scoring: spans to score, continuations to generate, prompts to search; schemes.
 
 Positions count the item's own tokens from 0; BOS is never counted. One request reads the tokens
-[start, stop) and scores [score_from, stop): the tokens before score_from only condition.
+[start, stop) and scores [score_from, stop): the tokens before score_from are only context.
 """
 
 import hashlib
@@ -15,14 +15,14 @@ from memprobe.tables.schema import Column, TableSchema
 SEARCH_PREFIX = "search-"
 _TIMES_TARGET = 5
 
-# What the column `detail` asks for:
+# Values of the column `detail`:
 #   tokens    statistics of each scored token
 #   sums      one row of sums for the span
 #   generate  the real greedy continuation of [start, score_from), as long as the span
-#   verify    the same, but no longer than what confirms or refutes the teacher-forced result
-#   choice    the mass on each of two labels behind [start, stop); nothing is scored, so score_from = stop
-# A search has its own key instead: it looks for the free tokens in front of [start, score_from) after which
-# the model says [score_from, stop).
+#   verify    the same, but only until it confirms or refutes the teacher-forced result
+#   choice    the mass on each of two labels after [start, stop); nothing is scored, so score_from = stop
+# A search has its own key as `detail`: it looks for free tokens in front of [start, score_from) that make the
+# model say [score_from, stop).
 REQUESTS = TableSchema(
     name="requests",
     key=("item_id", "part", "start", "score_from", "stop", "detail"),
@@ -48,9 +48,9 @@ class Scheme:
 
     Attributes:
         temperature: Divides the logits; above 0.
-        top_k: Tokens kept, exactly that many, by logit descending and id ascending; None keeps all.
-        top_p: The smallest set of tokens whose mass reaches this is kept, the crossing token included;
-            None keeps all.
+        top_k: Exact number of tokens kept, by logit descending and id ascending; None keeps all.
+        top_p: Mass that the smallest set of kept tokens reaches, with the crossing token included; None
+            keeps all.
 
     Raises:
         ValueError: A value is outside its range.
@@ -94,35 +94,35 @@ class Spread:
 
     @property
     def name(self) -> str:
-        """The name by which a run's manifest says that its units hold it."""
+        """Name of the statistic in the manifest of a run."""
         return "sd_logp"
 
     @property
     def column(self) -> str:
-        """The column of the units that holds it."""
+        """The column of the units that holds the standard deviation."""
         return "sd_logp_nats"
 
 
-# What scoring can say of a token besides the columns that every unit has.
+# A value that scoring computes for each token in addition to the columns that every unit has.
 Statistic = Scheme | Spread
-# Those that every stage of a new run is scored with, by name, whether or not a probe asks for them.
+# Statistics, by name, that every stage of a new run is scored with, whether or not a probe asks for them.
 ALWAYS: dict[str, Statistic] = {each.name: each for each in (Spread(),)}
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Search:
-    """How the shortest prompt is searched that makes the model say a target.
+    """Options of a search for the shortest prompt that makes the model say a target.
 
     Attributes:
-        optimizer: `coordinate`, `gcg` or `random`: how candidates are proposed.
-        lengths: `bracket` or `miniprompt`: in which order prompt lengths are tried.
-        budget: Candidates evaluated at most, for each target and seed.
-        n_candidates: Candidates of one step; None: the optimizer's own.
-        top_k: Tokens of a position that are considered; None: the optimizer's own.
-        seeds: One search for each; the shortest prompt counts.
-        max_prompt_tokens: Longest prompt tried; None: five times the target.
-        roundtrip: Only prompts that survive decode and encode count.
-        warm: Start from the prompt of the checkpoint before, where there is one.
+        optimizer: Method that proposes candidates: `coordinate`, `gcg` or `random`.
+        lengths: Order in which prompt lengths are tried: `bracket` or `miniprompt`.
+        budget: Largest number of candidates evaluated for each target and seed.
+        n_candidates: Candidates of one step; None: the optimizer's default.
+        top_k: Tokens considered at a position; None: the optimizer's default.
+        seeds: Seeds, with one search for each; the shortest prompt counts.
+        max_prompt_tokens: Longest prompt tried; None: five times as long as the target.
+        roundtrip: Count only prompts that survive decoding and encoding.
+        warm: Start from the prompt found at the previous checkpoint, if there is one.
 
     Raises:
         ValueError: A value is outside its range.
@@ -164,20 +164,20 @@ class Search:
 
     @property
     def key(self) -> str:
-        """What a request for this search has as its `detail`: `search-` and 8 hex digits of its fields."""
+        """The `detail` of requests for this search: `search-` and 8 hex digits of a hash of its fields."""
         options = ";".join(f"{name}={value}" for name, value in sorted(asdict(self).items()))
         return SEARCH_PREFIX + hashlib.sha256(options.encode()).hexdigest()[:8]
 
     def longest(self, target_tokens: int) -> int:
-        """Return the longest prompt tried for a target, tokens; five times as long where none is asked for.
+        """Return the longest prompt tried for a target, in tokens.
 
-        As published by Schwarzschild et al. (2024).
+        The default is five times the target's length, as published by Schwarzschild et al. (2024).
         """
         return self.max_prompt_tokens or _TIMES_TARGET * target_tokens
 
 
 def is_search(detail: str = "detail") -> pl.Expr:
-    """Return whether a request, by the column that holds its `detail`, is a search."""
+    """Return whether a request is a search; `detail` is the name of the column with its detail."""
     return pl.col(detail).str.starts_with(SEARCH_PREFIX)
 
 
@@ -187,8 +187,8 @@ class Plan:
 
     Attributes:
         requests: Rows of `REQUESTS`.
-        statistics: What the `tokens` requests are scored with besides what every unit has.
-        unfit: Items that have what the probe needs but cannot be measured: `item_id, reason`.
+        statistics: Statistics that the `tokens` requests are scored with besides those that every unit has.
+        unfit: Items that have the columns that the probe needs but cannot be measured: `item_id, reason`.
         searches: The searches whose keys are the `detail` of requests.
     """
 
@@ -200,12 +200,12 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One unit of work: requests that are scored together, and with which statistics.
+    """One unit of work: requests that are scored together, and their statistics.
 
     Attributes:
         requests: Rows of `REQUESTS`.
-        statistics: What is scored besides what every unit has, in the order of the names.
-        search: The search that its one request asks for; None: nothing is searched.
+        statistics: Statistics besides those that every unit has, in the order of their names.
+        search: The search that the unit's only request asks for; None if it is not a search.
     """
 
     requests: pl.DataFrame
@@ -214,7 +214,7 @@ class Unit:
 
 
 def request_frame(frame: pl.DataFrame, *, detail: str, part: str = "text") -> pl.DataFrame:
-    """Return `REQUESTS` rows from a frame with `item_id, start, score_from, stop`, and perhaps `part`."""
+    """Return `REQUESTS` rows from a frame with `item_id, start, score_from, stop` and optionally `part`."""
     of = pl.col("part") if "part" in frame.columns else pl.lit(part)
     return REQUESTS.conform(
         frame.select("item_id", "start", "score_from", "stop", part=of, detail=pl.lit(detail))
@@ -222,10 +222,10 @@ def request_frame(frame: pl.DataFrame, *, detail: str, part: str = "text") -> pl
 
 
 def merge_requests(frames: Iterable[pl.DataFrame]) -> pl.DataFrame:
-    """Return all requests once, without those that another one answers.
+    """Return the different requests, without those that another request answers.
 
-    `sums` inside a `tokens` span and a `verify` next to a `generate` of the same span add nothing;
-    overlapping or touching `tokens` spans with one start become their union.
+    `sums` are dropped inside a `tokens` span, and `verify` if the same span has `generate`; overlapping or
+    touching `tokens` spans with the same start become their union.
     """
     requests = pl.concat([REQUESTS.empty(), *frames]).unique()
     tokens = _unite(requests.filter(pl.col("detail") == "tokens"))
@@ -252,7 +252,7 @@ def merge_requests(frames: Iterable[pl.DataFrame]) -> pl.DataFrame:
 
 
 def _unite(tokens: pl.DataFrame) -> pl.DataFrame:
-    """Return overlapping or touching spans of one (item, part, start) as their union."""
+    """Return the spans, with overlapping or touching spans of the same (item, part, start) united."""
     group = ["item_id", "part", "start"]
     reach = pl.col("stop").cum_max().shift(1).over(group)
     return (

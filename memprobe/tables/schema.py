@@ -1,7 +1,7 @@
-"""Schemas: a table has a name, a key, and typed columns with a unit and a meaning of null.
+"""Schemas of tables: a name, a key, and typed columns, each with a unit and a meaning of null.
 
-Checked where a stage writes or reads a table; the same objects print the data dictionary, so
-units cannot drift from the documentation.
+Schemas are checked when a stage writes or reads a table. The data dictionary is printed from the same
+objects, so units cannot drift from the documentation.
 """
 
 from collections.abc import Mapping
@@ -21,10 +21,10 @@ class Column:
     """One column.
 
     Attributes:
-        dtype: Its polars type.
-        unit: Its unit, `-` for names and flags.
-        meaning: What it holds, in a few words.
-        null_means: What null says; None: the column is never null.
+        dtype: Polars type of the column.
+        unit: Unit of its values, `-` for names and flags.
+        meaning: Meaning of its values, in a few words.
+        null_means: Meaning of null; None: the column is never null.
     """
 
     dtype: DType
@@ -38,12 +38,12 @@ class TableSchema:
     """The name, key and columns of a table.
 
     Attributes:
-        name: The table's name, which is its file's stem.
-        key: Columns in which no two rows agree.
+        name: Name of the table, which is the stem of its file.
+        key: Columns whose values together differ in any two rows.
         columns: Name to column, in the order of writing.
-        open_ended: Further columns may stand next to these (the user's own, or one per scheme).
-        optional: Columns that are there under some settings only. A name that ends in `*` stands for all
-            names that begin so; `{}` in its meaning, for the rest of the name.
+        open_ended: Whether further columns are allowed (the user's own, or one per scheme).
+        optional: Columns that exist only under some settings. A name that ends in `*` stands for all names
+            that begin so; `{}` in its meaning stands for the rest of the name.
     """
 
     name: str
@@ -53,7 +53,7 @@ class TableSchema:
     optional: Mapping[str, Column] = field(default_factory=dict)
 
     def described(self, name: str) -> Column | None:
-        """Return what is known of a column, an optional one too; None: it is not of this table."""
+        """Return the description of a column, optional or not; None if the table has no such column."""
         if name in self.columns or name in self.optional:
             return self.columns.get(name) or self.optional[name]
         for pattern, column in self.optional.items():
@@ -70,7 +70,7 @@ class TableSchema:
         """Return `frame` with this schema's column order and types; further columns go last.
 
         Raises:
-            TableError: A column is missing, cannot be cast, or breaks a promise of the schema.
+            TableError: A column is missing or cannot be cast, or the frame does not fit the schema.
         """
         missing = [name for name in self.columns if name not in frame.columns]
         if missing:
@@ -89,7 +89,7 @@ class TableSchema:
         """Check names, types, nulls, NaN and the key.
 
         Raises:
-            TableError: Something breaks the schema; the message counts and lists.
+            TableError: The frame does not fit the schema; the message lists all problems.
         """
         problems = [*self._column_problems(frame), *self._value_problems(frame)]
         if not problems and frame.select(self.key).is_duplicated().any():

@@ -1,8 +1,8 @@
-"""The scored spans that units hold, and how a request finds its answer among them.
+"""The scored spans that units hold, and the search for those that answer a request.
 
-One row per span; token statistics are lists whose last entry belongs to token stop - 1. Next to the
-columns named here stands one list column per further statistic:
-`logprob_<scheme>_nats` for each sampling scheme, and `sd_logp_nats`.
+There is one row per span; token statistics are lists whose last entry belongs to token stop - 1. Besides
+the columns named here, there is one list column for each further statistic: `logprob_<scheme>_nats` for
+each sampling scheme, and `sd_logp_nats`.
 """
 
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ _NO_TOKENS = "the span was asked for as sums or a choice, or generated"
 _NO_SCORES = "the span was generated or asked for a choice, not scored"
 _NOT_GENERATED = "nothing was generated for this span"
 
-# What a search found: `prompt_ids` are null unless text is written, `prompt_sealed` see sealed.py.
+# Result of a search. `prompt_ids` is null unless text is written; for `prompt_sealed` see sealed.py.
 FOUND = pl.Struct(
     {
         "prompt_tokens": pl.Int32(),
@@ -83,23 +83,23 @@ _TOKEN_LISTS = ("logprob_nats", "rank", "n_ties", "hit", "entropy_nats", "margin
 
 
 def unanswered(requests: pl.DataFrame, earlier: pl.DataFrame) -> pl.DataFrame:
-    """Return the rows of `requests` that earlier ones do not answer.
+    """Return the rows of `requests` that no row of `earlier` answers.
 
     Args:
         requests: Rows of `REQUESTS`.
-        earlier: Rows of `REQUESTS` with `has_statistics`: they are scored with all statistics that a
-            `tokens` request here needs.
+        earlier: Rows of `REQUESTS` with the column `has_statistics`: whether they are scored with all
+            statistics that the `tokens` requests need.
     """
     answered = _matches(requests, earlier).select(REQUESTS.key).unique()
     return requests.join(answered, on=REQUESTS.key, how="anti", maintain_order="left")
 
 
 def answer(requests: pl.DataFrame, held: pl.DataFrame, statistics: Iterable[Statistic]) -> pl.DataFrame:
-    """Return one row of `SPANS` for each request, cut out of the spans that are held.
+    """Return one row of `SPANS` for each request, cut out of the spans in `held`.
 
     Token statistics are sliced to the requested span and the sums are computed over the slice, so
-    the answer does not depend on what else was asked in the same run. Of several spans that answer,
-    the narrowest of the first unit in order is taken.
+    the answer does not depend on other requests of the same run. If several spans answer a request, the one
+    with the lowest preference number is taken, then the narrowest.
 
     Raises:
         TableError: A request has no answer.
@@ -118,7 +118,7 @@ def answer(requests: pl.DataFrame, held: pl.DataFrame, statistics: Iterable[Stat
 
 
 def _with_statistics(held: pl.DataFrame, statistics: Iterable[Statistic]) -> pl.DataFrame:
-    """Return the spans with a null column for each statistic that none of them holds."""
+    """Return the spans with `has_statistics`, and a null column for each statistic that none has."""
     absent = [each.column for each in statistics if each.column not in held.columns]
     frame = held.with_columns(pl.lit(None, dtype=_FLOATS).alias(name) for name in absent)
     usable = pl.all_horizontal(

@@ -1,8 +1,8 @@
 """The run directory: manifest, units, tables; atomic writes, one lock.
 
-Whatever is half done stays invisible: a file appears by rename, after its bytes are on disk. Whatever was
-altered since is seen: units and tables carry a SHA-256 of their bytes, the manifest one of what it says,
-and the manifest of a finished run names the digests of its tables.
+Half-written files stay invisible: a file appears by rename, after its bytes are on disk. Alterations are
+detected: units and tables carry a SHA-256 of their bytes, the manifest carries one of its contents, and the
+manifest of a finished run names the digests of its tables.
 """
 
 import json
@@ -43,7 +43,7 @@ _ANEW = "run the same `memprobe run` again: tables are rebuilt from the units"
 
 
 class Claim(NamedTuple):
-    """A unit that somebody holds: the context that its file name begins with, and who it is."""
+    """A claim on a unit: the scoring context that its file name begins with, and the holder."""
 
     context: str
     holder: Holder
@@ -55,7 +55,7 @@ class RunStore:
 
     Attributes:
         path: The directory; it need not exist before something is written.
-        private: Files hold text: they are readable by their owner alone.
+        private: Whether files hold text and so are readable by their owner alone.
     """
 
     path: Path
@@ -72,7 +72,7 @@ class RunStore:
         return self.path / "units"
 
     def create(self) -> None:
-        """Make the directory and the folders in it; what killed processes left half-written goes."""
+        """Make the directory and its folders, and remove the half-written files of killed processes."""
         for folder in (self.path, self.units_folder, self.path / "tables"):
             make_folder(folder)
         for half_written in self.path.rglob(".*.tmp"):
@@ -80,7 +80,7 @@ class RunStore:
                 half_written.unlink(missing_ok=True)
         remove_abandoned(self.units_folder)
         for claim in self.units_folder.glob("*.claim"):
-            # Of another machine, which died after its last write: nobody will ask for that unit again.
+            # The claim is of a machine that died after its last write: nobody will ask for that unit again.
             if claim.with_suffix(".parquet").is_file():
                 claim.unlink(missing_ok=True)
 
@@ -88,7 +88,7 @@ class RunStore:
         """Check that the directory is a run's, empty, or not there.
 
         Raises:
-            InputError: It holds things but no manifest, so it is not ours to empty.
+            InputError: The directory holds files but no manifest, so it is not ours to empty.
         """
         if self.path.is_dir() and any(self.path.iterdir()) and not self.manifest_file.is_file():
             raise InputError(
@@ -101,7 +101,7 @@ class RunStore:
         """Remove what a run wrote, and nothing else.
 
         Raises:
-            InputError: The directory holds things but no manifest, so it is not ours to empty.
+            InputError: The directory holds files but no manifest, so it is not ours to empty.
         """
         self.check_emptiable()
         for name in ("units", "tables", "figures"):
@@ -120,10 +120,10 @@ class RunStore:
             (self.path / name).unlink(missing_ok=True)
 
     def read_manifest(self) -> Manifest | None:
-        """Return the manifest, or None where there is none.
+        """Return the manifest; None if there is none.
 
         Raises:
-            InvalidRunError: The manifest cannot be read, was altered, or is of another format.
+            InvalidRunError: The manifest cannot be read, was altered, or has another format.
         """
         where = str(self.manifest_file)
         try:
@@ -135,7 +135,7 @@ class RunStore:
             raise InvalidRunError(what, where=where, fix=WRITTEN_AGAIN) from error
 
     def write_manifest(self, manifest: Manifest) -> None:
-        """Write the manifest with a digest of what it says."""
+        """Write the manifest with a digest of its contents."""
         self.write_json(self.manifest_file.name, sealed(manifest.to_json()))
 
     def write_json(self, name: str, value: object) -> None:
@@ -148,7 +148,7 @@ class RunStore:
         self._write(self.path / name, text.encode())
 
     def write_lines(self, name: str, rows: list[dict[str, Any]]) -> None:
-        """Write a JSONL file, or remove it where there is nothing to write."""
+        """Write a JSONL file, or remove it if there are no rows."""
         if rows:
             self.write_text(name, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
         else:
@@ -162,7 +162,7 @@ class RunStore:
         return digest
 
     def table_file(self, name: str) -> Path:
-        """The file of a table."""
+        """Return the file of a table."""
         return (
             self.path / "summary.parquet" if name == "summary" else self.path / "tables" / f"{name}.parquet"
         )
@@ -175,13 +175,13 @@ class RunStore:
         """Read a table by its name.
 
         Args:
-            name: Of the table.
-            steps: Only the rows of these, so that the others take no memory; None among them: of checkpoints
-                without a step. None: all rows.
+            name: Name of the table.
+            steps: Read only the rows of these steps, so that the others take no memory; None among them
+                stands for checkpoints without a step. None: all rows.
 
         Raises:
             InvalidRunError: The run has no such table, and the message lists those that it has; or the
-                file is not as it was written, or not of this run.
+                file is not as it was written, or is not from this run.
         """
         if steps is not None:
             wanted = pl.Series(list(steps), dtype=pl.Int64)
@@ -193,7 +193,7 @@ class RunStore:
         return found.frame
 
     def scan_table(self, name: str) -> pl.LazyFrame:
-        """Return a table to be read in part; it is checked whole, which takes no memory.
+        """Return a table to be read in part; the whole file is checked first, without holding it in memory.
 
         Raises:
             InvalidRunError: As `read_table`.
@@ -206,7 +206,7 @@ class RunStore:
 
     @contextmanager
     def _refusing(self, name: str) -> Iterator[None]:
-        """Say of a table that is not there, or not as it was written, what to do."""
+        """Raise InvalidRunError, with advice, for a table that is missing or not as it was written."""
         try:
             yield
         except FileNotFoundError as error:
@@ -223,10 +223,10 @@ class RunStore:
             ) from error
 
     def _check_name(self, name: str, about: Mapping[str, str], digest: str) -> None:
-        """Check that a table is the one of this name, and of this run where its manifest says which.
+        """Check that a file is the table of this name, and of this run if the manifest has its digest.
 
         Raises:
-            AlteredFileError: It is not.
+            AlteredFileError: It is another table, or one of another run.
         """
         if (named := about.get("table", name)) != name:
             raise AlteredFileError(f"it is the table `{named}` under another name")
@@ -235,18 +235,18 @@ class RunStore:
             raise AlteredFileError("it is another one than this run wrote")
 
     def table_names(self) -> list[str]:
-        """Return the names of the tables that are there, the summary first."""
+        """Return the names of the run's tables, the summary first."""
         names = sorted(file.stem for file in (self.path / "tables").glob("*.parquet"))
         return [*(["summary"] if (self.path / "summary.parquet").is_file() else []), *names]
 
     # Units
 
     def unit_file(self, context: str, unit: str) -> Path:
-        """The file of the unit `unit` of the scoring context `context`."""
+        """Return the file of the unit `unit` of the scoring context `context`."""
         return self.units_folder / f"{context}-{unit}.parquet"
 
     def has_unit(self, context: str, unit: str) -> bool:
-        """Whether the unit is done."""
+        """Return whether the unit is done."""
         return self.unit_file(context, unit).is_file()
 
     def write_unit(
@@ -261,14 +261,14 @@ class RunStore:
         """Write one finished unit.
 
         Args:
-            context: Of the unit.
-            unit: Its key.
+            context: Scoring context of the unit.
+            unit: Key of the unit.
             spans: Rows of `SPANS`.
-            about: Goes into the file's metadata.
-            vocabulary: Number of tokens that the model scores; None: not known.
+            about: Further entries for the file's metadata.
+            vocabulary: Number of tokens that the model scores; None if it is not known.
 
         Raises:
-            TableError: The rows are not those of a unit, or hold values that cannot be.
+            TableError: The rows do not fit `SPANS`, or hold impossible values.
             LostClaimError: This thread's claim on the unit was taken over.
         """
         frame = SPANS.conform(spans)
@@ -283,12 +283,12 @@ class RunStore:
         """Return the spans of these units, in their order.
 
         Args:
-            context: Of the units.
-            units: Key of each unit to what was asked.
+            context: Scoring context of the units.
+            units: Key of each unit to its requests.
 
         Raises:
-            InvalidRunError: A unit is not there.
-            BrokenUnitError: Units are there and are not what was written, or not what is asked.
+            InvalidRunError: A unit is missing.
+            BrokenUnitError: Units are not as they were written, or do not hold what is asked.
         """
         files = {self.unit_file(context, key): key for key in units}
         if missing := [file.name for file in files if not file.is_file()]:
@@ -304,7 +304,7 @@ class RunStore:
             except AlteredFileError as error:
                 broken[file] = str(error)
         asked = [units[files[file]] for file in found]
-        # One look at all of them is fast; which of them is wrong is asked only where one is.
+        # One check of all units is fast; they are checked one by one only if one of them is wrong.
         if not _all_right(list(found.values()), asked):
             reasons = {
                 file: _wrong(each, unit) for (file, each), unit in zip(found.items(), asked, strict=True)
@@ -324,20 +324,20 @@ class RunStore:
         """Return for each context the times at which its units were written, in seconds since 1970."""
         times: dict[str, list[float]] = {}
         for entry in self._entries(".parquet"):
-            # Killed processes and others that tidy up may remove what was listed a moment ago.
+            # Other processes that tidy up may remove a file that was listed a moment ago.
             written = _modified(entry)
             if written is not None:
                 times.setdefault(entry.name.partition("-")[0], []).append(written)
         return times
 
     def claims(self) -> list[Claim]:
-        """Return the claims that are held or were left behind, by name of their file."""
+        """Return the claims that are held or were left behind, in the order of their file names."""
         files = sorted(Path(entry.path) for entry in self._entries(".claim"))
         held = [(file, holder_of(file)) for file in files]
         return [Claim(file.name.partition("-")[0], holder) for file, holder in held if holder is not None]
 
     def lock_holder(self) -> Holder | None:
-        """Return who holds the run's lock, None where nobody does."""
+        """Return the holder of the run's lock; None if there is none."""
         return holder_of(self._lock_file)
 
     def _entries(self, suffix: str) -> "list[os.DirEntry[str]]":
@@ -351,15 +351,15 @@ class RunStore:
 
     @contextmanager
     def claim(self, context: str, unit: str) -> Iterator[bool]:
-        """Hold the claim on a unit; yields False where another live process holds it."""
+        """Hold the claim on a unit; yields False if another live process holds it."""
         with hold(self.unit_file(context, unit).with_suffix(".claim")) as held:
             yield held
 
     def release(self) -> None:
-        """Remove what this thread still holds or has half-written in the run directory.
+        """Remove this thread's claims and locks and this process's half-written files from the directory.
 
-        A signal may arrive between the creation of a claim and the block that would remove it: whoever
-        handles the signal calls this.
+        A signal may arrive between the creation of a claim and the block that would remove it, so signal
+        handlers call this.
         """
         release(self.path)
         for half_written in self.path.rglob(".*.tmp"):
@@ -372,10 +372,11 @@ class RunStore:
 
     @contextmanager
     def lock(self, *, waiting: Callable[[str], None] | None = None) -> Iterator[None]:
-        """Hold the run's lock, waiting for whoever holds it as long as that process lives.
+        """Hold the run's lock; waits while another live process holds it.
 
         Args:
-            waiting: Called after a few seconds with the process that is waited for, and when that changes.
+            waiting: Called after a few seconds with a text that names the process waited for, and again
+                when the text changes.
         """
         patience = Patience(waiting)
         while True:
@@ -388,12 +389,12 @@ class RunStore:
             time.sleep(0.2)
 
     def holders(self, units: Iterable[tuple[str, str]]) -> list[Holder]:
-        """Return who holds these units, (context, unit), and has not ended; each process once."""
+        """Return the live holders of these units, given as (context, unit); each process once."""
         held = (holder_of(self.unit_file(*each).with_suffix(".claim")) for each in units)
         return list({str(each): each for each in held if each is not None and not each.gone}.values())
 
     def _write(self, file: Path, content: bytes | bytearray, *, under: Path | None = None) -> None:
-        """Write a file, unless what this thread holds for it, the run's lock or `under`, was taken over."""
+        """Write a file, unless this thread's claim for it (`under`, or the run's lock) was taken over."""
         with appearing(
             file,
             private=self.private,
@@ -404,10 +405,10 @@ class RunStore:
 
 
 def _checked_unit(file: Path, context: str, unit: str) -> Checked:
-    """Read a unit whose file is as it was written, and which is the one that its name says.
+    """Read a unit and check its bytes, its name and its columns.
 
     Raises:
-        AlteredFileError: It is not.
+        AlteredFileError: One of them is wrong.
     """
     found = checked_parquet.read(file)
     named = found.about.get("context"), found.about.get("unit")
@@ -419,7 +420,7 @@ def _checked_unit(file: Path, context: str, unit: str) -> Checked:
 
 
 def _all_right(found: Sequence[Checked], asked: Sequence[Unit]) -> bool:
-    """Whether nothing is wrong with any of these units, seen at once because there may be thousands."""
+    """Return whether all of these units are right, checked together because there may be thousands."""
     if not same_requests(asked, [each.frame for each in found]):
         return False
     alike: dict[tuple[object, ...], list[pl.DataFrame]] = {}
@@ -429,7 +430,7 @@ def _all_right(found: Sequence[Checked], asked: Sequence[Unit]) -> bool:
 
 
 def _wrong(found: Checked, unit: Unit) -> str | None:
-    """Return what is wrong with a unit that can be read; None: nothing."""
+    """Return what is wrong with a unit that can be read; None if nothing is wrong."""
     if reason := other_requests(unit, found.frame):
         return reason
     problems = impossible(found.frame, _vocabulary(found))

@@ -1,4 +1,4 @@
-"""The tables that all probes share: the summary, and how rates grow with a dose."""
+"""Schemas of the tables that all probes share: the summary, and the growth of rates with a dose."""
 
 import polars as pl
 

@@ -1,8 +1,8 @@
-"""Views: other strings of an item than the item as a whole: windows, a chat, targets, questions.
+"""Views: strings to score that are made from an item, such as windows, a chat, targets and questions.
 
-A view is named in a probe's settings, cut once per tokenizer, and written down as rows of `WINDOWS`:
-where each window is in tokens and in characters of the source. Planning and measuring see these
-rows, never text or ids.
+A view is named in a probe's settings, cut once per tokenizer, and recorded as rows of `WINDOWS`, which give
+the place of each window in tokens and in characters of the source. Planning and measuring see these rows,
+never text or ids.
 """
 
 import hashlib
@@ -22,9 +22,9 @@ class _Windows:
     """Windows of a prefix and a suffix at every stride.
 
     Attributes:
-        prefix_tokens: Tokens of a window that condition.
-        suffix_tokens: Tokens of a window that are scored.
-        stride: From one window's start to the next, in tokens or characters.
+        prefix_tokens: Number of tokens of a window that are only context.
+        suffix_tokens: Number of tokens of a window that are scored.
+        stride: Distance from one window's start to the next, in tokens or characters.
     """
 
     prefix_tokens: int
@@ -33,7 +33,7 @@ class _Windows:
 
     @property
     def n_tokens(self) -> int:
-        """Tokens of a window."""
+        """Number of tokens of a window."""
         return self.prefix_tokens + self.suffix_tokens
 
     def _named(self, unit: str) -> str:
@@ -52,7 +52,7 @@ class TokenWindows(_Windows):
 
 @dataclass(frozen=True, slots=True, order=True)
 class CharWindows(_Windows):
-    """Windows at every `stride` characters: the first tokens of the slice there, tokenised alone."""
+    """Windows every `stride` characters: the first tokens of the slice that begins there, tokenised alone."""
 
     @property
     def name(self) -> str:
@@ -61,7 +61,7 @@ class CharWindows(_Windows):
 
     @property
     def slice_chars(self) -> int:
-        """Characters of a slice."""
+        """Number of characters of a slice."""
         return SLICE_CHARS_PER_TOKEN * self.n_tokens
 
 
@@ -77,14 +77,14 @@ class Chat:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Targets:
-    """The strings that a model is to be made to say: the item, and two that nobody trained on.
+    """Targets that a prompt should make a model say: the item, and two controls that nobody trained on.
 
     Attributes:
-        target_tokens: Only so many tokens, from the first on; None: all.
-        controls: Also as many random tokens, and the target's words shuffled.
-        chat: Each of them also as the answer in the tokenizer's chat template.
-        lead_in: Words of the answer before the target; they are given.
-        system: The system message of the chat; None: none.
+        target_tokens: Number of tokens of the item that are used, from the first on; None: all.
+        controls: Use two controls as well: as many random tokens, and the target's words shuffled.
+        chat: Use each target also as the answer in the tokenizer's chat template.
+        lead_in: Words of the answer before the target; the model is given them.
+        system: System message of the chat; None if there is none.
     """
 
     target_tokens: int | None = None
@@ -95,34 +95,34 @@ class Targets:
 
     @property
     def name(self) -> str:
-        """The view's name: `targets-12-controls`, or with 8 hex digits of what a chat says around it."""
+        """The view's name: `targets-12-controls`, with a hash of lead-in and system message for a chat."""
         words = ["targets", str(self.target_tokens or "all"), *(["controls"] if self.controls else [])]
         return "-".join([*words, *([self.chat_part] if self.chat else [])])
 
     @property
     def chat_part(self) -> str:
-        """The beginning of the names of strings in the chat template."""
+        """Beginning of the names of strings in the chat template."""
         digest = hashlib.sha256(repr((self.lead_in, self.system)).encode()).hexdigest()[:8]
         return f"{CHAT_PART}-{digest}"
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Trials:
-    """What is asked of a model in the trials of SORT: which of two segments comes first?
+    """The questions in the trials of SORT: which of two segments comes first?
 
     Every item with segments has one row for each prompt, condition and order of presentation: `AB` shows
-    the earlier segment first, `BA` the later one; `free` asks with nothing in the place of excerpt and
-    segments. Without a prompt the orders are `12` (the earlier segment, then the later one, as text) and
-    `21`; there the two segments are what is scored.
+    the earlier segment first, `BA` the later one; `free` has a placeholder instead of excerpt and segments.
+    Without a prompt the orders are `12` (the earlier segment, then the later one, as text) and `21`; there
+    the two segments are scored.
 
     Attributes:
-        prompts: Templates.
-        conditions: Of `in_context` and `parametric`.
-        likelihood: Also the segments alone, in both orders.
-        shots: Answered trials of the validation split in front of each question, of other documents.
-        content_free: Also the order `free`.
-        chat: The tokenizer's chat template is used; None: where there is one.
-        separator: Between excerpt and segments where they stand as text alone.
+        prompts: Templates of the questions.
+        conditions: Conditions used: `in_context`, `parametric` or both.
+        likelihood: Score also the segments without a question, in both orders.
+        shots: Number of answered trials before each question, of other documents in the validation split.
+        content_free: Ask also in the order `free`.
+        chat: Whether the tokenizer's chat template is used; None: if it has one.
+        separator: Text between excerpt and segments if they are scored without a question.
 
     Raises:
         ValueError: A value is outside its range.

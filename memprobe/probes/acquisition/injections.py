@@ -1,4 +1,4 @@
-"""What each injection did to its item, and what acquired items keep of it: made of levels and steps."""
+"""The rise at each injection, and how much acquired items keep of it, from levels and steps."""
 
 from dataclasses import dataclass
 from typing import Self

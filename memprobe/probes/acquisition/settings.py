@@ -14,12 +14,12 @@ class Settings:
         prefix_tokens: Tokens that condition; None: the item's whole prefix, or half of its tokens.
         suffix_tokens: Tokens of the fact; None: all that follow.
         align: `start`, or `end` to take the last suffix_tokens of the item.
-        window_steps: Steps after an injection, its own the first, in which the highest checkpoint is looked
-            for, at most up to the item's next injection; None: up to that, or to the last checkpoint.
-        min_gain_nats: An item is acquired whose level rose by more than this from before its first injection
-            to the highest checkpoint after its last; the others are excluded from the decay and counted.
-        weight: In the fit of the decay, `gain`: an item counts by the nats it gained, so that shares of tiny
-            gains, which say nothing, count little; `item`: each counts once, as in the paper.
+        window_steps: Number of steps, from that of the injection, in which the highest checkpoint is
+            searched, but not beyond the item's next injection; None: up to that or the last checkpoint.
+        min_gain_nats: An item counts as acquired if its level rose by more than this from before its first
+            injection to the highest checkpoint after its last; the decay leaves out and counts the others.
+        weight: Weight in the fit of the decay. `gain`: each item by the nats it gained, so that the noisy
+            shares of tiny gains count little; `item`: each item once, as in the paper.
 
     Raises:
         ValueError: A value is outside its range.

@@ -32,23 +32,23 @@ class Settings:
 
     Attributes:
         optimizer: How prompts are proposed: `coordinate`, `gcg` (greedy coordinate gradient) or `random`.
-        search: In which order lengths are tried: `bracket`, or `miniprompt` as published.
-        budget: Prompts evaluated at most, for each target and seed.
-        seeds: One search for each; the shortest prompt counts.
-        n_candidates: Prompts of one step; None: the optimizer's own.
-        top_k: Tokens of a position that are considered; None: the optimizer's own.
-        max_prompt_tokens: Longest prompt tried; None: five times the target.
-        prompt_roundtrip: Only prompts that survive being decoded and encoded count.
-        warm_start: Start from the prompt found at the checkpoint before.
+        search: Order in which lengths are tried: `bracket`, or `miniprompt` as published.
+        budget: Most prompts to evaluate for each target and seed.
+        seeds: Seeds of the searches, one search each; the shortest prompt counts.
+        n_candidates: Prompts per step; None: the optimizer's default.
+        top_k: Tokens considered at a position; None: the optimizer's default.
+        max_prompt_tokens: Length of the longest prompt to try; None: five times the target.
+        prompt_roundtrip: Count only prompts that stay the same when decoded and encoded again.
+        warm_start: Start from the prompt found at the previous checkpoint.
         chat: Put the prompt into the tokenizer's chat template as the user's message; the target is the
             answer. Only the message counts as prompt.
-        lead_in: With chat: words of the answer before the target, which are given.
-        system: With chat: the system message; None: none.
-        target_tokens: Only the first so many tokens of each item; None: all of them.
-        groups: Only items of these groups; empty: all.
-        n_items: Only so many items, evenly over all by exposures and id; None: all.
-        tau: Memorized is what has a ratio above this, or above that of a compressor, `gzip` or `zlib`.
-        controls: Random token strings, and as many items with shuffled words, that are searched too.
+        lead_in: With chat: given words of the answer before the target.
+        system: With chat: the system message; None: no system message.
+        target_tokens: Use only this many tokens from the start of each item; None: all.
+        groups: Search only items of these groups; empty: all groups.
+        n_items: Number of items to search, spread evenly over exposures and ids; None: all.
+        tau: An item is memorized if its ratio is above this number, or above that of `gzip` or `zlib`.
+        controls: Number of random token strings, and of items with shuffled words, to search as controls.
 
     Raises:
         ValueError: A value is outside its range.

@@ -1,8 +1,8 @@
 """Extraction: how many samples until the model emits the suffix, and with what probability?
 
 p_z is the probability of the whole suffix under a sampling scheme, given the prefix. The item is
-(n, p)-discoverably extractable if n samples hold it with probability at least p. All of it in
-ln p_z, so that nothing underflows.
+(n, p)-discoverably extractable if n samples contain it with probability at least p. Everything is
+computed with ln p_z, so that nothing underflows.
 
 Source: Hayes et al. (2024), section 3, https://arxiv.org/abs/2410.19482
 """
@@ -47,16 +47,16 @@ class Settings:
         align: `start`, or `end` to take the last suffix_tokens of the item.
         schemes: Sampling schemes.
         n: Numbers of samples.
-        p: Probabilities with which the suffix must be among them.
+        p: Probabilities with which the suffix must be among the samples.
         chat: Put the prefix into the tokenizer's chat template as the user's message; the suffix is the
             answer. `prefix_tokens` of the table then counts the template's tokens too.
-        stride_tokens: Slide a window of prefix and suffix over each document, so many tokens at a time.
-        stride_chars: The same by characters: a window is the first tokens of the slice of 8 characters
-            per token that begins there, tokenised alone.
-        tau: With a stride: probabilities p_z from which a window covers the text of its suffix.
+        stride_tokens: Slide a window of prefix and suffix over each document by this many tokens.
+        stride_chars: Slide by this many characters: a window is made of the first tokens of a slice of 8
+            characters per token, which is tokenised alone.
+        tau: With a stride: a window covers the text of its suffix if its p_z is at least this.
         longest_passage: With a stride: length of the longest passage that can be memorized, in the stride's
-            unit. Intervals count passages apart from twice that length on, instead of from a twentieth of
-            the document.
+            unit. Intervals treat passages as independent if they are twice that length apart, instead of a
+            twentieth of the document.
 
     Raises:
         ValueError: A value is outside its range.

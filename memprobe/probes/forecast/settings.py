@@ -16,7 +16,7 @@ class Settings:
         prefix_tokens: Tokens that condition; None: the item's whole prefix, or half of its tokens.
         suffix_tokens: Tokens to be recalled; None: all that follow.
         align: `start`, or `end` to take the last suffix_tokens of the item.
-        of_others: Which checkpoints of the run's smaller models predict: the `last`, or `all` of them.
+        of_others: Which checkpoints of smaller models in the run are predictors: the `last`, or `all`.
         draws: Bootstrap draws of items, for the intervals of F1, F2 and phi.
 
     Raises:

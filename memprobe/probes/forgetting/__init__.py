@@ -1,12 +1,12 @@
-"""Forgetting: how often is what was learned forgotten again, how soon, and what is never forgotten?
+"""Forgetting: how often and how soon are learned items forgotten, and which are never forgotten?
 
 Each item is learned (1) or not (0) at each checkpoint. A learning event is a step from 0 to 1, a forgetting
 event one from 1 to 0. Before the first checkpoint everything is 0, so an item that is learned at the first
-has a learning event there. Where the file gives first_step, checkpoints before it do not count: an item
+has a learning event there. If the file gives first_step, checkpoints before it do not count: an item
 that was learned at the last of them was known without training, and is in no estimate.
 
-What happens between two checkpoints is not seen: counts and times depend on how dense the checkpoints are,
-so the table of hazards says what happened in each interval.
+Events between two checkpoints are not seen: counts and times depend on how dense the checkpoints are, so the
+table of hazards gives the events of each interval.
 
 Source: Toneva et al. (2019), section 3, https://arxiv.org/abs/1812.05159, there by presentations of the
 training example; by checkpoints here. The statistics: memprobe/stats/events.py, memprobe/stats/survival.py.
@@ -49,12 +49,12 @@ class Settings:
         prefix_tokens: Tokens that condition; None: the item's whole prefix, or half of its tokens.
         suffix_tokens: Tokens to be recalled; None: all that follow.
         align: `start`, or `end` to take the last suffix_tokens of the item.
-        state: What learned means: `exact`: greedy decoding yields the whole suffix; `hit_frac`: the share of
-            suffix tokens that greedy decoding picks is tau_hi or more; `pz`: the probability of the whole
-            suffix is.
-        tau_hi: From where an item becomes learned, with `hit_frac` and `pz`.
-        tau_lo: Below where a learned item is forgotten, so that a value that trembles around one threshold
-            makes no events; None: tau_hi.
+        state: When an item is learned. `exact`: greedy decoding yields the whole suffix; `hit_frac`: greedy
+            decoding picks a share of tau_hi or more of the suffix tokens; `pz`: the probability of the whole
+            suffix is tau_hi or more.
+        tau_hi: Value at which an item becomes learned, with `hit_frac` and `pz`.
+        tau_lo: Value below which a learned item is forgotten; lower than tau_hi, it keeps a value that wavers
+            around one threshold from causing events; None: tau_hi.
 
     Raises:
         ValueError: A value is outside its range.

@@ -1,6 +1,6 @@
 """Profile: what did training on an item at one time change, and how long does the change last?
 
-Items are cohorts by the first checkpoint that had seen them; items never trained on say what would
+Items form cohorts by the first checkpoint that had seen them; items never trained on show what would
 have happened anyway. The effect on a cohort at a checkpoint is the change of its outcome since before
 its training, minus the same change of the controls.
 

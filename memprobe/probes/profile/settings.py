@@ -11,19 +11,19 @@ class Settings:
     """Options of profile.
 
     Attributes:
-        outcomes: Numbers of an item at a checkpoint, over all its tokens: `logprob_mean_nats`, `exact`,
-            `hit_frac`, `rank_mean` (taken with a minus, so that more is better remembered).
-        base: Before training, `varying` compares a checkpoint with the one before it, `universal` with the
-            last before training.
+        outcomes: Outcomes of an item at a checkpoint, over all its tokens: `logprob_mean_nats`, `exact`,
+            `hit_frac`, `rank_mean` (with its sign changed, so that more is better remembered).
+        base: Base of effects before training: `varying` compares a checkpoint with the one before it,
+            `universal` with the last one before training.
         control: `never`: items never trained on; `untrained`: also items first trained on after the last
-            checkpoint, which no checkpoint has seen; `not_yet`: also those that training came to later, as
-            long as it has not come to them.
-        anticipation: Checkpoints that an item may be felt before it was trained on, as through
-            near-duplicates.
-        cluster: `batch`: items of one batch_id depend on each other; `item`: they do not.
+            checkpoint; `not_yet`: also items that are trained on later, until they are.
+        anticipation: Number of checkpoints by which an effect may come before the training on the item, for
+            example because of near-duplicates.
+        cluster: `batch`: items of one batch_id depend on each other; `item`: items are independent.
         repeated: Keep items with more than one exposure.
-        draws: Multiplier draws for the bands that hold for all cells at once; 0: no such bands.
-        balanced_to: Last event time of an event study over cohorts that are seen that long; None: none.
+        draws: Multiplier draws for the simultaneous bands over all cells; 0: no such bands.
+        balanced_to: Last event time of an event study over only the cohorts observed that long; None: no such
+            study.
 
     Raises:
         ValueError: A value is outside its range.

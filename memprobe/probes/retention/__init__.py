@@ -1,11 +1,11 @@
-"""Retention: what is left of an item so many updates after it was last trained on?
+"""Retention: how much of an item is left, by the number of updates since it was last trained on?
 
-Every item is measured at every checkpoint as recognition, recall and profile measure it; what they say is
-put in order of the steps since its last exposure. An item between its first and its last exposure is not
-yet in retention, and has no such steps. Curves set items next to never-trained ones at the same checkpoints,
-so that forgetting is separated from how the model changes anyway. Late lags are seen of early items only;
-so that a curve does not change because its items do, fits and summary are of the items and lags that make
-the largest block in which every item is seen at every lag. Curves of all items are given as well.
+Every item is measured at every checkpoint by the outcomes of recognition, recall and profile, in the order of
+the steps since its last exposure. An item between its first and its last exposure is not yet in retention,
+and has no such steps. Curves compare items with never-trained ones at the same checkpoints, so that
+forgetting is separated from how the model changes anyway. Late lags are observed only for early items. A
+curve must not change because its items do, so fits and summary use the largest block of items and lags in
+which every item is observed at every lag. Curves of all items are given as well.
 
 Sources: Orhan (2023), section 2.3, https://arxiv.org/abs/2303.17557; Chang et al. (2024),
 https://arxiv.org/abs/2406.11813. The statistics: memprobe/stats/curves.py, lags.py and lag_curve.py.

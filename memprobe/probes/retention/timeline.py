@@ -1,4 +1,4 @@
-"""Items of a sequence by when they were last trained on, and one outcome of them next to controls."""
+"""The items of a sequence by their last exposure, with one outcome and the controls."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

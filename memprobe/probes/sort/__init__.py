@@ -43,19 +43,19 @@ class Settings:
 
     Attributes:
         mode: `prompt` asks with two labels, `likelihood` compares the two concatenations, for models that
-            do not follow questions; `both`. Where nothing is in front (no BOS, no excerpt), the first
+            do not follow questions; `both` does both. If nothing is in front (no BOS, no excerpt), the first
             token of each segment is left out in both orders, so that the same tokens are compared.
         conditions: With the excerpt in the prompt (`in_context`), from memory (`parametric`), or both.
         prompt_file: TOML file with [[prompt]] tables, instead of the templates that ship.
-        prompts: The templates themselves, where they are not those that ship.
-        templates: Only those of these names, in this order; empty: all.
+        prompts: The templates themselves, if they are not those that ship.
+        templates: Names of the templates to use, in this order; empty: all.
         select: `first` asks with the first template; `best` with all of them, and keeps, for each
             checkpoint, the one with the best accuracy on the validation trials.
-        shots: Answered trials in front of each question, of other documents' validation trials.
-        content_free: Also ask with nothing in the place of the texts, and take the labels' log-odds there
-            off the position bias and off the answer of a single presentation; `delta` does not need it.
-        chat: Use the tokenizer's chat template; None: where there is one.
-        separator: Between excerpt and segments in likelihood mode.
+        shots: Number of answered trials in front of each question, from validation trials of other documents.
+        content_free: Also ask with empty texts, and subtract the labels' log-odds of that question from the
+            position bias and from the answer to a single presentation; `delta` does not need it.
+        chat: Use the tokenizer's chat template; None: if it has one.
+        separator: Text between excerpt and segments in likelihood mode.
 
     Raises:
         ValueError: A value is outside its range.

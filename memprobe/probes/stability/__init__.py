@@ -1,8 +1,8 @@
-"""Stability: when one training task follows another, what is lost of the earlier ones, and does it return?
+"""Stability: when training tasks follow each other, how much of the earlier ones is lost, and does it return?
 
 Evaluation items belong to tasks: a group of items is the evaluation set of one task, and `task_end_step` says
-when its training ended. Scores of each set are followed over all checkpoints, so that what is lost between
-the ends of tasks, and is back by then, shows too.
+when its training ended. Scores of each set are followed over all checkpoints, so that losses between
+the ends of tasks are seen, too, even if they are made up by the end.
 
 Sources: De Lange et al. (2023), https://arxiv.org/abs/2205.13452; Lopez-Paz and Ranzato (2017),
 https://arxiv.org/abs/1706.08840; Chaudhry et al. (2018), https://arxiv.org/abs/1801.10112. The statistics:

@@ -14,7 +14,7 @@ class Settings:
     """Options of stability.
 
     Attributes:
-        outcome: What an item scores at a checkpoint, higher is better: `exact` (greedy decoding picks every
+        outcome: Score of an item at a checkpoint, higher is better: `exact` (greedy decoding picks every
             token of the suffix), `hit_frac`, `logprob_mean_nats`.
         prefix_tokens: Tokens that condition; None: the item's whole prefix, or half of its tokens.
         suffix_tokens: Tokens that are scored; None: all that follow.

@@ -1,4 +1,4 @@
-"""Tables of `stability`: scores of each task, its measures, and the gap behind each change of task."""
+"""Tables of `stability`: scores of each task, its measures, and the gap after each change of task."""
 
 import polars as pl
 
