@@ -99,7 +99,7 @@ def answer(requests: pl.DataFrame, held: pl.DataFrame, statistics: Iterable[Stat
 
     Token statistics are sliced to the requested span and the sums are computed over the slice, so
     the answer does not depend on other requests of the same run. If several spans answer a request, the one
-    with the lowest preference number is taken, then the narrowest.
+    with the lowest preference number is taken, then the narrowest, then the first in `held`.
 
     Raises:
         TableError: A request has no answer.
@@ -150,7 +150,7 @@ def _matches(requests: pl.DataFrame, held: pl.DataFrame) -> pl.DataFrame:
         .then(1)
     )
     return (
-        requests.join(wide, on=["item_id", "part", "start"])
+        requests.join(wide, on=["item_id", "part", "start"], maintain_order="left_right")
         .with_columns(preference=preference)
         .filter(pl.col("preference").is_not_null())
     )

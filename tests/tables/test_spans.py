@@ -197,6 +197,17 @@ def test_answers_have_the_schema_and_the_order_of_the_key(requests_of, spans_of)
     assert_frame_equal(answer(requests_of(*asked), spans_of(*held), [TOP]), answered)
 
 
+def test_of_equal_spans_the_first_one_answers(requests_of, spans_of) -> None:
+    draw = random.Random(0)
+    units = [[scored(draw, f"i{n}", 0, 0, 9) for n in range(200)] for _ in range(2)]
+    asked = requests_of(*((f"i{n}", "text", 0, 0, 9, "tokens") for n in range(200)))
+    held = [spans_of(*rows) for rows in units]
+    found = answer(asked, pl.concat(held), []).sort("item_id")
+    assert_frame_equal(
+        found.select("item_id", "logprob_nats"), held[0].select("item_id", "logprob_nats").sort("item_id")
+    )
+
+
 def test_unanswered_keeps_what_earlier_requests_do_not_cover(requests_of) -> None:
     earlier = requests_of(
         ("a", "text", 0, 5, 20, "tokens"),
