@@ -1,4 +1,4 @@
-"""Model specs: what `-m` means, which files it names, and who they are; no torch.
+"""Model specs: what `-m` means, the files it names, and the identity of checkpoints; no torch.
 
 Reading order: spec.py (the grammar) and names.py (steps in names), identity.py (the records), contents.py
 (what one folder holds), local.py and hub.py (where checkpoints are found), adapter.py (LoRA and its base),

@@ -1,4 +1,4 @@
-"""LoRA adapters: what one says of itself, and the base model that it changes, found but not read.
+"""LoRA adapters: their settings, and the base model that they change, found but not read.
 
 Settings: https://huggingface.co/docs/peft/developer_guides/checkpoint
 """
@@ -33,15 +33,15 @@ _MISSING_FIX = (
 
 
 def with_base(checkpoint: Checkpoint, options: Options) -> Checkpoint:
-    """Return a LoRA adapter with the base model that it names; other checkpoints as they are.
+    """Return a LoRA adapter with the base model that it names; other checkpoints unchanged.
 
-    Parameters and dtype become the base's, the bytes are those of both, and the base's tokenizer
-    serves an adapter that has none.
+    Parameters and dtype are those of the base, the bytes are those of both, and an adapter without a
+    tokenizer gets that of the base.
 
-    Whether the adapter can be measured on it is asked by `refuse_adapter`, of each checkpoint by itself.
+    `refuse_adapter` checks, for each checkpoint, whether the adapter can be measured.
 
     Raises:
-        UnloadableError: The base is not there, or is none.
+        UnloadableError: The base is missing, or is not a model.
         CheckpointError: The hub does not answer, or there is no tokenizer.
         SafetyError: The base needs a permission that was not given.
     """
@@ -69,7 +69,7 @@ def with_base(checkpoint: Checkpoint, options: Options) -> Checkpoint:
 
 
 def refuse_adapter(checkpoint: Checkpoint) -> None:
-    """Refuse an adapter that cannot be measured as it was trained; other checkpoints pass.
+    """Refuse an adapter that cannot be measured as trained; other checkpoints are accepted.
 
     Raises:
         CheckpointError: PEFT is not installed, its settings forbid it, or its base is quantised.
@@ -107,7 +107,7 @@ def _base(settings: dict[str, Any], folder: Path, options: Options) -> Checkpoin
 
 
 def _refuse_quantised(base: Checkpoint, folder: Path) -> None:
-    """Refuse a base whose weights are quantised: what is added to them would be rounded away or misread."""
+    """Refuse a base with quantised weights: added weights would be rounded away or misread."""
     settings = list_folder(base.small_files).json(CONFIG).get("quantization_config")
     if not settings:
         return
@@ -122,14 +122,14 @@ def _refuse_quantised(base: Checkpoint, folder: Path) -> None:
 
 
 def _in_folder(folder: Path, options: Options) -> Checkpoint:
-    """Describe a base in a folder; one named by its step belongs to the folder above, as everywhere."""
+    """Describe a base in a folder; if the folder is named by a step, the model is the folder above."""
     step = step_in_name(folder.name)
     base = checkpoint_in(Candidate(folder.name, step or 0, folder), folder, options, parent=folder.parent)
     return base if step is None else replace(base, model=folder.parent.name)
 
 
 def _places(name: str, folder: Path) -> tuple[Path, ...]:
-    """Return where a relative path may lead, from the adapter first; nowhere from the home of nobody."""
+    """Return the places that a path may mean, first relative to the adapter; empty for an unknown home."""
     try:
         path = Path(name).expanduser()
     except RuntimeError:
@@ -138,7 +138,7 @@ def _places(name: str, folder: Path) -> tuple[Path, ...]:
 
 
 def _unusable(name: str, folder: Path, error: CheckpointError | SafetyError) -> MemprobeError:
-    """Return the error that says whose base it is; its place is the adapter's, so that many become one."""
+    """Return the error about a base, placed at the adapter so that equal errors are merged."""
     front = f"the adapter's base model `{name}` cannot be used: "
     kind: type[MemprobeError] = UnloadableError
     if isinstance(error, SafetyError | UnreachableError):

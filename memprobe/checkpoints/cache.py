@@ -1,7 +1,6 @@
-"""Small files in `~/.cache/memprobe` that spare work: one JSON object each, from a key to what was found.
+"""Small files in `~/.cache/memprobe` that save work: one JSON object each, from key to result.
 
-A file that is missing, damaged or cannot be written costs time and nothing else; who reads entries checks
-each of them.
+A missing, damaged or read-only file only costs time; readers check every entry.
 """
 
 import contextlib
@@ -15,7 +14,7 @@ from memprobe.tables.files import write_file
 
 
 def cache_file(name: str) -> Path:
-    """Return where a cache is; XDG_CACHE_HOME moves all of them.
+    """Return the path of a cache; XDG_CACHE_HOME changes the folder of all caches.
 
     Raises:
         RuntimeError: There is no home folder.
@@ -27,7 +26,7 @@ def cache_file(name: str) -> Path:
 
 
 def read_cache(name: str) -> dict[str, object]:
-    """Return the entries of a cache; none where it cannot be read."""
+    """Return the entries of a cache; empty if it cannot be read."""
     try:
         entries = json.loads(cache_file(name).read_bytes())
     except (OSError, ValueError, RuntimeError, RecursionError):
@@ -36,7 +35,7 @@ def read_cache(name: str) -> dict[str, object]:
 
 
 def write_cache(name: str, entries: Mapping[str, object]) -> None:
-    """Replace a cache, if that can be done."""
+    """Replace a cache; failures are ignored."""
     # A disk that is full costs the memory of what was found, not the command.
     with contextlib.suppress(OSError, RuntimeError, MemprobeError):
         write_file(cache_file(name), json.dumps(entries, indent=0).encode(), private=True)

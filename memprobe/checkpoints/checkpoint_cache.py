@@ -1,4 +1,4 @@
-"""Brings the hub's checkpoints to this machine while a run continues, and takes away what it brought."""
+"""Fetches checkpoints of the hub during a run, and removes those that it fetched."""
 
 import errno
 import hashlib
@@ -26,21 +26,21 @@ _CANNOT_WRITE = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def run_name(run: Path) -> str:
-    """Return the name under which a run directory marks what it brings."""
+    """Return the name with which a run directory marks the files that it fetches."""
     return hashlib.sha256(str(run.resolve()).encode()).hexdigest()[:12]
 
 
 @dataclass(slots=True)
 class CheckpointCache:
-    """The checkpoints that one process of a run has at hand.
+    """The checkpoints that one process of a run uses.
 
-    While a checkpoint is at hand no process of memprobe removes it. Safe to use from two threads.
+    No process of memprobe removes a checkpoint while it is used. Safe to use from two threads.
 
     Attributes:
-        run: Name of the run, see `run_name`; all its processes share what they bring.
+        run: Name of the run, see `run_name`; its processes share the fetched files.
         repos: The repositories of the run.
-        keep: How many revisions that the run brought may be on the disk; 0: all stay there.
-        offline: The network may not be used.
+        keep: Most fetched revisions to keep on the disk; 0: keep all.
+        offline: Whether the network must not be used.
         bars: Let the hub's client show its own progress bars.
         on_fetch: Called before a download begins.
     """
@@ -57,7 +57,7 @@ class CheckpointCache:
     _is_down: bool = False
 
     def bring(self, checkpoint: Checkpoint) -> Checkpoint | None:
-        """Return the checkpoint with its files here, until `leave`; None where there is no room now.
+        """Return the checkpoint with its files here until `leave`; None if there is no room now.
 
         Raises:
             CheckpointError: It could not be downloaded, after several tries, or it cannot be read at all.
@@ -78,7 +78,7 @@ class CheckpointCache:
         return brought
 
     def leave(self, checkpoint: Checkpoint, *, done: bool) -> None:
-        """Put a checkpoint back; `done`: the run needs it no more, so what it brought goes."""
+        """Stop using a checkpoint; with `done`, its fetched files are removed."""
         if checkpoint.repo is None or checkpoint.commit is None:
             return
         snapshot = Snapshot(checkpoint.repo, checkpoint.commit)
@@ -88,7 +88,7 @@ class CheckpointCache:
                 snapshot.remove(self.run)
 
     def close(self) -> None:
-        """Put everything back; what is on its way is put back when it comes."""
+        """Stop using all checkpoints; running downloads are released when they end."""
         self._closed = True
         for repo, commit in list(self._locks):
             self._let_go(Snapshot(repo, commit))
@@ -110,7 +110,7 @@ class CheckpointCache:
         return brought
 
     def _fetched(self, checkpoint: Checkpoint) -> Checkpoint:
-        """Fetch; where the hub does not answer try again, unless it did not for the one before either."""
+        """Fetch, and retry if the hub does not answer, unless it did not answer for the one before either."""
         for pause_s in () if self._is_down else PAUSES_S:
             try:
                 return fetch(checkpoint, offline=self.offline)
@@ -122,7 +122,7 @@ class CheckpointCache:
         return fetched
 
     def _has_room(self, checkpoint: Checkpoint, snapshot: Snapshot) -> bool:
-        """Whether the revision may be brought; makes room and marks it, where it is to go again."""
+        """Return whether the revision may be fetched; makes room, and marks it if it goes again later."""
         absent = snapshot.lacks(checkpoint.weight_files)
         marks = snapshot.marks()
         if self.run in marks or not (absent or marks):
@@ -136,7 +136,7 @@ class CheckpointCache:
             return True
 
     def _mark(self, snapshot: Snapshot, names: set[str]) -> bool:
-        """Mark files as brought for the run, which will take them away; False where there is no room."""
+        """Mark files as fetched for the run, which removes them later; False if there is no room."""
         with cache_lock():
             mine = [each for repo in self.repos for each in marked(repo, self.run)]
             n_here = len(mine)
@@ -169,12 +169,12 @@ class CheckpointCache:
 
 
 def check_supply(checkpoints: Iterable[Checkpoint], *, keep: int, offline: bool) -> None:
-    """Check, before any work, that what is not here can be fetched and has room on the disk.
+    """Check, before any work, that missing files can be fetched and have room on the disk.
 
     Args:
-        checkpoints: Those of which something is still to be scored.
-        keep: How many may be on the disk at once; 0: all.
-        offline: The network may not be used.
+        checkpoints: Checkpoints that are not scored completely.
+        keep: Most checkpoints on the disk at once; 0: all.
+        offline: Whether the network must not be used.
 
     Raises:
         InputError: The hub does not answer, or the disk has too little room.

@@ -1,4 +1,4 @@
-"""The hub's client: refs, lists of files, downloads; its errors in our words.
+"""The hub's client: refs, file lists, downloads; its errors become errors of memprobe.
 
 The cache: https://huggingface.co/docs/huggingface_hub/guides/manage-cache
 """
@@ -20,7 +20,7 @@ _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 @dataclass(slots=True)
 class _Switch:
-    """A switch of the client's, which is the whole process's: how many want it over, and how it was."""
+    """A process-wide switch of the client: how many blocks override it, and its former value."""
 
     n_wanting: int = 0
     before: bool = False
@@ -31,7 +31,7 @@ _bars, _shared = _Switch(), _Switch()
 
 
 class UnreachableError(CheckpointError):
-    """The hub did not answer; the cache, or a second try, may still do."""
+    """The hub did not answer; the cache or a second try may still succeed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,8 @@ class HubFile:
     """One file as the hub lists it.
 
     Attributes:
-        n_bytes: Its size.
-        sha256: Digest of its contents, 64 hex digits; None for a small file, which the hub does not hash so.
+        n_bytes: Size of the file.
+        sha256: Digest of its contents, 64 hex digits; None for a small file, for which the hub lists none.
     """
 
     n_bytes: int
@@ -60,7 +60,7 @@ def cache_of(repo: str) -> Path:
 
 
 def is_offline(offline: bool) -> bool:
-    """Whether the network may not be used: `--offline`, or the hub's own variable."""
+    """Return whether the network must not be used: `--offline`, or the hub's own variable."""
     from huggingface_hub import constants
 
     return offline or bool(constants.HF_HUB_OFFLINE)
@@ -102,7 +102,7 @@ def remote_commits(repo: str) -> dict[str, str]:
 
 
 def remote_files(repo: str, commit: str, where: str) -> dict[str, HubFile]:
-    """Return the files of a commit, the top level alone.
+    """Return the files of a commit, only those at the top level.
 
     Raises:
         CheckpointError: It may not be read, or the hub does not answer.
@@ -120,7 +120,7 @@ def remote_files(repo: str, commit: str, where: str) -> dict[str, HubFile]:
 
 
 def remote_numbers(repo: str, commit: str, name: str, where: str) -> dict[str, int]:
-    """Return dtype, as the format writes it, to count of numbers, from a safetensors file's header alone.
+    """Return dtype, as the format writes it, to count of numbers, from the header of a safetensors file.
 
     Raises:
         CheckpointError: There is no such header, or the hub does not answer.
@@ -138,7 +138,7 @@ def remote_numbers(repo: str, commit: str, name: str, where: str) -> dict[str, i
 
 
 def download_small(repo: str, revision: str) -> Path:
-    """Download all of a revision but its weights; returns the folder of its snapshot.
+    """Download a revision without its weights; returns the folder of its snapshot.
 
     Raises:
         CheckpointError: The download failed.
@@ -236,7 +236,7 @@ def _switched(switch: _Switch, is_on: Callable[[], bool], turn: Callable[[bool],
 
 
 def quiet_bars() -> AbstractContextManager[None]:
-    """Switch the client's progress bars off; a library does not print."""
+    """Switch off the client's progress bars, because a library must not print."""
     from huggingface_hub.utils.tqdm import (
         are_progress_bars_disabled,
         disable_progress_bars,

@@ -1,6 +1,6 @@
-"""What one checkpoint's folder holds: weights, config, tokenizer, and why it may not be used.
+"""The files of a checkpoint: weights, config and tokenizer, and why it cannot be used.
 
-A `Listing` stands for a folder on disk and for a tree on the hub alike.
+A `Listing` is either a folder on disk or a tree on the hub.
 """
 
 import json
@@ -44,7 +44,7 @@ class Listing:
 
     Attributes:
         where: The folder, or `org/name@revision`.
-        sizes_bytes: File name to size, the top level alone.
+        sizes_bytes: File name to size, only the top level.
         read: Reads one small file; raises OSError.
     """
 
@@ -53,7 +53,7 @@ class Listing:
     read: Callable[[str], bytes]
 
     def has(self, name: str) -> bool:
-        """Whether the file is there."""
+        """Return whether the file exists."""
         return name in self.sizes_bytes
 
     def ending(self, suffix: str) -> list[str]:
@@ -64,7 +64,7 @@ class Listing:
         """Read a file that holds a JSON object.
 
         Raises:
-            UnloadableError: It cannot be read, or holds something else.
+            UnloadableError: It cannot be read, or is something else.
         """
         try:
             content = self.read(name)
@@ -82,7 +82,7 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """The weight files of a checkpoint; `files` sorted, `n_bytes` their size together."""
+    """The weight files of a checkpoint: sorted `files`, and `n_bytes`, their total size."""
 
     format: WeightsFormat
     files: tuple[str, ...]
@@ -90,7 +90,7 @@ class Weights:
 
 
 def list_folder(folder: Path) -> Listing:
-    """List a folder on disk; a link to nothing is not a file.
+    """List a folder on disk; broken links are left out.
 
     Raises:
         CheckpointError: The folder cannot be read.
@@ -103,13 +103,13 @@ def list_folder(folder: Path) -> Listing:
 
 
 def has_weights(listing: Listing) -> bool:
-    """Whether there are weights that could be loaded, or an index of them."""
+    """Return whether there are loadable weights, or an index of them."""
     names = [name for _, name in SINGLE]
     return any(listing.has(name) or listing.has(f"{name}.index.json") for name in names)
 
 
 def has_tokenizer(listing: Listing) -> bool:
-    """Whether the files hold a tokenizer with its vocabulary."""
+    """Return whether the files include a tokenizer with its vocabulary."""
     return any(map(listing.has, VOCABULARIES)) or bool(listing.ending(".tiktoken"))
 
 
@@ -147,7 +147,7 @@ def inspect(listing: Listing, options: Options) -> Weights:
 def find_weights(listing: Listing) -> Weights:
     """Return the weight files: safetensors before pickle, one file before shards, an adapter last.
 
-    A merged model that kept its adapter's files is that model.
+    A merged model that still has its adapter's files counts as the merged model.
 
     Raises:
         CheckpointError: There are none, or a shard is missing.

@@ -1,7 +1,7 @@
-"""Who a checkpoint is: SHA-256 of its weights, config and tokenizer, wherever they are.
+"""Identity of a checkpoint: SHA-256 of its weights, config and tokenizer, independent of the path.
 
-Digests of large files are remembered by path, size, times and inode, here and in
-`~/.cache/memprobe/digests.json`; a cache that cannot be read or written costs time and nothing else.
+Digests of large files are cached by path, size, times and inode, in memory and in
+`~/.cache/memprobe/digests.json`; a cache that cannot be read or written only costs time.
 """
 
 import hashlib
@@ -54,10 +54,10 @@ _remembered: dict[str, tuple[_Stamp, str]] = {}
 def weights_digest(checkpoint: Checkpoint) -> str:
     """Return the SHA-256 (hex) over the names and contents of the weight files.
 
-    Equal for the same files in any folder. Files that the hub's cache names by their SHA-256 are
-    not read; of the others, two are read at a time. Of weights that are not here, the digests that
-    the hub lists are taken. That of a LoRA adapter covers its settings and
-    the weights of its base too. A checkpoint that cannot be read at all is known by its name.
+    The same files have the same digest in any folder. Files that the hub's cache names by their SHA-256 are
+    not read; the others are read two at a time. For weights that are not on this machine, the digests listed
+    by the hub are used. The digest of a LoRA adapter also covers its settings and the weights of its base.
+    For a checkpoint that cannot be read at all, the name is hashed.
 
     Raises:
         CheckpointError: A file cannot be read.
@@ -90,9 +90,9 @@ def _weight_digests(checkpoint: Checkpoint) -> Sequence[str]:
 
 
 def config_digest(checkpoint: Checkpoint) -> str:
-    """Return the SHA-256 (hex) of config.json, key order and what names the writer left out.
+    """Return the SHA-256 (hex) of config.json, ignoring key order and the keys that name the writer.
 
-    That of a LoRA adapter is its base's.
+    For a LoRA adapter it is that of the base.
 
     Raises:
         CheckpointError: It cannot be read.
@@ -112,7 +112,7 @@ def config_digest(checkpoint: Checkpoint) -> str:
 def tokenizer_digest(folder: Path) -> str:
     """Return the SHA-256 (hex) over the names and contents of the tokenizer's files in `folder`.
 
-    The chat template belongs to it; what saving writes about itself (versions, paths) does not.
+    The chat template is part of it; versions and paths written when saving are not.
 
     Raises:
         CheckpointError: A file cannot be read, or there is no tokenizer.
@@ -138,7 +138,7 @@ def _combined(digests: Mapping[str, str]) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """Return the SHA-256 (hex) of a file; of one that the hub's cache names by it, the name.
+    """Return the SHA-256 (hex) of a file, taken from its name if the hub's cache names it so.
 
     Raises:
         CheckpointError: It cannot be read.
@@ -206,7 +206,7 @@ def _remember(path: Path, stamp: _Stamp, digest: str) -> None:
 
 
 def _read_cache() -> dict[str, tuple[_Stamp, str]]:
-    """Return what is remembered on disk; entries that are not digests are left out."""
+    """Return the digests cached on disk; invalid entries are left out."""
     parsed = ((name, _parsed(entry)) for name, entry in read_cache(_CACHE).items())
     return {name: entry for name, entry in parsed if entry is not None}
 

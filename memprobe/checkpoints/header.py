@@ -49,7 +49,7 @@ class Stored:
 
     @property
     def n_numbers(self) -> int:
-        """Numbers that it holds."""
+        """Count of numbers in the tensor."""
         return math.prod(self.shape)
 
 
@@ -58,10 +58,10 @@ class SafetensorsHeader:
     """The header of one safetensors file.
 
     Attributes:
-        n_tensors: Tensors in the file.
-        numbers: Numbers in the file by dtype; masks of booleans, which are not parameters, left out.
-        n_data_bytes: Bytes that the tensors take.
-        tensors: Them, by name.
+        n_tensors: Number of tensors in the file.
+        numbers: Count of numbers by dtype, without Boolean masks, which are not parameters.
+        n_data_bytes: Bytes of the tensors.
+        tensors: The tensors by name.
     """
 
     n_tensors: int
@@ -71,7 +71,7 @@ class SafetensorsHeader:
 
     @property
     def n_parameters(self) -> int:
-        """Numbers in the file."""
+        """Count of numbers in the file."""
         return sum(self.numbers.values())
 
 
@@ -126,15 +126,15 @@ def _checked(path: Path, raw: bytes, n_data_bytes: int) -> SafetensorsHeader:
 
 
 def dtype_name(written: str) -> str:
-    """Return `bfloat16` for the format's `BF16`; one that is none of the usual in lower case."""
+    """Return `bfloat16` for the format's `BF16`; an unusual name in lower case."""
     return _DTYPES.get(written, (written.lower(), 0))[0]
 
 
 def numbers_by_dtype(shapes: Iterable[tuple[str, int]]) -> dict[str, int]:
-    """Return dtype to count of numbers; masks of booleans, which are not parameters, are left out.
+    """Return dtype to count of numbers, without Boolean masks, which are not parameters.
 
     Args:
-        shapes: Dtype as the format writes it (`BF16`) and count of numbers of each tensor.
+        shapes: Dtype in the format's spelling (`BF16`) and count of numbers, for each tensor.
     """
     counts: Counter[str] = Counter()
     for dtype, n_numbers in shapes:

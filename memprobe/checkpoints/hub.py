@@ -48,11 +48,11 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 @dataclass(frozen=True, slots=True)
 class Repo:
-    """A repository of the hub, as far as it can be seen.
+    """A repository of the hub, as far as it is visible.
 
     Attributes:
         name: `org/name`.
-        spec: What the user wrote.
+        spec: The spec as the user wrote it.
         commits: Branch or tag to commit.
         state: Whether the hub answered, was not asked, or could not be reached.
     """
@@ -65,11 +65,11 @@ class Repo:
 
     @property
     def answers(self) -> bool:
-        """Whether the hub can be asked for more."""
+        """Return whether the hub can be asked for more."""
         return not self.offline and self.unreachable is None
 
     def missing(self, revision: str) -> CheckpointError | SafetyError:
-        """Return the error for a revision of which the cache holds nothing or too little."""
+        """Return the error for a revision that the cache lacks, wholly or in part."""
         where = f"{self.name}@{revision}"
         if self.offline:
             return _refused(self.name, revision)
@@ -87,11 +87,11 @@ class Repo:
 
 
 def find_on_hub(spec: str, hub_spec: HubSpec, *, offline: bool) -> Source:
-    """Return what a hub spec names; revisions that do not exist are reported when they are looked into.
+    """Return the revisions that a hub spec names; missing ones are reported when they are inspected.
 
     Raises:
         CheckpointError: The repository does not exist or cannot be asked, or a pattern matches nothing.
-        SafetyError: Nothing of it is in the cache and the network may not be used.
+        SafetyError: The cache has nothing of it and the network must not be used.
     """
     repo = _repo(spec, hub_spec.repo, offline=offline)
     revisions = list(dict.fromkeys(name for asked in hub_spec.revisions for name in _matches(asked, repo)))
@@ -111,9 +111,9 @@ def find_on_hub(spec: str, hub_spec: HubSpec, *, offline: bool) -> Source:
 
 
 def fetch(checkpoint: Checkpoint, *, offline: bool) -> Checkpoint:
-    """Return the checkpoint with its files on this machine, downloaded where they are not.
+    """Return the checkpoint with its files on this machine; missing files are downloaded.
 
-    The commit is fetched that `resolve` saw, wherever the revision points by now.
+    The commit that `resolve` saw is fetched, even if the revision has moved since.
 
     Raises:
         CheckpointError: The download failed, or gave other bytes than the hub lists, or nothing of it can be
@@ -147,7 +147,7 @@ def fetch(checkpoint: Checkpoint, *, offline: bool) -> Checkpoint:
 
 
 def _check_bytes(checkpoint: Checkpoint, folder: Path) -> None:
-    """Refuse files whose digest is not the one that the hub lists, by which units are named."""
+    """Refuse files whose digest differs from the one listed by the hub, because it is part of unit names."""
     if checkpoint.weight_sha256 is None:
         return
     for name, sha256 in zip(checkpoint.weight_files, checkpoint.weight_sha256, strict=True):
@@ -158,10 +158,10 @@ def _check_bytes(checkpoint: Checkpoint, folder: Path) -> None:
 
 
 def count_parameters(checkpoints: Sequence[Checkpoint], *, offline: bool) -> tuple[Checkpoint, ...]:
-    """Return the checkpoints of one sequence with parameters and dtype, also where no weights are here.
+    """Return the checkpoints of one sequence with parameters and dtype, even without their weights.
 
-    The hub is asked for the header of one of them; those of the same size have the same numbers. Where
-    it does not tell, both stay None.
+    The hub is asked for the header of one checkpoint; others of the same size have the same numbers. If the
+    hub does not answer, both stay None.
     """
     absent = [each for each in checkpoints if each.folder is None and not each.problems]
     unknown = [each for each in absent if each.n_parameters is None]
@@ -178,7 +178,7 @@ def count_parameters(checkpoints: Sequence[Checkpoint], *, offline: bool) -> tup
 
 
 def _numbers(checkpoint: Checkpoint, *, offline: bool) -> dict[str, int] | None:
-    """Return dtype to count of numbers from the headers on the hub, asked once; None where it fails."""
+    """Return dtype to count of numbers from the headers on the hub, asked once; None on failure."""
     snapshot = Snapshot(str(checkpoint.repo), str(checkpoint.commit))
     known = snapshot.numbers()
     if known is not None or is_offline(offline):
@@ -195,7 +195,7 @@ def _numbers(checkpoint: Checkpoint, *, offline: bool) -> dict[str, int] | None:
 
 
 def check_reachable(checkpoints: Sequence[Checkpoint], *, offline: bool) -> None:
-    """Check that what is not on this machine can be fetched at all.
+    """Check that files which are not on this machine can be fetched at all.
 
     Raises:
         CheckpointError: The hub does not answer.
@@ -212,7 +212,7 @@ def check_reachable(checkpoints: Sequence[Checkpoint], *, offline: bool) -> None
 
 
 def fetch_tokenizer(spec: str, hub_spec: HubSpec, *, offline: bool) -> Path:
-    """Return the folder of a tokenizer on the hub, downloaded where it is not in the cache.
+    """Return the folder of a tokenizer on the hub, downloaded if it is not in the cache.
 
     Raises:
         CheckpointError: The spec names several revisions, or none that holds a tokenizer.
@@ -325,7 +325,7 @@ def _describe(repo: Repo, candidate: Candidate, options: Options) -> Checkpoint:
 
 
 def _listed_files(repo: Repo, candidate: Candidate, snapshot: Snapshot) -> dict[str, HubFile]:
-    """Return the hub's list of files, asked once; of the files, all but the weights are here then."""
+    """Return the hub's list of files, asked once; then all files but the weights are on this machine."""
     files = snapshot.listed()
     if files is not None:
         small = [name for name in files if any(fnmatch.fnmatch(name, pattern) for pattern in SMALL_FILES)]
@@ -356,13 +356,13 @@ def _bring(repo: Repo, candidate: Candidate, snapshot: Snapshot, names: Sequence
 def _sha256(
     repo: Repo, candidate: Candidate, snapshot: Snapshot, weights: Weights, files: Mapping[str, HubFile]
 ) -> tuple[str, ...]:
-    """Return the SHA-256 of each weight file; one so small that the hub does not list it is downloaded."""
+    """Return the SHA-256 of each weight file; a file too small to have a listed digest is downloaded."""
     _bring(repo, candidate, snapshot, [name for name in weights.files if files[name].sha256 is None])
     return tuple(files[name].sha256 or file_digest(snapshot.folder / name) for name in weights.files)
 
 
 def _suffices(folder: Path, options: Options, *, answers: bool) -> bool:
-    """Whether a snapshot holds all that is needed or, if no more can be fetched, enough to say why not."""
+    """Return whether a snapshot is complete or, if no more can be fetched, enough to report the fault."""
     listing = list_folder(folder)
     if not answers and (listing.has(ADAPTER) or listing.ending(".gguf")):
         return True

@@ -24,14 +24,14 @@ class Checkpoint:
             single checkpoint whose name has none.
         folder: Where the files are; None for a hub checkpoint that is not in the cache yet.
         repo: Hub id; None for a folder.
-        tokenizer_folder: The folder that holds the tokenizer: `--tokenizer`'s, its own, or its
-            parent's. None where there is none, and until `fetch` where `folder` is None.
+        tokenizer_folder: Folder of the tokenizer: that of `--tokenizer`, its own, or its parent's. None if
+            there is none, and until `fetch` if `folder` is None.
         weights_format: How the weights are stored.
         weight_files: Names within `folder`, sorted.
-        n_bytes: Size of the weight files together, those of `base` counted.
+        n_bytes: Total size of the weight files, including those of `base`.
         n_parameters: Numbers in the weight files; None for pickle, a corrupt header, or not fetched.
-        dtype: The dtype that most of them have, such as `bfloat16`; None likewise.
-        commit: The commit that the revision stood for, 40 hex digits; None for a folder.
+        dtype: The dtype of most numbers, such as `bfloat16`; None in the same cases.
+        commit: The commit of the revision, 40 hex digits; None for a folder.
         base: The model that a LoRA adapter changes; None for other formats.
         config_folder: Where config.json is while `folder` is None: the snapshot that the weights go to.
         weight_sha256: SHA-256 of each weight file as the hub lists it; None where the files are here.

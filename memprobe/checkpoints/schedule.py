@@ -1,7 +1,7 @@
-"""Gaps in a checkpoint schedule that is regular piece by piece, as published ones are.
+"""Find gaps in a checkpoint schedule that is piecewise regular, as published schedules are.
 
 Pythia (arXiv:2304.01373, section 2.1): 0, then powers of two to 512, then every 1000 to 143000.
-The steps are cut into pieces of one stride or one ratio, as few and with as few holes as explain them.
+The steps are divided into pieces of one stride or one ratio: as few pieces with as few gaps as possible.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,15 +24,15 @@ class Rule:
     """How steps follow each other in one piece.
 
     Attributes:
-        by: What is added or multiplied.
-        multiplies: Whether it is multiplied.
+        by: The stride or the ratio.
+        multiplies: Whether `by` is a ratio.
     """
 
     by: int
     multiplies: bool
 
     def between(self, first: int, last: int) -> list[int] | None:
-        """Return the steps that the rule has between two of its steps; None where it does not join them."""
+        """Return the steps of the rule between two steps; None if the rule does not connect them."""
         if self.multiplies and first == 0:
             # A geometric schedule cannot reach 0, and all of them begin with it.
             return []
@@ -47,10 +47,10 @@ class Rule:
 def missing_steps(steps: Sequence[int]) -> list[int]:
     """Return the steps that a piecewise regular schedule would have between the first and the last.
 
-    Nothing is missing in steps that follow no rule, and nothing can be said of what follows the last.
+    Steps that follow no rule have no gaps, and steps after the last cannot be judged.
 
     Args:
-        steps: Rising.
+        steps: Steps in rising order.
     """
     distances = list(pairwise(sorted(set(steps))))
     rules = _rules(distances)
@@ -69,7 +69,7 @@ def missing_steps(steps: Sequence[int]) -> list[int]:
 
 
 def _rules(distances: Sequence[tuple[int, int]]) -> list[Rule]:
-    """Return the strides and ratios that occur often enough to be meant."""
+    """Return the strides and ratios that occur often enough to be a rule."""
     seen: dict[Rule, int] = {}
     for first, last in distances:
         candidates = [Rule(last - first, multiplies=False)]
@@ -81,7 +81,7 @@ def _rules(distances: Sequence[tuple[int, int]]) -> list[Rule]:
 
 
 def _explained(distances: Sequence[tuple[int, int]], rules: Sequence[Rule]) -> list[Rule | None]:
-    """Give each distance its rule, or None, at the least cost together (Viterbi's algorithm)."""
+    """Assign each distance a rule or None with the least total cost (Viterbi's algorithm)."""
     labels: list[Rule | None] = [*rules, None]
     free = len(rules)
 
@@ -124,10 +124,10 @@ def _cost(first: int, last: int, rule: Rule | None) -> float:
 
 
 def _at_border(first: int, last: int, before: Rule | None, after: Rule | None, n_after: int) -> list[int]:
-    """Return what the next piece has before its first step, and the last one after its last.
+    """Return the steps missing before the next piece's first step and after the last piece's last.
 
-    A stride is taken to count from 0, as every published one does. More missing steps than the piece
-    has are no hole: it begins where it begins.
+    Strides are assumed to count from 0, as in all published schedules. If more steps would be missing than
+    the piece has, there is no gap: the piece begins at its first step.
     """
     found: list[int] = []
     # One stride on both sides that does not fit between them is rounding or a shift, and no hole.
@@ -146,7 +146,7 @@ def _at_border(first: int, last: int, before: Rule | None, after: Rule | None, n
 
 
 def _run_length(labels: Sequence[Rule | None], start: int) -> int:
-    """Return how many labels from `start` on are the same."""
+    """Return how many labels are the same from `start` on."""
     length = 0
     while start + length < len(labels) and labels[start + length] == labels[start]:
         length += 1

@@ -1,4 +1,4 @@
-"""From specs to sequences: find, merge, choose by step, look into each, agree on a tokenizer."""
+"""From specs to sequences: find, merge, choose by step, inspect each, agree on a tokenizer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -30,15 +30,15 @@ _N_THREADS = 8
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The sources of one sequence, and what of them is chosen.
+    """The sources of one sequence, and the chosen checkpoints.
 
     Attributes:
-        sources: What the specs name.
-        chosen: The candidates that `--steps` left, by step.
+        sources: Sources that the specs name.
+        chosen: The candidates selected by `--steps`, by step.
         notes: How the specs were read.
-        stages: Which values of `--stages` were of use.
-        labels: What they might have been.
-        name: What all its checkpoints have as `model`; see `find`.
+        stages: The values of `--stages` that were used.
+        labels: The possible values.
+        name: The `model` of all its checkpoints; see `find`.
     """
 
     sources: tuple[Source, ...]
@@ -50,12 +50,12 @@ class Group:
 
     @property
     def model(self) -> str:
-        """Its name in specs: the hub id, or the folder's name."""
+        """Name in specs: the hub id, or the name of the folder."""
         return self.sources[0].model
 
     @property
     def root(self) -> Path | None:
-        """The folder that has that name; None for the hub."""
+        """Folder of that name; None for the hub."""
         return self.sources[0].root
 
 
@@ -73,23 +73,23 @@ def resolve(  # noqa: PLR0913 - the flags that say which checkpoints, and how th
 ) -> tuple[CheckpointSequence, ...]:
     """Return the sequences that the specs name, in the order of the specs.
 
-    Specs that name checkpoints of one folder or one repository are one sequence. Sequences whose
-    names agree get the names of their parent folders in front.
+    Specs of checkpoints in one folder or one repository form one sequence. Sequences with the same name get
+    the names of their parent folders as a prefix.
 
     Args:
         specs: As after `-m`: folders or hub specs; a path that exists wins over a hub id.
         steps: As after `--steps`: which checkpoints.
         stages: As after `--stages`: labels of names, in the order of training.
-        any_stages: Some of the stages may be of other specs.
+        any_stages: Whether stages may belong to other specs.
         tokenizer: As after `--tokenizer`: a folder or a hub id; it wins over all others.
-        offline: The network may not be used.
+        offline: Whether the network must not be used.
         allow_pickle: Pickle weights are accepted.
         trust_remote_code: Checkpoints with their own code are accepted.
         needs_tokenizer: A checkpoint without a tokenizer is an error.
 
     Raises:
         CheckpointError: All that is wrong with the specs and the checkpoints, before any work.
-        SafetyError: Nothing is wrong but that pickle, remote code or the network is not allowed.
+        SafetyError: The only fault is that pickle, remote code or the network is not allowed.
     """
     options = Options(offline, allow_pickle, trust_remote_code, needs_tokenizer)
     choice = replace(chosen(steps, stages), is_strict=not any_stages)
@@ -104,7 +104,7 @@ def resolve(  # noqa: PLR0913 - the flags that say which checkpoints, and how th
 
 
 def chosen(steps: str | None = None, stages: str | None = None) -> Choice:
-    """Return what `--steps` and `--stages` say.
+    """Return the parsed values of `--steps` and `--stages`.
 
     Raises:
         CheckpointError: One of them is badly formed.
@@ -117,7 +117,7 @@ def chosen(steps: str | None = None, stages: str | None = None) -> Choice:
 def find(
     specs: Sequence[str], options: Options, *, choice: Choice | None = None, tokenizer: str | None = None
 ) -> tuple[Options, tuple[Group, ...]]:
-    """Return the candidates that the specs name, not looked into yet, and the options with the tokenizer.
+    """Return the candidates that the specs name, not yet inspected, and the options with the tokenizer.
 
     Raises:
         CheckpointError: A spec names nothing, or a selection leaves nothing.
@@ -176,7 +176,7 @@ def find_tokenizer(spec: str, *, offline: bool) -> Path:
     """Return the folder of the tokenizer that `--tokenizer` names, fetched if need be.
 
     Raises:
-        CheckpointError: It names none.
+        CheckpointError: It does not name one.
         SafetyError: The network would be needed and is not allowed.
     """
     path = named_path(spec)
@@ -224,7 +224,7 @@ def _chosen(sources: list[Source], choice: Choice) -> Group:
 
 
 def _refuse_unnamed(model: str, candidates: Sequence[Candidate], where: str) -> None:
-    """Refuse revisions of several specs whose names have no step: no spec says in which order they are."""
+    """Refuse revisions of several specs whose names have no step, because their order is not known."""
     if any(each.named is not None for each in candidates):
         return
     names = [each.revision for each in candidates]
@@ -301,7 +301,7 @@ def look(group: Group, options: Options) -> list[Checkpoint | CheckpointError | 
 
 
 def _sequence(group: Group, options: Options, troubles: ProblemCollector) -> CheckpointSequence:
-    """Look into all checkpoints; one that cannot be loaded keeps its place, if others of them can be."""
+    """Inspect all checkpoints; one that cannot be loaded keeps its place if others can be loaded."""
     checkpoints, lost = [], []
     for pair, outcome in zip(group.chosen, look(group, options), strict=True):
         if isinstance(outcome, Checkpoint):
@@ -322,7 +322,7 @@ def _sequence(group: Group, options: Options, troubles: ProblemCollector) -> Che
 
 
 def _lost(model: str, pair: tuple[Source, Candidate], error: UnloadableError) -> Checkpoint:
-    """Return what keeps the place of a checkpoint that cannot be read at all."""
+    """Return a placeholder for a checkpoint that cannot be read at all."""
     source, candidate = pair
     snapshot = None if candidate.commit is None else Snapshot(source.model, candidate.commit)
     return Checkpoint(

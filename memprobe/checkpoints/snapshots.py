@@ -1,7 +1,7 @@
-"""One commit in the hub's cache: what the hub lists of it, who uses it, and which run brought its weights.
+"""One commit in the hub's cache: its file list, its users, and the run that fetched its weights.
 
-Notes are in `.memprobe/` next to the cache's own folders. A user holds a lock that dies with its process,
-so nothing is ever left to be taken over; weights that a run brought for itself are named in a mark.
+Notes are in `.memprobe/` next to the cache's own folders. A user holds a lock that ends with its process,
+so no lock is ever left behind; weights that a run fetched for itself are listed in a mark.
 """
 
 import fcntl
@@ -23,24 +23,24 @@ _SILENT_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One commit of a repository in the hub's cache; nothing of it need be there."""
+    """One commit of a repository in the hub's cache; its files need not exist."""
 
     repo: str
     commit: str
 
     @property
     def folder(self) -> Path:
-        """The folder of its files."""
+        """Folder of its files."""
         return cache_of(self.repo) / "snapshots" / self.commit
 
     def lacks(self, names: Sequence[str]) -> list[str]:
-        """Return those of its files that are not here."""
+        """Return its files that are not on this machine."""
         return [name for name in names if not (self.folder / name).is_file()]
 
     # What the hub lists
 
     def listed(self) -> dict[str, HubFile] | None:
-        """Return its files as the hub listed them, or None where that was not written down."""
+        """Return its files as the hub listed them, or None if that was not stored."""
         try:
             rows = json.loads(self._note("json").read_bytes())
             return {str(name): HubFile(int(n_bytes), sha256) for name, (n_bytes, sha256) in rows.items()}
@@ -54,7 +54,7 @@ class Snapshot:
             _write(self._note("json"), rows)
 
     def numbers(self) -> dict[str, int] | None:
-        """Return dtype to count of numbers in its weights, or None where that was not written down."""
+        """Return dtype to count of numbers in its weights, or None if that was not stored."""
         try:
             return {str(dtype): int(n) for dtype, n in json.loads(self._note("numbers").read_bytes()).items()}
         except (OSError, ValueError, TypeError, AttributeError):
@@ -68,7 +68,7 @@ class Snapshot:
     # Who uses it
 
     def use(self) -> IO[bytes]:
-        """Open a lock that says that the files are in use, until it is closed or the process ends.
+        """Open a lock that marks the files as used until it is closed or the process ends.
 
         Raises:
             OSError: The cache cannot be written to, or has no locks.
@@ -78,7 +78,7 @@ class Snapshot:
     # Which run brought its weights
 
     def marks(self) -> dict[str, list[str]]:
-        """Return the runs that brought its weights for themselves, each with the files it found missing."""
+        """Return the runs that fetched its weights for themselves, each with the files it found missing."""
         marks = {}
         for file in cache_of(self.repo).glob(f"{_NOTES}/{self.commit}.*.run"):
             with suppress(OSError, ValueError):
@@ -86,18 +86,18 @@ class Snapshot:
         return marks
 
     def mark(self, run: str, names: Sequence[str]) -> None:
-        """Note that these files are brought for a run, which will take them away."""
+        """Mark these files as fetched for a run, which removes them later."""
         _write(self._note(f"{run}.run"), list(names))
 
     def unmark(self, run: str) -> None:
-        """Forget that."""
+        """Remove the mark of a run."""
         self._note(f"{run}.run").unlink(missing_ok=True)
 
     def remove(self, run: str) -> bool:
         """Remove the files that the run fetched; False if a process uses them. The caller holds `cache_lock`.
 
-        What another run brought too is left to that one; what was there before, and blobs that other
-        snapshots link to, are left alone.
+        Files that another run marked, files that were there before, and blobs that other snapshots link to
+        are kept.
         """
         marks = self.marks()
         if run not in marks:
@@ -129,7 +129,7 @@ class Snapshot:
         return {path.readlink().name for path in links if path.is_symlink()}
 
     def _remove_halves(self, names: Sequence[str]) -> None:
-        """Remove what killed downloads left of these files."""
+        """Remove partial files left by killed downloads."""
         listed = self.listed() or {}
         for sha256 in {listed[name].sha256 for name in names if name in listed} - {None}:
             for half in (cache_of(self.repo) / "blobs").glob(f"{sha256}*.incomplete"):
@@ -142,7 +142,7 @@ class Snapshot:
 
 
 def marked(repo: str, run: str) -> list[Snapshot]:
-    """Return the snapshots of a repository whose weights a run brought."""
+    """Return the snapshots of a repository whose weights a run fetched."""
     files = cache_of(repo).glob(f"{_NOTES}/*.{run}.run")
     return [Snapshot(repo, file.name.split(".")[0]) for file in files]
 

@@ -21,7 +21,7 @@ _STEPS_FORM = "write steps and rising ranges with commas between, as in --steps 
 
 
 def step_in_name(name: str) -> int | None:
-    """Return the step that `name` gives, or None: where it gives none, or a fraction such as `epoch1.5`."""
+    """Return the step in `name`; None if there is none, or a fraction such as `epoch1.5`."""
     named = read_name(name)
     return int(named.value) if named is not None and named.value.denominator == 1 else None
 
@@ -32,7 +32,7 @@ class StepSelection:
 
     Attributes:
         ranges: The ranges and, as ranges of one, the single steps, in the order given.
-        text: What was parsed.
+        text: The parsed text.
     """
 
     ranges: tuple[range, ...]
@@ -47,7 +47,7 @@ class StepSelection:
 
 
 def parse_steps(text: str) -> StepSelection:
-    """Parse `0,1000..143000:1000`: steps and inclusive ranges, the stride (1) behind a colon.
+    """Parse `0,1000..143000:1000`: steps and inclusive ranges, the stride (default 1) after a colon.
 
     Raises:
         CheckpointError: A part is neither a step nor a rising range.
@@ -59,7 +59,7 @@ def parse_stages(text: str) -> tuple[str, ...]:
     """Parse `stage1,stage2`: labels of names, in the order of training.
 
     Raises:
-        CheckpointError: A label is empty, or there twice.
+        CheckpointError: A label is empty or occurs twice.
     """
     labels = [part.strip() for part in text.split(",")]
     where = f"--stages {text}"
@@ -95,7 +95,7 @@ class HubSpec:
 
     Attributes:
         repo: `org/name`.
-        revisions: Revisions after the braces are expanded; those for which `is_glob` are patterns.
+        revisions: Revisions after the braces are expanded; those for which `is_glob` is true are patterns.
     """
 
     repo: str
@@ -103,17 +103,17 @@ class HubSpec:
 
 
 def is_hub_id(text: str) -> bool:
-    """Whether `text` has the form `org/name`."""
+    """Return whether `text` has the form `org/name`."""
     return _HUB_ID.fullmatch(text) is not None
 
 
 def is_glob(revision: str) -> bool:
-    """Whether `revision` is a pattern over the hub's refs."""
+    """Return whether `revision` is a pattern over the hub's refs."""
     return any(sign in revision for sign in "*?[")
 
 
 def parse_hub_spec(spec: str) -> HubSpec | None:
-    """Return the repository and revisions that `spec` names, or None where it has not that form.
+    """Return the repository and revisions that `spec` names, or None if it has another form.
 
     Raises:
         CheckpointError: It names a repository, and its revision is badly formed.

@@ -1,4 +1,4 @@
-"""What specs resolve to, checkpoint by checkpoint: one that is bad does not hide the others.
+"""List the checkpoints that specs resolve to; a bad one does not hide the others.
 
 Parameters, dtype and damage come from the headers of the weight files; no weights are read.
 """
@@ -26,17 +26,17 @@ _PICKLE_FIX = "copy or download the file again"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One checkpoint as far as it can be seen.
+    """One checkpoint, as far as it can be inspected.
 
     Attributes:
         model: Hub id or the sequence folder's name.
         revision: Git revision or the name of the folder.
-        step: Its step; None where it has none.
-        checkpoint: What could be found out of it; None where that is nothing.
-        problems: Why a run would refuse or lose it; empty where it can be loaded.
-        is_safety: Nothing but a permission is lacking.
-        stage: Label of its stage; empty where the sequence has one stage.
-        offset: The last step of the stages before, which is part of `step`.
+        step: Step of the checkpoint; None if it has none.
+        checkpoint: Facts that could be found; None if there are none.
+        problems: Why a run would refuse or lose it; empty if it can be loaded.
+        is_safety: Only a permission is missing.
+        stage: Label of its stage; empty if the sequence has only one.
+        offset: The last step of earlier stages, which is included in `step`.
     """
 
     model: str
@@ -50,7 +50,7 @@ class Row:
 
     @property
     def lacks_tokenizer(self) -> bool:
-        """Whether it can be loaded and has no tokenizer, so that it needs `--tokenizer`, or ids as items."""
+        """Whether it is loadable but without a tokenizer, so that it needs `--tokenizer` or ids."""
         return not self.problems and self.checkpoint is not None and self.checkpoint.tokenizer_folder is None
 
     def as_json(self) -> dict[str, Any]:
@@ -75,11 +75,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """The checkpoints of one model, by step, the bad ones among them.
+    """The checkpoints of one model, by step, including bad ones.
 
     Attributes:
-        model: What all of them have as `model`.
-        rows: One for each checkpoint; steps may occur twice.
+        model: The `model` of all its checkpoints.
+        rows: One row for each checkpoint; steps may occur twice.
         notes: How the specs were read, one sentence each.
         twins: Steps that occur more than once, with their revisions.
     """
@@ -105,11 +105,11 @@ def survey(
     allow_pickle: bool = False,
     trust_remote_code: bool = False,
 ) -> tuple[Survey, ...]:
-    """Look into all checkpoints that the specs name; the arguments are those of a run.
+    """Inspect all checkpoints that the specs name; the arguments are those of a run.
 
     Raises:
         CheckpointError: A spec names nothing.
-        SafetyError: The network would be needed to know what it names, and is not allowed.
+        SafetyError: The network would be needed to resolve a spec, and is not allowed.
     """
     options = Options(offline, allow_pickle, trust_remote_code)
     options, groups = find(specs, options, choice=chosen(steps, stages), tokenizer=tokenizer)
@@ -153,7 +153,7 @@ def _row(
 
 
 def _without_tokenizer(source: Source, candidate: Candidate, options: Options) -> Checkpoint | None:
-    """Describe a checkpoint that lacks a tokenizer and nothing else, so that it can be loaded."""
+    """Describe a checkpoint that lacks only a tokenizer, as loadable."""
     try:
         lenient = replace(options, needs_tokenizer=False)
         return with_base(source.describe(candidate, lenient), lenient)
@@ -162,7 +162,7 @@ def _without_tokenizer(source: Source, candidate: Candidate, options: Options) -
 
 
 def _as_far_as_seen(source: Source, candidate: Candidate, options: Options) -> Checkpoint | None:
-    """Describe what may not be loaded, as if all permissions were given."""
+    """Describe a checkpoint that must not be loaded, as if all permissions were given."""
     lenient = replace(options, allow_pickle=True, trust_remote_code=True, needs_tokenizer=False)
     try:
         return source.describe(candidate, lenient)
@@ -188,7 +188,7 @@ def damage(checkpoint: Checkpoint) -> list[Problem]:
 
 
 def _is_cut_pickle(path: Path) -> bool:
-    """Whether a pickle has lost its end; those of torch before 1.6 are not archives, so it is not known."""
+    """Return whether a pickle is cut short; pickles of torch before 1.6 are not archives and not judged."""
     try:
         with path.open("rb") as file:
             begins_as_zip = file.read(2) == b"PK"

@@ -1,7 +1,7 @@
-"""What a tokenizer's files hold and why they cannot be read, before anything is loaded; no transformers.
+"""Check a tokenizer's files before anything is loaded; no transformers.
 
-Each part of tokenizer.json (normalizer, pre_tokenizer, model, post_processor, decoder) is given alone to the
-installed tokenizers, with an empty vocabulary, so that an unknown kind is found at once and named.
+Each part of tokenizer.json (normalizer, pre_tokenizer, model, post_processor, decoder) is passed alone to the
+installed tokenizers with an empty vocabulary, so that an unknown kind is found and named.
 """
 
 import importlib.util
@@ -56,9 +56,9 @@ _looked_into: dict[str, tuple[Problem, ...]] = {}
 
 
 def tokenizer_problems(folder: Path) -> tuple[Problem, ...]:
-    """Return why the tokenizer in a folder cannot be read; empty where nothing is known against it.
+    """Return why the tokenizer in a folder cannot be read; empty if no fault is known.
 
-    Files with the same contents are looked into once, whatever folder they are in.
+    Files with the same contents are checked once, whatever their folder.
     """
     try:
         digest = tokenizer_digest(folder)
@@ -70,10 +70,10 @@ def tokenizer_problems(folder: Path) -> tuple[Problem, ...]:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """Return the JSON object in a file; empty where there is no file.
+    """Return the JSON object in a file; empty if there is no file.
 
     Raises:
-        ValueError: It holds something else; the message says what.
+        ValueError: The file is something else; the message says what.
     """
     if not path.is_file():
         return {}
@@ -89,7 +89,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def parse_part(name: str, part: Any) -> Any:  # noqa: ANN401
-    """Return one part of tokenizer.json as tokenizers reads it: a Tokenizer with that part and no vocabulary.
+    """Return one part of tokenizer.json as a Tokenizer with only that part and no vocabulary.
 
     Raises:
         ValueError: The installed tokenizers cannot read it.
@@ -101,10 +101,10 @@ def parse_part(name: str, part: Any) -> Any:  # noqa: ANN401
 
 
 def of_tokenizers(call: Callable[[], T]) -> T:
-    """Return what a call of the tokenizers library returns.
+    """Return the result of a call of the tokenizers library.
 
     Raises:
-        ValueError: The library fails; it raises bare exceptions, which are distinguished from others here.
+        ValueError: The library failed with a bare exception.
     """
     try:
         return call()
@@ -148,7 +148,7 @@ def _pointer(path: Path) -> str:
 
 
 def _types(config: Mapping[str, Any], path: Path) -> list[Problem]:
-    """Return the fields of tokenizer_config.json that hold another type than they can."""
+    """Return the fields of tokenizer_config.json with a wrong type."""
     found = []
     for name, allowed in _TYPES.items():
         value = config.get(name)
@@ -219,7 +219,7 @@ def bare_model(folder: Path) -> Path | None:
 
 
 def is_sentencepiece(path: Path) -> bool:
-    """Whether a file begins as a SentencePiece model does; tiktoken's are lines of base64."""
+    """Return whether a file begins like a SentencePiece model; tiktoken files are lines of base64."""
     with path.open("rb") as file:
         return file.read(1) == b"\n"
 

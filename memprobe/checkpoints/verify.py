@@ -1,4 +1,4 @@
-"""What is wrong with a sequence of checkpoints, and what each fault does to a study over time."""
+"""Find faults of a sequence of checkpoints, with their consequences for a study over time."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -47,14 +47,14 @@ class Finding:
     """One fault of a sequence.
 
     Attributes:
-        kind: What sort of fault; `MEANS` says what it does to a study.
+        kind: Kind of fault; `MEANS` gives its consequence for a study.
         model: The sequence.
-        revisions: The checkpoints it concerns; empty for steps that are not there.
+        revisions: The checkpoints concerned; empty for missing steps.
         steps: Their steps, or those that are missing.
         what: The fault, with its numbers.
-        fix: What to do about it; empty where nothing helps.
-        stops: Whether a run, or a run over time, refuses or loses a checkpoint by it.
-        is_safety: Nothing but a permission is lacking.
+        fix: What to do about it; empty if nothing helps.
+        stops: Whether a run, or a run over time, refuses or loses a checkpoint because of it.
+        is_safety: Only a permission is missing.
     """
 
     kind: Kind
@@ -68,11 +68,11 @@ class Finding:
 
     @property
     def means(self) -> str:
-        """Its consequence for a study over time."""
+        """Consequence for a study over time."""
         return MEANS[self.kind]
 
     def as_json(self) -> dict[str, Any]:
-        """Return all fields and what it means."""
+        """Return all fields and the consequence."""
         return asdict(self) | {"means": self.means}
 
 
@@ -82,11 +82,11 @@ def verify(
     one_tokenizer: bool = False,
     on_digest: Callable[[Checkpoint], None] = lambda _: None,
 ) -> tuple[Finding, ...]:
-    """Find what is wrong with a sequence; the weights that are here are read once, for their digests.
+    """Find the faults of a sequence; weights on this machine are read once, for their digests.
 
     Args:
         survey: The sequence.
-        one_tokenizer: `--tokenizer` serves all checkpoints.
+        one_tokenizer: Whether `--tokenizer` is used for all checkpoints.
         on_digest: Called with each checkpoint whose weights have been hashed.
     """
     found = [*_unloadable(survey), *_same_step(survey), *_gaps(survey)]
@@ -107,11 +107,11 @@ def verify(
 
 
 def refuse(findings: Iterable[Finding]) -> None:
-    """Raise what a run would.
+    """Raise the errors that a run would raise.
 
     Raises:
         CheckpointError: A finding stops a run.
-        SafetyError: Those that do lack nothing but a permission.
+        SafetyError: All such findings need only a permission.
     """
     stopping = [finding for finding in findings if finding.stops]
     what = f"{counted(len(stopping), 'finding')} that a run, or a run over time, refuses"
@@ -122,7 +122,7 @@ def refuse(findings: Iterable[Finding]) -> None:
 
 
 def _unloadable(survey: Survey) -> list[Finding]:
-    """Return one finding for each reason, with all the checkpoints that it holds for."""
+    """Return one finding for each reason, with all its checkpoints."""
     shared: dict[tuple[str, str, bool], list[Row]] = {}
     for row in survey.rows:
         for problem in row.problems:
@@ -190,7 +190,7 @@ def _same_weights(
 
 
 def _index(checkpoint: Checkpoint) -> list[Finding]:
-    """Compare what an index says of its shards with their headers."""
+    """Compare an index of shards with the headers of the shards."""
     name = "model.safetensors.index.json"
     if checkpoint.weights_format != "safetensors" or checkpoint.folder is None:
         return []
@@ -212,7 +212,7 @@ def _index(checkpoint: Checkpoint) -> list[Finding]:
 
 
 def _tokenizers(checkpoints: Sequence[Checkpoint]) -> list[Finding]:
-    """Return the checkpoints whose tokenizer is another, or, where others have one, is not there."""
+    """Return the checkpoints whose tokenizer differs, or is missing although others have one."""
     fix = "pass --tokenizer with the one for all"
     digests = tokenizers(checkpoints)
     groups = {digest: [c for c in checkpoints if c.revision in names] for digest, names in digests.items()}
@@ -249,7 +249,7 @@ def _settings(checkpoint: Checkpoint) -> dict[str, Any]:
 def _grouped(
     checkpoints: Sequence[Checkpoint], by: Callable[[Checkpoint], str | None]
 ) -> dict[str, list[Checkpoint]]:
-    """Return the checkpoints by a property, those without it left out."""
+    """Return the checkpoints grouped by a property, without those that lack it."""
     groups: dict[str, list[Checkpoint]] = {}
     for checkpoint in checkpoints:
         if (value := by(checkpoint)) is not None:
@@ -266,7 +266,7 @@ def _differing(
     stops: bool = False,
     named: bool = False,
 ) -> list[Finding]:
-    """Return one finding for each group but the largest."""
+    """Return one finding for each group except the largest."""
     usual = max(groups, key=lambda value: len(groups[value]), default="")
     return [
         _about(kind, group, f"{what}: {value}, elsewhere {usual}" if named else what, fix, stops=stops)
