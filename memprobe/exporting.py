@@ -44,18 +44,18 @@ def export(
 
     Args:
         run: The run, or its directory.
-        to: The format. Of the summary, `markdown` and `latex` are laid out as papers do: a row for each
-            metric, a column for each step or model; give `columns` for its rows as they are.
-        table: Which table.
-        probes: Only rows of these probes; none: all.
-        metrics: Only rows of these metrics; none: all.
-        steps: Only rows of these steps, as `--steps` takes them or one by one; none: all.
-        columns: Only these columns, in this order; none: all.
-        style: Of a paper's table.
+        to: The format. `markdown` and `latex` show the summary as in papers: a row for each metric, a column
+            for each step or model; pass `columns` to get its rows unchanged.
+        table: Name of the table.
+        probes: Only rows of these probes; if empty, all.
+        metrics: Only rows of these metrics; if empty, all.
+        steps: Only rows of these steps, as in `--steps` or one by one; if empty, all.
+        columns: Only these columns, in this order; if empty, all.
+        style: Style of a paper's table.
 
     Raises:
         InvalidRunError: There is no run, or no such table in it.
-        InputError: No row or column is what was asked for.
+        InputError: No row or column matches.
     """
     opened = run if isinstance(run, Run) else open_run(run)
     frame = select(opened, table, probes=probes, metrics=metrics, steps=steps, columns=columns)
@@ -75,7 +75,7 @@ def select(
     steps: str | Collection[int] = (),
     columns: Collection[str] = (),
 ) -> pl.DataFrame:
-    """Return the rows and columns of a table that are asked for; see `export`."""
+    """Return the selected rows and columns of a table; see `export`."""
     frame = run.summary if table == "summary" else run.table(table)
     asked = {column: wanted for column, wanted in (("probe", probes), ("metric", metrics)) if wanted}
     problems = [
@@ -117,7 +117,7 @@ def written_differences(frame: pl.DataFrame, to: Format, style: Style | None = N
     Args:
         frame: Rows of `DIFFERENCES`.
         to: The format; `markdown` and `latex` are laid out as papers do.
-        style: Of a paper's tables.
+        style: Style of a paper's tables.
     """
     if to in ("latex", "markdown"):
         tables = difference_tables(frame, style or Style())
@@ -131,7 +131,7 @@ def written(frame: pl.DataFrame, to: Format, name: str, style: Style | None = No
     Args:
         frame: The table.
         to: The format.
-        name: For caption and label.
+        name: Name of the table, for caption and label.
         style: For other ones.
     """
     if to == "parquet":
@@ -191,8 +191,8 @@ def dictionary(table: str, frame: pl.DataFrame) -> pl.DataFrame:
     """Return one row per column of a table: `column, type, unit, meaning, null_means`.
 
     Args:
-        table: Its name.
-        frame: Its rows; columns that no schema knows came with the items.
+        table: Name of the table.
+        frame: Rows of the table; columns without a schema came with the items.
     """
     schemas = _schemas(table)
     rows = [_described(name, dtype, schemas) for name, dtype in frame.schema.items()]

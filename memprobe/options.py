@@ -1,4 +1,4 @@
-"""Where and how fast: the flags that every command shares, under their long names.
+"""The options of a run: where and how it is measured, under the long names of their flags.
 
 A suite says what is measured; these say on what, where and how. Precedence: flag, `MEMPROBE_*`
 variable, the suite's `[run]` table, default.
@@ -30,22 +30,22 @@ class RunOptions:
         model: Model specs.
         data: Item files.
         map: Columns of these files that are read under another name, as `OURS=THEIRS`.
-        control: Spec of a model that did not train on the items; of a sequence, its last checkpoint.
-        steps: Which checkpoints, like `0,1000..143000:1000`; the control has its own.
-        stages: The order of stages whose names differ, like `stage1,stage2`; the control's too.
-        tokenizer: A tokenizer to use instead of the checkpoints' own.
-        limit: The first so many items of all files together.
+        control: Spec of a model that did not train on the items; if it is a sequence, its last checkpoint.
+        steps: Steps of the checkpoints to use, like `0,1000..143000:1000`; not for the control.
+        stages: Training order of stages, like `stage1,stage2`; also for the control.
+        tokenizer: Tokenizer to use instead of those of the checkpoints.
+        limit: Number of items to use, from the start of all files together.
         device: auto, cpu, cuda:N or mps.
         dtype: auto, float32, bfloat16 or float16.
-        batch_tokens: Tokens of one batch, padding counted; None: chosen once and kept.
+        batch_tokens: Tokens per batch, including padding; None: chosen once and kept.
         bos: Which tokens are put before a text.
-        seed: Of every random draw.
-        threads: CPU threads; None leaves the library's choice.
+        seed: Seed of every random draw.
+        threads: CPU threads; None: the default of the library.
         offline: Refuse the network.
-        keep_checkpoints: How many checkpoints that the run fetched may be on the disk; 0: all stay.
+        keep_checkpoints: Most fetched checkpoints to keep on the disk; 0: keep all.
         trust_remote_code: Run code that comes with a model.
         allow_pickle: Read weights that are not safetensors.
-        include_text: Let text and token ids into units, tables and reports.
+        include_text: Write text and token ids into units, tables and reports.
         on_bad_item: What to do with a bad item: stop, or leave it out and count it.
     """
 
@@ -71,12 +71,12 @@ class RunOptions:
     on_bad_item: OnBad = "error"
 
     def overlaid(self, given: Mapping[str, Any]) -> "RunOptions":
-        """Return these options with those that were given (not None, not empty) in their place."""
+        """Return these options, replaced by the given ones that are neither None nor empty."""
         return replace(self, **{name: value for name, value in given.items() if value not in (None, ())})
 
 
 class GivenOptions(TypedDict, total=False):
-    """`RunOptions` as keyword arguments: what is left out stands at its default, as does None."""
+    """`RunOptions` as keyword arguments; missing ones, and None, mean the default."""
 
     model: str | Path | Sequence[str | Path]
     data: str | Path | Sequence[str | Path]
@@ -101,12 +101,12 @@ class GivenOptions(TypedDict, total=False):
 
 
 def most_threads() -> int:
-    """Return how many CPU threads may be asked for: far beyond what helps, far below what ends a process."""
+    """Return the largest number of CPU threads allowed: far more than is useful, and still safe."""
     return max(64, 4 * (os.cpu_count() or 1))
 
 
 def number_ranges() -> dict[str, tuple[int, int]]:
-    """Return the least and the most that each option that is a number may be."""
+    """Return the smallest and largest value of each numeric option."""
     # What counts items or tokens goes into 32 bits, a seed into 64.
     most = 2**31 - 1
     return {
@@ -119,7 +119,7 @@ def number_ranges() -> dict[str, tuple[int, int]]:
 
 
 def check_number(name: str, value: int | None) -> None:
-    """Check an option that is a number; None: it was not given.
+    """Check a numeric option; None if it was not given.
 
     Raises:
         InputError: It is outside its range; the message names the flag.
@@ -161,7 +161,7 @@ def convert(value: object, hint: Any) -> Any:  # noqa: ANN401
 
 
 def _convert_any(value: object, hints: list[Any]) -> Any:  # noqa: ANN401
-    """Return a value as the first type that it fits; the message is about the first one."""
+    """Return a value as the first type that it fits; an error message is about the first type."""
     for hint in hints[1:]:
         if isinstance(hint, type) and isinstance(value, hint):
             return convert(value, hint)
@@ -213,12 +213,12 @@ def _shown(value: object) -> str:
 
 
 def check_table(table: Mapping[str, Any], cls: type, where: str) -> tuple[dict[str, Any], list[Problem]]:
-    """Convert a TOML table to the keyword arguments of a dataclass, with all that is wrong in it.
+    """Convert a TOML table to keyword arguments of a dataclass, and list all faults.
 
     Args:
-        table: As read from TOML.
+        table: The table, as read from TOML.
         cls: The dataclass.
-        where: File and table, for the messages.
+        where: File and table, for messages.
     """
     hints = get_type_hints(cls)
     allowed = [each.name for each in fields(cls)]

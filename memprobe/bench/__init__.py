@@ -1,1 +1,1 @@
-"""The operator's bench: what is needed around a run. Each module is one command's library function."""
+"""Tools around a run: each module is the library function of one command."""

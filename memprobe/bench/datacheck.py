@@ -1,4 +1,4 @@
-"""What `memprobe run` would say of item files, all of it, without running: faults, and what is in them.
+"""All that `memprobe run` would report about item files, without running: faults and contents.
 
 With a tokenizer also lengths in tokens and what each probe could measure; with a model, its context and
 vocabulary too.
@@ -34,13 +34,13 @@ _COUNT: Final = re.compile(r"(-?\d+)(?: (token)s?\b)?")
 
 @dataclass(frozen=True, slots=True)
 class TokenSource:
-    """A tokenizer, and what the model can take.
+    """A tokenizer, and the limits of the model.
 
     Attributes:
         name: The model's name, or the spec of the tokenizer.
         tokenizer: A transformers tokenizer; None where the model has none.
         limits: Context and vocabulary; without a model, neither is limited.
-        has_model: The limits are a model's.
+        has_model: Whether the limits are those of a model.
         notes: What the user should know of the tokenizer.
     """
 
@@ -56,10 +56,10 @@ class ProbeFit:
     """What one probe could measure.
 
     Attributes:
-        probe: Its name, with what is swept.
+        probe: Name of the probe, with the swept setting.
         n_measured: Items that it measures.
-        n_unfit: Items that it would measure and cannot, for these reasons.
-        reasons: Reason, its first number as a range, to items.
+        n_unfit: Items that it cannot measure, for these reasons.
+        reasons: Reason, with its first number as a range, to number of items.
     """
 
     probe: str
@@ -74,12 +74,12 @@ class TokenPreview:
 
     Attributes:
         model: The model's name, or the spec of the tokenizer.
-        n_tokens, n_prefix_tokens, n_suffix_tokens, n_foil_tokens: Quantiles; None where no item has any.
+        n_tokens, n_prefix_tokens, n_suffix_tokens, n_foil_tokens: Quantiles; None if no item has any.
         n_borders: Items with prefix and suffix.
-        n_boundary_shifts: Of these, prefix and suffix give other ids apart than together.
+        n_boundary_shifts: How many of these have other ids when prefix and suffix are tokenised apart.
         context_tokens: Longest input of the model; None: no limit is known.
-        n_beyond_context: Items that do not fit into it as wholes.
-        n_begin_with_bos: Items that begin with the token that is put in front of them as well.
+        n_beyond_context: Items that do not fit into the context as a whole.
+        n_begin_with_bos: Items that already begin with the token that is put in front of them.
         n_special_tokens: Items whose text or foil spells a special token.
         notes: What the user should know of the tokenizer and of these items under it.
         probes: What each probe could measure.
@@ -102,12 +102,12 @@ class TokenPreview:
 
 @dataclass(frozen=True, slots=True)
 class DataCheck:
-    """All that is known of item files.
+    """The results of checking item files.
 
     Attributes:
         files: Name, SHA-256 and sound items of each file that could be read.
         n_rows: Rows that were read.
-        findings: All that `memprobe run` would refuse, schema FINDINGS.
+        findings: All that `memprobe run` would refuse; schema FINDINGS.
         preview: Counts of the sound items.
         tokens: The items under each model, or under the tokenizer.
         samples: Content of the first items, under `--include-text`.
@@ -122,7 +122,7 @@ class DataCheck:
 
     @property
     def n_bad_rows(self) -> int:
-        """Rows that would be refused."""
+        """Number of rows that would be refused."""
         return self.findings.drop_nulls("line").select("file", "line").n_unique()
 
     def as_json(self) -> dict[str, Any]:
@@ -142,13 +142,13 @@ class DataCheck:
 
 
 def check_data(options: RunOptions, *, probes: Sequence[str] = (), settings: Sequence[str] = ()) -> DataCheck:
-    """Read item files and list all that is wrong with them, and what is in them.
+    """Read item files, and list all faults and the contents.
 
     Args:
-        options: Of these count `data, map, limit, model, steps, tokenizer, bos, offline, trust_remote_code,
-            allow_pickle, include_text`.
-        probes: Items that one of these would refuse are findings; none: all probes are looked at as they
-            are by default, and only what no setting could fix is a finding.
+        options: These are used: `data, map, limit, model, steps, tokenizer, bos, offline,
+            trust_remote_code, allow_pickle, include_text`.
+        probes: Items that one of these would refuse are findings; if empty, all probes are checked with
+            default settings, and only faults that no setting could fix are findings.
         settings: `PROBE.KEY=VALUE`.
 
     Raises:
@@ -185,11 +185,11 @@ def check_data(options: RunOptions, *, probes: Sequence[str] = (), settings: Seq
 def token_sources(
     options: RunOptions, *, needs_tokenizer: bool, items: pl.DataFrame | None = None
 ) -> Iterator[TokenSource]:
-    """Yield the tokenizer and the limits of each model that is named, or of `--tokenizer` alone.
+    """Yield the tokenizer and the limits of each named model, or of `--tokenizer` alone.
 
     Args:
-        options: Of these count `model, steps, tokenizer, offline, trust_remote_code, allow_pickle`.
-        needs_tokenizer: A model without one is an error.
+        options: These are used: `model, steps, tokenizer, offline, trust_remote_code, allow_pickle`.
+        needs_tokenizer: Whether a model without a tokenizer is an error.
         items: What will be tokenised, for comparing the tokenizer with its files.
 
     Raises:
@@ -232,7 +232,7 @@ def token_sources(
 
 
 def _entries(probes: Sequence[str], settings: Sequence[str]) -> tuple[Entry, ...]:
-    """Return the probes with their settings; those of a `--set` alone are named by it."""
+    """Return the probes with their settings; a `--set` also names its probe."""
     by_settings = [each.partition(".")[0] for each in settings]
     names = list(probes) or [name for name in dict.fromkeys(by_settings) if name in discover()]
     return with_settings(suite_of(names or list(discover())), settings).entries
@@ -309,7 +309,7 @@ def _token_preview(
 
 
 def _copies_by_ids(tokenised: "TokenisedItems", lengths: Lengths) -> list[str]:
-    """Return notes of copies, where some are copies only under this tokenizer."""
+    """Return notes on items that are copies only under this tokenizer."""
     same = copies(lengths.table, [tokenised.contents()])
     known = n_copies(copies(lengths.table))
     return copy_notes(lengths.table.with_columns(same), lengths.given) if n_copies(same) > known else []

@@ -36,10 +36,10 @@ class Package:
     """A package that memprobe uses.
 
     Attributes:
-        name: As the registry has it.
+        name: Name in the package registry.
         wanted: The versions that are allowed, like `>=2.8,<3`.
-        version: The version that is here; None: it is not.
-        extra: The extra that brings it; empty for what every installation needs.
+        version: The installed version; None if it is not installed.
+        extra: The extra that installs it; empty if every installation needs it.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Disk:
 
     Attributes:
         path: The folder, which need not exist.
-        free_bytes: Room left there.
+        free_bytes: Free bytes.
         writable: Whether this user may write there.
     """
 
@@ -69,14 +69,14 @@ class Examination:
 
     Attributes:
         system: Operating system, machine, Python and memprobe.
-        packages: Those that memprobe needs, and those that its extras bring.
-        devices: The CPU and every accelerator; empty where torch cannot be imported.
+        packages: Packages that memprobe needs, and packages of its extras.
+        devices: The CPU and every accelerator; empty if torch cannot be imported.
         cores: CPU cores that this process may use.
-        threads: Threads that torch takes; None where torch cannot be imported.
-        memory_bytes: Memory of the machine; None: unknown.
+        threads: Threads that torch uses; None if torch cannot be imported.
+        memory_bytes: Memory of the machine; None if unknown.
         here: The working directory.
         hub_cache: Where models and data sets from the hub are.
-        environment: The variables that change what happens, and every `MEMPROBE_*`.
+        environment: Environment variables that change the behaviour, and every `MEMPROBE_*`.
         problems: What is wrong, and how to fix it.
     """
 
@@ -97,7 +97,7 @@ class Examination:
 
 
 def examine() -> Examination:
-    """Examine this machine and report what would hinder a run."""
+    """Examine this machine and report problems for a run."""
     packages = tuple(_packages())
     problems = [problem for package in packages if (problem := _package_problem(package))]
     found, threads, torch_problems = _devices()
@@ -130,7 +130,7 @@ def _system() -> dict[str, str]:
 
 
 def _packages() -> Iterator[Package]:
-    """Yield what the installed distribution asks for, tools of its developers left out."""
+    """Yield the requirements of the installed distribution, without development tools."""
     from packaging.requirements import Requirement
 
     try:
@@ -236,7 +236,7 @@ def _memory_bytes() -> int | None:
 
 
 def _environment() -> dict[str, str]:
-    """Return the variables that matter; of a token, only that it is there."""
+    """Return the relevant variables; for a token, only whether it is set."""
     telling = {name: os.environ[name] for name in _TELLING if name in os.environ}
     ours = {name: value for name, value in sorted(os.environ.items()) if name.startswith("MEMPROBE_")}
     token = {"HF_TOKEN": "(set)"} if os.environ.get("HF_TOKEN") else {}

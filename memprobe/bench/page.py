@@ -1,4 +1,4 @@
-"""The report and the figures of a run: what is read from its directory, and what is written."""
+"""Write the report and the figures of a run, from the files of its directory."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,7 +24,7 @@ _MIN_WIDTH_MM, _MAX_WIDTH_MM = 40.0, 400.0
 
 
 def read_results(path: Path) -> Results:
-    """Read all of a run that a page or a figure shows.
+    """Read everything that a page or a figure of a run shows.
 
     Raises:
         InvalidRunError: There is no run, or none of it is scored.
@@ -57,7 +57,7 @@ def read_results(path: Path) -> Results:
 
 
 def _described(manifest: Manifest) -> Mapping[str, ProbeEntry]:
-    """Return what the manifest says of its probes; of one made before it said so, what we know."""
+    """Return the probes as the manifest describes them, or as this version does if it is older."""
     if manifest.probes and all(each.about for each in manifest.probes.values()):
         return manifest.probes
     from memprobe.pipeline.manifest import describe_probes, entries_of
@@ -68,7 +68,7 @@ def _described(manifest: Manifest) -> Mapping[str, ProbeEntry]:
 
 
 def _reader(store: RunStore) -> Callable[[str, bool], pl.DataFrame]:
-    """Return a reader of tables that keeps none of them: of large ones only the last step is taken up."""
+    """Return a reader of tables that caches none; of large tables it loads only the last step."""
 
     def read(name: str, last: bool) -> pl.DataFrame:
         if not last or name == "summary":
@@ -117,7 +117,7 @@ def _lines(file: Path) -> list[dict[str, Any]]:
 
 
 def _gate(file: Path) -> dict[str, Any] | None:
-    """Return what the gate said.
+    """Return the result of the gate.
 
     Raises:
         InvalidRunError: The file is not a JSON object of a format that is known.
@@ -138,7 +138,7 @@ def _gate(file: Path) -> dict[str, Any] | None:
 
 
 def write_report(path: Path, out: Path | None = None, *, include_text: bool = False) -> Path:
-    """Write a run's report, one HTML page with all in it.
+    """Write a run's report as a single HTML page.
 
     Args:
         path: The run directory.
@@ -177,13 +177,13 @@ def write_figure(
         kind: Which figure: one of those a report shows, a probe, or PROBE.METRIC.
         out: The file; its ending is the format.
         panel: Which panel of a figure that has several; None: the first.
-        width_mm: Of the whole figure; a column of a paper has about 85.
+        width_mm: Width of the whole figure; a column of a paper has about 85.
 
     Returns:
         The names of the figure's other panels.
 
     Raises:
-        InputError: The kind, panel, ending or width is none that there is.
+        InputError: The kind, panel, ending or width is not possible.
         InvalidRunError: There is no run, or nothing in it to draw.
     """
     from memprobe.figures.render import figure_bytes
@@ -218,7 +218,7 @@ def write_figure(
 
 
 def figure_kinds(path: Path) -> list[str]:
-    """Return the kinds of figures that a run has something to draw for, those of single metrics left out.
+    """Return the kinds of figures that can be drawn for a run, without those of single metrics.
 
     Raises:
         InvalidRunError: There is no run, or none of it is scored.
