@@ -65,7 +65,7 @@ def check(
     verbose: options.Verbose = False,
     json: options.Json = False,
 ) -> None:
-    """List what is in the files and all that `memprobe run` would refuse; exit code 2 if it refuses anything.
+    """List the contents of the files and all that `run` would refuse; exit code 2 if there is anything.
 
     With -m or --tokenizer also lengths in tokens and what each probe could measure. A file that is not
     UTF-8, not JSON or not Parquet as a whole is one fault: its items are checked once that is fixed.
