@@ -1,9 +1,9 @@
-"""Model specs: what `-m` means, the files it names, and the identity of checkpoints; no torch.
+"""Resolve model specs (`-m`) to checkpoints, their files and their identity, without importing torch.
 
-Reading order: spec.py (the grammar) and names.py (steps in names), identity.py (the records), contents.py
-(what one folder holds), local.py and hub.py (where checkpoints are found), adapter.py (LoRA and its base),
-order.py (steps and stages), sequence.py (`resolve`), digest.py, checkpoint_cache.py (what is fetched);
-for `memprobe checkpoints`: survey.py, schedule.py, verify.py.
+Reading order: spec.py (the grammar) and names.py (steps in names), identity.py (data classes), contents.py
+(the files of one checkpoint), local.py and hub.py (where checkpoints are found), adapter.py (LoRA and its
+base), order.py (steps and stages), sequence.py (`resolve`), digest.py, checkpoint_cache.py (downloads).
+For `memprobe checkpoints`: survey.py, schedule.py, verify.py.
 """
 
 from memprobe.checkpoints.checkpoint_cache import CheckpointCache, check_supply, run_name

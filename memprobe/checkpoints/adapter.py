@@ -1,4 +1,4 @@
-"""LoRA adapters: their settings, and the base model that they change, found but not read.
+"""LoRA adapters: check their settings and find the base model that they change, without loading it.
 
 Settings: https://huggingface.co/docs/peft/developer_guides/checkpoint
 """
@@ -33,15 +33,15 @@ _MISSING_FIX = (
 
 
 def with_base(checkpoint: Checkpoint, options: Options) -> Checkpoint:
-    """Return a LoRA adapter with the base model that it names; other checkpoints unchanged.
+    """Return a LoRA adapter with the base model that it names; return other checkpoints unchanged.
 
-    Parameters and dtype are those of the base, the bytes are those of both, and an adapter without a
-    tokenizer gets that of the base.
+    Parameters and dtype are those of the base, the size is the sum of both, and an adapter without a
+    tokenizer gets the base's tokenizer.
 
-    `refuse_adapter` checks, for each checkpoint, whether the adapter can be measured.
+    Whether the adapter can be measured is checked separately, by `refuse_adapter`.
 
     Raises:
-        UnloadableError: The base is missing, or is not a model.
+        UnloadableError: The base is missing, is not a model, or is itself an adapter.
         CheckpointError: The hub does not answer, or there is no tokenizer.
         SafetyError: The base needs a permission that was not given.
     """
@@ -72,7 +72,7 @@ def refuse_adapter(checkpoint: Checkpoint) -> None:
     """Refuse an adapter that cannot be measured as trained; other checkpoints are accepted.
 
     Raises:
-        CheckpointError: PEFT is not installed, its settings forbid it, or its base is quantised.
+        CheckpointError: PEFT is not installed, the settings are not supported, or the base is quantised.
     """
     if checkpoint.base is None or checkpoint.folder is None:
         return
@@ -87,7 +87,7 @@ def refuse_adapter(checkpoint: Checkpoint) -> None:
 
 
 def _base(settings: dict[str, Any], folder: Path, options: Options) -> Checkpoint:
-    """Find the base: a path as given, next to the adapter or from here, else a model of the hub."""
+    """Find the base: a folder relative to the adapter or the working directory, else a model of the hub."""
     name = settings.get(_KEY)
     if not isinstance(name, str) or not name.strip():
         fix = f"write the folder or the hub id of the base model into {_KEY}"
@@ -122,14 +122,14 @@ def _refuse_quantised(base: Checkpoint, folder: Path) -> None:
 
 
 def _in_folder(folder: Path, options: Options) -> Checkpoint:
-    """Describe a base in a folder; if the folder is named by a step, the model is the folder above."""
+    """Describe the base in a folder; if the folder's name has a step, the model has its parent's name."""
     step = step_in_name(folder.name)
     base = checkpoint_in(Candidate(folder.name, step or 0, folder), folder, options, parent=folder.parent)
     return base if step is None else replace(base, model=folder.parent.name)
 
 
 def _places(name: str, folder: Path) -> tuple[Path, ...]:
-    """Return the places that a path may mean, first relative to the adapter; empty for an unknown home."""
+    """Return the paths that `name` may mean, first relative to the adapter; empty for an unknown `~user`."""
     try:
         path = Path(name).expanduser()
     except RuntimeError:
@@ -138,10 +138,10 @@ def _places(name: str, folder: Path) -> tuple[Path, ...]:
 
 
 def _unusable(name: str, folder: Path, error: CheckpointError | SafetyError) -> MemprobeError:
-    """Return the error about a base, placed at the adapter so that equal errors are merged."""
+    """Return the error about a base, located at the adapter so that equal errors are merged."""
     front = f"the adapter's base model `{name}` cannot be used: "
     kind: type[MemprobeError] = UnloadableError
     if isinstance(error, SafetyError | UnreachableError):
-        # Neither is the adapter's fault: a permission or the network is lacking.
+        # A missing permission or network is not the adapter's fault.
         kind = type(error)
     return kind([Problem(front + each.what, str(folder), each.fix) for each in error.problems])

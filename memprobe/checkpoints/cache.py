@@ -1,4 +1,4 @@
-"""Small files in `~/.cache/memprobe` that save work: one JSON object each, from key to result.
+"""Cache files in `~/.cache/memprobe`: each is one JSON object that maps keys to results.
 
 A missing, damaged or read-only file only costs time; readers check every entry.
 """
@@ -20,7 +20,7 @@ def cache_file(name: str) -> Path:
         RuntimeError: There is no home folder.
     """
     home = os.environ.get("XDG_CACHE_HOME", "")
-    # The specification of base directories has relative paths ignored.
+    # The XDG Base Directory Specification says that relative paths are ignored.
     base = Path(home) if home and Path(home).is_absolute() else Path("~/.cache").expanduser()
     return base / "memprobe" / name
 
@@ -36,6 +36,6 @@ def read_cache(name: str) -> dict[str, object]:
 
 def write_cache(name: str, entries: Mapping[str, object]) -> None:
     """Replace a cache; failures are ignored."""
-    # A disk that is full costs the memory of what was found, not the command.
+    # A full disk must not fail the command; only the cached results are lost.
     with contextlib.suppress(OSError, RuntimeError, MemprobeError):
         write_file(cache_file(name), json.dumps(entries, indent=0).encode(), private=True)

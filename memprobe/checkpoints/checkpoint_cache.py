@@ -1,4 +1,4 @@
-"""Fetches checkpoints of the hub during a run, and removes those that it fetched."""
+"""Fetch checkpoints of the hub during a run, and remove the fetched ones."""
 
 import errno
 import hashlib
@@ -18,9 +18,9 @@ from memprobe.checkpoints.snapshots import Snapshot, cache_lock, marked
 from memprobe.errors import InputError
 from memprobe.wording import counted, sized
 
-# Beside the weights: the units of a run, small files of the snapshots, what else the machine writes.
+# Room besides the weights: for the units of a run, small files of the snapshots, and other programs.
 SPARE_BYTES = 10**9
-# The hub's client has its own retries, of seconds; these outlast a router that restarts.
+# The hub's client itself retries for seconds; these longer pauses outlast a router's restart.
 PAUSES_S = (20.0,)
 _CANNOT_WRITE = (errno.EROFS, errno.EACCES, errno.EPERM)
 
@@ -34,14 +34,14 @@ def run_name(run: Path) -> str:
 class CheckpointCache:
     """The checkpoints that one process of a run uses.
 
-    No process of memprobe removes a checkpoint while it is used. Safe to use from two threads.
+    No process of memprobe removes a checkpoint that is in use. Safe to use from two threads.
 
     Attributes:
         run: Name of the run, see `run_name`; its processes share the fetched files.
         repos: The repositories of the run.
-        keep: Most fetched revisions to keep on the disk; 0: keep all.
+        keep: Maximum number of fetched revisions on the disk; 0 keeps all.
         offline: Whether the network must not be used.
-        bars: Let the hub's client show its own progress bars.
+        bars: Whether the hub's client shows its own progress bars.
         on_fetch: Called before a download begins.
     """
 
@@ -57,10 +57,10 @@ class CheckpointCache:
     _is_down: bool = False
 
     def bring(self, checkpoint: Checkpoint) -> Checkpoint | None:
-        """Return the checkpoint with its files here until `leave`; None if there is no room now.
+        """Return the checkpoint with its files on this machine until `leave`; None if there is no room now.
 
         Raises:
-            CheckpointError: It could not be downloaded, after several tries, or it cannot be read at all.
+            CheckpointError: The download failed after several tries, or the checkpoint cannot be read at all.
             SafetyError: A download is needed and the network may not be used.
         """
         checkpoint.check_loadable()
@@ -72,7 +72,7 @@ class CheckpointCache:
         try:
             brought = self._brought(checkpoint, snapshot)
         finally:
-            # Whatever ends it, a checkpoint that was not brought is in nobody's use.
+            # After any failure, the checkpoint must not stay marked as in use.
             if brought is None or self._closed:
                 self._let_go(snapshot)
         return brought
@@ -88,7 +88,7 @@ class CheckpointCache:
                 snapshot.remove(self.run)
 
     def close(self) -> None:
-        """Stop using all checkpoints; running downloads are released when they end."""
+        """Stop using all checkpoints; one that is being downloaded is released when its download ends."""
         self._closed = True
         for repo, commit in list(self._locks):
             self._let_go(Snapshot(repo, commit))
@@ -100,17 +100,17 @@ class CheckpointCache:
             return None
         if snapshot.lacks(checkpoint.weight_files):
             self.on_fetch(checkpoint)
-            # It was here when the run began, and somebody removed it since.
+            # If it was here when the run began, it has been removed since.
             checkpoint = replace(checkpoint, folder=None, config_folder=snapshot.folder)
         with nullcontext() if self.bars else quiet_bars(), own_blobs() if self.keep else nullcontext():
             brought = self._fetched(checkpoint)
         if not self.keep:
-            # A run may have begun to bring it for itself meanwhile.
+            # Another run may have marked it in the meantime, to remove it later.
             _keep_for_good(snapshot)
         return brought
 
     def _fetched(self, checkpoint: Checkpoint) -> Checkpoint:
-        """Fetch, and retry if the hub does not answer, unless it did not answer for the one before either."""
+        """Fetch; if the hub does not answer, retry, unless the fetch before this one failed too."""
         for pause_s in () if self._is_down else PAUSES_S:
             try:
                 return fetch(checkpoint, offline=self.offline)
@@ -122,7 +122,7 @@ class CheckpointCache:
         return fetched
 
     def _has_room(self, checkpoint: Checkpoint, snapshot: Snapshot) -> bool:
-        """Return whether the revision may be fetched; makes room, and marks it if it goes again later."""
+        """Return whether the revision may be fetched; makes room, and marks files to remove later."""
         absent = snapshot.lacks(checkpoint.weight_files)
         marks = snapshot.marks()
         if self.run in marks or not (absent or marks):
@@ -130,13 +130,13 @@ class CheckpointCache:
         try:
             return self._mark(snapshot, {*absent, *(name for names in marks.values() for name in names)})
         except OSError as error:
-            # Whoever may not write to a cache can still read what is there.
+            # A cache without write permission can still be read.
             if absent or error.errno not in _CANNOT_WRITE:
                 raise
             return True
 
     def _mark(self, snapshot: Snapshot, names: set[str]) -> bool:
-        """Mark files as fetched for the run, which removes them later; False if there is no room."""
+        """Mark files as fetched for the run, which removes them later; return False if there is no room."""
         with cache_lock():
             mine = [each for repo in self.repos for each in marked(repo, self.run)]
             n_here = len(mine)
@@ -145,7 +145,7 @@ class CheckpointCache:
                     n_here -= 1
             if n_here >= self.keep:
                 return False
-            # What another run brought is this one's too, and the last of them takes it away.
+            # Files fetched by another run are marked for this run too; the last of these runs removes them.
             snapshot.mark(self.run, sorted(names))
         return True
 
@@ -157,7 +157,7 @@ class CheckpointCache:
             try:
                 self._locks[key] = snapshot.use()
             except OSError as error:
-                # A cache that cannot be written to loses nothing; one without locks must lose nothing.
+                # A read-only cache cannot lose files; without locks, nothing must be removed.
                 if error.errno not in _CANNOT_WRITE:
                     self.keep = 0
 
@@ -172,8 +172,8 @@ def check_supply(checkpoints: Iterable[Checkpoint], *, keep: int, offline: bool)
     """Check, before any work, that missing files can be fetched and have room on the disk.
 
     Args:
-        checkpoints: Checkpoints that are not scored completely.
-        keep: Most checkpoints on the disk at once; 0: all.
+        checkpoints: Checkpoints that are not completely scored yet.
+        keep: Maximum number of fetched checkpoints on the disk at once; 0 for all.
         offline: Whether the network must not be used.
 
     Raises:

@@ -1,6 +1,6 @@
-"""The hub's client: refs, file lists, downloads; its errors become errors of memprobe.
+"""Call the hub's client (refs, file lists, downloads) and turn its errors into memprobe's.
 
-The cache: https://huggingface.co/docs/huggingface_hub/guides/manage-cache
+Layout of the cache: https://huggingface.co/docs/huggingface_hub/guides/manage-cache
 """
 
 import errno
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from memprobe.errors import CheckpointError
 
-# All that is not weights: config, tokenizer, index, chat template, the model's own code.
+# All files except weights: config, tokenizer, index, chat template, the model's own code.
 SMALL_FILES = ("*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja", "*.py")
 _SUBFOLDERS = "*/*"
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -40,7 +40,7 @@ class HubFile:
 
     Attributes:
         n_bytes: Size of the file.
-        sha256: Digest of its contents, 64 hex digits; None for a small file, for which the hub lists none.
+        sha256: Digest of its contents, 64 hex digits; None for small files, as the hub lists none.
     """
 
     n_bytes: int
@@ -92,7 +92,7 @@ def remote_commits(repo: str) -> dict[str, str]:
     """Return the branches and tags of a repository, with their commits.
 
     Raises:
-        CheckpointError: There is no such repository, it may not be read, or the hub does not answer.
+        CheckpointError: The repository does not exist or is not accessible, or the hub does not answer.
     """
     from huggingface_hub import HfApi
 
@@ -102,10 +102,10 @@ def remote_commits(repo: str) -> dict[str, str]:
 
 
 def remote_files(repo: str, commit: str, where: str) -> dict[str, HubFile]:
-    """Return the files of a commit, only those at the top level.
+    """Return the files at the top level of a commit.
 
     Raises:
-        CheckpointError: It may not be read, or the hub does not answer.
+        CheckpointError: The commit is not accessible, or the hub does not answer.
     """
     from huggingface_hub import HfApi
 
@@ -120,10 +120,10 @@ def remote_files(repo: str, commit: str, where: str) -> dict[str, HubFile]:
 
 
 def remote_numbers(repo: str, commit: str, name: str, where: str) -> dict[str, int]:
-    """Return dtype, as the format writes it, to count of numbers, from the header of a safetensors file.
+    """Return the count of numbers by dtype (in the format's spelling), from a safetensors header on the hub.
 
     Raises:
-        CheckpointError: There is no such header, or the hub does not answer.
+        CheckpointError: The header is not a safetensors header, or the hub does not answer.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import NotASafetensorsRepoError, SafetensorsParsingError
@@ -138,7 +138,7 @@ def remote_numbers(repo: str, commit: str, name: str, where: str) -> dict[str, i
 
 
 def download_small(repo: str, revision: str) -> Path:
-    """Download a revision without its weights; returns the folder of its snapshot.
+    """Download a revision without its weights, and return the folder of its snapshot.
 
     Raises:
         CheckpointError: The download failed.
@@ -146,7 +146,7 @@ def download_small(repo: str, revision: str) -> Path:
     from huggingface_hub import snapshot_download
 
     with hub_errors(f"{repo}@{revision}"), quiet_bars():
-        # The revision's name, not its commit, so that the cache learns the name for --offline.
+        # Downloaded by name, not by commit, so that the cache knows the name for --offline.
         folder = snapshot_download(
             repo, revision=revision, allow_patterns=list(SMALL_FILES), ignore_patterns=[_SUBFOLDERS]
         )
@@ -179,7 +179,7 @@ def hub_errors(where: str) -> Iterator[None]:
         RevisionNotFoundError,
     )
 
-    # The root of transport errors, which is httpx's in the client's 1.x and httpx2's in its 2.x.
+    # Base class of transport errors: from httpx in version 1.x of the client, from httpx2 in 2.x.
     transport_error: type[Exception] = HfHubHTTPError.__bases__[0]
     try:
         yield
@@ -253,7 +253,7 @@ def quiet_bars() -> AbstractContextManager[None]:
 
 
 def own_blobs() -> AbstractContextManager[None]:
-    """Keep downloads out of the store that repositories share (in 2.x): they could not be removed."""
+    """Keep downloads out of the store that repositories share (in 2.x), where they could not be removed."""
     from huggingface_hub import constants
 
     def turn(on: bool) -> None:

@@ -1,4 +1,4 @@
-"""The files of a checkpoint: weights, config and tokenizer, and why it cannot be used.
+"""Find a checkpoint's weights, config and tokenizer, or the reason why it cannot be used.
 
 A `Listing` is either a folder on disk or a tree on the hub.
 """
@@ -23,7 +23,7 @@ SINGLE: tuple[tuple[WeightsFormat, str], ...] = (
     ("safetensors", "model.safetensors"),
     ("pickle", "pytorch_model.bin"),
 )
-# Any of these is a tokenizer; tokenizer_config.json alone holds no vocabulary.
+# Any of these files is a tokenizer; tokenizer_config.json alone has no vocabulary.
 VOCABULARIES = (
     "tokenizer.json",
     "tokenizer.model",
@@ -44,8 +44,8 @@ class Listing:
 
     Attributes:
         where: The folder, or `org/name@revision`.
-        sizes_bytes: File name to size, only the top level.
-        read: Reads one small file; raises OSError.
+        sizes_bytes: Sizes by file name, only of files at the top level.
+        read: Function that reads one small file; may raise OSError.
     """
 
     where: str
@@ -61,10 +61,10 @@ class Listing:
         return sorted(name for name in self.sizes_bytes if name.endswith(suffix))
 
     def json(self, name: str) -> dict[str, Any]:
-        """Read a file that holds a JSON object.
+        """Read a file with one JSON object.
 
         Raises:
-            UnloadableError: It cannot be read, or is something else.
+            UnloadableError: The file cannot be read, or is not a JSON object.
         """
         try:
             content = self.read(name)
@@ -117,9 +117,9 @@ def inspect(listing: Listing, options: Options) -> Weights:
     """Find the weights and check that they are those of a causal language model that may be loaded.
 
     Raises:
-        UnloadableError: There is no config.json, or an index of shards that cannot be read.
-        CheckpointError: No weights, a missing shard, a kind of model that is not measured.
-        SafetyError: It needs pickle or remote code and that was not allowed.
+        UnloadableError: config.json is missing, or an index of shards cannot be read.
+        CheckpointError: There are no weights, a shard is missing, or this kind of model is not measured.
+        SafetyError: Loading needs pickle or remote code, which was not allowed.
     """
     weights = find_weights(listing)
     if weights.format == "lora":
@@ -135,7 +135,7 @@ def inspect(listing: Listing, options: Options) -> Weights:
     try:
         config = listing.json(CONFIG)
     except CheckpointError:
-        # Loading says so of this checkpoint; the others of its sequence are measured all the same.
+        # Loading reports the fault; the other checkpoints of its sequence are still measured.
         config = {}
     _check_architecture(config, listing.where)
     problems = [*_remote_code(config, listing, options), *_pickle(weights, listing.where, options)]
@@ -150,7 +150,7 @@ def find_weights(listing: Listing) -> Weights:
     A merged model that still has its adapter's files counts as the merged model.
 
     Raises:
-        CheckpointError: There are none, or a shard is missing.
+        CheckpointError: There are no weights, or a shard is missing.
     """
     for weights_format, name in SINGLE:
         if listing.has(name):
@@ -195,10 +195,10 @@ def _check_architecture(config: dict[str, Any], where: str) -> None:
     architectures = config.get("architectures")
     names = [str(name) for name in architectures] if isinstance(architectures, list) else []
     named = names[0] if names else str(config.get("model_type", "unknown"))
-    # Multimodal decoders (with a text_config) end in ForConditionalGeneration too, and are causal.
+    # Multimodal decoders (with a text_config) also end in ForConditionalGeneration, but are causal.
     conditional = any(name.endswith("ForConditionalGeneration") for name in names)
     by_name = conditional or config.get("model_type") in _ENCODER_DECODERS
-    # A flag of False stands: BartForCausalLM is the decoder alone.
+    # An explicit False is respected: BartForCausalLM is only the decoder.
     if config.get("is_encoder_decoder", by_name and "text_config" not in config):
         what = f"{named} is an encoder-decoder, and only decoder-only language models are measured"
         raise CheckpointError(what, where=where, fix="pass a causal language model")
@@ -208,7 +208,7 @@ def _check_architecture(config: dict[str, Any], where: str) -> None:
 
 
 def _remote_code(config: dict[str, Any], listing: Listing, options: Options) -> list[Problem]:
-    # Where transformers has the model itself, none of the checkpoint's own code is run.
+    # If transformers has a class for the model, the checkpoint's own code is not run.
     if options.trust_remote_code or "auto_map" not in config or has_native_class(config):
         return []
     return [

@@ -21,18 +21,18 @@ from memprobe.errors import CheckpointError
 _CACHE = "digests.json"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _READ_BYTES = 4 * 2**20
-# Below this a file is hashed faster than the cache is written.
+# Below this size a file is hashed faster than the cache is written.
 _CACHED_FROM_BYTES = 8 * 2**20
 # A file that changed this recently may change again within one tick of its clock.
 _SETTLED_NS = 2_000_000_000
 _N_THREADS = 2
 
 _CONFIG_VOLATILE = frozenset({"transformers_version", "_name_or_path"})
-# Where the base lay and what wrote the adapter; its weights are in the digest themselves.
+# Location of the base and writer of the adapter; the base's weights are in the digest themselves.
 _ADAPTER_VOLATILE = frozenset(
     {"base_model_name_or_path", "revision", "peft_version", "inference_mode", "auto_mapping"}
 )
-# What saving and loading write about themselves.
+# Keys about saving and loading, not about the tokenizer.
 _TOKENIZER_VOLATILE = frozenset(
     {
         "transformers_version",
@@ -61,7 +61,7 @@ def weights_digest(checkpoint: Checkpoint) -> str:
 
     Raises:
         CheckpointError: A file cannot be read.
-        ValueError: The checkpoint is neither here nor listed by the hub.
+        ValueError: The checkpoint is neither on this machine nor listed by the hub.
     """
     if checkpoint.problems:
         return _combined({checkpoint.label: "unloadable"})
@@ -70,7 +70,7 @@ def weights_digest(checkpoint: Checkpoint) -> str:
         settings = list_folder(checkpoint.small_files).json(ADAPTER)
         for name in ("target_modules", "exclude_modules"):
             if isinstance(modules := settings.get(name), list):
-                # Written from a set, so its order differs from save to save.
+                # PEFT writes this list from a set, so its order differs from save to save.
                 settings[name] = sorted(map(str, modules))
         named[ADAPTER] = hashlib.sha256(_canonical(settings, _ADAPTER_VOLATILE)).hexdigest()
         named["base"] = weights_digest(checkpoint.base)
@@ -92,11 +92,11 @@ def _weight_digests(checkpoint: Checkpoint) -> Sequence[str]:
 def config_digest(checkpoint: Checkpoint) -> str:
     """Return the SHA-256 (hex) of config.json, ignoring key order and the keys that name the writer.
 
-    For a LoRA adapter it is that of the base.
+    For a LoRA adapter, the base's config.json is hashed.
 
     Raises:
-        CheckpointError: It cannot be read.
-        ValueError: The checkpoint is neither here nor listed by the hub.
+        CheckpointError: The file cannot be read.
+        ValueError: The checkpoint is neither on this machine nor listed by the hub.
     """
     if checkpoint.problems:
         return _combined({checkpoint.label: "unloadable"})
@@ -104,7 +104,7 @@ def config_digest(checkpoint: Checkpoint) -> str:
     try:
         config = list_folder(folder).json(CONFIG)
     except CheckpointError:
-        # What is no JSON object is known by its bytes: loading refuses it.
+        # A file that is not a JSON object is hashed as bytes; loading refuses it.
         return file_digest(folder / CONFIG)
     return hashlib.sha256(_canonical(config, _CONFIG_VOLATILE)).hexdigest()
 
@@ -112,7 +112,7 @@ def config_digest(checkpoint: Checkpoint) -> str:
 def tokenizer_digest(folder: Path) -> str:
     """Return the SHA-256 (hex) over the names and contents of the tokenizer's files in `folder`.
 
-    The chat template is part of it; versions and paths written when saving are not.
+    The chat template is included; versions and paths written when saving are not.
 
     Raises:
         CheckpointError: A file cannot be read, or there is no tokenizer.
@@ -138,10 +138,10 @@ def _combined(digests: Mapping[str, str]) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """Return the SHA-256 (hex) of a file, taken from its name if the hub's cache names it so.
+    """Return the SHA-256 (hex) of a file, from its name if the hub's cache names it by its SHA-256.
 
     Raises:
-        CheckpointError: It cannot be read.
+        CheckpointError: The file cannot be read.
     """
     named = _digest_in_name(path)
     if named is not None:
@@ -161,7 +161,7 @@ def file_digest(path: Path) -> str:
 
 
 def _digest_in_name(path: Path) -> str | None:
-    """Return the SHA-256 by which the hub's cache names a large file: snapshots/x/f -> blobs/SHA256."""
+    """Return the SHA-256 in a link's target in the hub's cache (snapshots/x/f -> blobs/SHA256), or None."""
     if not path.is_symlink():
         return None
     blob = path.readlink()
@@ -180,7 +180,7 @@ def _sha256(path: Path) -> str:
 
 def _stamp(path: Path) -> _Stamp:
     status = path.stat()
-    # The time of the inode's change also tells of contents replaced under an old modification time.
+    # The inode's change time also reveals contents replaced under an old modification time.
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
@@ -199,7 +199,7 @@ def _recall(path: Path, stamp: _Stamp) -> str | None:
 
 def _remember(path: Path, stamp: _Stamp, digest: str) -> None:
     with _lock:
-        # Other processes write too; what they added since is kept.
+        # Other processes write too; the entries that they added are kept.
         merged = {**_remembered, **_read_cache(), str(path.absolute()): (stamp, digest)}
         _remembered.update(merged)
         _write_cache(merged)

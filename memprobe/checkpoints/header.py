@@ -38,9 +38,9 @@ class Stored:
     """One tensor as its file describes it.
 
     Attributes:
-        dtype: Like `bfloat16`; an unusual type keeps the name that the format uses.
+        dtype: Name such as `bfloat16`; a type unknown here has the format's name in lower case.
         shape: Dimensions of the tensor.
-        file: Name of its file.
+        file: Name of the file with the tensor.
     """
 
     dtype: str
@@ -60,7 +60,7 @@ class SafetensorsHeader:
     Attributes:
         n_tensors: Number of tensors in the file.
         numbers: Count of numbers by dtype, without Boolean masks, which are not parameters.
-        n_data_bytes: Bytes of the tensors.
+        n_data_bytes: Total size of the tensors in bytes.
         tensors: The tensors by name.
     """
 
@@ -71,7 +71,7 @@ class SafetensorsHeader:
 
     @property
     def n_parameters(self) -> int:
-        """Count of numbers in the file."""
+        """Count of numbers in the file, without Boolean masks."""
         return sum(self.numbers.values())
 
 
@@ -79,7 +79,7 @@ def header(path: Path) -> SafetensorsHeader:
     """Read and check the header of a safetensors file; the tensors are not read.
 
     Raises:
-        CheckpointError: The file cannot be read, is cut short, or its header contradicts it.
+        CheckpointError: The file cannot be read, is cut short, or has a corrupt header.
     """
     try:
         n_file_bytes = path.stat().st_size
@@ -126,12 +126,12 @@ def _checked(path: Path, raw: bytes, n_data_bytes: int) -> SafetensorsHeader:
 
 
 def dtype_name(written: str) -> str:
-    """Return `bfloat16` for the format's `BF16`; an unusual name in lower case."""
+    """Return the name of a dtype: `bfloat16` for the format's `BF16`, unknown names in lower case."""
     return _DTYPES.get(written, (written.lower(), 0))[0]
 
 
 def numbers_by_dtype(shapes: Iterable[tuple[str, int]]) -> dict[str, int]:
-    """Return dtype to count of numbers, without Boolean masks, which are not parameters.
+    """Return the count of numbers by dtype, without Boolean masks, which are not parameters.
 
     Args:
         shapes: Dtype in the format's spelling (`BF16`) and count of numbers, for each tensor.

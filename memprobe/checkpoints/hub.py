@@ -1,4 +1,4 @@
-"""Checkpoints on the hub: found by their refs, described from the hub's lists, and fetched."""
+"""Find checkpoints on the hub by their refs, describe them from its lists of files, and fetch them."""
 
 import fnmatch
 import re
@@ -48,13 +48,14 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 @dataclass(frozen=True, slots=True)
 class Repo:
-    """A repository of the hub, as far as it is visible.
+    """A repository of the hub, as far as it is visible from here.
 
     Attributes:
         name: `org/name`.
         spec: The spec as the user wrote it.
-        commits: Branch or tag to commit.
-        state: Whether the hub answered, was not asked, or could not be reached.
+        commits: Commits by branch or tag.
+        unreachable: Why the hub did not answer; None if it did, or was not asked.
+        offline: Whether the hub must not be asked.
     """
 
     name: str
@@ -69,7 +70,7 @@ class Repo:
         return not self.offline and self.unreachable is None
 
     def missing(self, revision: str) -> CheckpointError | SafetyError:
-        """Return the error for a revision that the cache lacks, wholly or in part."""
+        """Return the error for a revision that does not exist, or is missing or incomplete in the cache."""
         where = f"{self.name}@{revision}"
         if self.offline:
             return _refused(self.name, revision)
@@ -91,11 +92,11 @@ def find_on_hub(spec: str, hub_spec: HubSpec, *, offline: bool) -> Source:
 
     Raises:
         CheckpointError: The repository does not exist or cannot be asked, or a pattern matches nothing.
-        SafetyError: The cache has nothing of it and the network must not be used.
+        SafetyError: The repository is not in the cache, and the network must not be used.
     """
     repo = _repo(spec, hub_spec.repo, offline=offline)
     revisions = list(dict.fromkeys(name for asked in hub_spec.revisions for name in _matches(asked, repo)))
-    # Revisions that are named one by one stand in the order that the user gave them.
+    # Revisions that are named one by one keep the order that the user gave.
     globs = all(is_glob(asked) for asked in hub_spec.revisions)
     candidates = []
     for revision in revisions:
@@ -116,8 +117,8 @@ def fetch(checkpoint: Checkpoint, *, offline: bool) -> Checkpoint:
     The commit that `resolve` saw is fetched, even if the revision has moved since.
 
     Raises:
-        CheckpointError: The download failed, or gave other bytes than the hub lists, or nothing of it can be
-            read.
+        CheckpointError: The download failed, the bytes differ from the hub's digest, or the checkpoint cannot
+            be read at all.
         SafetyError: A download is needed and the network may not be used.
     """
     checkpoint.check_loadable()
@@ -136,7 +137,7 @@ def fetch(checkpoint: Checkpoint, *, offline: bool) -> Checkpoint:
     for name in absent:
         download_file(checkpoint.repo, checkpoint.commit, name, where)
     if missing := snapshot.lacks(checkpoint.weight_files):
-        # Another process may have removed a blob between the client's look at it and its link to it.
+        # Another process may have removed a blob after the client found it and before it linked to it.
         what = f"the download left out {listed(missing)}"
         raise UnreachableError(what, where=where, fix="run the same command again")
     _check_bytes(checkpoint, snapshot.folder)
@@ -147,7 +148,7 @@ def fetch(checkpoint: Checkpoint, *, offline: bool) -> Checkpoint:
 
 
 def _check_bytes(checkpoint: Checkpoint, folder: Path) -> None:
-    """Refuse files whose digest differs from the one listed by the hub, because it is part of unit names."""
+    """Refuse files whose digest differs from the one listed by the hub: unit names contain it."""
     if checkpoint.weight_sha256 is None:
         return
     for name, sha256 in zip(checkpoint.weight_files, checkpoint.weight_sha256, strict=True):
@@ -158,9 +159,9 @@ def _check_bytes(checkpoint: Checkpoint, folder: Path) -> None:
 
 
 def count_parameters(checkpoints: Sequence[Checkpoint], *, offline: bool) -> tuple[Checkpoint, ...]:
-    """Return the checkpoints of one sequence with parameters and dtype, even without their weights.
+    """Return the checkpoints of one sequence with parameters and dtype, even for absent weights.
 
-    The hub is asked for the header of one checkpoint; others of the same size have the same numbers. If the
+    The hub is asked for the headers of one checkpoint; others of the same size get the same values. If the
     hub does not answer, both stay None.
     """
     absent = [each for each in checkpoints if each.folder is None and not each.problems]
@@ -178,7 +179,7 @@ def count_parameters(checkpoints: Sequence[Checkpoint], *, offline: bool) -> tup
 
 
 def _numbers(checkpoint: Checkpoint, *, offline: bool) -> dict[str, int] | None:
-    """Return dtype to count of numbers from the headers on the hub, asked once; None on failure."""
+    """Return the count of numbers by dtype, from headers on the hub or their cache; None on failure."""
     snapshot = Snapshot(str(checkpoint.repo), str(checkpoint.commit))
     known = snapshot.numbers()
     if known is not None or is_offline(offline):
@@ -215,7 +216,7 @@ def fetch_tokenizer(spec: str, hub_spec: HubSpec, *, offline: bool) -> Path:
     """Return the folder of a tokenizer on the hub, downloaded if it is not in the cache.
 
     Raises:
-        CheckpointError: The spec names several revisions, or none that holds a tokenizer.
+        CheckpointError: The spec names several revisions, or one that is missing or has no tokenizer.
         SafetyError: A download is needed and the network may not be used.
     """
     revision = hub_spec.revisions[0]
@@ -288,7 +289,7 @@ def _describe(repo: Repo, candidate: Candidate, options: Options) -> Checkpoint:
     if candidate.commit is None:
         raise repo.missing(candidate.revision)
     snapshot = Snapshot(repo.name, candidate.commit)
-    # Weights that a run brought for itself may go at any time.
+    # Weights that a run fetched for itself may be removed at any time.
     stays = snapshot.folder.is_dir() and not snapshot.marks()
     if stays and _suffices(snapshot.folder, options, answers=repo.answers):
         return checkpoint_in(candidate, snapshot.folder, options, parent=None, repo=repo.name)
@@ -300,7 +301,7 @@ def _describe(repo: Repo, candidate: Candidate, options: Options) -> Checkpoint:
     )
     weights = inspect(listing, options)
     if weights.format == "lora":
-        # An adapter takes a hundredth of its base, which is what `fetch` is for.
+        # An adapter is about a hundredth of its base in size; only the base has to wait for `fetch`.
         _bring(repo, candidate, snapshot, weights.files)
         return checkpoint_in(candidate, snapshot.folder, options, parent=None, repo=repo.name)
     tokenizer_folder = options.tokenizer_folder or tokenizer_in(snapshot.folder, None)
@@ -325,7 +326,7 @@ def _describe(repo: Repo, candidate: Candidate, options: Options) -> Checkpoint:
 
 
 def _listed_files(repo: Repo, candidate: Candidate, snapshot: Snapshot) -> dict[str, HubFile]:
-    """Return the hub's list of files, asked once; then all files but the weights are on this machine."""
+    """Return the hub's list of files, cached per commit; also download all files except the weights."""
     files = snapshot.listed()
     if files is not None:
         small = [name for name in files if any(fnmatch.fnmatch(name, pattern) for pattern in SMALL_FILES)]
@@ -345,7 +346,7 @@ def _listed_files(repo: Repo, candidate: Candidate, snapshot: Snapshot) -> dict[
 
 
 def _bring(repo: Repo, candidate: Candidate, snapshot: Snapshot, names: Sequence[str]) -> None:
-    """Download files that are small enough not to wait for."""
+    """Download missing files, which are small enough not to wait for `fetch`."""
     for name in snapshot.lacks(names):
         if not repo.answers:
             raise repo.missing(candidate.revision)

@@ -1,4 +1,4 @@
-"""The records: a checkpoint, a sequence of them, and the steps from a spec to both."""
+"""Data classes for checkpoints and sequences, and for what lies between a spec and its sequence."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,23 +20,24 @@ class Checkpoint:
     Attributes:
         model: Hub id, or the name of the sequence's folder.
         revision: Git revision, or the name of the checkpoint's folder.
-        step: Optimizer updates done; the position from 0 in a sequence whose names have no step; None for a
+        step: Number of optimizer updates; position from 0 in a sequence whose names have no step; None for a
             single checkpoint whose name has none.
-        folder: Where the files are; None for a hub checkpoint that is not in the cache yet.
+        folder: Folder of the files; None for a hub checkpoint that is not in the cache yet.
         repo: Hub id; None for a folder.
-        tokenizer_folder: Folder of the tokenizer: that of `--tokenizer`, its own, or its parent's. None if
-            there is none, and until `fetch` if `folder` is None.
+        tokenizer_folder: Folder of the tokenizer: the one of `--tokenizer`, else that of the checkpoint, its
+            parent folder or its base; None if there is no tokenizer.
         weights_format: How the weights are stored.
         weight_files: Names within `folder`, sorted.
         n_bytes: Total size of the weight files, including those of `base`.
-        n_parameters: Numbers in the weight files; None for pickle, a corrupt header, or not fetched.
-        dtype: The dtype of most numbers, such as `bfloat16`; None in the same cases.
+        n_parameters: Count of numbers in the weight files; None if unknown, as for pickle, a corrupt
+            header, or before the fetch.
+        dtype: Most common dtype of these numbers, such as `bfloat16`; None in the same cases.
         commit: The commit of the revision, 40 hex digits; None for a folder.
         base: The model that a LoRA adapter changes; None for other formats.
-        config_folder: Where config.json is while `folder` is None: the snapshot that the weights go to.
-        weight_sha256: SHA-256 of each weight file as the hub lists it; None where the files are here.
-        problems: Why it cannot be loaded, where so little of it can be read that nothing above is known but
-            where it is and its place in the sequence; a run records it as failed.
+        config_folder: Folder of config.json while `folder` is None: the snapshot that will get the weights.
+        weight_sha256: SHA-256 of each weight file as the hub lists it; None if the files were here already.
+        problems: Why the checkpoint cannot be loaded; empty if it can. A run records such a checkpoint as
+            failed; only its location and step are certain, and the other fields may be placeholders.
     """
 
     model: str
@@ -63,24 +64,24 @@ class Checkpoint:
 
     @property
     def whole(self) -> "Checkpoint":
-        """The checkpoint whose config and architecture it has: a LoRA adapter's base, else itself."""
+        """The checkpoint that has config and architecture: the base of a LoRA adapter, else this one."""
         return self.base or self
 
     def check_loadable(self) -> None:
         """Refuse a checkpoint that cannot be read at all.
 
         Raises:
-            UnloadableError: It has `problems`.
+            UnloadableError: The checkpoint has `problems`.
         """
         if self.problems:
             raise UnloadableError(self.problems)
 
     @property
     def small_files(self) -> Path:
-        """The folder of config and the like, which is on this machine even where the weights are not.
+        """Folder of config.json and other small files, which are here even if the weights are not.
 
         Raises:
-            ValueError: There is none.
+            ValueError: There is no such folder.
         """
         folder = self.folder or self.config_folder
         if folder is None:
@@ -104,12 +105,12 @@ class CheckpointSequence:
 
     @property
     def first_loadable(self) -> Checkpoint:
-        """The first checkpoint of which anything can be read; there is one."""
+        """The first checkpoint without `problems`; every sequence has one."""
         return next(each for each in self.checkpoints if not each.problems)
 
     @property
     def tokenizer_folder(self) -> Path | None:
-        """The folder of the tokenizer that serves all checkpoints; None where there is none."""
+        """The folder of the tokenizer for all checkpoints; None if there is no tokenizer."""
         return self.first_loadable.tokenizer_folder
 
 
@@ -118,11 +119,11 @@ class Options:
     """The options of `resolve`.
 
     Attributes:
-        offline: The network may not be used.
-        allow_pickle: Pickle weights are accepted.
-        trust_remote_code: Checkpoints that bring their own code are accepted.
-        needs_tokenizer: A checkpoint without a tokenizer is an error.
-        tokenizer_folder: The folder of `--tokenizer`, which wins over all others.
+        offline: Whether the network must not be used.
+        allow_pickle: Whether pickle weights are accepted.
+        trust_remote_code: Whether checkpoints that bring their own code are accepted.
+        needs_tokenizer: Whether a checkpoint without a tokenizer is an error.
+        tokenizer_folder: Folder of `--tokenizer`, which replaces all other tokenizers; None if not given.
     """
 
     offline: bool = False
@@ -134,16 +135,16 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A checkpoint that a spec names, not looked into yet.
+    """A checkpoint that a spec names, not inspected yet.
 
     Attributes:
         revision: Git revision, or the name of the folder.
-        step: Its step; None where it has none, and until the sequence is put in order.
-        folder: Where it is; None where the hub has to be asked.
+        step: Step of the checkpoint; None if it has no step, and until the sequence is put in order.
+        folder: Folder of the checkpoint; None for a checkpoint of the hub.
         commit: Commit of the revision; None for a folder.
-        named: What its name says of it; None: neither a step nor an order.
-        stage: Label of its stage; empty where the sequence has one stage.
-        offset: The last step of the stages before, which is part of `step`.
+        named: Number read from its name; None if the name gives neither a step nor an order.
+        stage: Label of its stage; empty if the sequence has only one stage.
+        offset: Last step of the earlier stages, which is included in `step`.
     """
 
     revision: str
@@ -162,10 +163,10 @@ class Source:
     Attributes:
         model: Hub id or the sequence folder's name.
         spec: What the user wrote, for messages.
-        root: The folder that `model` is the name of; None for the hub.
-        candidates: In the order of the spec.
-        describe: Looks into one candidate.
-        stepped: The steps come from names, so sources with the same root are one sequence.
+        root: Folder with the name `model`; None for the hub.
+        candidates: Checkpoints, in the order of the spec.
+        describe: Function that inspects one candidate.
+        stepped: Whether steps come from names, so that sources with the same root are one sequence.
         notes: How the spec was read.
     """
 
@@ -180,7 +181,7 @@ class Source:
 
 @dataclass(slots=True)
 class ProblemCollector:
-    """Collects what is wrong with many checkpoints, so that all of it is reported at once.
+    """Collects the problems of many checkpoints, so that all are reported at once.
 
     Problems that differ only in their place become one that lists the places.
     """
@@ -202,11 +203,11 @@ class ProblemCollector:
             self.found.setdefault(key, []).append(problem.where)
 
     def raise_any(self) -> None:
-        """Raise all that was kept; a SafetyError only where nothing else is wrong.
+        """Raise all kept problems as one error: a SafetyError only if nothing else is wrong.
 
         Raises:
             CheckpointError: Something is wrong with the input.
-            SafetyError: Only permissions are lacking.
+            SafetyError: Only permissions are missing.
         """
         problems = [
             Problem(what, listed([place for place in dict.fromkeys(places) if place]), fix)

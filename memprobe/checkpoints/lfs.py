@@ -1,4 +1,4 @@
-"""Git LFS pointers: the small text that stands for a large file until `git lfs pull` brings it.
+"""Git LFS pointers: small text files that stand for large files until `git lfs pull` downloads these.
 
 Format: https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md
 """
@@ -8,12 +8,12 @@ from pathlib import Path
 from memprobe.errors import CheckpointError, UnloadableError
 
 _BEGINNING = b"version https://git-lfs"
-# The specification keeps a pointer below this.
+# The specification limits the size of a pointer to less than this.
 _MAX_BYTES = 1024
 
 
 def is_pointer(content: bytes) -> bool:
-    """Whether a file that begins with these bytes is a pointer."""
+    """Return whether a file that begins with these bytes is a pointer."""
     return content.startswith(_BEGINNING)
 
 
@@ -30,8 +30,8 @@ def refuse_pointers(folder: Path, names: tuple[str, ...]) -> None:
     """Refuse a folder in which one of these files is a pointer.
 
     Raises:
-        UnloadableError: One is.
-        CheckpointError: One cannot be read.
+        UnloadableError: A file is a pointer.
+        CheckpointError: A file cannot be read.
     """
     for name in names:
         file = folder / name

@@ -1,6 +1,6 @@
 """Checkpoints in folders: one checkpoint, or a folder whose subfolders are checkpoints.
 
-A checkpoint's folder has a config.json, or an adapter_config.json where it is a LoRA adapter.
+A checkpoint's folder has a config.json, or an adapter_config.json if it is a LoRA adapter.
 """
 
 from fractions import Fraction
@@ -33,10 +33,10 @@ _DIR_FIX = (
 
 
 def named_path(spec: str) -> Path:
-    """Return the absolute path that `spec` names; links keep the name that the user gave.
+    """Return the absolute path that `spec` names; links are followed only if it contains `..`.
 
     Raises:
-        CheckpointError: It begins with the home of a user who does not exist.
+        CheckpointError: `spec` begins with the home folder of an unknown user.
     """
     try:
         path = Path(spec).expanduser()
@@ -46,7 +46,7 @@ def named_path(spec: str) -> Path:
 
 
 def is_there(path: Path) -> bool:
-    """Whether the path exists.
+    """Return whether the path exists.
 
     Raises:
         CheckpointError: The path cannot be read.
@@ -58,15 +58,15 @@ def is_there(path: Path) -> bool:
 
 
 def find_folder(spec: str, *, with_steps: bool) -> Source:
-    """Return what a path names.
+    """Return the checkpoints that a path names.
 
     Args:
         spec: A path that exists.
-        with_steps: `--steps` was given, so a folder that is both a checkpoint and a sequence is
-            the sequence.
+        with_steps: Whether `--steps` was given; then a folder that is both a checkpoint and a sequence is
+            read as the sequence.
 
     Raises:
-        CheckpointError: It is not a folder, or holds no checkpoint.
+        CheckpointError: The path is not a folder, or has no checkpoint.
     """
     path = named_path(spec)
     if not path.is_dir():
@@ -76,7 +76,7 @@ def find_folder(spec: str, *, with_steps: bool) -> Source:
     stepped = [child for child in children if read_name(child.name) is not None]
     found = [child for child in stepped if _holds_one(child)]
     if not found:
-        # Names that say an order and no step: positions will be the steps.
+        # These names give an order but no step, so positions will be the steps.
         found = [child for child in children if read_order(child.name) and _holds_one(child)]
     if not any(map(_is_checkpoint, found)):
         found = []
@@ -113,11 +113,11 @@ def _sequence(spec: str, path: Path, found: list[Path], children: list[Path]) ->
 
 
 def describe_folder(candidate: Candidate, options: Options) -> Checkpoint:
-    """Look into a checkpoint's folder; `model` is the name of the folder until the sequence is known.
+    """Describe the checkpoint in a folder; `model` is the name of the folder until the sequence is known.
 
     Raises:
-        CheckpointError: It cannot be measured.
-        SafetyError: It needs a permission that was not given.
+        CheckpointError: The checkpoint cannot be measured.
+        SafetyError: The checkpoint needs a permission that was not given.
     """
     if candidate.folder is None:
         raise ValueError(f"expected a candidate with a folder, got {candidate}")
@@ -131,19 +131,19 @@ def checkpoint_in(
 
     Args:
         candidate: Gives revision, step and commit.
-        folder: Where the files are.
-        options: What may be loaded.
-        parent: Where to look for a tokenizer that the checkpoint lacks; None: nowhere.
-        repo: Its hub id.
+        folder: Folder of the files.
+        options: Permissions and the choice of tokenizer.
+        parent: Folder to search for a tokenizer if the checkpoint has none; None for no other folder.
+        repo: Hub id of the checkpoint; None for a local one.
 
     Raises:
-        CheckpointError: It cannot be measured, or a tokenizer is needed and there is none.
-        SafetyError: It needs a permission that was not given.
+        CheckpointError: The checkpoint cannot be measured, or it needs a tokenizer and has none.
+        SafetyError: The checkpoint needs a permission that was not given.
     """
     listing = list_folder(folder)
     weights = inspect(listing, options)
     tokenizer_folder = options.tokenizer_folder or tokenizer_in(folder, parent)
-    # An adapter may still have its base's.
+    # An adapter may still get the tokenizer of its base.
     if tokenizer_folder is None and options.needs_tokenizer and weights.format != "lora":
         raise no_tokenizer(listing.where)
     is_safe = weights.format == "safetensors"
@@ -167,7 +167,7 @@ def checkpoint_in(
 
 
 def tokenizer_in(folder: Path, parent: Path | None) -> Path | None:
-    """Return the folder that holds the tokenizer: its own, else its parent's, else None."""
+    """Return `folder` if it has a tokenizer, else `parent` if that has one, else None."""
     for place in (folder, parent):
         if place is not None and has_tokenizer(list_folder(place)):
             refuse_pointers(place, (*VOCABULARIES, TOKENIZER_CONFIG))
@@ -185,7 +185,7 @@ def no_tokenizer(where: str) -> CheckpointError:
 
 
 def path_problem(spec: str) -> CheckpointError:
-    """Return the error for a spec that names no path that exists, and no hub id."""
+    """Return the error for a spec that is neither an existing path nor a model of the hub."""
     path = named_path(spec)
     what = f"there is no folder `{spec}`{sibling_near(path)}"
     is_word = not is_hub_id(spec) and "/" not in spec
@@ -194,7 +194,7 @@ def path_problem(spec: str) -> CheckpointError:
 
 
 def sibling_near(path: Path) -> str:
-    """Return `, did you mean `x`?` for the nearest entry next to `path`, or an empty string."""
+    """Return `, did you mean `x`?` for the most similar name next to `path`, or an empty string."""
     for parent in path.parents:
         if parent.is_dir():
             missing = path.relative_to(parent).parts[0]
@@ -236,12 +236,12 @@ def _is_checkpoint(path: Path) -> bool:
 
 
 def _holds_one(path: Path) -> bool:
-    """Whether a folder within a sequence is a checkpoint, though perhaps one that lost its config.json."""
+    """Return whether a folder within a sequence is a checkpoint, even if its config.json is missing."""
     return _is_checkpoint(path) or has_weights(list_folder(path))
 
 
 def _children(path: Path) -> list[Path]:
-    """Return the subfolders in the order of their numbers and names, those that are hidden left out."""
+    """Return the subfolders that are not hidden, sorted by number and name."""
     folders = [entry for entry in _entries(path) if not entry.name.startswith(".") and entry.is_dir()]
     return sorted(folders, key=lambda child: (_number(child.name), child.name))
 
@@ -263,9 +263,9 @@ def _names(paths: list[Path]) -> str:
 
 
 def count_numbers(files: list[Path]) -> tuple[int | None, str | None]:
-    """Return the count of numbers and the commonest dtype.
+    """Return the count of numbers and the most common dtype.
 
-    Both None where a header is corrupt: that checkpoint fails in the run, and the others go on.
+    Both are None if a header is corrupt: that checkpoint fails in the run, and the others continue.
     """
     counts: dict[str, int] = {}
     for file in files:

@@ -1,6 +1,6 @@
-"""What a LoRA adapter's settings say: whether it can be measured as it was trained, before anything is read.
+"""Decide from a LoRA adapter's settings whether it can be measured as trained, before weights are read.
 
-Settings are those of PEFT (https://huggingface.co/docs/peft/package_reference/lora), read at version 0.21.2.
+The settings are PEFT's (https://huggingface.co/docs/peft/package_reference/lora), as of version 0.21.2.
 """
 
 from collections.abc import Mapping
@@ -17,11 +17,12 @@ _CONVERT = (
     f"of it, or {_MERGE_THERE}"
 )
 
-# Leave the base as it is: what they drew or computed at the start is replaced by what was saved.
+# Initialisations that leave the base unchanged: their initial values are replaced by the saved ones.
 _LEAVES_BASE = frozenset({"true", "false", "none", "gaussian", "eva", "orthogonal", "mica"})
-# Take a part out of the base that its weights alone determine, so loading takes out the same part again.
+# Initialisations that remove a part of the base that its weights alone determine, so loading removes the
+# same part again.
 CHANGES_BASE = frozenset({"pissa", "olora"})
-# Take out a part that is not saved and cannot be found again.
+# Initialisations that remove a part of the base that is not saved and cannot be computed again.
 _LOSES_BASE: Mapping[str, str] = {
     "pissa_niter": "takes a part out of the base by a random projection, which is drawn again at each load",
     "corda": "removes from the base a part that was computed from data and is not in the adapter",
@@ -29,7 +30,7 @@ _LOSES_BASE: Mapping[str, str] = {
     "loftq": "replaces the base by a quantised one, which depends on the quantiser that was installed",
 }
 
-# Settings under which the adapter computes something that no merged or attached LoRA computes here.
+# Settings that make the adapter compute something that memprobe supports neither merged nor attached.
 _UNMEASURED: Mapping[str, tuple[str, str]] = {
     "alora_invocation_tokens": (
         "is active only after its invocation tokens (aLoRA), so scores depend on whether an item has them",
@@ -45,7 +46,7 @@ _UNMEASURED: Mapping[str, tuple[str, str]] = {
     "enable_lora": ("is of PEFT before 0.3, with parts of a matrix left out (`enable_lora`)", MERGE_FIX),
 }
 
-# What a PEFT that does not know it would leave out of the computation.
+# Settings that change the computation; a PEFT version that does not know them would ignore them.
 COMPUTES = frozenset(
     {
         *("use_dora", "use_rslora", "lora_bias", "rank_pattern", "alpha_pattern", "layer_replication"),
@@ -66,22 +67,22 @@ _KNOWN = COMPUTES | frozenset(
         *("task_type", "runtime_config"),
         *("r", "lora_alpha", "lora_dropout", "target_modules", "bias", "fan_in_fan_out", "modules_to_save"),
         *("init_lora_weights", "layers_to_transform", "layers_pattern", "megatron_core", "qalora_group_size"),
-        # How it was initialised or trained, which its saved weights hold.
+        # How the adapter was initialised or trained; the effect is in its saved weights.
         *("corda_config", "eva_config", "loftq_config", "lora_ga_config", "velora_config", "merge_weights"),
-        # Of other trainers, about the training alone.
+        # Settings of other trainers that concern only the training.
         *("lora_dtype", "lorap_lr_ratio", "lorap_emb_lr"),
     }
 )
 
 
 def init_kind(settings: Mapping[str, Any]) -> str:
-    """Return the kind of initialisation, in small letters; `pissa_niter` without its number."""
+    """Return the kind of initialisation, in lower case; `pissa_niter` without its number."""
     kind = str(settings.get("init_lora_weights", True)).lower()
     return "pissa_niter" if kind.startswith("pissa_niter") else kind
 
 
 def refusal(settings: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Return why an adapter with these settings is not measured, and what to do; None where it can be."""
+    """Return why an adapter with these settings cannot be measured, and the fix; None if it can be."""
     kind, task = settings.get("peft_type"), settings.get("task_type")
     if kind != "LORA":
         return f"the adapter is of type {kind or 'unknown'}, and only LoRA is merged", MERGE_FIX
@@ -106,9 +107,9 @@ def _init_refusal(settings: Mapping[str, Any]) -> tuple[str, str] | None:
 
 
 def _unknown(settings: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Refuse what is switched on and not known: PEFT drops what it does not know, with a warning.
+    """Refuse unknown settings that are switched on, because PEFT drops them with only a warning.
 
-    A number alone switches nothing on: it qualifies a switch next to it.
+    Numbers are ignored: they only qualify another setting, which switches something on.
     """
     unknown = [name for name, value in settings.items() if name not in _KNOWN | _UNMEASURED.keys() and value]
     switches = sorted(

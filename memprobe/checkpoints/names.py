@@ -1,7 +1,7 @@
-"""What a checkpoint's name says: its step, the unit of the number, and the text around it.
+"""Read the step, the unit of its number and the text around it from a checkpoint's name.
 
 `stage2-ingredient1-step1000-tokens5B` has the step 1000 and the text `stage2-ingredient1-step*`. Other
-counters of training (tokens, epochs, ...) belong to no text: they rise with the step.
+counters of training (tokens, epochs, ...) are not part of the text, because they rise with the step.
 """
 
 import re
@@ -10,16 +10,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-# A word for time, perhaps a separator, a number; `global_step1000`, `iter_0001000`, `stage2-step8`.
+# Words for time, which a number follows: `global_step1000`, `iter_0001000`, `stage2-step8`.
 _STEP_WORDS = ("step", "checkpoint", "iter", "epoch")
-# Words whose number puts checkpoints in order and is no number of updates, so that positions are the steps.
+# Words whose number orders checkpoints but does not count updates, so that positions are the steps.
 _ORDER_WORDS = ("ckpt", "chkpt", "train", "tokens", "token", "iteration", "iterations", "update", "updates")
 _COUNTERS = (*_STEP_WORDS, "tokens", "token", "tok", "samples", "sample", "updates", "update")
-# What is measured of a checkpoint may rise or fall.
+# Measurements of a checkpoint, which may rise or fall.
 _MEASURED = ("loss", "ppl", "acc")
 _POWERS = {"K": 3, "M": 6, "B": 9, "G": 9, "T": 12}
-# Small letters are units where they mean nothing else: `4k`, `1m`; `step1000b` is no billion of steps.
-# `1e4` and `1,000` are one number, and no step 1; `step1000e2` is read as 1000.
+# Lower-case letters are units only if unambiguous: `4k`, `1m`; `step1000b` is not 1000 billion steps.
+# `1e4` and `1,000` are each one number, not step 1; `step1000e2` is read as 1000.
 _WRITTEN = r"[0-9](?:\.[0-9]+)?[eE][0-9]{1,2}(?![A-Za-z0-9])|[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])"
 _NUMBER = rf"({_WRITTEN}|[0-9]+(?:\.[0-9]+)?)(?:([KMBGTkm])(?![A-Za-z0-9]))?"
 _SIGNS = "-_=.,+ "
@@ -47,11 +47,11 @@ class Named:
     """The step and stage that a checkpoint's name contains.
 
     Attributes:
-        value: The number, its unit letter multiplied in: `1M` is 1,000,000 and `1.5` a fraction.
-        text: The name with `*` for the number, the other counters and what was measured left out.
-        label: The text without the word for time, or that word where nothing else is there.
-        counts: The number counts steps; else it says nothing but the order.
-        counters: The other counters, by word.
+        value: The number, multiplied by its unit: `1M` is 1,000,000; `1.5` stays a fraction.
+        text: The name with `*` for the number, without other counters and measurements.
+        label: The text without the word for time and `*`; that word if nothing else is left.
+        counts: Whether the number counts steps; otherwise it only gives the order.
+        counters: The other counters, as pairs of word and number.
     """
 
     value: Fraction
@@ -64,7 +64,7 @@ class Named:
 def read_name(name: str) -> Named | None:
     """Return the number after `step`, `checkpoint`, `iter` or `epoch` and the text around it, or None.
 
-    Where several of these words have a number (`epoch=3-step=1000`), the first of that list wins.
+    If several of these words have a number (`epoch=3-step=1000`), the first word of this list wins.
     """
     for pattern in _STEP_PATTERNS:
         if match := pattern.search(name):
@@ -116,7 +116,7 @@ def _value(number: str, unit: str | None) -> Fraction:
 def labels_of(names: Iterable[Named]) -> dict[str, str]:
     """Return the label of each text, in the order of the names.
 
-    Texts that share a label are labels themselves.
+    Texts that would share a label are used as labels themselves.
     """
     by_text = {each.text: each.label for each in names}
     times = Counter(by_text.values())
@@ -126,8 +126,8 @@ def labels_of(names: Iterable[Named]) -> dict[str, str]:
 def stage_of(value: str, labels: Mapping[str, str]) -> list[str]:
     """Return the texts that one value of `--stages` names.
 
-    A label or a text is named by itself, and else by all that is in front of a sign: `stage2` names
-    `stage2-ingredient1`.
+    A value that equals a label or text names only it. Otherwise it names all labels that begin with it
+    and a separator: `stage2` names `stage2-ingredient1`.
     """
     if exact := [text for text, label in labels.items() if value in (label, text)]:
         return exact

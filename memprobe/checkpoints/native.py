@@ -1,6 +1,6 @@
-"""Which model types the installed transformers has itself, read from its source without importing it.
+"""Find the model types that the installed transformers supports, from its source, without importing it.
 
-Listing checkpoints must not wait for torch, and nothing of transformers can be imported quickly.
+Listing checkpoints must not wait for torch, and no part of transformers can be imported quickly.
 """
 
 import ast
@@ -14,16 +14,16 @@ _TABLE = "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES"
 
 
 def has_native_class(config: Mapping[str, Any]) -> bool:
-    """Whether transformers has a causal language model for this configuration's `model_type`."""
+    """Return whether transformers has a causal language model for this configuration's `model_type`."""
     kind = config.get("model_type")
     return isinstance(kind, str) and kind in causal_types()
 
 
 @lru_cache(maxsize=1)
 def causal_types() -> frozenset[str]:
-    """Return the model types of transformers' causal language models; none where they cannot be read.
+    """Return the model types of transformers' causal language models; empty if they cannot be read.
 
-    None is the safe answer: a checkpoint that brings code then needs --trust-remote-code.
+    An empty set is the safe answer: a checkpoint that brings code then needs --trust-remote-code.
     """
     spec = importlib.util.find_spec("transformers")
     if spec is None or spec.origin is None:

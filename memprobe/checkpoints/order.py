@@ -1,4 +1,4 @@
-"""The checkpoints of one sequence in the order of their training, and the step of each."""
+"""Put the checkpoints of one sequence in the order of their training, and give each its step."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -19,9 +19,9 @@ class Choice:
     """The order and selection of checkpoints that the user asked for.
 
     Attributes:
-        steps: `--steps`; None: all.
-        stages: `--stages`, in the order of training; empty: not given.
-        is_strict: Each of the stages has to be there in some sequence.
+        steps: Value of `--steps`; None for all steps.
+        stages: Values of `--stages`, in the order of training; empty if not given.
+        is_strict: Whether each stage must occur in some sequence.
     """
 
     steps: StepSelection | None = None
@@ -34,10 +34,10 @@ class Ordered:
     """The checkpoints of a sequence.
 
     Attributes:
-        candidates: With their steps, in order.
+        candidates: The checkpoints with their steps, in order.
         notes: How the names were read, one sentence each.
-        stages: Which values of `--stages` were of use.
-        labels: What they might have been.
+        stages: Values of `--stages` that match a label of the sequence.
+        labels: Labels that `--stages` could have named.
     """
 
     candidates: tuple[Candidate, ...]
@@ -47,16 +47,16 @@ class Ordered:
 
 
 def in_order(model: str, candidates: Sequence[Candidate], choice: Choice, where: str) -> Ordered:
-    """Give each checkpoint its step; `--steps` has still to choose.
+    """Return the checkpoints in order, each with its step, before `--steps` selects from them.
 
-    Numbers after words for time are steps. Where no name has such a word, or a number is a fraction,
-    positions from 0 are the steps, in the order of the numbers, or without any in the order given. A single
-    checkpoint whose name gives no whole step has none.
+    Numbers after words for time are steps. If a number has no such word or is a fraction, or no name has a
+    number, the positions from 0 are the steps: in the order of the numbers, else in the given order. A single
+    checkpoint whose name has no whole step has no step.
 
     Args:
-        model: What the sequence is called, for messages.
-        candidates: All that the specs name, in the order given.
-        choice: What the user said of the order.
+        model: Name of the sequence, for messages.
+        candidates: All checkpoints that the specs name, in the given order.
+        choice: The order and selection that the user asked for.
         where: The specs, for messages.
 
     Raises:
@@ -95,7 +95,7 @@ def in_order(model: str, candidates: Sequence[Candidate], choice: Choice, where:
 
 
 def _alone(only: Candidate, choice: Choice, labels: dict[str, str]) -> Ordered:
-    """Return a single checkpoint, which has the step that its name gives."""
+    """Return a single checkpoint with the step in its name, if that is a whole number."""
     used = frozenset(value for value in choice.stages if stage_of(value, labels))
     step = _step(only, only.revision) if only.named is not None and _is_step(only.named) else None
     is_part = only.named is not None and only.named.counts and step is None
@@ -104,10 +104,10 @@ def _alone(only: Candidate, choice: Choice, labels: dict[str, str]) -> Ordered:
 
 
 def refuse_mixed(model: str, candidates: Sequence[Candidate], where: str) -> None:
-    """Refuse checkpoints of several stages or methods that nobody put in order.
+    """Refuse checkpoints of several stages or methods whose order the user did not give.
 
     Raises:
-        CheckpointError: The text around the step differs.
+        CheckpointError: The text around the step differs between names.
     """
     labels = labels_of(each.named for each in candidates if each.named is not None)
     if len(labels) > 1:
@@ -118,7 +118,7 @@ def unknown_stages(choice: Choice, used: Iterable[str], labels: Iterable[str]) -
     """Refuse values of `--stages` that no sequence has.
 
     Raises:
-        CheckpointError: There are some.
+        CheckpointError: There are such values.
     """
     there = list(dict.fromkeys(labels))
     missing = [value for value in choice.stages if value not in set(used)]
@@ -141,7 +141,7 @@ def _is_step(named: Named) -> bool:
 
 
 def _can_wait(named: Sequence[Named]) -> bool:
-    """Whether the steps are known without an order of stages, so that `--steps` may choose one of them."""
+    """Return whether the steps are known without an order of stages, so `--steps` may select one stage."""
     return all(_is_step(each) for each in named)
 
 
@@ -162,9 +162,9 @@ def _by_position(candidates: Sequence[Candidate]) -> Ordered:
 
 
 def _counted_on(placed: Sequence[Candidate], labels: dict[str, str]) -> Ordered:
-    """Count the steps of each stage on from the end of the one before.
+    """Count the steps of each stage from the end of the stage before.
 
-    A later stage's step 0 is the end of the stage before, and is left out.
+    Step 0 of a later stage is the same as the end of the stage before, and is left out.
     """
     notes: list[str] = []
     done: list[Candidate] = []
@@ -188,7 +188,7 @@ def _counted_on(placed: Sequence[Candidate], labels: dict[str, str]) -> Ordered:
 
 
 def _stages(model: str, labels: dict[str, str], choice: Choice, where: str) -> dict[str, str]:
-    """Return the texts that `--stages` names, in its order, and the value that names each."""
+    """Return the values of `--stages` by the text that they name, in the order of `--stages`."""
     found: dict[str, str] = {}
     for value in choice.stages:
         texts = stage_of(value, labels)
@@ -200,7 +200,7 @@ def _stages(model: str, labels: dict[str, str], choice: Choice, where: str) -> d
                 f"{what}, {again}", where=where, fix="name each of them as it is written here"
             )
         found |= dict.fromkeys(texts, value)
-    # One stage alone needs no order, so nothing of it is left out.
+    # A single stage needs no order, so none of its checkpoints are left out.
     return found if len(labels) > 1 else {text: found[text] for text in labels if text in found}
 
 
@@ -254,7 +254,7 @@ def _rises(before: Candidate, after: Candidate) -> bool:
 
 
 def _refuse_same_number(model: str, placed: Sequence[Candidate], where: str) -> None:
-    """Refuse two checkpoints of one number, which positions would hide."""
+    """Refuse two checkpoints with the same number, which positions as steps would hide."""
     by_number: dict[tuple[str, Fraction], list[str]] = {}
     for each in placed:
         by_number.setdefault((_name(each).text, _name(each).value), []).append(each.revision)

@@ -8,13 +8,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-# What one explanation costs: a hole, each further step missing in it, a change from one piece to the
-# next (half of it into and out of a distance that no piece explains), such a distance. Two holes cost as
-# much as a change of stride, so a stride that doubles for good is a new piece, and once is a hole.
+# Costs within one explanation of the steps: of a hole, of each further step missing in it, of a change from
+# one piece to the next (half of it into or out of a distance that no piece explains), of such a distance.
+# Two holes cost as much as a change of stride, so a stride that doubles permanently starts a new piece, and
+# one that doubles once is a hole.
 _HOLE, _FURTHER, _CHANGE, _FREE = 1.0, 0.1, 2.0, 1.0
-# A stride or ratio that occurs less often is a coincidence.
+# A stride or ratio that occurs less often than this is a coincidence.
 _MIN_SUPPORT = 2
-# A piece of fewer distances says nothing of where it should have begun.
+# A piece of fewer distances does not show where it should have begun.
 _MIN_PIECE = 3
 _MAX_RATIO = 10
 
@@ -34,7 +35,7 @@ class Rule:
     def between(self, first: int, last: int) -> list[int] | None:
         """Return the steps of the rule between two steps; None if the rule does not connect them."""
         if self.multiplies and first == 0:
-            # A geometric schedule cannot reach 0, and all of them begin with it.
+            # Geometric schedules begin with 0, from which no ratio leads on, so nothing is missing there.
             return []
         if not self.multiplies:
             return list(range(first + self.by, last, self.by)) if (last - first) % self.by == 0 else None
@@ -94,7 +95,7 @@ def _explained(distances: Sequence[tuple[int, int]], rules: Sequence[Rule]) -> l
     came_from: list[list[int]] = []
     for distance in distances[1:]:
         cheapest = min(range(len(labels)), key=costs.__getitem__)
-        # All other origins cost as much to leave as the cheapest does.
+        # Leaving any other origin costs as much as leaving the cheapest, so only three origins are tried.
         origins = [_cheapest_origin(costs, change, (j, cheapest, free), j) for j in range(len(labels))]
         costs = [
             costs[i] + change(i, j) + _cost(*distance, label)
@@ -124,13 +125,13 @@ def _cost(first: int, last: int, rule: Rule | None) -> float:
 
 
 def _at_border(first: int, last: int, before: Rule | None, after: Rule | None, n_after: int) -> list[int]:
-    """Return the steps missing before the next piece's first step and after the last piece's last.
+    """Return the steps missing at a border: after the end of one piece and before the start of the next.
 
     Strides are assumed to count from 0, as in all published schedules. If more steps would be missing than
     the piece has, there is no gap: the piece begins at its first step.
     """
     found: list[int] = []
-    # One stride on both sides that does not fit between them is rounding or a shift, and no hole.
+    # The same stride on both sides that does not fit between them is rounding or a shift, not a hole.
     is_shift = before == after and (last - first) % (after.by if after else 1) != 0
     if after is not None and not after.multiplies and last % after.by == 0 and not is_shift:
         found = list(range(last - after.by, first, -after.by))[::-1]

@@ -1,4 +1,4 @@
-"""From specs to sequences: find, merge, choose by step, inspect each, agree on a tokenizer."""
+"""Resolve specs to sequences: find, merge, select by step, inspect each checkpoint, check tokenizers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -34,10 +34,10 @@ class Group:
 
     Attributes:
         sources: Sources that the specs name.
-        chosen: The candidates selected by `--steps`, by step.
+        chosen: Candidates selected by `--steps`, in order, each with its source.
         notes: How the specs were read.
         stages: The values of `--stages` that were used.
-        labels: The possible values.
+        labels: Labels that `--stages` could have named.
         name: The `model` of all its checkpoints; see `find`.
     """
 
@@ -50,12 +50,12 @@ class Group:
 
     @property
     def model(self) -> str:
-        """Name in specs: the hub id, or the name of the folder."""
+        """Name in the specs: the hub id, or the name of the folder."""
         return self.sources[0].model
 
     @property
     def root(self) -> Path | None:
-        """Folder of that name; None for the hub."""
+        """Folder of the sequence; None for the hub."""
         return self.sources[0].root
 
 
@@ -80,16 +80,16 @@ def resolve(  # noqa: PLR0913 - the flags that say which checkpoints, and how th
         specs: As after `-m`: folders or hub specs; a path that exists wins over a hub id.
         steps: As after `--steps`: which checkpoints.
         stages: As after `--stages`: labels of names, in the order of training.
-        any_stages: Whether stages may belong to other specs.
-        tokenizer: As after `--tokenizer`: a folder or a hub id; it wins over all others.
+        any_stages: Whether values of `stages` may match none of these specs.
+        tokenizer: As after `--tokenizer`: a folder or a hub id; it replaces all other tokenizers.
         offline: Whether the network must not be used.
-        allow_pickle: Pickle weights are accepted.
-        trust_remote_code: Checkpoints with their own code are accepted.
-        needs_tokenizer: A checkpoint without a tokenizer is an error.
+        allow_pickle: Whether pickle weights are accepted.
+        trust_remote_code: Whether checkpoints with their own code are accepted.
+        needs_tokenizer: Whether a checkpoint without a tokenizer is an error.
 
     Raises:
-        CheckpointError: All that is wrong with the specs and the checkpoints, before any work.
-        SafetyError: The only fault is that pickle, remote code or the network is not allowed.
+        CheckpointError: The specs or checkpoints have problems; all are reported at once, before any work.
+        SafetyError: The only problem is that pickle, remote code or the network is not allowed.
     """
     options = Options(offline, allow_pickle, trust_remote_code, needs_tokenizer)
     choice = replace(chosen(steps, stages), is_strict=not any_stages)
@@ -107,7 +107,7 @@ def chosen(steps: str | None = None, stages: str | None = None) -> Choice:
     """Return the parsed values of `--steps` and `--stages`.
 
     Raises:
-        CheckpointError: One of them is badly formed.
+        CheckpointError: A value is malformed.
     """
     return Choice(
         None if steps is None else parse_steps(steps), () if stages is None else parse_stages(stages)
@@ -120,7 +120,7 @@ def find(
     """Return the candidates that the specs name, not yet inspected, and the options with the tokenizer.
 
     Raises:
-        CheckpointError: A spec names nothing, or a selection leaves nothing.
+        CheckpointError: A spec names no checkpoint, or a selection leaves none.
         SafetyError: The network would be needed and is not allowed.
     """
     if not specs:
@@ -166,7 +166,7 @@ def _source(spec: str, *, with_steps: bool, offline: bool) -> Source:
     try:
         return find_on_hub(spec, hub_spec, offline=offline)
     except (CheckpointError, SafetyError) as error:
-        # `runs/mian` reads as a hub id; a near neighbour on disk says that a path was meant.
+        # `runs/mian` looks like a hub id; a similar name on disk shows that a path was meant.
         if path.parent.is_dir() and sibling_near(path):
             raise path_problem(hub_spec.repo) from error
         raise
@@ -176,7 +176,7 @@ def find_tokenizer(spec: str, *, offline: bool) -> Path:
     """Return the folder of the tokenizer that `--tokenizer` names, fetched if need be.
 
     Raises:
-        CheckpointError: It does not name one.
+        CheckpointError: `spec` does not name a tokenizer.
         SafetyError: The network would be needed and is not allowed.
     """
     path = named_path(spec)
@@ -264,7 +264,7 @@ def _refuse_twins(group: Group) -> None:
 
 
 def _names(groups: list[Group]) -> list[str]:
-    """Return each group's model name, with as many parent folders in front as distinguish them."""
+    """Return each group's model name, prefixed with as many parent folders as make the names distinct."""
     names = [group.model for group in groups]
     for depth in range(2, max((len(group.root.parts) for group in groups if group.root), default=0) + 1):
         clashing = [names.count(name) > 1 for name in names]
@@ -344,7 +344,7 @@ def _lost(model: str, pair: tuple[Source, Candidate], error: UnloadableError) ->
 
 
 def _with_tokenizer(checkpoint: Checkpoint, options: Options) -> Checkpoint:
-    """Return a checkpoint whose tokenizer cannot be read as one that cannot be loaded, if it needs one."""
+    """Return the checkpoint, with `problems` if it needs a tokenizer and its tokenizer cannot be read."""
     folder = checkpoint.tokenizer_folder
     if folder is None or folder == options.tokenizer_folder:
         return checkpoint

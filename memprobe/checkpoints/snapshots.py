@@ -1,7 +1,8 @@
 """One commit in the hub's cache: its file list, its users, and the run that fetched its weights.
 
-Notes are in `.memprobe/` next to the cache's own folders. A user holds a lock that ends with its process,
-so no lock is ever left behind; weights that a run fetched for itself are listed in a mark.
+These are stored in `.memprobe/` next to the cache's own folders. A process that uses the files holds a lock
+that ends with the process, so no lock is ever left behind. A mark lists the weights that a run fetched for
+itself.
 """
 
 import fcntl
@@ -17,7 +18,7 @@ from memprobe.checkpoints.client import HubFile, cache_of, cache_root
 from memprobe.tables.files import write_file
 
 _NOTES = ".memprobe"
-# A download that was killed leaves a file that nobody writes to any more.
+# A partial file that has not changed for this long was left by a killed download.
 _SILENT_S = 60.0
 
 
@@ -30,17 +31,17 @@ class Snapshot:
 
     @property
     def folder(self) -> Path:
-        """Folder of its files."""
+        """Folder of the commit's files."""
         return cache_of(self.repo) / "snapshots" / self.commit
 
     def lacks(self, names: Sequence[str]) -> list[str]:
-        """Return its files that are not on this machine."""
+        """Return those of the named files that are not on this machine."""
         return [name for name in names if not (self.folder / name).is_file()]
 
-    # What the hub lists
+    # Facts listed by the hub
 
     def listed(self) -> dict[str, HubFile] | None:
-        """Return its files as the hub listed them, or None if that was not stored."""
+        """Return the files as the hub listed them, or None if the list was not stored."""
         try:
             rows = json.loads(self._note("json").read_bytes())
             return {str(name): HubFile(int(n_bytes), sha256) for name, (n_bytes, sha256) in rows.items()}
@@ -48,24 +49,24 @@ class Snapshot:
             return None
 
     def write_listed(self, files: Mapping[str, HubFile]) -> None:
-        """Store the hub's list of files; a commit never changes."""
+        """Store the hub's list of files, which never changes for a commit."""
         rows = {name: [file.n_bytes, file.sha256] for name, file in files.items()}
         with suppress(OSError):
             _write(self._note("json"), rows)
 
     def numbers(self) -> dict[str, int] | None:
-        """Return dtype to count of numbers in its weights, or None if that was not stored."""
+        """Return the count of numbers in the weights by dtype, or None if it was not stored."""
         try:
             return {str(dtype): int(n) for dtype, n in json.loads(self._note("numbers").read_bytes()).items()}
         except (OSError, ValueError, TypeError, AttributeError):
             return None
 
     def write_numbers(self, numbers: Mapping[str, int]) -> None:
-        """Store the number of parameters of its weights."""
+        """Store the count of numbers in the weights by dtype."""
         with suppress(OSError):
             _write(self._note("numbers"), dict(numbers))
 
-    # Who uses it
+    # Processes that use the files
 
     def use(self) -> IO[bytes]:
         """Open a lock that marks the files as used until it is closed or the process ends.
@@ -75,10 +76,10 @@ class Snapshot:
         """
         return _locked(self._note("lock"), fcntl.LOCK_SH)
 
-    # Which run brought its weights
+    # Runs that fetched the weights
 
     def marks(self) -> dict[str, list[str]]:
-        """Return the runs that fetched its weights for themselves, each with the files it found missing."""
+        """Return the runs that fetched weights for themselves, each with the names of the files to remove."""
         marks = {}
         for file in cache_of(self.repo).glob(f"{_NOTES}/{self.commit}.*.run"):
             with suppress(OSError, ValueError):
@@ -94,10 +95,10 @@ class Snapshot:
         self._note(f"{run}.run").unlink(missing_ok=True)
 
     def remove(self, run: str) -> bool:
-        """Remove the files that the run fetched; False if a process uses them. The caller holds `cache_lock`.
+        """Remove the files that the run fetched; return False if a process uses them.
 
-        Files that another run marked, files that were there before, and blobs that other snapshots link to
-        are kept.
+        The caller must hold `cache_lock`. Files that another run marked, files that were there before, and
+        blobs that other snapshots link to are kept.
         """
         marks = self.marks()
         if run not in marks:
@@ -149,7 +150,7 @@ def marked(repo: str, run: str) -> list[Snapshot]:
 
 @contextmanager
 def cache_lock() -> Iterator[None]:
-    """Hold the cache's lock, under which marks are made and files removed.
+    """Hold the cache's lock, which is required to make marks and to remove files.
 
     Raises:
         OSError: The cache cannot be written to, or has no locks.
@@ -163,7 +164,7 @@ def _locked(file: Path, how: int) -> IO[bytes]:
     try:
         opened: IO[bytes] = file.open("ab")
     except PermissionError:
-        # Another user's file in a shared cache can be locked as well as read.
+        # Another user's file in a shared cache can still be opened for reading, and locked.
         opened = file.open("rb")
     with ExitStack() as unless_locked:
         unless_locked.callback(opened.close)

@@ -1,4 +1,4 @@
-"""The grammar of `-m`, `--steps` and `--stages`: braces, ranges, hub ids; no file is touched."""
+"""The grammar of `-m`, `--steps` and `--stages`: braces, ranges, hub ids; files are not touched."""
 
 import itertools
 import re
@@ -21,17 +21,17 @@ _STEPS_FORM = "write steps and rising ranges with commas between, as in --steps 
 
 
 def step_in_name(name: str) -> int | None:
-    """Return the step in `name`; None if there is none, or a fraction such as `epoch1.5`."""
+    """Return the step in `name`; None if there is no step, or only a fraction such as `epoch1.5`."""
     named = read_name(name)
     return int(named.value) if named is not None and named.value.denominator == 1 else None
 
 
 @dataclass(frozen=True, slots=True)
 class StepSelection:
-    """Steps chosen by `--steps`; `step in selection` answers.
+    """Steps selected by `--steps`; test with `step in selection`.
 
     Attributes:
-        ranges: The ranges and, as ranges of one, the single steps, in the order given.
+        ranges: Ranges in the given order; a single step is a range of length 1.
         text: The parsed text.
     """
 
@@ -116,7 +116,7 @@ def parse_hub_spec(spec: str) -> HubSpec | None:
     """Return the repository and revisions that `spec` names, or None if it has another form.
 
     Raises:
-        CheckpointError: It names a repository, and its revision is badly formed.
+        CheckpointError: `spec` names a repository, and its revision is malformed.
     """
     repo, at, revision = spec.partition("@")
     if not is_hub_id(repo):
@@ -127,9 +127,9 @@ def parse_hub_spec(spec: str) -> HubSpec | None:
 
 
 def _expand(revision: str, spec: str) -> list[str]:
-    """Expand braces as a shell does, plus ranges between commas."""
+    """Expand braces as a shell does, but also allow ranges between commas."""
     _check_braces(revision, spec)
-    # Balanced and flat, so every second part stood between braces.
+    # The braces are balanced and not nested, so every second part was inside braces.
     alternatives = [
         list(_brace_items(part, spec)) if index % 2 else [_outside(part, spec)]
         for index, part in enumerate(re.split(r"[{}]", revision))
@@ -173,7 +173,7 @@ def _brace_items(text: str, spec: str) -> Iterator[str]:
         steps = _rising(item, int(match[1]), int(match[2]), int(match[3] or 1), where=spec, fix=_SPEC_FORMS)
         if len(steps) > _MAX_EXPANSION:
             raise CheckpointError(f"the braces name more than {_MAX_EXPANSION:,} revisions", where=spec)
-        # Zeros in front are kept, as a shell keeps them: {008..010} is 008, 009, 010.
+        # Leading zeros are kept, as in a shell: {008..010} is 008, 009, 010.
         is_padded = any(len(end) > 1 and end[0] == "0" for end in (match[1], match[2]))
         width = max(len(match[1]), len(match[2])) if is_padded else 0
         yield from (f"{step:0{width}d}" if width else str(step) for step in steps)

@@ -32,9 +32,9 @@ class Row:
         model: Hub id or the sequence folder's name.
         revision: Git revision or the name of the folder.
         step: Step of the checkpoint; None if it has none.
-        checkpoint: Facts that could be found; None if there are none.
+        checkpoint: The facts that could be found; None if none could be found.
         problems: Why a run would refuse or lose it; empty if it can be loaded.
-        is_safety: Only a permission is missing.
+        is_safety: Whether only a permission is missing.
         stage: Label of its stage; empty if the sequence has only one.
         offset: The last step of earlier stages, which is included in `step`.
     """
@@ -50,11 +50,11 @@ class Row:
 
     @property
     def lacks_tokenizer(self) -> bool:
-        """Whether it is loadable but without a tokenizer, so that it needs `--tokenizer` or ids."""
+        """Return whether the checkpoint can be loaded but needs `--tokenizer` or items with `input_ids`."""
         return not self.problems and self.checkpoint is not None and self.checkpoint.tokenizer_folder is None
 
     def as_json(self) -> dict[str, Any]:
-        """Return the row with null where something is not known."""
+        """Return the row as JSON values, with null for what is not known."""
         seen = self.checkpoint
         return {
             "model": self.model,
@@ -153,7 +153,7 @@ def _row(
 
 
 def _without_tokenizer(source: Source, candidate: Candidate, options: Options) -> Checkpoint | None:
-    """Describe a checkpoint that lacks only a tokenizer, as loadable."""
+    """Describe a checkpoint that lacks only a tokenizer; None if it has another problem."""
     try:
         lenient = replace(options, needs_tokenizer=False)
         return with_base(source.describe(candidate, lenient), lenient)
@@ -162,7 +162,7 @@ def _without_tokenizer(source: Source, candidate: Candidate, options: Options) -
 
 
 def _as_far_as_seen(source: Source, candidate: Candidate, options: Options) -> Checkpoint | None:
-    """Describe a checkpoint that must not be loaded, as if all permissions were given."""
+    """Describe a checkpoint that must not be loaded, as if all permissions were given; None on failure."""
     lenient = replace(options, allow_pickle=True, trust_remote_code=True, needs_tokenizer=False)
     try:
         return source.describe(candidate, lenient)
@@ -171,7 +171,7 @@ def _as_far_as_seen(source: Source, candidate: Candidate, options: Options) -> C
 
 
 def damage(checkpoint: Checkpoint) -> list[Problem]:
-    """Return a problem for each weight file here, the base's too, that is cut short or corrupt."""
+    """Return a problem for each local weight file, including the base's, that is cut short or corrupt."""
     found = [] if checkpoint.base is None else damage(checkpoint.base)
     for name in checkpoint.weight_files if checkpoint.folder else ():
         path = checkpoint.small_files / name
@@ -188,7 +188,7 @@ def damage(checkpoint: Checkpoint) -> list[Problem]:
 
 
 def _is_cut_pickle(path: Path) -> bool:
-    """Return whether a pickle is cut short; pickles of torch before 1.6 are not archives and not judged."""
+    """Return whether a pickle is cut short; False for those of torch before 1.6, which are not archives."""
     try:
         with path.open("rb") as file:
             begins_as_zip = file.read(2) == b"PK"
@@ -198,10 +198,10 @@ def _is_cut_pickle(path: Path) -> bool:
 
 
 def _with_remote_headers(checkpoint: Checkpoint, *, offline: bool) -> Checkpoint:
-    """Return a checkpoint that is on the hub alone with parameters and dtype, from headers by range requests.
+    """Return the checkpoint; if it is only on the hub, read parameters and dtype by range requests.
 
     Raises:
-        CheckpointError: The hub does not answer, or a header is none.
+        CheckpointError: The hub does not answer, or a header is not a safetensors header.
         SafetyError: The network may not be used, so the weights cannot be fetched.
     """
     if checkpoint.base is not None:

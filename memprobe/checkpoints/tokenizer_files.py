@@ -1,7 +1,7 @@
-"""Check a tokenizer's files before anything is loaded; no transformers.
+"""Check a tokenizer's files before anything is loaded, without importing transformers.
 
-Each part of tokenizer.json (normalizer, pre_tokenizer, model, post_processor, decoder) is passed alone to the
-installed tokenizers with an empty vocabulary, so that an unknown kind is found and named.
+Each part of tokenizer.json (normalizer, pre_tokenizer, model, post_processor, decoder) is passed on its own
+to the installed tokenizers library with an empty vocabulary, so that an unknown kind is found and named.
 """
 
 import importlib.util
@@ -18,7 +18,7 @@ from memprobe.errors import CheckpointError, Problem
 T = TypeVar("T")
 
 TOKENIZER_JSON: Final = "tokenizer.json"
-# A SentencePiece model; the first may also be tiktoken's.
+# Names of SentencePiece models; the first may also be a tiktoken file.
 SENTENCEPIECE: Final = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
 PARTS: Final = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
 
@@ -31,7 +31,7 @@ _OBJECTS: Final = (TOKENIZER_CONFIG, "special_tokens_map.json", "added_tokens.js
 _OTHERS: Final = (*SENTENCEPIECE, "tiktoken.model", "vocab.json", "merges.txt", "chat_template.jinja")
 _TOKEN: Final = (str, dict)
 _TOKENS: Final = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
-# What tokenizer_config.json may hold where it holds something.
+# Allowed types of the fields of tokenizer_config.json that are set.
 _TYPES: Final[Mapping[str, tuple[type, ...]]] = {
     "tokenizer_class": (str,),
     "chat_template": (str, list, dict),
@@ -73,7 +73,7 @@ def read_object(path: Path) -> dict[str, Any]:
     """Return the JSON object in a file; empty if there is no file.
 
     Raises:
-        ValueError: The file is something else; the message says what.
+        ValueError: The file is not a JSON object; the message says what it is.
     """
     if not path.is_file():
         return {}
@@ -104,7 +104,7 @@ def of_tokenizers(call: Callable[[], T]) -> T:
     """Return the result of a call of the tokenizers library.
 
     Raises:
-        ValueError: The library failed with a bare exception.
+        ValueError: The library raised Exception itself, ValueError, TypeError or OverflowError.
     """
     try:
         return call()
@@ -148,7 +148,7 @@ def _pointer(path: Path) -> str:
 
 
 def _types(config: Mapping[str, Any], path: Path) -> list[Problem]:
-    """Return the fields of tokenizer_config.json with a wrong type."""
+    """Return a problem for each field of tokenizer_config.json with a wrong type."""
     found = []
     for name, allowed in _TYPES.items():
         value = config.get(name)
@@ -161,7 +161,7 @@ def _types(config: Mapping[str, Any], path: Path) -> list[Problem]:
 
 
 def _pipeline(held: dict[str, Any] | None, path: Path) -> list[Problem]:
-    """Return the parts of tokenizer.json that the installed tokenizers cannot read."""
+    """Return a problem for each part of tokenizer.json that the installed tokenizers cannot read."""
     if held is None:
         return []
     found = []
@@ -184,7 +184,7 @@ def _pipeline(held: dict[str, Any] | None, path: Path) -> list[Problem]:
 def _without_vocabulary(model: Any) -> Any:  # noqa: ANN401
     if not isinstance(model, dict):
         return model
-    # A Unigram model must have one token.
+    # A Unigram model must have at least one token.
     listed = isinstance(model.get("vocab"), list)
     small = dict(model) | {"vocab": [["", 0.0]] if listed else {}}
     small |= {"merges": []} if "merges" in model else {}
@@ -199,7 +199,7 @@ def _unknown(what: str, path: Path) -> Problem:
 
 
 def _packages(folder: Path) -> list[Problem]:
-    """Return the packages that a tokenizer without tokenizer.json needs and that are not installed."""
+    """Return a problem if packages that a tokenizer without tokenizer.json needs are not installed."""
     path = bare_model(folder)
     if path is None:
         return []
@@ -213,7 +213,7 @@ def _packages(folder: Path) -> list[Problem]:
 
 
 def bare_model(folder: Path) -> Path | None:
-    """Return the SentencePiece or tiktoken model of a tokenizer that has no tokenizer.json."""
+    """Return the SentencePiece or tiktoken file of a tokenizer without tokenizer.json, or None."""
     named = (folder / name for name in (*SENTENCEPIECE, "tiktoken.model"))
     return next((path for path in named if path.is_file()), None)
 

@@ -38,7 +38,7 @@ MEANS: Mapping[Kind, str] = {
 }
 _ONE_OUT = "find out which one is right, and leave the other out with --steps"
 _N_THREADS = 2
-# What saving writes about itself, and the dtype, which is judged by the weights.
+# Keys about saving, and the dtype, which is judged from the weights.
 _NOT_SETTINGS = {"transformers_version", "_name_or_path", "dtype", "torch_dtype"}
 
 
@@ -48,13 +48,13 @@ class Finding:
 
     Attributes:
         kind: Kind of fault; `MEANS` gives its consequence for a study.
-        model: The sequence.
+        model: Name of the sequence.
         revisions: The checkpoints concerned; empty for missing steps.
-        steps: Their steps, or those that are missing.
+        steps: Steps of these checkpoints, or the missing steps.
         what: The fault, with its numbers.
         fix: What to do about it; empty if nothing helps.
         stops: Whether a run, or a run over time, refuses or loses a checkpoint because of it.
-        is_safety: Only a permission is missing.
+        is_safety: Whether only a permission is missing.
     """
 
     kind: Kind
@@ -122,7 +122,7 @@ def refuse(findings: Iterable[Finding]) -> None:
 
 
 def _unloadable(survey: Survey) -> list[Finding]:
-    """Return one finding for each reason, with all its checkpoints."""
+    """Return one finding for each reason why checkpoints cannot be loaded, with all of them."""
     shared: dict[tuple[str, str, bool], list[Row]] = {}
     for row in survey.rows:
         for problem in row.problems:
@@ -212,7 +212,7 @@ def _index(checkpoint: Checkpoint) -> list[Finding]:
 
 
 def _tokenizers(checkpoints: Sequence[Checkpoint]) -> list[Finding]:
-    """Return the checkpoints whose tokenizer differs, or is missing although others have one."""
+    """Return findings for tokenizers that differ, or are missing although other checkpoints have one."""
     fix = "pass --tokenizer with the one for all"
     digests = tokenizers(checkpoints)
     groups = {digest: [c for c in checkpoints if c.revision in names] for digest, names in digests.items()}
@@ -224,7 +224,7 @@ def _tokenizers(checkpoints: Sequence[Checkpoint]) -> list[Finding]:
 
 
 def _configs(checkpoints: Sequence[Checkpoint]) -> list[Finding]:
-    """Name the settings in which config.json differs from that of most checkpoints."""
+    """Return findings that name the settings in which config.json differs from most checkpoints."""
     settings = {each.revision: _settings(each) for each in checkpoints}
     groups = _grouped(checkpoints, lambda each: json.dumps(settings[each.revision], sort_keys=True))
     usual = max(groups.values(), key=len, default=[])

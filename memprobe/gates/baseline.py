@@ -1,4 +1,4 @@
-"""The differences of a run from a baseline, paired by item, as rows for rules to select from."""
+"""Compute the differences of a run from a baseline, paired by item, as rows that rules select."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -19,9 +19,9 @@ _PARTNER = ("model", "step", "group", "condition")
 _NO_CHECKPOINT = "the baseline has no checkpoint that is this one's partner"
 _NO_NUMBER = "the baseline has no such number of the same items"
 _ITSELF = "the baseline is this run itself, so nothing could differ: name another run"
-# With fewer of the items paired, the difference says nothing of most of them.
+# Smallest share of paired items; below it, the difference does not describe most items.
 PAIRED_MIN = 0.5
-# A probe, and whether the last checkpoints are compared whatever their steps.
+# A question for the comparison: a probe, and whether last checkpoints are compared whatever their steps.
 _Asked = tuple[str, bool]
 _NONE_GIVEN = "the rule compares with a baseline, and none was given: --baseline RUN"
 
@@ -31,13 +31,13 @@ class Baseline:
     """The baseline that a run is compared with.
 
     Attributes:
-        rows: Differences by question, with the summary's keys; `estimate` is the difference.
+        rows: Differences by question (`_Asked`), with the summary's keys; `estimate` is the difference.
         reasons: Why there are no differences, by question.
         reason: Why there are no differences at all; empty if there are some.
-        notes: By question, which items have no partner if most have one.
+        notes: How many items are paired, by question, if most but not all are.
         failed: Model and step of failed checkpoints of the baseline, which need no partner.
         models: Models of the baseline.
-        unplaced: Whether a run has a model without a step, which is compared only with a last step.
+        unplaced: Whether a checkpoint of either run has no step, so only rules for the last step use it.
     """
 
     rows: Mapping[_Asked, pl.DataFrame] = field(default_factory=dict)
@@ -53,7 +53,7 @@ class Baseline:
         return self.reason or self.reasons.get(_asked(rule, self.unplaced), "")
 
     def of(self, rule: Rule) -> pl.DataFrame:
-        """Return the rows of a rule's metric."""
+        """Return the differences of a rule's metric."""
         return self.rows[_asked(rule, self.unplaced)].filter(metric=rule.metric)
 
     def note(self, rule: Rule) -> str:
@@ -61,9 +61,9 @@ class Baseline:
         return self.notes.get(_asked(rule, self.unplaced), "") if rule.is_relative else ""
 
     def with_own(self, found: pl.DataFrame, own: pl.DataFrame, rule: Rule) -> pl.DataFrame:
-        """Return rows of a comparison with `n_own`, the items in the run, and rows without a partner.
+        """Return rows of a comparison with `n_own`, and rows of the run that have no partner.
 
-        Rows without a partner have a `reason`.
+        `n_own` is the number of the row's items in the run. Rows without a partner have a `reason`.
 
         Args:
             found: Rows of the comparison that a rule selects.
@@ -90,7 +90,7 @@ class Baseline:
         """Return whether a row may lack its partner because the baseline's checkpoint failed."""
         if row["reason"] != _NO_CHECKPOINT or row["revision"] is None:
             return False
-        # The partner of a model that the baseline lacks has another name.
+        # If the baseline lacks a model of this name, the partner has another name.
         named = row["model"] in self.models
         return any(
             step == row["step"] and (model == row["model"] or not named) for model, step in self.failed
@@ -107,7 +107,7 @@ def against(
         new: The run.
         rules: The rules; only relative ones need a comparison.
         known: Contents of the run.
-        allow_incomplete: Compare even if some checkpoints of the baseline failed.
+        allow_incomplete: Whether to compare even if some checkpoints of the baseline failed.
     """
     unplaced = base is not None and any(
         each.step is None for run in (base, new) for each in run.about.checkpoints
@@ -131,7 +131,7 @@ def against(
         probe, last = question
         metrics = {rule.metric for rule in of_probe}
         steps = LAST if last else _steps(of_probe, base, new, known)
-        # Each by itself: what makes one probe's numbers incomparable leaves those of the others alone.
+        # Probes are compared one by one, so that one that cannot be compared does not affect the others.
         try:
             found = compare(base, new, probes=[probe], metrics=metrics, steps=steps)
         except (InvalidRunError, InputError) as error:
@@ -149,7 +149,7 @@ def against(
 
 
 def _paired(items: "MatchedItems") -> tuple[float, str]:
-    """Return the share and number of the larger run's items with a partner; empty if all have one."""
+    """Return the share of the larger run's items with a partner, and a note; empty if all have one."""
     n_both = len(items.both)
     n_base = n_both + len(items.base_only) + len(items.changed)
     n_new = n_both + len(items.new_only) + len(items.changed)
@@ -186,7 +186,7 @@ def _steps(rules: Iterable[Rule], base: Run, new: Run, known: Known) -> list[int
     ]
     if failed or not wanted <= both[0] & both[1]:
         return []
-    # Nothing but `last` names a checkpoint without a step.
+    # A checkpoint without a step cannot be listed, so all steps are compared.
     known_steps = [step for step in wanted if step is not None]
     return sorted(known_steps) if len(known_steps) == len(wanted) else []
 

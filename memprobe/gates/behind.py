@@ -1,6 +1,6 @@
-"""The items behind a row: which were trained on by its checkpoint, and which are placeholders of a template.
+"""Count the items behind a row: those never or not yet trained on, and placeholders of a template.
 
-If only items that the model could not have learned meet a limit on memory, this is not a pass.
+A row does not pass a limit on memorization if the model could not have learned any of its items.
 """
 
 from collections.abc import Mapping
@@ -40,7 +40,7 @@ class Behind:
 
     @property
     def is_unlearned(self) -> bool:
-        """Return whether no item can have been learned."""
+        """Return whether there are items and none can have been learned."""
         return 0 < self.n == self.n_unlearned
 
 
@@ -49,9 +49,9 @@ class RunItems:
     """The items of a run.
 
     Attributes:
-        table: `model, group, exposures, first_step, trained, is_placeholder`; None if there is none.
-        last: The last step of each model; null if it has none.
-        control: The control model, which trained on none of the items; None if there is none.
+        table: `model, group, exposures, first_step, trained, is_placeholder`; None if there is no table.
+        last: The last step of each model; None if it has no step.
+        control: The control model, which trained on none of the items; None if there is no control.
         reason: Why the items are unknown although they should be known; else empty.
     """
 
@@ -89,7 +89,7 @@ def items_of(run: Run, steps: Mapping[str, tuple[int | None, ...]]) -> RunItems:
 
     Args:
         run: The run.
-        steps: Steps of each model's checkpoints, ascending; null for a checkpoint without one.
+        steps: Steps of each model's checkpoints, ascending; None for a checkpoint without a step.
     """
     about = run.about
     control = about.control.model if about.control else None

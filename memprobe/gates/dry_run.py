@@ -1,4 +1,4 @@
-"""How many items each rule needs and has, which is known before anything is judged."""
+"""Report how many items each rule needs and has, before a verdict."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ class RowNeeds:
     Attributes:
         name: Model, checkpoint, group and condition.
         n_items: Number of items that the row has.
-        n_needed: With fewer items nothing is judged, or no outcome passes.
-        noun: What is counted: `item`, or `document` if items come in documents.
+        n_needed: Number needed: with fewer, the row is not judged or no outcome passes.
+        noun: What is counted: `item`, `document` if items share documents, or `block` of windows.
     """
 
     name: str
@@ -38,8 +38,8 @@ class RuleNeeds:
 
     Attributes:
         rule: The rule.
-        reason: Why some or all of it cannot be judged; empty if it can.
-        rows: The rows.
+        reason: Why the rule, or part of it, cannot be judged; empty if it can.
+        rows: Needs of the selected rows.
         notes: Notes on the rows.
     """
 
@@ -65,7 +65,7 @@ class RuleNeeds:
 
     @property
     def summary(self) -> str:
-        """Needed and available items, in one line."""
+        """Number of needed and available items, in one line."""
         if not self.rows:
             return self.reason
         needed = max(row.n_needed for row in self.rows)
@@ -89,7 +89,7 @@ class DryRun:
 
     @property
     def line(self) -> str:
-        """Number of rules that could be judged, in one line."""
+        """Number of rules, and of those that could not be judged, in one line."""
         n_short = sum(1 for each in self.rules if each.short or not each.rows)
         n_stuck = sum(1 for each in self.rules if not each.is_ready) - n_short
         rules = counted(len(self.rules), "rule")
@@ -97,7 +97,7 @@ class DryRun:
         return f"dry run: {rules}, {n_short:,} with too few items or none{stuck}; nothing was judged"
 
     def document(self) -> dict[str, Any]:
-        """Return the needs as values of JSON."""
+        """Return the needs as JSON values."""
         return {
             "rules_file": self.rules_file.name,
             "dry_run": True,
@@ -124,7 +124,7 @@ def dry_run(run: str | Path | Run, rules: str | Path, *, baseline: str | Path | 
 
     Raises:
         RuleError: The rules are wrong; all problems at once.
-        InvalidRunError: There is no run.
+        InvalidRunError: There is no run, or no baseline, in its directory.
     """
     opened = run if isinstance(run, Run) else open_run(run)
     compared = baseline if isinstance(baseline, Run) or baseline is None else open_run(baseline)
@@ -140,7 +140,7 @@ def _of_rule(rule: Rule, known: Known, base: Baseline, items: RunItems) -> RuleN
     rows = list(selected.rows.iter_rows(named=True))
     needs = tuple(_needs(rule, row, metric) for row in rows if not row.get("reason"))
     judged = judge_rule(rule, known, base, items)
-    # Too few items are reported on their own, and what would pass or fail is for the gate to say.
+    # Too few items are reported separately; whether rows pass or fail is left to the gate.
     stuck = next((row.reason for row in judged.rows if row.verdict == "could not judge"), "")
     few = any(row.n_items < row.n_needed for row in needs)
     reason = judged.reason or selected.reason or ("" if few and needs else stuck)

@@ -1,7 +1,7 @@
 """Judge a run: `gate` reads a run, rules and perhaps a baseline, and judges row by row.
 
-A row that cannot be judged never passes. With so few items that no outcome could pass, a row fails only if
-its whole interval is beyond the limit.
+A row that cannot be judged never passes. If there are so few items that no outcome could pass, a row
+fails only if its whole interval is beyond the limit.
 """
 
 import math
@@ -52,12 +52,12 @@ def gate(
         allow_incomplete: Judge a run that is not finished, or has failed checkpoints, by the rows it has.
 
     Raises:
-        RuleError: The rules are wrong, or ask for what no run could hold; all problems at once.
+        RuleError: The rules are wrong, or have limits that decide nothing; all problems at once.
         InvalidRunError: There is no run, or no baseline, in its directory.
     """
     opened = run if isinstance(run, Run) else open_run(run)
     compared = baseline if isinstance(baseline, Run) or baseline is None else open_run(baseline)
-    # Before the rows are read: what is measured in between makes this verdict one about an earlier state.
+    # Taken before the rows are read: if the run changes in between, this verdict counts as outdated.
     digest = opened.summary_digest
     ruleset, known = checked(opened, Path(rules), unfinished=allow_incomplete)
     base = against(compared, opened, ruleset.rules, known, allow_incomplete=allow_incomplete)
@@ -73,7 +73,7 @@ def gate(
 
 
 def checked(run: Run, rules: Path, *, unfinished: bool) -> tuple[RuleSet, Known]:
-    """Read the rules and the contents of the run.
+    """Read and check the rules, and read the contents of the run.
 
     Raises:
         RuleError: Anything is wrong with the rules; all problems at once.
@@ -86,7 +86,7 @@ def checked(run: Run, rules: Path, *, unfinished: bool) -> tuple[RuleSet, Known]
 
 
 def rows_of(rule: Rule, known: Known, base: Baseline) -> Selected:
-    """Return the rows that a rule selects: of the summary, or of the comparison.
+    """Return the rows that a rule selects, from the summary or from the comparison with the baseline.
 
     Rows of the summary without a partner in the baseline have a `reason`.
     """
@@ -115,9 +115,9 @@ def judge_rule(
         rule: The rule.
         known: Contents of the run.
         base: Differences from the baseline.
-        items: The items behind its rows.
+        items: Items of the run, to count those behind each row.
         incomplete: Why the run cannot be judged as a whole; empty if it can.
-        allow_incomplete: Rows need no partner if the baseline's checkpoint failed.
+        allow_incomplete: Whether rows may lack a partner if the baseline's checkpoint failed.
     """
     selected = rows_of(rule, known, base)
     notes = notes_of_rule(rule, selected.rows, known, items)
@@ -136,13 +136,13 @@ def judge_rule(
     reached = {each.verdict for each in judged}
     verdict: Verdict = "could not judge" if reason or "could not judge" in reached else "passed"
     if "failed" in reached:
-        # What is beyond a limit is so whatever else could not be judged.
+        # A row beyond a limit fails the rule, whatever else could not be judged.
         verdict, reason = "failed", ""
     return RuleVerdict(rule, verdict, reason, tuple(judged), tuple(notes))
 
 
 def _without_partner(rows: list[dict[str, Any]], base: Baseline) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return the rows without those whose partner failed in the baseline, and a note on them."""
+    """Return the rows except those whose partner failed in the baseline, and a note on these."""
     left_out = [row for row in rows if row["reason"] and base.may_be_alone(row)]
     if not left_out:
         return rows, []
@@ -166,9 +166,10 @@ def _model_left_out(rule: Rule, judged: Sequence[RowVerdict], known: Known) -> s
 def _vacuous(
     rule: Rule, metric: Declared, judged: list[RowVerdict], counts: Sequence[Behind]
 ) -> list[RowVerdict]:
-    """Return the rows, with passes where nothing could have been learned turned into not judged.
+    """Return the rows, with a pass changed to `could not judge` if nothing could have been learned.
 
-    Early checkpoints of a sequence, and base models, may stand next to one that trained on the items.
+    The pass of an early checkpoint or base model stands if another row with the same group and condition
+    could have learned its items. With `untrained`, rows whose items may have been trained on do not pass.
     """
     learnable = {
         (row.group, row.condition)
@@ -204,7 +205,7 @@ def _judge_row(rule: Rule, row: Mapping[str, Any], metric: Declared, behind: Beh
     keys = ("model", "revision", "step", "group", "condition", "estimate", "ci_low", "ci_high", "n_items")
     doubt = _doubt(rule, row, behind, metric)
     found = [] if doubt else [_judge_limit(rule, limit, row, metric) for limit in rule.limits]
-    # Both ends of a range: one that is left decides, whatever the other says.
+    # A rule may have two limits: one that fails decides, whatever the other says.
     bad = sorted((each for each in found if each[0] != "passed"), key=lambda each: each[0] != "failed")
     verdict, reason = ("could not judge", doubt) if doubt else bad[0] if bad else ("passed", "")
     if verdict == "passed" and (share := missing_share(row, metric)) > MISSING_MAX:
@@ -243,7 +244,7 @@ def _impossible(rule: Rule, row: Mapping[str, Any], metric: Declared) -> str:
     """Return which value of a row is impossible; empty if none is."""
     estimate, level, low, high = (row[key] for key in ("estimate", "ci_level", "ci_low", "ci_high"))
     least, most, why = metric.range(relative=rule.is_relative)
-    # Sums of many floats may end a little beyond.
+    # Sums of many floats may exceed the range slightly.
     if not least - _ROUNDING <= estimate <= most + _ROUNDING:
         return f"its estimate is {estimate:g}, and {why}"
     if level is not None and not 0 < level < 1:
@@ -254,7 +255,7 @@ def _impossible(rule: Rule, row: Mapping[str, Any], metric: Declared) -> str:
 
 
 def _judge_limit(rule: Rule, limit: Limit, row: Mapping[str, Any], metric: Declared) -> tuple[Verdict, str]:
-    """Return the verdict of one limit on one row, with the reason where it is not a pass."""
+    """Return the verdict of one limit on one row, with the reason if it is not a pass."""
     bound = rule.judged(limit)
     value = 0.0 if _unchanged(row) else row[_ENDS[bound]]
     if bound != "estimate" and not _unchanged(row):
@@ -269,7 +270,7 @@ def _judge_limit(rule: Rule, limit: Limit, row: Mapping[str, Any], metric: Decla
     passes = value <= most if above else value >= most
     if passes and (old := _retired(row, metric)):
         return "could not judge", old
-    # No change at all may need more items than a change for the better does.
+    # `_too_few` assumes that nothing changes, which may need more items than an improvement does.
     if passes and rule.is_relative:
         return "passed", ""
     if need := _too_few(rule, limit, row, metric):
@@ -316,16 +317,16 @@ def _why_none(row: Mapping[str, Any]) -> str:
 def _unchanged(row: Mapping[str, Any]) -> bool:
     """Return whether a difference has no interval because every item has the same value as in the baseline.
 
-    The bootstrap interval of ever smaller differences shrinks to 0, so 0 is judged: a limit that the smallest
-    change passes is also passed by no change. Fractions have an interval even then, unless there are too few
-    items.
+    The bootstrap interval shrinks to 0 as differences get smaller, so 0 is judged: a limit that the smallest
+    change passes is also passed by no change. Fractions have an interval even without a change, unless there
+    are too few items.
     """
     open_ended = row["ci_low"] is None and row["ci_high"] is None and row["unit"] != "fraction"
     return row.get("n_changed") == 0 and open_ended and row["estimate"] == 0 and row["n_clusters"] > 1
 
 
 def _too_few(rule: Rule, limit: Limit, row: Mapping[str, Any], metric: Declared) -> str:
-    """Return what is missing if no outcome could have met the limit; empty if one could.
+    """Return how many items are needed if no outcome could have met the limit; empty if one could.
 
     The best outcome of a difference is no change. A row whose whole interval is beyond the limit fails with
     any number of items.

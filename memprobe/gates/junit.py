@@ -10,7 +10,7 @@ import xml.etree.ElementTree as ET
 from memprobe.gates.listing import figures
 from memprobe.gates.verdict import GateResult, RuleVerdict
 
-# What XML 1.0 cannot hold even as a reference: https://www.w3.org/TR/xml/#charsets
+# Characters that XML 1.0 does not allow, even as references: https://www.w3.org/TR/xml/#charsets
 _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _ROWS_SHOWN = 200
 

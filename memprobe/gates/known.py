@@ -18,7 +18,7 @@ KEYS = ("model", "revision", "step", "group")
 """What `where` may name of the summary's columns; all else is part of a condition."""
 POOLED = ("group", "exposures", "trained", "control", "target")
 """Left out of `where`, these select the row over all their values, not each value."""
-# Whatever is counted in these is 0 or more.
+# Units of counts, which are 0 or more.
 _COUNTED = ("tokens", "steps", "events", "characters", "chars")
 
 
@@ -29,7 +29,7 @@ class Declared:
     Attributes:
         unit: Unit of the estimate.
         summary: How item values become an estimate, as in `memprobe.probes.contract`.
-        more_is_memorized: Whether more means more memorized; None: the metric has no direction.
+        more_is_memorized: Whether more means more memorized; None if the metric has no direction.
     """
 
     unit: str
@@ -42,7 +42,7 @@ class Declared:
         return self.unit == "fraction" and self.summary in ("rate", "auc")
 
     def caps_memory(self, limit: Limit) -> bool:
-        """Return whether items that are not memorized meet a limit."""
+        """Return whether a limit bounds memorization, so that items that are not memorized meet it."""
         above = limit in ("max", "max_increase")
         return self.more_is_memorized is not None and above == self.more_is_memorized
 
@@ -52,7 +52,7 @@ class Declared:
             low, what = (0, "a rate") if self.is_rate else (-1, "a share or a difference of shares")
             if not relative:
                 return low, 1, f"{what} lies between {low} and 1"
-            # The difference of what lies between low and 1.
+            # The difference of two values between low and 1.
             widest = 1 - low
             return -widest, widest, f"a difference of this lies between {-widest} and {widest}"
         if self.unit in _COUNTED and not relative and self.summary != "difference":
@@ -62,15 +62,15 @@ class Declared:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A run, as rules use it.
+    """The contents of a run that rules use.
 
     Attributes:
         rows: The summary; empty if the run is not finished.
         steps: For each model, the steps of all requested checkpoints, ascending; a single None for a
             checkpoint without a step.
-        revisions: From model and step to the checkpoint's revision.
-        metrics: Metrics by probe and name: those of the run, and of probes that rules name.
-        incomplete: Why the run lacks part of the request; empty if it is complete.
+        revisions: Revisions of the checkpoints, by model and step.
+        metrics: Metrics by probe and name: those of the run, and of all probes if a rule names another one.
+        incomplete: Why the run is incomplete; empty if it is complete.
     """
 
     rows: pl.DataFrame
@@ -90,11 +90,11 @@ def know(run: Run, rules: RuleSet, *, unfinished: bool) -> Known:
     Args:
         run: The run.
         rules: The rules.
-        unfinished: Read a run that is not finished, too.
+        unfinished: Whether to read the summary of a run that is not finished, too.
     """
     about = run.about
     rows = run.summary if run.finished or unfinished else SUMMARY.empty()
-    # A checkpoint that failed has no rows, and is the last one all the same.
+    # A checkpoint that failed has no rows, but may still be the last one.
     steps: dict[str, set[int | None]] = {}
     for each in about.checkpoints:
         steps.setdefault(each.model, set()).add(each.step)
@@ -108,7 +108,7 @@ def know(run: Run, rules: RuleSet, *, unfinished: bool) -> Known:
 
 
 def _ascending(steps: Set[int | None]) -> tuple[int | None, ...]:
-    """Return steps in order; a checkpoint without a step is the only one."""
+    """Return the steps in ascending order, without None; `(None,)` if there are no others."""
     return tuple(sorted(step for step in steps if step is not None)) or (None,)
 
 
@@ -134,7 +134,7 @@ def _metrics(about: Manifest, rules: RuleSet) -> dict[str, dict[str, Declared]]:
     }
     if all(rule.metric in metrics.get(rule.probe, {}) for rule in rules.rules):
         return metrics
-    # Only now: it takes longer than all else that a gate does.
+    # Imported only if needed: discovery takes longer than the rest of a gate.
     from memprobe.probes.discovery import discover
 
     for name, probe in discover().items():
@@ -197,7 +197,7 @@ def _problems_of_where(rule: Rule, rules: RuleSet, known: Known) -> list[Problem
         return []
     from memprobe.probes.discovery import discover
 
-    # A setting is part of conditions only where a run holds the probe with several of its values.
+    # A setting is part of conditions only if a run has the probe with several values of it.
     settings = set(discover()[rule.probe].options()) if rule.probe in discover() else set()
     allowed = [*KEYS, *sorted({*keys, *POOLED[1:]})]
     return [

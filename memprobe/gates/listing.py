@@ -22,7 +22,7 @@ def listing(result: GateResult) -> Group:
 
 
 def plain_lines(result: GateResult) -> list[str]:
-    """Return the same as lines of text without control characters."""
+    """Return the same listing as lines of text without control characters."""
     return [line.plain for line in _lines(result)] + [result.line]
 
 
@@ -32,7 +32,7 @@ def _lines(result: GateResult) -> list[Text]:
 
 
 def dry_listing(dry: DryRun) -> Group:
-    """Return needed and available items of each rule, and the last line."""
+    """Return the numbers of needed and available items of each rule, and the last line."""
     lines = []
     for each in dry.rules:
         kind = "ready" if each.is_ready else "too few" if each.short else "no verdict" if each.rows else ""

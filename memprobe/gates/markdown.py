@@ -22,7 +22,7 @@ def to_markdown(result: GateResult, *, at_most: int = COMMENT_BYTES) -> str:
 
     Args:
         result: The judged rules.
-        at_most: Most bytes of UTF-8; lines that do not fit are left out and counted.
+        at_most: Maximum size in bytes of UTF-8; lines that do not fit are left out and counted.
     """
     last = "".join(f"\n> {markdown(text, _REASON_CHARS)}\n" for text in result.notes[:_NOTES_SHOWN])
     last += f"\n**{markdown(result.line)}**\n"

@@ -1,8 +1,8 @@
-"""How many items a rate needs before any outcome could meet a limit.
+"""Compute how many items a rate needs so that at least one outcome can meet a limit.
 
-The best outcome under `max` is no hit among n items, with Wilson's upper bound z^2 / (n + z^2). It is at or
-below m if n is z^2 (1 - m) / m or more: 73 items for m = 0.05 at 95%. For `min` the best is n hits of n.
-Wilson (1927), https://doi.org/10.1080/01621459.1927.10502953.
+The best outcome under `max` is no hit among n items, with Wilson's upper bound z^2 / (n + z^2). This bound
+is at or below m if n is z^2 (1 - m) / m or more: 73 items for m = 0.05 at 95%. For `min` the best
+outcome is n hits among n items. Wilson (1927), https://doi.org/10.1080/01621459.1927.10502953.
 
 Items in documents are counted by documents: no hit in K of them has an upper bound of about 3.69 / K at
 95% (`memprobe.stats.documents`), so a limit m needs 3.69 / m documents, whatever their number of items.
@@ -24,9 +24,9 @@ class Needs:
     """How many items a limit needs and a row has.
 
     Attributes:
-        needed: With fewer items no outcome passes.
+        needed: Number needed: with fewer, no outcome passes.
         has: Number that the row has.
-        noun: What is counted: `item`, or `document` if items come in documents.
+        noun: What is counted: `item`, `document` if items share documents, or `block` of windows.
     """
 
     needed: int
@@ -37,7 +37,7 @@ class Needs:
 def needs_items(rule: Rule, limit: Limit, row: Mapping[str, Any], metric: Declared) -> Needs | None:
     """Return how many items a limit on a rate needs; None if no formula is known for its bound.
 
-    For a limit on a difference: the number that no change needs, at the baseline's rate.
+    For a limit on a difference, this is the number needed to pass without any change, at the baseline's rate.
 
     Args:
         rule: The rule.
@@ -68,12 +68,12 @@ def needs_items(rule: Rule, limit: Limit, row: Mapping[str, Any], metric: Declar
 
 
 def _noun(row: Mapping[str, Any]) -> str:
-    """Return the noun for what is counted: document, or item where no two items share a document."""
+    """Return the noun for what is counted: document, or item if no two items share a document."""
     return "item" if row["n_clusters"] == row["n_items"] else "document"
 
 
 def _unchanged(rule: Rule, limit: Limit, row: Mapping[str, Any]) -> Needs | None:
-    """Return how many items no change needs to meet a limit on a difference; None if that is not known."""
+    """Return how many items meet a limit on a difference if nothing changes; None if that is not known."""
     strict, value = ("hi" if limit == "max_increase" else "lo"), rule.limits[limit]
     if rule.judged(limit) != strict or value <= 0:
         return None
@@ -86,7 +86,7 @@ def _unchanged(rule: Rule, limit: Limit, row: Mapping[str, Any]) -> Needs | None
 
 
 def pairs_needed(rate: float, value: float, *, level: float) -> int:
-    """Return the smallest number of items with which no change has a bound of at most `value`.
+    """Return the smallest number of items with which a difference of 0 has a bound of at most `value`.
 
     Newcombe's interval (`memprobe.stats.differences`) of a difference of 0 over pairs that all agree is
     symmetric and shrinks with the number of pairs.
@@ -106,7 +106,7 @@ def pairs_needed(rate: float, value: float, *, level: float) -> int:
     while not meets(most):
         most *= 2
     least = most // 2
-    # Between a number that is too few and one that is enough.
+    # Bisect between a number that is too small and one that is enough.
     while most - least > 1:
         middle = (least + most) // 2
         least, most = (least, middle) if meets(middle) else (middle, most)
@@ -117,8 +117,8 @@ def items_needed(limit: Literal["max", "min"], value: float, *, level: float) ->
     """Return the smallest number of items with which the best outcome meets a limit.
 
     Args:
-        limit: `max`: the upper end of no hit must be at or below `value`; `min`: the lower end of all hits
-            must be at or above it.
+        limit: `max`: the upper bound for no hit must be at or below `value`; `min`: the lower bound for all
+            hits must be at or above it.
         value: The limit, a rate above 0 for `max` and below 1 for `min`.
         level: Coverage of the two-sided interval.
 
@@ -129,7 +129,7 @@ def items_needed(limit: Literal["max", "min"], value: float, *, level: float) ->
     if room <= 0:
         raise ValueError(f"no number of items meets {limit} {value}")
     n = max(1, math.ceil(normal_quantile(level) ** 2 * (1 - room) / room))
-    # Rounding may put the formula one item beside what Wilson's own arithmetic says.
+    # Rounding may make the formula differ by one item from the computed Wilson interval.
     while n > 1 and _meets(limit, value, n - 1, level):
         n -= 1
     while not _meets(limit, value, n, level):

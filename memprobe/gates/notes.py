@@ -14,15 +14,15 @@ from memprobe.tables.manifest import ItemsEntry
 from memprobe.wording import counted
 
 _SHOWN = 5
-# With more of the items without a value, those that have one say too little of all.
+# Largest share of items without a value; above it, the others do not represent all items.
 MISSING_MAX = 0.1
-# In these a missing value is one that could not be taken; elsewhere it may be what is measured.
+# In these summaries a missing value was not measured; in others it may be the result itself.
 _OF_ALL_ITEMS = ("rate", "mean", "auc", "difference")
 _LESS = "more {} means less memorized, so `{}` is met by what is memorized; did you mean `{}`?"
 
 
 def missing_share(row: Mapping[str, Any], metric: Declared) -> float:
-    """Return the share of a row's items without a value, if that means that they were not scored."""
+    """Return the share of a row's items without a value; 0 if that may be the result itself."""
     n_missing, n_items = row.get("n_missing") or 0, row["n_items"] or 0
     if metric.summary not in _OF_ALL_ITEMS or not n_missing:
         return 0.0
@@ -44,7 +44,7 @@ def notes_of_rule(rule: Rule, rows: pl.DataFrame, known: Known, items: RunItems)
 
 
 def _models(rule: Rule, rows: pl.DataFrame, known: Known, items: RunItems) -> Iterator[str]:
-    """Yield which models are judged if the rule names none and the run has several."""
+    """Yield a note on the judged models if the rule names none and the run has several."""
     if "model" in rule.where or len(known.steps) < 2:
         return
     judged = rows["model"].unique(maintain_order=True).to_list()
@@ -64,7 +64,7 @@ def _controls(rule: Rule, rows: pl.DataFrame) -> Iterator[str]:
 
 
 def _diluted(rule: Rule, rows: pl.DataFrame, metric: Declared, items: RunItems) -> Iterator[str]:
-    """Yield how many never-trained items are in a pooled rate, because they dilute it."""
+    """Yield a note on never-trained items in a pooled rate, because they dilute it."""
     if (
         metric.summary in ("sequence", "difference")
         or rule.asks_for_untrained

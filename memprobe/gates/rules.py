@@ -1,4 +1,4 @@
-"""Gate rules: a TOML file of `[[rule]]` tables, read with all their faults."""
+"""Read gate rules, a TOML file of `[[rule]]` tables, and collect all their faults."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -19,7 +19,7 @@ Scalar = str | int | float | bool
 SEVERITIES, BOUNDS = ("error", "warn"), ("lo", "hi", "estimate")
 ABSOLUTE: tuple[Limit, ...] = ("max", "min")
 RELATIVE: tuple[Limit, ...] = ("max_increase", "max_decrease")
-# The end of the interval that makes a limit hard to meet: what is judged unless `bound` says otherwise.
+# The stricter end of the interval for each limit, which is judged unless `bound` says otherwise.
 _STRICT: dict[Limit, Bound] = {"max": "hi", "min": "lo", "max_increase": "hi", "max_decrease": "lo"}
 MIN_N = 20
 _DEFAULTS = ("severity", "min_n")
@@ -38,12 +38,12 @@ class Rule:
         where: Keys of the summary and of conditions, with the value that each must have.
         limits: Limits by kind, in the metric's unit: `max` and `min` of the estimate, or
             `max_increase` and `max_decrease` of its difference from a baseline.
-        bound: The number that is judged; None: the stricter end of the interval.
+        bound: The number that is judged; None for the stricter end of the interval.
         severity: `warn` never changes the exit code.
         min_n: With fewer items the rule is not judged.
         lines: Lines of the rule in the file.
-        untrained: Whether it is about items that the model was not trained on, such as controls; otherwise
-            a limit that only such items meet is not a pass.
+        untrained: Whether the rule is about items that the model was not trained on, such as controls;
+            otherwise it is not passed by such items alone.
     """
 
     id: str
@@ -60,7 +60,7 @@ class Rule:
 
     @property
     def is_relative(self) -> bool:
-        """Return whether it is about the difference from a baseline."""
+        """Return whether the rule is about the difference from a baseline."""
         return any(limit in RELATIVE for limit in self.limits)
 
     @property
@@ -69,7 +69,7 @@ class Rule:
         return self.untrained or str(self.where.get("trained", "")).lower() == "false"
 
     def judged(self, limit: Limit) -> Bound:
-        """Return the number that decides on a limit."""
+        """Return which number is compared with a limit: an end of the interval, or the estimate."""
         return self.bound or _STRICT[limit]
 
     @property

@@ -11,7 +11,7 @@ from memprobe.tables.conditions import parse
 from memprobe.wording import near_miss, step_cell
 
 _SHOWN = 8
-# Each condition that the metric has, with its keys and values.
+# Keys and values of each condition of a metric.
 Conditions = Mapping[str | None, Mapping[str, str]]
 
 
@@ -68,8 +68,8 @@ def _fits(
     if not all(key in pairs and _same(pairs[key], value) for key, value in asked.items()):
         return False
     parts = [key for key in POOLED if key in pairs and key not in asked] if pooled else []
-    # An excess is always over a control: no row is without, so every control is meant. Counts of exposures,
-    # and trained and never-trained items, are never meant together where nothing stands for all of them.
+    # Every row of an excess has a control, so all controls are selected if none is named. Counts of
+    # exposures, and trained and never-trained items, are not selected together, even without a pooled row.
     apart = ("exposures", "trained")
     return all(key not in apart and all(key in each for each in conditions.values()) for key in parts)
 
@@ -87,7 +87,7 @@ def _same(text: str, value: Scalar) -> bool:
 
 
 def _at(step: Scalar, known: Known) -> pl.Expr:
-    """Return which rows are at a step, or at the first or last one of their model's checkpoints.
+    """Return an expression for the rows at a step, or at the first or last checkpoint of their model.
 
     A checkpoint without a step is both the first and the last of its model.
     """

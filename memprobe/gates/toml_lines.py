@@ -35,13 +35,13 @@ class RuleLines:
 def rule_lines(text: str, n_rules: int) -> list[RuleLines]:
     """Return the lines of each rule of a rules file, which must be valid TOML.
 
-    A line is the header `[[rule]]` only if the text above it is valid TOML; inside a string or array of
-    several lines it is not a header. Rules that are written without headers get line 1.
+    A line is the header `[[rule]]` only if the text above it is valid TOML; inside a multi-line string or
+    array it is not a header. Rules that are written without headers get line 1.
     """
     lines = text.splitlines()
     headers: list[int] = []
     for number, line in enumerate(lines):
-        # What stands above the last header is known to be whole.
+        # The text above the last header is already known to be valid.
         if _HEADER.match(line) and _is_whole("\n".join(lines[headers[-1] if headers else 0 : number])):
             headers.append(number)
     if len(headers) != n_rules:

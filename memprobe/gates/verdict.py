@@ -26,9 +26,9 @@ class RowVerdict:
         model: Model of the row.
         revision: Revision of the row; None if it is about all checkpoints.
         step: Step of the row; None if it is about all checkpoints.
-        group: Group of the row; None: all items together.
+        group: Group of the row; None for all items together.
         condition: Condition of the row, as in the summary.
-        estimate: The estimate or the difference; None: undefined.
+        estimate: The estimate or the difference; None if undefined.
         ci_low: Lower end of the interval.
         ci_high: Upper end of the interval.
         n_items: Number of items of the row.
@@ -63,7 +63,7 @@ class RuleVerdict:
     Attributes:
         rule: The rule.
         verdict: `failed` if any row failed, else `could not judge` if any row could not be judged.
-        reason: Why, if no single row is the reason; else empty.
+        reason: Why the rule did not pass, if no single row is the reason; else empty.
         rows: All rows that the rule selects.
         notes: Notes on the rows, whatever the verdict.
     """
@@ -85,7 +85,7 @@ class RuleVerdict:
 
     @property
     def summary(self) -> str:
-        """The reason in one line: of the rule, or of its first bad row and how many more."""
+        """The reason in one line: that of the rule, or of its first bad row with the number of bad rows."""
         bad = self.rows_of("failed") or self.rows_of("could not judge")
         if self.verdict == "failed" or (bad and not self.reason):
             more = f"; so for {len(bad):,} of {counted(len(self.rows), 'row')}" if len(self.rows) > 1 else ""
