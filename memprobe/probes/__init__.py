@@ -1,1 +1,1 @@
-"""Probes: one file each, found by discovery; a probe plans what to score and measures from tables."""
+"""Probes: each is a module or folder found by discovery; it plans what to score and measures from tables."""

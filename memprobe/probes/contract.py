@@ -1,7 +1,7 @@
 """The declaration of a probe: settings, candidates, plan, measure, tables, metrics.
 
 A probe never sees a model. `plan` turns item lengths into requests; `measure` turns the answered
-requests of one checkpoint into item-level rows. Its metrics give their values per item and
+requests of one checkpoint into item-level rows. The metrics of a probe give values per item and
 condition, so summary, report, compare and gate work for a new probe without any change.
 """
 
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
     from memprobe.figures.panels import Figure
 
 # How item values become an estimate: `rate` of values in {0, 0.5, 1}, `mean`, `median`, `auc` of `value`
-# against `other`, `difference` of two rates, `km_median` the Kaplan-Meier median of `value`, a value where
-# `other` is 1 and a lower bound of it where that is 0. `told`: the probe estimates it itself, over the whole
-# sequence. `memprobe.stats.methods` names the intervals of each.
+# against `other`, `difference` of two rates, `km_median`: the Kaplan-Meier median of `value`, which is exact
+# where `other` is 1 and a lower bound where `other` is 0. `sequence`: the probe itself estimates it from the
+# whole sequence of checkpoints. `memprobe.stats.methods` names the intervals.
 SummaryKind = Literal["rate", "mean", "median", "km_median", "auc", "difference", "sequence"]
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """The answers of one checkpoint, as `measure` gets them.
+    """The answered requests of one checkpoint, as `measure` gets them.
 
     Attributes:
         spans: One answered row of `SPANS` per request of the plan.
-        items: The items' table, keyed by `item_id`, with lengths; no text, no ids.
-        windows: Rows of `WINDOWS` of the entry's view; None where it has none.
-        step: The checkpoint's training step; None: not known.
+        items: The items' table, keyed by `item_id`, with lengths but without text and token ids.
+        windows: Rows of `WINDOWS` of the entry's view; None if the entry has no view.
+        step: The checkpoint's training step; None if it is not known.
     """
 
     spans: pl.DataFrame
@@ -48,13 +48,13 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class Derived:
-    """A further item-level table of a probe, made from its first one.
+    """An additional item-level table of a probe, made from its first table.
 
     Attributes:
-        schema: Of the table.
-        build: From the rows of one checkpoint, what they were measured from, and the settings, to the
-            table's rows, keyed by `item_id` and what the schema adds.
-        of_windows: Only entries that read windows over documents have it.
+        schema: Schema of the table.
+        build: Function from the rows of one checkpoint, the scores that they were measured from, and the
+            settings to the rows of this table, keyed by `item_id` and the schema's further keys.
+        of_windows: Whether only entries that read windows over documents have the table.
     """
 
     schema: TableSchema
@@ -67,10 +67,11 @@ class Aggregate:
     """A table of estimates of one checkpoint, made from the first table of a probe.
 
     Attributes:
-        schema: Of the table, with `model, revision, step` first.
-        build: From the item-level rows of one checkpoint, `item_id, group, cluster` of the items, what the
-            rows were measured from, the settings, and a source of draws for metric, group and condition,
-            to the table's rows without their keys.
+        schema: Schema of the table, with `model, revision, step` as its first columns.
+        build: Function that returns the rows of the table without `model, revision, step`. Its arguments:
+            the item-level rows of one checkpoint; `item_id, group, cluster` of the items; the scores that
+            the rows were measured from; the settings; a function from metric, group and condition to a
+            random generator.
     """
 
     schema: TableSchema
@@ -81,14 +82,15 @@ class Aggregate:
 
 @dataclass(frozen=True, slots=True)
 class OtherSequence:
-    """Another sequence of the run, as far as it is scored; the control alone is none.
+    """Another sequence of the run, with the rows scored so far; never one that is only the control.
 
     Attributes:
-        model: Its name.
-        steps: The steps of its checkpoints, ascending; empty for a single one without a step.
-        n_parameters: Of the model; None: not known.
-        same_tokens: A span of tokens is the same text: it has the same tokenizer, or items are given as ids.
-        rows: As in a history; without rows before anything is scored.
+        model: Name of the sequence.
+        steps: Steps of its checkpoints, ascending; empty for a single checkpoint without a step.
+        n_parameters: Number of parameters of the model; None if it is not known.
+        same_tokens: Whether a span of tokens is the same text for both sequences, because they have the same
+            tokenizer or items are given as token ids.
+        rows: Rows as in a history; empty before anything is scored.
         missing: Names of its checkpoints that are not scored.
     """
 
@@ -102,18 +104,19 @@ class OtherSequence:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """One sequence of checkpoints as far as it is scored, as probes over time get it.
+    """One sequence of checkpoints with the rows scored so far, as probes over time get it.
 
     Attributes:
-        rows: What `measure` returned for every checkpoint, with its `step` (Int64), steps ascending.
-        steps: The steps of these checkpoints, ascending; empty for a single one without a step.
+        rows: Rows that `measure` returned for every checkpoint, with `step` (Int64), steps ascending.
+        steps: Steps of these checkpoints, ascending; empty for a single checkpoint without a step.
         missing: Names of the checkpoints of the sequence that are not scored.
-        items: The items' table, keyed by `item_id`, with lengths, and `trained` (whether it belongs to the
-            training data; null: not said) as `memprobe.tables.facts` says; no text, no ids.
-        draws: From a few words that name what is drawn to its source of draws.
-        model: The sequence's name.
-        n_parameters: Of the model; None: not known.
-        others: The run's other sequences, for a probe that looks at them; else none.
+        items: The items' table, keyed by `item_id`, with lengths and with `trained` (whether the item
+            belongs to the training data; null: not said; defined in `memprobe.tables.facts`), but without
+            text and token ids.
+        draws: Function from a few words that name what is drawn to a random generator.
+        model: Name of the sequence.
+        n_parameters: Number of parameters of the model; None if it is not known.
+        others: The run's other sequences if the probe uses them; else empty.
     """
 
     rows: pl.DataFrame
@@ -131,11 +134,11 @@ class SequenceResult:
     """The results of a probe on a whole sequence.
 
     Attributes:
-        tables: Name to rows; `model` is put in front.
+        tables: Rows of each table, by its name; the column `model` is added in front later.
         estimates: Rows for the summary: `metric, group, condition, estimate, ci_low, ci_high, ci_method,
             n_items, n_clusters, n_missing, unit`.
-        warnings: What makes the numbers doubtful, with the number that says so.
-        left_out: How many items of the sequence are in no estimate, by the reason.
+        warnings: Reasons to doubt the estimates, each with the number that shows it.
+        left_out: Number of items of the sequence that are in no estimate, by reason.
     """
 
     tables: Mapping[str, pl.DataFrame]
@@ -146,17 +149,17 @@ class SequenceResult:
 
 @dataclass(frozen=True, slots=True)
 class OverTime:
-    """How a probe looks at a whole sequence.
+    """How a probe measures a whole sequence of checkpoints.
 
     Attributes:
-        schemas: Of the tables that `estimate` makes, each with `model` first.
-        estimate: From the history and the settings to the result.
-        problems: From the steps of the sequence, the items as in a history, and the settings, to what
-            makes the question impossible; empty where it can be answered.
-        keeps_items: The item-level rows of each checkpoint are written as a table too.
-        check_predictors: For a probe that also looks at the run's other sequences: from this sequence and the
-            others to what makes the question impossible for it. The run is refused only where that is so for
-            each of its sequences.
+        schemas: Schemas of the tables that `estimate` makes, each with `model` as its first column.
+        estimate: Function from the history and the settings to the result.
+        problems: Function from the steps of the sequence, the items as in a history, and the settings to
+            the reasons why nothing can be estimated; empty if it can.
+        keeps_items: Whether the item-level rows of each checkpoint are also written as a table.
+        check_predictors: For a probe that also uses the run's other sequences: function from this sequence
+            and the others to the reasons why nothing can be estimated for this sequence. The run is refused
+            only if there are reasons for each of its sequences.
     """
 
     schemas: tuple[TableSchema, ...]
@@ -171,24 +174,27 @@ class Metric:
     """One metric of a probe.
 
     Attributes:
-        name: Its name, with the unit at the end.
+        name: Name of the metric, with the unit at the end.
         unit: Unit of the estimate.
-        more_means: What a larger value says; empty for a metric without a direction.
+        more_means: Meaning of a larger value; empty for a metric without a direction.
         summary: How item values become an estimate.
-        values: From the item-level table and the settings to `item_id, condition, value` (and
-            `other` for `auc` and `km_median`): `condition` is `key=value;...` or null, `value` Float64,
-            null where undefined. Values in a series, such as those of windows that overlap, have also
-            `position` (Int64, the order in the item), `overlap` (Int64: so many neighbours share text),
-            `weight` (Float64, of the value in the mean) and perhaps `passage` (Int64: so many neighbours are
-            in the longest memorized passage; null: not known); their intervals are by blocks. Values from 0
-            to a number that the item's text sets have it as `most` (Float64).
-        since_first: The value is taken as the change from the sequence's first checkpoint.
-        more_is_memorized: Direction: True where more means more memorized; None: neither more nor less does.
-        against_never: A share that means little alone: next to it are that of items never trained on, and
-            the excess over them and over a control model; of a `rate`, its dose-response too.
-        of_windows: Only entries that read windows over documents have it.
-        relative: Parts of conditions, such as `mode=likelihood`, under which the value says nothing alone:
-            of these only the excess is in the summary.
+        values: Function from the item-level table and the settings to `item_id, condition, value` (and
+            `other` for `auc`, `difference` and `km_median`). `condition` is `key=value;...` or null, `value`
+            is Float64, null where undefined. Values in a series, such as those of overlapping windows, also
+            have `position` (Int64, order in the item), `overlap` (Int64, number of neighbours that share
+            text), `weight` (Float64, weight of the value in the mean) and optionally `passage` (Int64,
+            number of neighbours in the longest passage that can be memorized; null: not known); their
+            intervals are made from blocks. Values that range from 0 to a number set by the item's text have
+            this number as `most` (Float64).
+        since_first: Whether the value is the change from the sequence's first checkpoint.
+        more_is_memorized: True if a larger value means more memorized, False if a smaller one does; None if
+            neither does.
+        against_never: Whether the share means little alone. The summary then also has the share of
+            never-trained items, and the excess over them and over a control model; a `rate` also gets a
+            dose-response.
+        of_windows: Whether only entries that read windows over documents have the metric.
+        relative: Parts of conditions, such as `mode=likelihood`, under which the value means nothing alone;
+            for these, only the excess is in the summary.
     """
 
     name: str
@@ -204,20 +210,20 @@ class Metric:
 
     @property
     def within_0_and_1(self) -> bool:
-        """Whether every item value is between 0 and 1, so that intervals of rates hold for its mean."""
+        """Whether every item value is between 0 and 1, so that intervals for rates are valid for the mean."""
         return self.unit == "fraction" and not self.since_first and self.summary != "difference"
 
     @property
     def within_1_of_0(self) -> bool:
-        """Whether every item value is a difference of two between 0 and 1."""
+        """Whether every item value is a difference of two numbers between 0 and 1."""
         return self.unit == "fraction" and not self.within_0_and_1
 
     def stands_alone(self, condition: str | None) -> bool:
-        """Whether the value under a condition means something without one to compare with."""
+        """Return whether the value under a condition means something without a comparison."""
         return not set(self.relative) & set(pairs(condition))
 
     def excess(self) -> "Metric":
-        """Return the metric that says how far this rate is above another one, like `exact_excess_frac`."""
+        """Return the metric of how far this rate is above another one, such as `exact_excess_frac`."""
         return replace(
             self,
             name=f"{self.name.removesuffix('_frac')}_excess_frac",
@@ -229,12 +235,12 @@ class Metric:
 
 
 def no_view(_: Any) -> View | None:  # noqa: ANN401
-    """Read the items as they are."""
+    """Return no view: the items are read as they are."""
     return None
 
 
 def not_of_items(_: pl.DataFrame, __: Any) -> pl.DataFrame:  # noqa: ANN401
-    """Stand in for item values, which a metric of the whole sequence does not have.
+    """Stand in for the item values, which a metric of the whole sequence does not have.
 
     Raises:
         ValueError: Always.
@@ -248,19 +254,19 @@ def sequence_metric(name: str, unit: str, more_means: str, *, more_is_memorized:
 
 
 def no_checks(_: pl.DataFrame) -> dict[str, int]:
-    """Count nothing."""
+    """Return no counts."""
     return {}
 
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What a reader of results must know about a probe; the manifest carries it.
+    """What a reader of results must know about a probe; stored in the manifest.
 
     Attributes:
-        measures: What it measures, in two sentences.
-        how_to_read: What large and small values say, and what to set them next to.
-        limits: What it cannot say, and what misleads.
-        citation: BibTeX entries of the method, an empty line between them.
+        measures: What the probe measures, in two sentences.
+        how_to_read: Meaning of large and small values, and what to compare them with.
+        limits: What the probe cannot show, and what can mislead.
+        citation: BibTeX entries of the method, separated by empty lines.
     """
 
     measures: str
@@ -270,7 +276,7 @@ class About:
 
 
 def arxiv(key: str, author: str, title: str, year: int, number: str) -> str:
-    """Return the BibTeX entry of a paper on arXiv, `author` as BibTeX expects it: `A and B`."""
+    """Return the BibTeX entry of a paper on arXiv; `author` is in BibTeX form, such as `A and B`."""
     return (
         f"@misc{{{key},\n  author = {{{author}}},\n  title = {{{title}}},\n  year = {{{year}}},\n"
         f"  eprint = {{{number}}},\n  archivePrefix = {{arXiv}}\n}}"
@@ -279,13 +285,13 @@ def arxiv(key: str, author: str, title: str, year: int, number: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """Which items of a table show most memory; it travels in the manifest.
+    """List of the items of a table that show most memory; stored in the manifest.
 
     Attributes:
         table: Name of the table of items.
-        by: Its column that ranks them, the largest first.
-        shown: The columns that a report shows of each.
-        title: Of the list.
+        by: Column that ranks the items, the largest value first.
+        shown: Columns that a report shows for each item.
+        title: Title of the list.
     """
 
     table: str
@@ -296,17 +302,17 @@ class Ranking:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Estimates by several columns, as the summary shows them; it travels in the manifest.
+    """Grid of estimates by several columns, which the summary shows; stored in the manifest.
 
     Attributes:
-        table: Name of the table of estimates, one of the aggregates.
-        title: What the grid shows.
-        rows: Columns that name a line, each with its heading.
-        columns: Values of `condition` that are columns, each with its heading.
-        value: Column of the estimate; its interval is `ci_low` and `ci_high`.
-        n: Column that says how many it is of.
+        table: Name of the table of estimates, one of the probe's aggregates.
+        title: Title of the grid.
+        rows: Columns whose values identify a line of the grid, each with its heading.
+        columns: Values of `condition` that become columns of the grid, each with its heading.
+        value: Column of the estimate; its interval is in `ci_low` and `ci_high`.
+        n: Column with the number of cases behind an estimate.
         pooled: Columns that are null in the rows that are shown.
-        beside: A column shown next to the estimates, with its heading; None: none.
+        beside: Additional column shown after the estimates, with its heading; None if there is none.
     """
 
     table: str
@@ -321,12 +327,12 @@ class Grid:
 
 @dataclass(frozen=True, slots=True)
 class Offered:
-    """The items from which a probe takes its candidates.
+    """The items from which a probe selects its candidates.
 
     Attributes:
-        table: The items' table, with lengths; no text, no ids.
-        given: Columns that an item file gave, even if only nulls.
-        windows: Rows of `WINDOWS` of the entry's view; None where it has none.
+        table: The items' table, with lengths but without text and token ids.
+        given: Columns that an item file gave, even if they hold only nulls.
+        windows: Rows of `WINDOWS` of the entry's view; None if the entry has no view.
     """
 
     table: pl.DataFrame
@@ -336,11 +342,11 @@ class Offered:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """Which items a probe can measure.
+    """Rule that selects the items that a probe can measure.
 
     Attributes:
-        needs: The columns of an item file that make an item a candidate, for messages; empty: any item.
-        select: From what is offered to the rows of the candidates.
+        needs: Columns of an item file that make an item a candidate, for messages; empty for any item.
+        select: Function from the offered items to the rows of the candidates.
     """
 
     needs: tuple[str, ...]
@@ -351,7 +357,7 @@ EVERY_ITEM = Candidates((), lambda offered: offered.table)
 
 
 def _with_dates(offered: Offered) -> pl.DataFrame:
-    # A null in the column says "never trained on", which is a value.
+    # A null in this column is a value: it means "never trained on".
     return offered.table if "first_step" in offered.given else offered.table.clear()
 
 
@@ -360,53 +366,55 @@ DATED = Candidates(("first_step",), _with_dates)
 
 
 def with_column(name: str) -> Candidates:
-    """Return the candidates of a probe that needs a column of the items' table; null means not given."""
+    """Return the candidates of a probe that needs a value in one column of the items' table."""
     return Candidates((name,), lambda offered: rows_with(offered.table, name))
 
 
 def rows_with(table: pl.DataFrame, column: str) -> pl.DataFrame:
-    """Return the rows that have a value in a column, which the table need not have."""
+    """Return the rows that have a value in a column; no rows if the table lacks the column."""
     return table.filter(pl.col(column).is_not_null()) if column in table.columns else table.clear()
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One probe.
+    """The declaration of one probe.
 
     Attributes:
-        name: As in suites and tables.
-        version: Of the definition: a number that could change raises it.
-        title: What it asks, in one line.
-        formula: The definition, in one or two lines.
-        source: The paper.
-        settings: A frozen dataclass of the options, checked when made.
-        plan: From the items' table and the settings to the requests.
-        measure: From the scores of one checkpoint and the settings to rows of `table`, keyed by
-            `item_id` and what the schema adds.
-        table: The schema of the item-level table.
-        metrics: What is summarised.
-        about: What a reader of its results must know.
-        checks: Counts for the manifest, from the item's spans.
-        view: From the settings to the view of the items that `plan` gets as rows of `WINDOWS`, with the
-            lengths of its item next to each; None: `plan` gets the items' table.
-        window_table: The schema of the first table where the entry reads windows; None: the same.
-        derived: Further item-level tables.
-        aggregates: Tables of estimates of each checkpoint, next to the summary.
-        doubts: From the probe's summary rows of one model and the settings to what makes them doubtful.
-        resolved: From the settings as asked to settings that say the same whatever ships later.
-        over_time: What it says of a whole sequence; then two checkpoints with the same weights are an
-            error, not a warning.
-        rankings: Which items a report lists, from the first of these tables that a run has; empty: none.
-            None: by the first metric that is a column of the table.
-        candidates: Which items it can measure.
-        cosmetic: Settings that change no number, so that runs which differ in them can be compared.
-        dose: The swept setting, where more of it may raise a rate; such rates get a dose-response.
-        grids: Tables of estimates that the summary shows.
-        figures: A module whose `FIGURES` are drawn from its tables; imported when something is drawn.
-        follows: Commands that make items for it and suggest it as the next step, like `data split`.
-        searches: It searches for minutes where others score for seconds, so no other suite takes it along.
-        swept: A setting for which a suite may give a list: one entry for each of its values, all of
-            them on the same items.
+        name: Name of the probe in suites and tables.
+        version: Version of the definition; any change that could change a number raises it.
+        title: Question that the probe answers, in one line.
+        formula: Definition, in one or two lines.
+        source: Paper that describes the method.
+        settings: Frozen dataclass of the options; it checks them when it is created.
+        plan: Function from the items' table and the settings to the requests.
+        measure: Function from the scores of one checkpoint and the settings to rows of `table`, keyed by
+            `item_id` and the schema's further keys.
+        table: Schema of the item-level table.
+        metrics: Metrics of the probe.
+        about: What a reader of the results must know.
+        checks: Function from the answered spans of one checkpoint to counts for the manifest.
+        view: Function from the settings to the view of the items. `plan` gets the view's rows of `WINDOWS`,
+            each with the lengths of its item; if the view is None, `plan` gets the items' table.
+        window_table: Schema of the first table if the entry reads windows; None if it is the same.
+        derived: Additional item-level tables.
+        aggregates: Tables of estimates of each checkpoint, in addition to the summary.
+        doubts: Function from the probe's summary rows of one model and the settings to reasons to doubt them.
+        resolved: Function from the given settings to settings that mean the same in later versions.
+        over_time: How the probe measures a whole sequence; None if it does not. If it does, two checkpoints
+            with the same weights are an error, not a warning.
+        rankings: Lists of items for the report, which shows the first one whose table the run has; empty for
+            no list. None: items are ranked by the first metric that is a column of the table.
+        candidates: Rule that selects the items that the probe can measure.
+        cosmetic: Settings that change no number; runs that differ only in these can be compared.
+        dose: Swept setting whose larger values may raise a rate; such rates get a dose-response.
+        grids: Grids that the summary shows.
+        figures: Name of a module whose `FIGURES` are drawn from the probe's tables; imported when a figure is
+            drawn.
+        follows: Commands that make items for the probe and suggest it as the next step, such as `data split`.
+        searches: Whether the probe searches for minutes where others score for seconds, so that no suite
+            includes it together with other probes.
+        swept: Setting for which a suite may give a list: each value becomes an entry, and all these entries
+            use the same items.
     """
 
     name: str
@@ -445,41 +453,41 @@ class Probe:
 
     @property
     def item_schemas(self) -> tuple[TableSchema, ...]:
-        """The schemas of its tables of one checkpoint's items; two of one name where windows add columns."""
+        """Schemas of the item-level tables; two have the same name if windows add columns."""
         items = [self.table] if self.over_time is None or self.over_time.keeps_items else []
         windows = [] if self.window_table is None else [self.window_table]
         return (*items, *windows, *(each.schema for each in self.derived))
 
     @property
     def schemas(self) -> tuple[TableSchema, ...]:
-        """The schemas of all tables that it writes."""
+        """Schemas of all tables that the probe writes."""
         sequence = self.over_time.schemas if self.over_time else ()
         return (*self.item_schemas, *sequence, *(each.schema for each in self.aggregates))
 
     @property
     def all_metrics(self) -> tuple[Metric, ...]:
-        """The declared metrics, and the excess of each that has one."""
+        """The declared metrics, and the excess metric of each that has one."""
         return (*self.metrics, *(metric.excess() for metric in self.metrics if metric.against_never))
 
     def drawn(self) -> "tuple[Figure, ...]":
-        """Return the figures that it declares."""
+        """Return the figures that the probe declares."""
         return importlib.import_module(self.figures).FIGURES if self.figures else ()
 
     def metric(self, name: str) -> Metric:
-        """Return the metric of that name."""
+        """Return the metric with the given name."""
         return next(metric for metric in self.all_metrics if metric.name == name)
 
     def reads_windows(self, settings: Any) -> bool:  # noqa: ANN401
-        """Whether an entry with these settings reads windows over documents."""
+        """Return whether an entry with these settings reads windows over documents."""
         return isinstance(self.view(settings), TokenWindows | CharWindows)
 
     def derived_for(self, settings: Any) -> tuple[Derived, ...]:  # noqa: ANN401
-        """Return the further tables that an entry with these settings has."""
+        """Return the additional item-level tables that an entry with these settings has."""
         windows = self.reads_windows(settings)
         return tuple(each for each in self.derived if windows or not each.of_windows)
 
     def table_names(self, settings: Any) -> list[str]:  # noqa: ANN401
-        """Return the names of the tables that an entry with these settings writes, the telling one first."""
+        """Return the names of the tables that an entry with these settings writes, the main table first."""
         result = [schema.name for schema in self.over_time.schemas] if self.over_time else []
         first = [self.table.name] if self.over_time is None or self.over_time.keeps_items else []
         derived = [each.schema.name for each in self.derived_for(settings)]
@@ -487,7 +495,7 @@ class Probe:
         return list(dict.fromkeys([*first, *result, *derived]))
 
     def metrics_for(self, settings: Any) -> tuple[Metric, ...]:  # noqa: ANN401
-        """Return the metrics of item values that an entry with these settings has."""
+        """Return the metrics estimated from item values that an entry with these settings has."""
         windows = self.reads_windows(settings)
         return tuple(
             metric
@@ -496,13 +504,13 @@ class Probe:
         )
 
     def options(self) -> Mapping[str, Any]:
-        """Return setting names and their defaults."""
+        """Return the default of each setting, by its name."""
         defaults = self.settings()
         return {each.name: getattr(defaults, each.name) for each in fields(self.settings)}
 
 
 def whole(values: pl.DataFrame, column: str) -> pl.DataFrame:
-    """Return `item_id, condition, value` of one column under no condition."""
+    """Return `item_id, condition, value` for one column, with null as condition."""
     return values.select(
         "item_id", condition=pl.lit(None, dtype=pl.String), value=pl.col(column).cast(pl.Float64)
     )
@@ -524,5 +532,5 @@ _ESTIMATES = {
 
 
 def no_estimates() -> pl.DataFrame:
-    """Return summary rows of nothing."""
+    """Return an empty table of summary rows."""
     return pl.DataFrame(schema=_ESTIMATES)

@@ -1,6 +1,6 @@
-"""Which probes there are: those of this package, and plugins.
+"""Discovery of probes: those of this package, and plugins.
 
-A plugin is a probe of another package. Its package names it under the entry point group `memprobe.probes`:
+A plugin is a probe in another package. That package declares it in the entry point group `memprobe.probes`:
 `my_probe = "my_package.my_module:PROBE"`.
 """
 
@@ -26,7 +26,7 @@ _TAKEN = frozenset({"items", "spans", REQUESTS.name, "differences", *(each.name 
 
 @cache
 def built_in() -> dict[str, Probe]:
-    """Return the probes of this package by name: every module or folder of it that has `PROBE`."""
+    """Return the probes of this package by name: `PROBE` of every module or subpackage that has one."""
     package = importlib.import_module("memprobe.probes")
     modules = (
         importlib.import_module(f"memprobe.probes.{info.name}")
@@ -37,7 +37,7 @@ def built_in() -> dict[str, Probe]:
 
 
 def discover() -> dict[str, Probe]:
-    """Return all probes by name: those of this package, then plugins.
+    """Return all probes by name: those of this package first, then plugins.
 
     Example:
         memprobe.probes()["recall"].options()
@@ -46,16 +46,16 @@ def discover() -> dict[str, Probe]:
 
 
 def unusable() -> dict[str, str]:
-    """Return the plugins that cannot be used, by name, and why."""
+    """Return, by the name of each plugin that cannot be used, the reason."""
     return dict(_all()[1])
 
 
 def find(name: str) -> Probe:
-    """Return the probe of that name.
+    """Return the probe with the given name.
 
     Raises:
-        SuiteError: There is none, and the message suggests the nearest; or it is a plugin that cannot be
-            used.
+        SuiteError: No probe has this name (the message suggests a similar one), or it is a plugin that
+            cannot be used.
     """
     probes, broken = _all()
     if name in probes:
@@ -72,12 +72,12 @@ def find(name: str) -> Probe:
 
 
 def following(command: str) -> Probe:
-    """Return the probe that measures the items which a command makes."""
+    """Return the probe that measures the items made by a command, such as `data split`."""
     return next(probe for probe in built_in().values() if command in probe.follows)
 
 
 def packages() -> dict[str, str]:
-    """Return the package and version of each plugin, by the probe's name; of several, all of them."""
+    """Return the package and version of each plugin by probe name; several packages if they share a name."""
     found: dict[str, str] = {}
     for entry in _entry_points():
         found[entry.name] = ", ".join(filter(None, (found.get(entry.name), _package(entry))))
@@ -85,7 +85,7 @@ def packages() -> dict[str, str]:
 
 
 def schemas() -> Iterator[TableSchema]:
-    """Yield the schemas of all tables that a run can hold; two of one name where windows add columns."""
+    """Yield the schemas of all tables that a run can have; two have one name if windows add columns."""
     yield from _SHARED
     for probe in discover().values():
         yield from probe.schemas
@@ -93,7 +93,7 @@ def schemas() -> Iterator[TableSchema]:
 
 @cache
 def _all() -> tuple[Mapping[str, Probe], Mapping[str, str]]:
-    """Return the probes, and what is wrong with plugins that cannot be used."""
+    """Return the probes by name, and the reasons why other plugins cannot be used."""
     probes, broken = dict(built_in()), {}
     entries = _entry_points()
     names = Counter(entry.name for entry in entries)
@@ -117,13 +117,13 @@ def _package(entry: metadata.EntryPoint) -> str:
 
 
 def _load(entry: metadata.EntryPoint, known: Mapping[str, Probe]) -> Probe | str:
-    """Return the probe of an entry point, or why it cannot be used."""
+    """Return the probe of an entry point, or the reason why it cannot be used."""
     if entry.name in known:
         return f"there is a probe `{entry.name}` already"
     try:
         probe = entry.load()
         written = {each.name for each in probe.schemas} if isinstance(probe, Probe) else set()
-    except Exception as error:  # the code of another package may raise anything
+    except Exception as error:  # the code of another package can raise anything
         return f"{entry.value} cannot be used ({type(error).__name__}: {error})"
     if not isinstance(probe, Probe):
         return f"{entry.value} is a {type(probe).__name__}, not a Probe"

@@ -7,10 +7,10 @@ _ENTRY = re.compile(r" {4}(\w+): (.*)")
 
 
 def option_meanings(settings: type) -> dict[str, str]:
-    """Return option name to meaning, from the `Attributes:` section of a settings class.
+    """Return the meaning of each option, by its name, from the `Attributes:` section of a settings class.
 
-    What the docstring calls None is called `left out`, as in a suite. Empty where there are no options,
-    and where Python runs without docstrings.
+    `None:` and `None;` in the docstring become `left out:` and `left out;`, as in a suite. The result is
+    empty if there are no options, or if Python runs without docstrings.
     """
     lines = iter((inspect.getdoc(settings) or "").splitlines())
     for line in lines:

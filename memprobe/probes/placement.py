@@ -1,8 +1,9 @@
-"""Where prefix and suffix are in an item: the rule shared by recall and extraction.
+"""Places of prefix and suffix in an item: the rule shared by recall, extraction and other probes.
 
-Items given as prefix and suffix are cut there; others start at their first token. Lengths count
-tokens without BOS. Given, exactly that many tokens are used; left out, the prefix is all of it (or
-floor(n / 2) of an item without one) and the suffix is all that follows.
+Items given as prefix and suffix are cut between the two; in other items the prefix starts at the first token,
+or the suffix is at the end with `align = "end"`. Lengths count tokens without BOS. If a length is given,
+exactly that many tokens are used. If it is left out, the prefix is the whole given prefix (in an item without
+one, the first floor(n / 2) tokens, or all before a suffix at the end) and the suffix is all that follows.
 """
 
 from dataclasses import dataclass
@@ -20,9 +21,11 @@ class Lengths:
     """The settings that place a span.
 
     Attributes:
-        prefix_tokens: Tokens that condition; None: all there are.
-        suffix_tokens: Tokens to be produced; None: all that follow.
-        align: `start`, or `end`: the last suffix_tokens, and the prefix_tokens before them.
+        prefix_tokens: Number of tokens before the suffix that the model is given; None for the whole given
+            prefix, or half of the tokens of an item without one.
+        suffix_tokens: Number of tokens to be produced; None for all that follow.
+        align: `start`, or `end` for the last suffix_tokens and the prefix_tokens before them; it makes a
+            difference only in items without a given prefix.
     """
 
     prefix_tokens: int | None
@@ -31,24 +34,24 @@ class Lengths:
 
 
 class HasLengths(Protocol):
-    """Settings that place a span, among others."""
+    """Settings that include those that place a span."""
 
     @property
     def prefix_tokens(self) -> int | None:
-        """Tokens that condition; None: all there are."""
+        """Number of tokens before the suffix that the model is given; None as in `Lengths`."""
 
     @property
     def suffix_tokens(self) -> int | None:
-        """Tokens to be produced; None: all that follow."""
+        """Number of tokens to be produced; None for all that follow."""
 
     @property
     def align(self) -> Align:
-        """Whether `suffix_tokens` counts from the border or from the end."""
+        """Whether items without a given prefix are cut from the start or the end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """Spans of the items that are long enough, and why the others are not.
+    """Spans of the items that are long enough, and the reasons why other items are not.
 
     Attributes:
         spans: `item_id, start, score_from, stop` in tokens.
@@ -63,8 +66,8 @@ def place(items: pl.DataFrame, lengths: Lengths) -> Placed:
     """Place prefix and suffix in each item.
 
     Args:
-        items: With `item_id, n_tokens, n_prefix_tokens` (null where the item has no border).
-        lengths: Where to cut.
+        items: Items with `item_id, n_tokens, n_prefix_tokens` (null if the item has no given prefix).
+        lengths: Settings that place the span.
     """
     a, k = lengths.prefix_tokens, lengths.suffix_tokens
     n = pl.col("n_tokens")
@@ -90,13 +93,13 @@ def place(items: pl.DataFrame, lengths: Lengths) -> Placed:
 
 
 def suffix_sums(items: pl.DataFrame, settings: HasLengths) -> Plan:
-    """Ask for the sums over each item's suffix, which a `recall` of the same lengths answers."""
+    """Request the sums over each item's suffix; `recall` with the same lengths scores the same tokens."""
     placed = place(items, Lengths(settings.prefix_tokens, settings.suffix_tokens, settings.align))
     return Plan(request_frame(placed.spans, detail="sums"), unfit=placed.unfit)
 
 
 def text_sums(items: pl.DataFrame) -> Plan:
-    """Ask for the sums over all tokens of each item; an item without tokens does not fit."""
+    """Request the sums over all tokens of each item; items without tokens are unfit."""
     spans = items.filter(pl.col("n_tokens") > 0).select(
         "item_id", start=pl.lit(0), score_from=pl.lit(0), stop="n_tokens"
     )
@@ -105,13 +108,13 @@ def text_sums(items: pl.DataFrame) -> Plan:
 
 
 def foil_sums(items: pl.DataFrame) -> pl.DataFrame:
-    """Return requests for the sums over all tokens of each item's foil; every item has one."""
+    """Return requests for the sums over all tokens of each item's foil; every item must have one."""
     spans = items.select("item_id", start=0, score_from=0, stop="n_foil_tokens")
     return request_frame(spans, detail="sums", part="foil")
 
 
 def chat_problems(chat: bool, prefix_tokens: int | None, align: str) -> list[str]:
-    """Return what is wrong with the settings next to `chat`."""
+    """Return the problems of settings that cannot be combined with `chat`."""
     if not chat:
         return []
     problems = []
@@ -126,8 +129,8 @@ def place_chats(chats: pl.DataFrame, lengths: Lengths) -> Placed:
     """Place the suffix in each chat.
 
     Args:
-        chats: Items with their row of `WINDOWS`; nulls where the item has no prefix to put into a chat.
-        lengths: Where to cut the suffix.
+        chats: Items with their row of `WINDOWS`; its places are null if the item has no prefix for a chat.
+        lengths: Settings that place the suffix.
     """
     none = chats.filter(pl.col("stop").is_null()).select(
         "item_id", reason=pl.lit("has no prefix and suffix, and chat needs them")
@@ -141,12 +144,12 @@ def place_chats(chats: pl.DataFrame, lengths: Lengths) -> Placed:
 
 
 def tokens_shown(n: pl.Expr) -> pl.Expr:
-    """Return `1 token`, `24 tokens` for numbers of tokens."""
+    """Return numbers of tokens as text, such as `1 token` or `24 tokens`."""
     return pl.format("{} token{}", n, pl.when(n == 1).then(pl.lit("")).otherwise(pl.lit("s")))
 
 
 def _reason(a: int | None, k: int | None) -> pl.Expr:
-    """Why an item is too short, or null."""
+    """Return the reason why an item is too short; null if it is not."""
     cut, n = pl.col("cut"), pl.col("n_tokens")
     prefix = pl.format("has {} before the suffix, prefix_tokens is {}", tokens_shown(cut), pl.lit(a))
     suffix = pl.format("has {} after the prefix, suffix_tokens is {}", tokens_shown(n - cut), pl.lit(k))
@@ -163,7 +166,7 @@ def _reason(a: int | None, k: int | None) -> pl.Expr:
 
 
 def length_problems(prefix_tokens: int | None, suffix_tokens: int | None, align: str) -> list[str]:
-    """Return what is wrong with the settings that place a span."""
+    """Return the problems of the settings that place a span."""
     problems = []
     if prefix_tokens is not None and prefix_tokens < 0:
         problems.append(f"prefix_tokens is {prefix_tokens}, not 0 or more")

@@ -1,13 +1,13 @@
 """Recall: does the model finish a text that it was trained on, word for word?
 
-Teacher forcing decides it without generating: free-running greedy decoding equals the true suffix
-exactly when every true token is the greedy choice given the true tokens before, and both part at the
-same first miss. After the first miss they differ, so shares of matching tokens come in two
-kinds: `hit_frac` (given the truth) and `gen_match_frac` (really generated). A sample is always
-generated and compared.
+Teacher forcing decides this without generating: free-running greedy decoding equals the true suffix
+exactly if every true token is the greedy choice given the true tokens before it, and the first miss is the
+same for both. After the first miss they differ, so there are two shares of matching tokens: `hit_frac`
+(given the true tokens) and `gen_match_frac` (of generated tokens). By default, a few items are also generated
+and compared.
 
 Sources: Orhan (2023), section 2.2, https://arxiv.org/abs/2303.17557; Carlini et al. (2022), section 3,
-https://arxiv.org/abs/2202.07646; extraction strength as in Carlini et al. (2021), see methods.
+https://arxiv.org/abs/2202.07646; extraction strength as in Carlini et al. (2021).
 """
 
 import hashlib
@@ -68,13 +68,15 @@ class Settings:
     """Options of recall.
 
     Attributes:
-        prefix_tokens: Tokens that condition; None: the item's whole prefix, or half of its tokens.
+        prefix_tokens: Number of tokens before the suffix that the model is given; None: the item's whole
+            prefix, or half of its tokens if it has no given prefix.
         suffix_tokens: Tokens to be recalled; None: all that follow.
-        align: `start`, or `end` to take the last suffix_tokens of the item.
+        align: `start`, or `end` to take the last suffix_tokens of an item that has no given prefix.
         generate: Generate every suffix as well, for `gen_match_frac` and ROUGE.
-        verify_items: Number of items, chosen by the hash of their id, whose result is checked by generation.
+        verify_items: Number of items whose result is checked by generation; they are chosen by a hash of
+            their id.
         chat: Put the prefix into the tokenizer's chat template as the user's message; the suffix is the
-            answer. `prefix_tokens` of the table then counts the template's tokens too.
+            answer. The table's column `prefix_tokens` then also counts the tokens of the template.
 
     Raises:
         ValueError: A value is outside its range.
@@ -97,7 +99,7 @@ class Settings:
 
 
 def plan(items: pl.DataFrame, settings: Settings) -> Plan:
-    """Ask for the tokens of each suffix, and for some or all of them to be generated."""
+    """Request the tokens of each suffix, and the generation of some or all suffixes."""
     lengths = Lengths(settings.prefix_tokens, settings.suffix_tokens, settings.align)
     placed = place_chats(items, lengths) if settings.chat else place(items, lengths)
     asked = [request_frame(placed.spans, detail="tokens")]
@@ -109,7 +111,7 @@ def plan(items: pl.DataFrame, settings: Settings) -> Plan:
 
 
 def _sample(spans: pl.DataFrame, n_items: int) -> pl.DataFrame:
-    """Take the items whose ids hash lowest: a fixed sample, whatever the order."""
+    """Return the items whose ids have the lowest hashes, so that the sample does not depend on the order."""
     order = pl.col("item_id").map_elements(
         lambda item: hashlib.sha256(item.encode()).hexdigest(), return_dtype=pl.String
     )
@@ -120,15 +122,16 @@ def measure(scores: Scores, settings: Settings) -> pl.DataFrame:  # noqa: ARG001
     """Measure the recall of each item.
 
     Returns:
-        The columns of `RECALL` after the keys. More of each means more recalled.
+        The columns of `RECALL` after the keys. Larger values mean more recalled.
         `lcp_tokens`: hits before the first miss. `es_frac`: 1 - (last miss + 1) / n, the share of the
-        suffix that follows its last miss; 0 if the last token misses, 1 if all hit. All null where the
-        first suffix token has nothing before it.
+        suffix that follows its last miss; 0 if the last token misses, 1 if all hit. All are null if there
+        is nothing before the first suffix token.
     """
     tokens = scores.spans.filter(pl.col("detail") == "tokens")
     n = pl.col("n_scored")
     hits = pl.col("hit")
-    # A miss ends the run of hits: the running minimum counts up to it, from the front or from the end.
+    # The running minimum is 1 up to the first miss and 0 after it, so its sum counts the hits before the
+    # miss; the same from the end.
     front = hits.list.eval(pl.element().cum_min()).list.sum().cast(pl.Int32)
     back = hits.list.reverse().list.eval(pl.element().cum_min()).list.sum()
     values = {
@@ -153,7 +156,7 @@ def measure(scores: Scores, settings: Settings) -> pl.DataFrame:  # noqa: ARG001
 
 
 def checks(spans: pl.DataFrame) -> dict[str, int]:
-    """Count the generated suffixes and those that part from teacher forcing at another token."""
+    """Count the generated suffixes, and those whose first miss is not the one of teacher forcing."""
     tokens = spans.filter(pl.col("detail") == "tokens").select(
         "item_id", lcp=pl.col("hit").list.eval(pl.element().cum_min()).list.sum()
     )
@@ -170,7 +173,7 @@ def _column(column: str, table: pl.DataFrame, _: Settings) -> pl.DataFrame:
 
 
 def _lcp(table: pl.DataFrame, _: Settings) -> pl.DataFrame:
-    """Return the tokens before the first miss, of no more than the suffix has."""
+    """Return the number of tokens before the first miss; it is at most the number of suffix tokens."""
     return whole(table, "lcp_tokens").with_columns(most=table["suffix_tokens"].cast(pl.Float64))
 
 

@@ -1,8 +1,8 @@
-"""Recognition: does the model find a text that it has seen likelier than a foil?
+"""Recognition: does the model give a text that it has seen a higher likelihood than a foil?
 
-Two-alternative forced choice on the mean -ln p per token of two strings, each scored alone. A tie
-counts half; chance is 0.5. A foil may be likelier than the seen text before any training, so the gain
-over the first checkpoint says more than the accuracy.
+Two-alternative forced choice between two strings by their mean -ln p per token, each scored alone. A tie
+counts half; chance is 0.5. A foil can be likelier than the seen text before any training, so the gain since
+the first checkpoint says more than the accuracy.
 
 Source: Orhan (2023), section 2.1, https://arxiv.org/abs/2303.17557
 """
@@ -46,7 +46,7 @@ class Settings:
 
 
 def plan(items: pl.DataFrame, settings: Settings) -> Plan:  # noqa: ARG001
-    """Ask for the sums over both strings."""
+    """Request the sums over both strings."""
     seen = items.select("item_id", start=0, score_from=0, stop="n_tokens")
     return Plan(pl.concat([request_frame(seen, detail="sums"), foil_sums(items)]))
 
@@ -55,13 +55,13 @@ def measure(scores: Scores, settings: Settings) -> pl.DataFrame:  # noqa: ARG001
     """Compare the two strings of each item.
 
     Returns:
-        The columns of `RECOGNITION` after the keys, as `compared` gives them.
+        The columns of `RECOGNITION` after the keys: `foil_kind`, and those that `compared` returns.
     """
     return scores.items.select("item_id", "foil_kind").join(compared(scores.spans), on="item_id")
 
 
 def by_foil_kind(values: pl.DataFrame, *columns: pl.Expr) -> pl.DataFrame:
-    """Return the values of all items together and once more under each foil kind."""
+    """Return the values of all items without a condition, and again with their foil kind as condition."""
     pooled = values.select("item_id", *columns, condition=pl.lit(None, dtype=pl.String))
     kinds = values.filter(pl.col("foil_kind").is_not_null()).select(
         "item_id", *columns, condition=built(foil_kind="foil_kind")
@@ -74,13 +74,13 @@ def _correct(table: pl.DataFrame, _: Settings) -> pl.DataFrame:
 
 
 def _margin(table: pl.DataFrame, _: Settings) -> pl.DataFrame:
-    # Infinite where one string is impossible: no mean can be taken of it.
+    # The margin is infinite if one string is impossible; a mean over it would not be finite.
     margin = pl.col("margin_nats")
     return by_foil_kind(table, pl.when(margin.is_finite()).then(margin).alias("value"))
 
 
 def _both(table: pl.DataFrame, _: Settings) -> pl.DataFrame:
-    # Higher must mean more member-like, so both sides are mean ln p.
+    # Higher must mean more like a seen text, so both sides are mean ln p.
     return by_foil_kind(
         table, (-pl.col("seen_nll_mean_nats")).alias("value"), (-pl.col("foil_nll_mean_nats")).alias("other")
     )
@@ -104,7 +104,7 @@ _ABOUT = About(
     ),
 )
 
-# A foil is known by its length: texts are not kept in a run.
+# The length of the foil shows that an item has one: texts are not kept in a run.
 _FOILED = Candidates(("foil",), lambda offered: rows_with(offered.table, "n_foil_tokens"))
 
 PROBE = Probe(

@@ -1,4 +1,4 @@
-"""One value per item and checkpoint, and the sets of items that are summarised together."""
+"""Items with one value per checkpoint, and the groups of items that are summarised together."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,14 +15,15 @@ from memprobe.tables.conditions import build
 
 @dataclass(frozen=True, slots=True)
 class Tracks:
-    """The items that have a number at every checkpoint, in the order of their ids.
+    """The items that have a value at every checkpoint, in the order of their ids.
 
     Attributes:
-        items: All columns of a history's items, and `cluster` (Int64: items of one doc_id belong
-            together).
-        steps: Of the checkpoints, ascending, shape (n_steps,).
-        values: The number, shape (n_items, n_steps), no NaN.
-        broken: Items, as in `items`, without a number at some checkpoint, and `n_checkpoints` with one.
+        items: All columns of a history's items, and `cluster` (Int64, number of the cluster; items of one
+            doc_id are in one cluster).
+        steps: Steps of the checkpoints, ascending, shape (n_steps,).
+        values: Values of the items, shape (n_items, n_steps), no NaN.
+        broken: Items without a value at some checkpoint, with the columns of `items` and `n_checkpoints`, the
+            number of checkpoints with a value.
     """
 
     items: pl.DataFrame
@@ -32,12 +33,12 @@ class Tracks:
 
     @classmethod
     def of(cls, history: History, column: str, *, finite: bool = False) -> Self:
-        """Take one column of a history's rows; items that were not measured are not part of it.
+        """Take the values of one column of a history's rows; items that were not measured are left out.
 
         Args:
             history: The history.
-            column: Which.
-            finite: An infinite number is none, where differences and means of it are to be taken.
+            column: Name of the column.
+            finite: Whether an infinite value counts as missing, as differences and means require.
         """
         measured = history.rows.select("item_id").unique()
         items = history.items.join(measured, on="item_id").sort("item_id")
@@ -48,7 +49,7 @@ class Tracks:
         )
         values = np.full((items.height, len(steps)), np.nan)
         at = np.searchsorted(steps, placed["step"].to_numpy())
-        # A writable copy: null is NaN in it, and nowhere else.
+        # In this copy null is NaN; the rows of the history keep null.
         values[placed["row"].to_numpy(), at] = placed["value"].to_numpy()
         known = np.isfinite(values) if finite else ~np.isnan(values)
         whole = known.all(axis=1)
@@ -61,10 +62,10 @@ class Stratum:
     """Items that are summarised together.
 
     Attributes:
-        group: Their group; None: of all groups.
-        condition: What else they share, as in the summary; None: nothing.
-        rows: Whether each item belongs, shape (n_items,).
-        broken: Those of the items without a number at some checkpoint that belong.
+        group: Group of the items; None for all groups.
+        condition: Condition of the items, as in the summary; None if there is no condition.
+        rows: Whether each item belongs to the stratum, shape (n_items,).
+        broken: Items without a value at some checkpoint that belong to the stratum.
     """
 
     group: str | None
@@ -74,9 +75,9 @@ class Stratum:
 
 
 def strata(tracks: Tracks, split: Sequence[str] = ("exposures", "trained")) -> list[Stratum]:
-    """Return all items, each group, and what `split` names: exposure counts, trained and never trained on.
+    """Return the strata: all items, each group, and each value of the columns in `split`.
 
-    Trained and never-trained items stand apart only where there are both.
+    Trained and never-trained items become strata only if there are both.
     """
     items = tracks.items
     found = [Stratum(None, None, np.ones(items.height, dtype=np.bool_), tracks.broken)]
@@ -92,5 +93,5 @@ def strata(tracks: Tracks, split: Sequence[str] = ("exposures", "trained")) -> l
 
 
 def nullable(values: NDArray[np.float64]) -> list[float | None]:
-    """Return the numbers with None in place of NaN."""
+    """Return the numbers as a list, with None in place of NaN."""
     return [None if np.isnan(value) else value for value in values.tolist()]

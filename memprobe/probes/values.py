@@ -1,12 +1,13 @@
-"""Values of spans that several probes share. All are null where a token of the span has no condition."""
+"""Values of spans that several probes use."""
 
 import polars as pl
 
-# Every token of the span was scored; without BOS, an item's first token is not.
+# Whether every token of the span was scored; without BOS, an item's first token is not.
 ALL_SCORED = pl.col("n_scored") == pl.col("stop") - pl.col("score_from")
-# Greedy decoding yields the whole span, since every token is the greedy choice after the true ones.
+# Whether greedy decoding yields the whole span: every token is the greedy choice given the true tokens before
+# it. Null if a token of the span was not scored.
 RECITED = pl.when(ALL_SCORED).then(pl.col("n_hits") == pl.col("n_scored"))
-# Mean ln p of the scored tokens; null where there are none.
+# Mean ln p of the scored tokens; null if there are none.
 MEAN_LOGPROB = pl.col("logprob_sum_nats") / pl.when(pl.col("n_scored") > 0).then("n_scored")
 
 
@@ -14,13 +15,13 @@ def compared(spans: pl.DataFrame) -> pl.DataFrame:
     """Compare the text of each item with its foil by the mean -ln p of their tokens.
 
     Args:
-        spans: Rows of `SPANS` with the parts `text` and `foil`, one of each for each item.
+        spans: Rows of `SPANS`: for each item one row with the part `text` and one with the part `foil`.
 
     Returns:
-        `item_id`, then for `seen` and `foil` each `_nll_mean_nats`, `_nll_sum_nats` and `_tokens`, then
-        `margin_nats`, foil minus text, and `correct`: 1 where the text is likelier, 0.5 for a tie, else 0.
-        Null where one of the two has no scored token. Of two impossible strings none is likelier: `correct`
-        is 0.5, and the margin null.
+        `item_id`; `_nll_mean_nats`, `_nll_sum_nats` and `_tokens` with the prefixes `seen` (the text) and
+        `foil`; `margin_nats`, foil minus text; and `correct`: 1 if the text is likelier, 0.5 for a tie,
+        else 0. `margin_nats` and `correct` are null if text or foil has no scored token. If both strings are
+        impossible, it is a tie: `correct` is 0.5, and `margin_nats` is null.
     """
     seen, foil = (_nll(spans, part, name) for part, name in (("text", "seen"), ("foil", "foil")))
     margin = pl.col("foil_nll_mean_nats") - pl.col("seen_nll_mean_nats")

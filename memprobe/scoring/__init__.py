@@ -1,1 +1,1 @@
-"""Scoring: the only home of the models besides the lab; requests in, spans of statistics out."""
+"""Scoring: turns requests into spans of statistics; besides the lab, only this package runs models."""

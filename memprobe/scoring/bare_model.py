@@ -1,7 +1,8 @@
-"""A bare SentencePiece model (no tokenizer.json): its own pipeline, checked against the library.
+"""Tokenizers from a bare SentencePiece model (no tokenizer.json): their pipeline and a check of it.
 
-transformers converts such a model by the tokenizer class, which puts and removes spaces by its own defaults,
-not by the model's `normalizer_spec`. Here they are set by it.
+transformers converts such a model with a tokenizer class, which adds and removes spaces by its own defaults,
+not by the model's `normalizer_spec`. This module sets the pipeline from the `normalizer_spec` and compares
+the resulting ids with those of the SentencePiece library.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,9 +22,10 @@ def normalizer_of(charsmap: bytes, *, adds_prefix: bool, removes_spaces: bool) -
     """Return the normalizer of a `normalizer_spec`.
 
     Args:
-        charsmap: Its `precompiled_charsmap`; empty: characters stay as they are.
-        adds_prefix: Its `add_dummy_prefix`: a space in front of every text that is not empty.
-        removes_spaces: Its `remove_extra_whitespaces`: spaces at the ends, and all but one of several.
+        charsmap: The spec's `precompiled_charsmap`; if empty, characters stay as they are.
+        adds_prefix: The spec's `add_dummy_prefix`: put a space in front of every text that is not empty.
+        removes_spaces: The spec's `remove_extra_whitespaces`: remove spaces at both ends, and all but one of
+            several in a row.
     """
     steps: list[normalizers.Normalizer] = [normalizers.Precompiled(charsmap)] if charsmap else []
     if removes_spaces:
@@ -37,7 +39,7 @@ def normalizer_of(charsmap: bytes, *, adds_prefix: bool, removes_spaces: bool) -
 
 
 def decoder_of(*, adds_prefix: bool, has_bytes: bool) -> decoders.Decoder:
-    """Return what turns pieces into text again."""
+    """Return the decoder that turns pieces back into text."""
     steps: list[decoders.Decoder] = [decoders.Replace(_SPACE, " ")]
     steps += [decoders.ByteFallback()] if has_bytes else []
     steps.append(decoders.Fuse())
@@ -62,7 +64,7 @@ def follow(tokenizer: Any, path: Path) -> None:  # noqa: ANN401
 
 
 def adds_prefix(path: Path) -> bool:
-    """Whether a SentencePiece model puts a space in front of a text."""
+    """Return whether a SentencePiece model puts a space in front of a text."""
     from sentencepiece import sentencepiece_model_pb2
 
     proto = sentencepiece_model_pb2.ModelProto()
@@ -71,7 +73,7 @@ def adds_prefix(path: Path) -> bool:
 
 
 def disagreements(tokenizer: Any, path: Path, texts: Iterable[str]) -> list[str]:  # noqa: ANN401
-    """Return the texts that get other ids than the SentencePiece library gives them.
+    """Return the texts to which the tokenizer gives other ids than the SentencePiece library.
 
     Texts that spell an added or special token are left out: the library reads them as plain text.
     """
@@ -94,12 +96,12 @@ def refuse_disagreement(tokenizer: Any, path: Path, texts: Sequence[str], n_item
 
     Args:
         tokenizer: The tokenizer.
-        path: Its SentencePiece model.
-        texts: Probe texts and, behind them, those of the items.
-        n_items: How many are of items.
+        path: The file of its SentencePiece model.
+        texts: Probe texts, followed by the texts of items.
+        n_items: Number of texts of items.
 
     Raises:
-        CheckpointError: Some differ; the message says how many, and none of the items' text.
+        CheckpointError: Some texts get other ids; the message says how many and quotes no item.
     """
     n_probes = len(texts) - n_items
     of_probes = disagreements(tokenizer, path, texts[:n_probes])

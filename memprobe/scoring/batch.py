@@ -1,8 +1,8 @@
-"""Requests to forwards, forwards to batches and units of work; depends on the requests alone.
+"""Grouping of requests into forwards, batches and units of work; it depends only on the requests.
 
-A forward reads one (item, part, start) up to the furthest token that any of its spans needs. The
-order is by length, so right padding is small; ties go by item, so that the same requests give the
-same batches whatever order they came in.
+A forward reads one (item, part, start) up to the furthest token that any of its spans needs. Forwards are
+sorted by length to keep right padding small. Ties are broken by item, so that the same requests give the
+same batches in whatever order they arrive.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from memprobe.tables.requests import is_search
 # A unit is big enough to amortise its file and small enough that a killed run loses little.
 UNIT_TOKENS_MIN, UNIT_TOKENS_MAX, UNITS_AIM = 8_192, 262_144, 16
 
-# Reading a common beginning apart is one more forward: it has to save this many tokens.
+# Reading a common beginning separately costs one more forward, so it has to save this many tokens.
 CALL_TOKENS = 64
 
 
@@ -26,10 +26,10 @@ class Forward:
 
     Attributes:
         item_id: The item.
-        part: Which string of the item.
+        part: Name of the item's string.
         start: First token read.
         stop: One past the last token read.
-        spans: The (score_from, stop, detail) that are wanted of it.
+        spans: The (score_from, stop, detail) of each span to score.
     """
 
     item_id: str
@@ -40,7 +40,7 @@ class Forward:
 
     @property
     def n_tokens(self) -> int:
-        """Tokens read, BOS not counted."""
+        """Number of tokens read, without BOS."""
         return self.stop - self.start
 
 
@@ -70,17 +70,17 @@ class Sized(Protocol):
 
     @property
     def n_tokens(self) -> int:
-        """Tokens of it."""
+        """Number of tokens."""
 
 
 _S = TypeVar("_S", bound=Sized)
 
 
 def pack(sequences: list[_S], batch_tokens: int) -> list[list[_S]]:
-    """Cut a list sorted by length into batches of at most `batch_tokens` tokens, padding counted."""
+    """Cut a list sorted by length into batches of at most `batch_tokens` tokens, padding included."""
     batches: list[list[_S]] = []
     for sequence in sequences:
-        # Sorted: this sequence is the longest of its batch so far, so it sets the padded width.
+        # The list is sorted: this sequence is the longest of its batch so far, so it sets the padded width.
         if batches and (len(batches[-1]) + 1) * sequence.n_tokens <= batch_tokens:
             batches[-1].append(sequence)
         else:
@@ -91,13 +91,14 @@ def pack(sequences: list[_S], batch_tokens: int) -> list[list[_S]]:
 def cut_units(requests: pl.DataFrame, documents: Mapping[str, str] | None = None) -> list[pl.DataFrame]:
     """Cut the requests of one checkpoint into units of work.
 
-    Requests that share a forward stay together; units follow the order of lengths, so that each
-    one packs well by itself. Choices behind one excerpt stay together, because they share the reading
-    of it. Every search is a unit of its own, behind all others.
+    Requests that share a forward stay together. Units follow the order of lengths, so that each unit
+    packs well. Choices after the same excerpt stay together, so that the excerpt is read only once.
+    Every search is a unit of its own, after all others.
 
     Args:
         requests: Rows of `REQUESTS`.
-        documents: Item to document: its cluster, whose items may begin alike; None: each its own.
+        documents: Item to its document, i.e. the cluster whose items may begin alike; if None, each item is
+            a document of its own.
     """
     searches = requests.filter(is_search()).sort(requests.columns)
     choices = requests.filter(pl.col("detail") == "choice")
@@ -108,7 +109,7 @@ def cut_units(requests: pl.DataFrame, documents: Mapping[str, str] | None = None
 def _cut_choices(requests: pl.DataFrame, documents: Mapping[str, str]) -> list[pl.DataFrame]:
     if requests.is_empty():
         return []
-    # Strings of one template, condition and exemplars differ in nothing but the last word of their part.
+    # Parts with the same template, condition and exemplars have names that differ only in the last word.
     family = ["form", "document"]
     placed = requests.with_columns(
         form=pl.col("part").str.replace(r"-[^-]*$", ""),
@@ -136,7 +137,7 @@ def _cut_scored(requests: pl.DataFrame) -> list[pl.DataFrame]:
 
 
 def _in_units(sizes: pl.DataFrame) -> pl.DataFrame:
-    """Add `unit` to rows with `n_tokens`, in their order."""
+    """Add a column `unit` to rows with `n_tokens`, keeping their order."""
     total = int(sizes["n_tokens"].sum())
     unit_tokens = min(max(total // UNITS_AIM, UNIT_TOKENS_MIN), UNIT_TOKENS_MAX)
     return sizes.with_columns(unit=(pl.col("n_tokens").cum_sum() - pl.col("n_tokens")) // unit_tokens)

@@ -2,8 +2,8 @@
 
 LongRoPE (https://arxiv.org/abs/2402.13753) takes one set of frequencies for calls up to the original
 context and another for longer ones; dynamic NTK has its own for every longer length. The longest sequence
-of a call decides for all of it, so what is read together must be on one side. A text is scored as when it
-is read alone and whole.
+decides for the whole call, so sequences read together must be on the same side of every border. A text gets
+the score that it has when it is read alone and whole.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,12 +15,13 @@ from torch import nn
 
 @dataclass(frozen=True, slots=True)
 class Borders:
-    """Which lengths are computed alike.
+    """The lengths of calls at which a model changes its arithmetic.
 
     Attributes:
-        switches: Longest calls before a change, in tokens, ascending: of 64, calls of up to 64 tokens
-            are computed alike, and all longer ones are.
-        each_above: Above this many tokens every length is computed in its own way; None: never.
+        switches: Longest call before each change, in tokens, ascending: (64,) means that all calls of up to
+            64 tokens are computed alike, and so are all longer ones.
+        each_above: Above this many tokens every length is computed in its own way; None if there is no
+            such limit.
     """
 
     switches: tuple[int, ...] = ()
@@ -28,16 +29,16 @@ class Borders:
 
     @property
     def first(self) -> int | None:
-        """The longest call that is computed as the shortest ones are; None: all are."""
+        """Longest call that is computed like the shortest ones; None if all calls are."""
         return min((*self.switches, *(() if self.each_above is None else (self.each_above,))), default=None)
 
     def side(self, n_tokens: int) -> tuple[int, int]:
-        """Return what two lengths have in common exactly where they are computed alike."""
+        """Return a key that two lengths share exactly if they are computed alike."""
         own = n_tokens if self.each_above is not None and n_tokens > self.each_above else 0
         return sum(n_tokens > switch for switch in self.switches), own
 
     def apart(self, n_tokens: Sequence[int]) -> list[list[int]]:
-        """Return the places of lengths that may be read together, a list each, shortest lengths first."""
+        """Group the positions of lengths that may be read together, shortest lengths first."""
         if self.first is None:
             return [list(range(len(n_tokens)))]
         sides = [self.side(each) for each in n_tokens]
@@ -54,7 +55,7 @@ def borders_of(config: Any) -> Borders:  # noqa: ANN401
             config, "original_max_position_embeddings", None
         )
         longest = getattr(config, "max_position_embeddings", None)
-        # PhiMoE scales by length whatever the kind.
+        # PhiMoE scales by length, whatever its rope type.
         if kind in {"longrope", "su"} or "short_mscale" in rope:
             switches.update(each for each in (original or longest,) if isinstance(each, int))
         elif "dynamic" in kind:
@@ -63,7 +64,7 @@ def borders_of(config: Any) -> Borders:  # noqa: ANN401
 
 
 def _ropes(config: Any) -> Iterator[Mapping[str, Any]]:  # noqa: ANN401
-    """Yield the settings of rotary positions; a model may have one for each type of layer."""
+    """Yield the settings of rotary positions; a model may have separate ones for each type of layer."""
     for name in ("rope_parameters", "rope_scaling"):
         given = getattr(config, name, None)
         if isinstance(given, Mapping):
@@ -74,14 +75,14 @@ def _ropes(config: Any) -> Iterator[Mapping[str, Any]]:  # noqa: ANN401
 
 
 def forget_longer_calls(model: nn.Module) -> None:
-    """Make dynamic frequencies depend on the call alone; they grow with the longest call so far."""
+    """Make dynamic frequencies depend on the current call, not on the longest call so far."""
     for module in model.modules():
         if _dynamic_prefixes(module) and hasattr(module, "original_max_seq_len"):
             module.register_forward_pre_hook(_forget)
 
 
 def _dynamic_prefixes(module: nn.Module) -> list[str]:
-    """Return how the buffers of dynamic frequencies begin; a module may hold those of several layer types."""
+    """Return the name prefixes of buffers of dynamic frequencies; a module may have several layer types."""
     kinds = getattr(module, "rope_type", None)
     named = (
         {f"{layer}_": kind for layer, kind in kinds.items()} if isinstance(kinds, Mapping) else {"": kinds}
@@ -90,7 +91,7 @@ def _dynamic_prefixes(module: nn.Module) -> list[str]:
 
 
 def _forget(module: Any, _: Any) -> None:  # noqa: ANN401
-    """Set back what the last call left; transformers itself does so only after some lengths."""
+    """Reset the frequencies that the last call left; transformers itself does so only after some lengths."""
     for prefix in _dynamic_prefixes(module):
         setattr(module, f"{prefix}max_seq_len_cached", module.original_max_seq_len)
         inv_freq = getattr(module, f"{prefix}inv_freq", None)

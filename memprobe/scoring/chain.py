@@ -1,7 +1,8 @@
-"""Where a search starts, how far it is, and how long searches take: what a pass knows of its searches.
+"""The start, progress and duration of the searches of a pass.
 
-A search starts from the prompt of the same target at the checkpoint before, so it has to wait until that
-is there: whichever process does which unit, and whatever was killed meanwhile, the prompts are the same.
+A search starts from the prompt that was found for the same target at the previous checkpoint, so it has to
+wait for that prompt. The prompts are therefore the same whichever process does which unit, and whatever was
+killed meanwhile.
 """
 
 import time
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PreviousCheckpoint:
-    """The checkpoint before another one: its context and its step."""
+    """Context and step of the checkpoint before another one."""
 
     context: str
     step: int | None
@@ -28,7 +29,7 @@ class PreviousCheckpoint:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A search may start: from a prompt, or from none."""
+    """Starting point of a search: the previous checkpoint's prompt, or None to start without one."""
 
     warm: Warm | None = None
 
@@ -38,15 +39,16 @@ class SearchStep:
     """The progress of the search for one target.
 
     Attributes:
-        target: Which target of the checkpoint, from 1.
-        n_targets: Targets of the checkpoint.
-        n_tokens: Length of the prompt that is tried.
-        best_loss_nats: Lowest loss at this length so far; None: nothing evaluated yet.
-        n_matches: Candidates after which the model says the target.
-        best_tokens: Length of the shortest prompt so far; None: none yet.
-        evaluations_used: Candidates evaluated.
-        budget: How many may be.
-        left_s: Seconds until all searches of this pass are done, as far as those done tell; None: none is.
+        target: Number of the target within the checkpoint, from 1.
+        n_targets: Number of targets of the checkpoint.
+        n_tokens: Length of the prompts being tried.
+        best_loss_nats: Lowest loss at this length so far; None if nothing was evaluated yet.
+        n_matches: Number of candidates after which the model produces the target.
+        best_tokens: Length of the shortest prompt found so far; None if none was found yet.
+        evaluations_used: Number of candidates evaluated.
+        budget: Number of candidates that may be evaluated.
+        left_s: Seconds until all searches of this pass are done, estimated from those that are done; None
+            before the first one is done.
     """
 
     target: int
@@ -68,14 +70,14 @@ def name_of(context: str, unit: str) -> str:
 def start_of(
     store: RunStore, before: PreviousCheckpoint | None, unit: str, work: Unit, *, gone: bool
 ) -> Start | None:
-    """Return where a search starts; None: it has to wait for the checkpoint before.
+    """Return where a search starts; None if it has to wait for the previous checkpoint.
 
     Args:
         store: The run directory.
-        before: The checkpoint before; None: there is none.
+        before: The previous checkpoint; None if there is none.
         unit: The unit's key, the same at every checkpoint.
         work: The unit.
-        gone: The checkpoint before failed, or is not scored in this pass.
+        gone: Whether the previous checkpoint failed or is not scored in this pass.
     """
     if work.search is None or not work.search.warm or before is None:
         return Start()
@@ -85,7 +87,7 @@ def start_of(
         found = store.read_units(before.context, {unit: work})["found"][0]
     except BrokenUnitError as error:
         for file in error.files:
-            # Another process may have done it meanwhile.
+            # Another process may have set it aside meanwhile.
             with suppress(FileNotFoundError):
                 store.set_aside(file)
         return None
@@ -96,12 +98,12 @@ def start_of(
 
 @dataclass(slots=True)
 class SearchClock:
-    """How long searches take.
+    """Measures how long searches take, and estimates how long the remaining ones will.
 
     Attributes:
-        n_left: Searches of the pass that are not done.
-        n_done: Searches that this process did.
-        spent_s: Seconds that it spent on them.
+        n_left: Number of searches of the pass that are not done.
+        n_done: Number of searches that this process did.
+        spent_s: Seconds that this process spent on them.
     """
 
     n_left: int = 0
@@ -110,16 +112,16 @@ class SearchClock:
     began: float = field(default_factory=time.monotonic)
 
     def begin(self, n_left: int) -> None:
-        """Begin a search; `n_left` are not done, this one among them."""
+        """Begin a search; `n_left` searches are not done, including this one."""
         self.began, self.n_left = time.monotonic(), n_left
 
     def end(self) -> None:
-        """End it."""
+        """End the current search."""
         self.spent_s += time.monotonic() - self.began
         self.n_done += 1
 
     def step(self, target: int, n_targets: int, progress: "SearchProgress") -> SearchStep:
-        """Return where the search stands."""
+        """Return the progress of the current search."""
         left_s = None
         if self.n_done:
             each_s = self.spent_s / self.n_done

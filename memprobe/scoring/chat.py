@@ -1,4 +1,4 @@
-"""A chat template as the texts around what is said in it, and messages in it that stay what they are."""
+"""Chat templates: splitting them around the messages, and filling them without changing a message."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,9 +10,10 @@ from memprobe.scoring.render import RENDERER, Rendered, TemplateFailedError
 from memprobe.scoring.render_child import DAY
 from memprobe.wording import counted
 
-# Of a private area of Unicode: they stand in no template and no tokenizer splits what is not there.
+# Marks stand for messages. They use a private area of Unicode, which no template contains, and are removed
+# before any text is tokenised.
 _FIRST_MARK: Final = 0xE000
-# Capitals, spaces and a line end inside a mark show a template that changes what is said.
+# Capitals, spaces and a line end inside a mark reveal a template that changes messages.
 _INSIDE: Final = "Ab  c\nd"
 _FIX: Final = "leave chat out, or name a tokenizer with another template with --tokenizer"
 
@@ -21,7 +22,7 @@ Variables = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One message: who says what."""
+    """One message: its role and its text."""
 
     role: str
     text: str
@@ -29,13 +30,13 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class ChatTemplate:
-    """A template that holds what is said exactly once.
+    """A template that contains each message exactly once.
 
     Attributes:
-        template: Its text.
-        variables: What else it may name.
-        as_parts: It wants a message as a list of parts.
-        notes: What the user should know of it.
+        template: The text of the template.
+        variables: Names and values of further variables that the template may use.
+        as_parts: Whether the template expects a message as a list of parts.
+        notes: What the user should know about the template.
     """
 
     template: str
@@ -44,15 +45,15 @@ class ChatTemplate:
     notes: tuple[str, ...] = ()
 
     def render(self, turns: Sequence[Turn]) -> str:
-        """Fill the template, what begins the answer included.
+        """Fill the template, including the text that begins the answer.
 
         Raises:
-            CheckpointError: It raises, takes too long or writes too much.
+            CheckpointError: The template raises an error, takes too long or writes too much.
         """
         return RENDERER.render(self.template, self.messages(turns), dict(self.variables)).text
 
     def messages(self, turns: Sequence[Turn]) -> list[dict[str, Any]]:
-        """Return messages as the template expects them."""
+        """Return turns as messages in the form that the template expects."""
         return [
             {
                 "role": turn.role,
@@ -62,7 +63,7 @@ class ChatTemplate:
         ]
 
     def split(self, *, system: str | None = None, n_answered: int = 0) -> tuple[str, ...]:
-        """Split the template at what user and model say; see `split_chat`."""
+        """Split the template at the messages of user and model; see `split_chat`."""
         marks = [_mark(number) for number in range(2 * n_answered + 1)]
         turns = [] if system is None else [Turn("system", system)]
         turns += [Turn(("user", "assistant")[number % 2], mark) for number, mark in enumerate(marks)]
@@ -76,16 +77,16 @@ class ChatTemplate:
 
 
 def chat_of(tokenizer: Any, *, system: str | None = None) -> ChatTemplate:  # noqa: ANN401
-    """Return a tokenizer's chat template, checked: it holds a message exactly once, as it is.
+    """Return a tokenizer's chat template after a check that it contains a message once and unchanged.
 
-    Where a message that is a text vanishes or fails, it is tried as a list of parts.
+    If a message given as text fails or is lost, it is tried as a list of parts.
 
     Args:
         tokenizer: A transformers tokenizer.
-        system: The system message that will be said before; None: none.
+        system: The system message in front of the first message; None if there is none.
 
     Raises:
-        CheckpointError: There is no template, or it changes, loses or repeats what is said, or writes another
+        CheckpointError: There is no template, or it changes, loses or repeats messages, or writes a different
             text each time.
     """
     _refuse_without_template(tokenizer)
@@ -105,11 +106,11 @@ def chat_of(tokenizer: Any, *, system: str | None = None) -> ChatTemplate:  # no
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """Messages in a template.
+    """Messages filled into a template.
 
     Attributes:
-        texts: By item: the text up to where the answer begins.
-        n_trimmed: Messages that the template cut white space off.
+        texts: Item to its text, up to where the answer begins.
+        n_trimmed: Number of messages whose leading or trailing white space the template removed.
     """
 
     texts: Mapping[str, str]
@@ -120,7 +121,7 @@ def fill(chat: ChatTemplate, messages: Mapping[str, str]) -> Filled:
     """Put the message of each item into the template.
 
     Raises:
-        CheckpointError: The template changes a message; white space at its ends may go.
+        CheckpointError: The template changes a message, other than by removing white space at its ends.
     """
     before, behind = chat.split()
     texts, n_trimmed, changed = {}, 0, []
@@ -142,16 +143,16 @@ def fill(chat: ChatTemplate, messages: Mapping[str, str]) -> Filled:
 
 
 def split_chat(tokenizer: Any, *, system: str | None = None, n_answered: int = 0) -> tuple[str, ...]:  # noqa: ANN401
-    """Split a chat template at what user and model say.
+    """Split a chat template at the messages of user and model.
 
     Args:
         tokenizer: A transformers tokenizer.
-        system: The system message; None: none.
-        n_answered: Turns that the model has answered, before the one that it is to answer.
+        system: The system message; None if there is none.
+        n_answered: Number of messages that the model has answered before the one that it is to answer.
 
     Returns:
-        The text before the first message, between each message and its answer, and behind the last
-        message, where the answer begins: 2 n_answered + 2 texts.
+        The texts before the first message, between one message and the next, and after the last message,
+        where the answer begins: 2 n_answered + 2 texts.
 
     Raises:
         CheckpointError: There is no template, or it cannot be split.
@@ -182,7 +183,7 @@ def _checked(
 
 
 def _notes_on(chat: ChatTemplate, turns: Sequence[Turn], rendered: Rendered) -> list[str]:
-    """Return what the user should know of a template, and refuse one that draws at random."""
+    """Return notes about a template for the user, and refuse a template that writes random text."""
     messages, variables = chat.messages(turns), dict(chat.variables)
     if RENDERER.render(chat.template, messages, variables, seed=1).text != rendered.text:
         raise CheckpointError("the chat template writes another text each time, at random", fix=_FIX)
@@ -199,7 +200,7 @@ def _notes_on(chat: ChatTemplate, turns: Sequence[Turn], rendered: Rendered) -> 
 
 
 def _tried(chat: ChatTemplate, turns: Sequence[Turn]) -> Rendered | TemplateFailedError:
-    """Return a template filled, or how it failed."""
+    """Return the filled template, or the error if it failed."""
     try:
         return RENDERER.render(chat.template, chat.messages(turns), dict(chat.variables))
     except TemplateFailedError as error:
@@ -212,7 +213,7 @@ def _mark(number: int) -> str:
 
 
 def _refuse_other(text: str, marks: Sequence[str]) -> None:
-    """Refuse a template that does not hold each mark once, in order."""
+    """Refuse a template whose text does not contain each mark once, in order."""
     found = [text.count(mark) for mark in marks]
     if found == [1] * len(marks) and sorted(marks, key=text.index) == list(marks):
         return

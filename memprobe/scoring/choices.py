@@ -1,7 +1,8 @@
-"""Choices: the mass of the next token on each of two labels, behind prompts that share their beginning.
+"""Choices: the probability mass of the next token on each of two labels, after prompts that begin alike.
 
-ln of a label's mass is the logsumexp of ln p over all tokens that spell it, p over the whole vocabulary.
-After Pink et al. (2024), https://arxiv.org/abs/2410.08133, with the spellings of a label summed.
+The ln of a label's mass is the logsumexp of ln p over all tokens that spell the label, where p is the
+probability over the whole vocabulary. The method follows Pink et al. (2024),
+https://arxiv.org/abs/2410.08133, except that the spellings of a label are summed.
 
 Notation: n prompts, P tokens of a prefix, L tokens of the longest tail, V vocabulary.
 """
@@ -28,12 +29,12 @@ from memprobe.scoring.tokenise import Ids, TokenisedItems
 
 @dataclass(frozen=True, slots=True)
 class _Tail:
-    """What is read of a prompt behind its prefix.
+    """The part of a prompt after its shared prefix.
 
     Attributes:
-        number: Of the prompt.
-        ids: Token ids behind the prefix, shape (n,).
-        n_tokens: Tokens of the whole prompt.
+        number: Number of the prompt.
+        ids: Token ids after the prefix, shape (n,).
+        n_tokens: Number of tokens of the whole prompt.
     """
 
     number: int
@@ -42,7 +43,7 @@ class _Tail:
 
 
 def choice_tokens(requests: pl.DataFrame, tokenised: TokenisedItems) -> int:
-    """Return the tokens that are read for `choice` requests, each shared prefix once."""
+    """Return the number of tokens read for `choice` requests, counting each shared prefix once."""
     prompts, _ = _prompts(requests, tokenised)
     return n_read(share(prompts), prompts)
 
@@ -61,7 +62,7 @@ def choice_rows(
         loaded: The model.
         tokenised: The items, with the ids of the labels.
         requests: Rows of `REQUESTS` whose detail is `choice`.
-        batch_tokens: Tokens of one batch, padding and prefixes counted.
+        batch_tokens: Tokens of one batch, padding and prefixes included.
         on_batch: Called with the number of prompts after each batch.
 
     Returns:
@@ -72,7 +73,7 @@ def choice_rows(
     """
     prompts, asked = _prompts(requests, tokenised)
     labels = [tokenised.choices[part] for part in requests["part"]]
-    # Only these columns of the vocabulary are kept of each prompt.
+    # Only these columns of the vocabulary are kept for each prompt.
     kept = np.unique(np.concatenate([np.zeros(0, np.int64), *(ids for pair in labels for ids in pair)]))
     logprobs: dict[int, Tensor] = {}
     for tails, cache in _batches(loaded, prompts, batch_tokens):
@@ -93,7 +94,7 @@ def choice_rows(
 
 
 def _prompts(requests: pl.DataFrame, tokenised: TokenisedItems) -> tuple[list[Ids], list[int]]:
-    """Return the different prompts, front included, and which one each request asks."""
+    """Return the distinct prompts, front tokens included, and the number of each request's prompt."""
     numbers: dict[bytes, int] = {}
     prompts: list[Ids] = []
     asked = []
@@ -110,7 +111,7 @@ def _prompts(requests: pl.DataFrame, tokenised: TokenisedItems) -> tuple[list[Id
 def _batches(
     loaded: LoadedModel, prompts: Sequence[Ids], batch_tokens: int
 ) -> Iterator[tuple[list[_Tail], Any]]:
-    """Yield tails that are read together, and the cache of what is before them; None: nothing does."""
+    """Yield tails that are read together, and the cache of their shared prefix; None if they have none."""
     if not prompts:
         return
     read = _body(loaded)
@@ -134,7 +135,7 @@ def _batches(
 
 
 def _groups(loaded: LoadedModel, prompts: Sequence[Ids]) -> list[Shared]:
-    """Return which prompts share a prefix; the prefix and all of them are computed alike."""
+    """Group prompts by shared prefix; a prefix is shared only if it is computed like its prompts."""
     groups = []
     for places in loaded.borders.apart([len(ids) for ids in prompts]):
         for group in share([prompts[place] for place in places]):
@@ -145,7 +146,7 @@ def _groups(loaded: LoadedModel, prompts: Sequence[Ids]) -> list[Shared]:
 
 
 def _body(loaded: LoadedModel) -> Callable[..., Any]:
-    """Return what reads tokens into a cache, with no more logits than need be."""
+    """Return a function that reads tokens into a cache and computes as few logits as possible."""
     if loaded.fast:
         body: Callable[..., Any] = loaded.model.base_model
         return body
@@ -154,9 +155,9 @@ def _body(loaded: LoadedModel) -> Callable[..., Any]:
 
 
 def _next_logprobs(loaded: LoadedModel, tails: Sequence[_Tail], cache: Any, kept: Tensor) -> Tensor:  # noqa: ANN401
-    """Return ln p of some tokens behind each tail, float32 on the CPU, shape (n, len(kept))."""
+    """Return ln p of some tokens after each tail, float32 on the CPU, shape (n, len(kept))."""
     longest = max(len(tail.ids) for tail in tails)
-    # Logits of every position where the path is the model's own, else of the last ones alone.
+    # The model's own path computes logits at every position, the fast path only at the last one.
     width = 1 if loaded.fast else longest
     budget = CHUNK_BYTES if loaded.fast else OWN_PATH_BYTES
     step = max(1, budget // (4 * width * loaded.vocabulary))
@@ -168,7 +169,7 @@ def _next_logprobs(loaded: LoadedModel, tails: Sequence[_Tail], cache: Any, kept
 
 
 def _next_logits(loaded: LoadedModel, tails: Sequence[_Tail], cache: Any) -> Tensor:  # noqa: ANN401
-    """Return the logits behind each tail, padded on the right, shape (n, V)."""
+    """Return the logits after each tail, shape (n, V); the tails are padded on the right."""
     n, longest = len(tails), max(len(tail.ids) for tail in tails)
     ids = torch.zeros((n, longest), dtype=torch.int64)
     real = torch.zeros((n, longest), dtype=torch.int64)

@@ -1,14 +1,14 @@
-"""How a loaded model behaves: what its scores depend on, checked once before anything is scored.
+"""Checks of what a loaded model's scores depend on, made once before anything is scored.
 
-A score must depend on the tokens before it and on nothing else: not on later tokens, not on what else is
-in the batch, not on earlier calls, not on how long the call is beyond the borders that are known
-(borders.py). Each check compares what the scoring path computes of the same tokens in two calls.
+A score must depend only on the tokens before it: not on later tokens, other texts in the batch, earlier
+calls, or the length of the call, except at the known borders (borders.py). Each check compares what the
+scoring path computes for the same tokens in two calls.
 
-Tolerances. Two calls of one shape do the same operations on the same numbers, so nothing may move but
-what a changed grouping of experts rounds otherwise: 64 units of the last place of the largest value. Calls
-of other shapes sum in another order: 1e-4 of the largest value in float32. In bfloat16 and float16 rounding
-turns routers and grows over layers, and cannot be settings from a weak dependence: what is not clearly equal
-is checked again on a copy in float32, where one fits.
+Tolerances. Two calls of the same shape do the same operations on the same numbers. Their outputs may differ
+only by rounding after a changed grouping of experts: by up to 64 units in the last place of the largest
+value. Calls of different shapes sum in a different order: by up to 1e-4 of the largest value in float32. In
+bfloat16 and float16, rounding changes the choices of routers and grows over layers, and cannot be told from
+a weak dependence: what is not clearly equal is checked again on a copy in float32, if one fits in memory.
 """
 
 import copy
@@ -36,8 +36,8 @@ _CHANGED_FROM = 31
 
 _SAME_SHAPE_ULPS = 64
 _OTHER_SHAPE_SHARE = 1e-4
-# In half precision: root mean square of what moved, as a share of all. Below 4 units of the last place it is
-# rounding of one more or less layer; above a quarter no rounding does it.
+# In half precision: root mean square of the differences, as a share of that of the outputs. Up to 4 units in
+# the last place it is rounding, of about one layer; above a quarter, rounding cannot be the cause.
 _HALF_SURELY_ULPS, _HALF_SURELY_MOVED = 4, 0.25
 _COPY_BYTES_MAX = 8e9
 
@@ -56,8 +56,8 @@ class Defect:
     """A defect that a check found.
 
     Attributes:
-        what: A sentence about the model.
-        fix: What its user can do.
+        what: A sentence that says what is wrong with the model.
+        fix: What the user can do about it.
     """
 
     what: str
@@ -69,10 +69,10 @@ class _Found:
     """The findings of the checks so far.
 
     Attributes:
-        defect: The first that is sure; None: none is.
-        unsure: Something moved that may be rounding.
-        unknown: Outputs were not finite, which scoring itself reports.
-        dependent: Outputs depend on earlier tokens at all, which those of untrained weights need not.
+        defect: The first defect that is certain; None if there is none.
+        unsure: Whether outputs moved in a way that may be rounding.
+        unknown: Whether outputs were not finite, which scoring itself reports.
+        dependent: Whether outputs depend on earlier tokens at all; with untrained weights they may not.
     """
 
     defect: Defect | None = None
@@ -81,7 +81,7 @@ class _Found:
     dependent: bool = False
 
     def note(self, judged: Judged, defect: Defect) -> None:
-        """Record one comparison; the first defect is kept."""
+        """Record one comparison; only the first defect is kept."""
         self.unsure |= judged == "unsure"
         self.unknown |= judged == "unknown"
         if judged == "moved" and self.defect is None:
@@ -89,26 +89,27 @@ class _Found:
 
 
 def holds(gap_nats: float, dtype: str) -> bool:
-    """Whether ln p alone and in a batch agree: in float32 within the tolerance, else by rounding or not."""
+    """Return whether ln p alone and in a batch agree: within a tolerance in float32, else always."""
     return dtype != "float32" or gap_nats <= TOLERANCE_NATS
 
 
-# Paths of the configurations that passed, so that a sweep is checked once.
+# Configurations that passed, and whether they take the fast path, so that a sweep is checked only once.
 _passed: dict[tuple[str, ...], bool] = {}
 
 
 def settle(loaded: "LoadedModel", longest_tokens: int = 0, *, where: str = "", weights: str = "") -> None:
-    """Choose the model's path, and refuse it where its scores depend on more than the tokens before.
+    """Choose the model's path, and refuse a model whose scores depend on more than the tokens before.
 
     Args:
-        loaded: The model; `fast`, `borders` and `settled` are set, `notes` may grow.
-        longest_tokens: Longest sequence that will be read; 0: unknown.
-        where: Names the checkpoint in errors.
-        weights: The digest of its weights, under which an earlier run may have checked it; empty: unknown.
+        loaded: The model; its `fast`, `borders` and `settled` are set, and `notes` may be added.
+        longest_tokens: Length of the longest sequence that will be read; 0 if unknown.
+        where: Name of the checkpoint in errors.
+        weights: Digest of the model's weights, by which the result of an earlier check is found; empty if
+            unknown.
 
     Raises:
-        CheckpointError: It sees later tokens, its neighbours, earlier calls or the length of the call, or
-            cannot be run at all.
+        CheckpointError: The scores depend on later tokens, other texts in the batch, earlier calls or the
+            length of the call, or the model cannot be run at all.
     """
     forget_longer_calls(loaded.model)
     loaded.borders = borders_of(loaded.model.config.get_text_config())
@@ -117,7 +118,7 @@ def settle(loaded: "LoadedModel", longest_tokens: int = 0, *, where: str = "", w
     if (known := recall(entry)) is not None:
         loaded.vocabulary, loaded.fast = known.vocabulary, known.fast
         loaded.settled = True
-        # Others of the sequence are like this one.
+        # Other checkpoints of the same configuration need no check either.
         _passed[_key(loaded, longest_tokens)] = known.fast
         return
     with outside("the model cannot read a text", where, fix=_CANNOT_FIX), torch.inference_mode():
@@ -127,7 +128,7 @@ def settle(loaded: "LoadedModel", longest_tokens: int = 0, *, where: str = "", w
 
 
 def settle_again(loaded: "LoadedModel", longest_tokens: int = 0, *, where: str = "") -> None:
-    """Check a model whose weights were exchanged, where those before could not tell.
+    """Check a model again after its weights were exchanged, unless an earlier check was conclusive.
 
     Raises:
         CheckpointError: As `settle`.
@@ -142,11 +143,11 @@ def _that_fit(loaded: "LoadedModel", n_tokens: int) -> int:
 
 
 def choose_path(loaded: "LoadedModel") -> None:
-    """Take the fast path if body and head give the model's own logits, to the bit, on a small batch.
+    """Take the fast path if body and head give the model's own logits, bit for bit, on a small batch.
 
-    Logit scaling, soft-capping or an unusual head show up as a difference; a model that reads its
-    right padding shows up when a sequence changes next to a longer one. Both take the model's own
-    path, with an attention mask.
+    Logit scaling, soft-capping or an unusual head make a difference to the logits; a model that reads its
+    right padding changes its output for a sequence next to a longer one. Such models take their own path,
+    with an attention mask.
     """
     model = loaded.model
     config = model.config.get_text_config()
@@ -161,7 +162,7 @@ def choose_path(loaded: "LoadedModel") -> None:
         if body is model or head is None or not isinstance(head, nn.Linear):
             return
         hidden = body(input_ids=ids, use_cache=False).last_hidden_state
-        # A body that keeps its sums in float32 leaves it to the model to round them for the head.
+        # A body that keeps its sums in float32 relies on the model to round them for the head.
         fits = hidden.shape[-1] == head.in_features and hidden.dtype == head.weight.dtype
         if not fits or not torch.equal(head(hidden), own):
             return
@@ -171,7 +172,7 @@ def choose_path(loaded: "LoadedModel") -> None:
 
 
 def _settle(loaded: "LoadedModel", longest_tokens: int, where: str) -> bool:
-    """Examine a model, unless one like it passed; return whether this one passed for sure, as itself."""
+    """Examine a model unless its configuration passed before; return whether this check surely passed."""
     key = _key(loaded, longest_tokens)
     if key in _passed:
         loaded.fast, loaded.settled = _passed[key], True
@@ -193,7 +194,7 @@ def _settle(loaded: "LoadedModel", longest_tokens: int, where: str) -> bool:
 
 
 def _key(loaded: "LoadedModel", longest_tokens: int) -> tuple[str, ...]:
-    """Return what the outcome depends on, weights left out."""
+    """Return the values that the outcome of the checks depends on, except the weights."""
     model = loaded.model
     settings = {name: value for name, value in model.config.to_dict().items() if name != "_name_or_path"}
     kind, dtype = type(model), str(next(model.parameters()).dtype)
@@ -215,7 +216,7 @@ def _random_ids(vocabulary: int, shape: tuple[int, ...], device: torch.device) -
 
 
 def _examine(loaded: "LoadedModel", longest_tokens: int) -> _Found:
-    """Compare calls; a model that sees its padding on the fast path is examined again on its own."""
+    """Make all comparisons; a model that sees its padding on the fast path is examined on its own path."""
     found = _Found()
     limits = (_length(longest_tokens), loaded.context_tokens, loaded.borders.first)
     context = min(each for each in limits if each is not None)
@@ -231,8 +232,9 @@ def _examine(loaded: "LoadedModel", longest_tokens: int) -> _Found:
         return _examine(loaded, longest_tokens)
     whole = read(ids)
     longer = _longer(loaded, ids, whole[:, :n], longest_tokens)
-    # In the order in which one explains the next. Another last token is also another call after longer ones:
-    # where nothing moved, neither earlier calls nor the last token are seen.
+    # Findings are noted in an order in which earlier ones explain later ones. The call with another last
+    # token also follows longer calls: if nothing moved in it, the model sees neither earlier calls nor the
+    # last token.
     other = _compare(short[:, :-1], read(_with_other_last(loaded, ids[:, :n]))[:, :-1], same_shape=True)
     if other != "same" or n < 2:
         found.note(_compare(short, read(ids[:, :n]), same_shape=True), _forgetful())
@@ -245,17 +247,17 @@ def _examine(loaded: "LoadedModel", longest_tokens: int) -> _Found:
 
 
 def _length(longest_tokens: int) -> int:
-    """Return how many tokens are compared with and without a change; all lengths up to the longest matter."""
+    """Return how many tokens are compared with and without a change; `_longer` checks longer calls."""
     if not longest_tokens or _LEAST <= longest_tokens <= _LENGTH:
         return longest_tokens or _LENGTH
     return _LEAST
 
 
 def _reader(loaded: "LoadedModel") -> Callable[..., Tensor]:
-    """Return what scoring computes: hidden states on the fast path, logits on the model's own."""
+    """Return a function that computes what scoring uses: hidden states on the fast path, else logits."""
     if loaded.fast:
         body = loaded.model.base_model
-        # The head works on each position alone.
+        # The head works on each position separately.
         return lambda ids, _=None: body(input_ids=ids, use_cache=False).last_hidden_state
     model = loaded.model
 
@@ -270,7 +272,7 @@ def _reader(loaded: "LoadedModel") -> Callable[..., Tensor]:
 def _causal(
     loaded: "LoadedModel", read: Callable[..., Tensor], ids: Tensor, whole: Tensor, found: _Found
 ) -> bool:
-    """Change all tokens from the middle to the one before the last; return whether the last output moves."""
+    """Change all tokens from the middle to the last but one; return whether the last output moves."""
     context = ids.shape[1]
     begin = min(_CHANGED_FROM, max(1, context - 2))
     vocabulary = int(loaded.model.config.get_text_config().vocab_size)
@@ -289,9 +291,10 @@ def _with_other_last(loaded: "LoadedModel", ids: Tensor) -> Tensor:
 
 
 def _beside_longer(short: Tensor, context: int) -> tuple[Tensor, Tensor]:
-    """Return a batch whose second row is the short text, and its mask; the first repeats its tokens.
+    """Return a batch and its mask: the second row is the short text, the first repeats its tokens.
 
-    Where experts take so many tokens of a call, the first row takes the places that the second wants.
+    If experts take only a limited number of tokens per call, the first row uses up the places that the
+    second one needs.
     """
     n = short.shape[1]
     longer = short.repeat(1, 2)[:, : min(2 * n, context)]
@@ -302,16 +305,16 @@ def _beside_longer(short: Tensor, context: int) -> tuple[Tensor, Tensor]:
 
 
 def _longer(loaded: "LoadedModel", ids: Tensor, first: Tensor, longest_tokens: int) -> Judged:
-    """Compare the first tokens of calls as long as this run's with those of the shortest computed alike."""
+    """Compare the first outputs of the longest calls with those of the shortest calls computed alike."""
     borders, n = loaded.borders, first.shape[1]
-    # What `ids` themselves give, where it was computed as here.
+    # The outputs for `ids` are reused if they were computed as `_first_outputs` does.
     known = {ids.shape[1]: first} if loaded.fast or loaded.model.base_model is loaded.model else {}
     worst: Judged = "same"
     lengths = sorted({longest_tokens, *(switch for switch in borders.switches if switch < longest_tokens)})
     for length in lengths:
         least = max((switch + 1 for switch in borders.switches if switch < length), default=ids.shape[1])
         if borders.each_above is not None:
-            length = min(length, borders.each_above)  # noqa: PLW2901 - each longer one is like no other
+            length = min(length, borders.each_above)  # noqa: PLW2901 - each longer length differs
         if length > least:
             one = known[least] if least in known else _first_outputs(loaded, ids, n, least)
             other = _first_outputs(loaded, ids, n, length)
@@ -323,7 +326,7 @@ _SEVERITY: list[Judged] = ["same", "unknown", "unsure", "moved"]
 
 
 def _first_outputs(loaded: "LoadedModel", ids: Tensor, n: int, length: int) -> Tensor:
-    """Return the outputs of the first tokens of a call of some length; logits only where there is no body."""
+    """Return the first `n` outputs of a call of some length: hidden states, or logits without a body."""
     repeated = ids.repeat(1, -(-length // ids.shape[1]))[:, :length]
     model, mask = loaded.model, {} if loaded.fast else {"attention_mask": torch.ones_like(repeated)}
     body = model.base_model
@@ -335,13 +338,13 @@ def _first_outputs(loaded: "LoadedModel", ids: Tensor, n: int, length: int) -> T
 
 
 def _compare(one: Tensor, other: Tensor, *, same_shape: bool) -> Judged:
-    """Judge whether outputs are the same but for rounding; see the head of this module."""
+    """Judge whether outputs are the same up to rounding; see the docstring of this module."""
     if torch.equal(one, other):
         return "same"
     ulp, half = torch.finfo(one.dtype).eps, one.dtype != torch.float32
     one, other = one.double(), other.double()
     if not (torch.isfinite(one).all() and torch.isfinite(other).all()):
-        # Scoring itself says so.
+        # Scoring itself reports numbers that are not finite.
         return "unknown"
     moved = one - other
     if half:
@@ -354,7 +357,7 @@ def _compare(one: Tensor, other: Tensor, *, same_shape: bool) -> Judged:
 
 
 def _examine_in_float32(loaded: "LoadedModel", longest_tokens: int, *, fast: bool) -> _Found | None:
-    """Examine a copy in float32; None where there is no room for one, or none can be made."""
+    """Examine a copy in float32; return None if it has no room or cannot be made."""
     model = loaded.model
     sizes = [each.numel() for each in model.parameters()]
     if 4 * sum(sizes) > _COPY_BYTES_MAX or not all(each.is_floating_point() for each in model.parameters()):
@@ -365,7 +368,7 @@ def _examine_in_float32(loaded: "LoadedModel", longest_tokens: int, *, fast: boo
             again = replace(loaded, model=exact, scratch={}, fast=fast)
             found = _examine(again, longest_tokens)
     except CheckpointError:
-        # Its code names the precision, or there is no memory.
+        # The model's code fixes the precision, or memory is short.
         return None
     loaded.fast = again.fast
     return found

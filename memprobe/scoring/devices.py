@@ -1,24 +1,24 @@
-"""What this machine can compute on, as torch sees it."""
+"""The devices that this machine can compute on, as torch sees them."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-# What Linux calls instructions that multiply bfloat16, on x86 and on Arm.
+# Names that Linux gives to instructions that multiply bfloat16, on x86 and on Arm.
 _BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One device.
+    """A device that scoring could use.
 
     Attributes:
-        name: As `--device` takes it.
-        title: What it is; empty if the system does not report it.
-        memory_bytes: All of its memory; None for a CPU and where it is shared.
-        free_bytes: What of it is free.
-        bfloat16: Whether it multiplies bfloat16 in hardware; None: unknown.
+        name: Name as `--device` takes it.
+        title: Product name; empty if the system does not report it.
+        memory_bytes: Total memory; None for a CPU and where memory is shared.
+        free_bytes: Free memory; None where `memory_bytes` is.
+        bfloat16: Whether it multiplies bfloat16 in hardware; None if unknown.
     """
 
     name: str
@@ -44,7 +44,7 @@ def cuda_build() -> str | None:
 
 
 def cpu_threads() -> int:
-    """Return the threads that torch takes unless `--threads` says otherwise."""
+    """Return the number of CPU threads that torch uses unless `--threads` says otherwise."""
     return torch.get_num_threads()
 
 

@@ -1,7 +1,7 @@
-"""The pass over checkpoints: claim a unit, score it, check it, write it; the next one is read meanwhile.
+"""The pass over checkpoints: units are claimed, scored, checked and written while the next weights are read.
 
-A checkpoint that cannot be loaded, fails inside its model, gives NaN, or does not fit even one item at a
-time is recorded with its error and the others go on.
+A checkpoint that cannot be loaded, fails inside its model, gives NaN, or runs out of memory even with one
+item at a time is recorded with its error, and the pass goes on with the others.
 """
 
 import time
@@ -43,11 +43,11 @@ def score(
     cache: CheckpointCache | None = None,
     on_wait: Callable[[str], None] = lambda _: None,
 ) -> ScoringReport:
-    """Score every unit of every job that is not there yet; returns when all are there or failed.
+    """Score every missing unit of every job; return when all units are there or failed.
 
     Units that another process holds are left to it and taken over if it dies or stays stopped; `on_wait`
-    is told whom this one waits for. Checkpoints come from the cache; without one, what has to be fetched
-    stays.
+    is told which process this one waits for. Checkpoints come from `cache`; without it, fetched files are
+    kept.
     """
     quiet_libraries()
     if options.threads:
@@ -59,7 +59,7 @@ def score(
     sweep = _Sweep(jobs, tokenised, options, store, on_progress, report, prefetcher, memory, n_units)
     with scoring_mode():
         try:
-            # A killed process may have left what it had brought and needed no more.
+            # A killed process may have left fetched files that it no longer needed.
             sweep.put_back(jobs)
             patience = Patience(on_wait)
             while sweep.pending():
@@ -76,7 +76,7 @@ def score(
 
 @dataclass(slots=True)
 class _Sweep:
-    """State of one pass: the loaded model, what is being read, what failed."""
+    """State of one pass: the loaded model, the weights being read, and the checkpoints that failed."""
 
     jobs: Sequence[Job]
     tokenised: TokenisedItems
@@ -93,11 +93,11 @@ class _Sweep:
     clock: SearchClock = field(default_factory=SearchClock)
 
     def pending(self) -> list[Job]:
-        """Jobs that have units left."""
+        """Return the jobs that have units left."""
         return [job for job in self.jobs if job.context not in self.failed and self._units_left(job)]
 
     def once(self) -> bool:
-        """Go over the jobs once; False if nothing could be claimed."""
+        """Go over the jobs once; return False if nothing could be claimed."""
         progressed = False
         pending = self.pending()
         for i, job in enumerate(pending):
@@ -113,13 +113,13 @@ class _Sweep:
         return progressed
 
     def waiting(self) -> str:
-        """Return the process that this pass waits for; empty if no process holds a remaining unit."""
+        """Return a text that names the processes holding the remaining units; empty if there are none."""
         left = [(job.context, unit) for job in self.pending() for unit in self._units_left(job)]
         holders = self.store.holders(left)
         return f"waiting for {', '.join(map(str, holders))}, which scores what is left" if holders else ""
 
     def put_back(self, jobs: Sequence[Job]) -> None:
-        """Give back the checkpoints of these jobs; those of which every unit is there may go."""
+        """Stop using these jobs' checkpoints; fetched files of complete or failed ones may be removed."""
         for job in jobs:
             if job.checkpoint.repo is not None:
                 units = job.of_all or job.units
@@ -127,7 +127,7 @@ class _Sweep:
                 self.prefetcher.cache.leave(job.checkpoint, done=done or job.context in self.failed)
 
     def _units_left(self, job: Job) -> list[str]:
-        """Units that are not there; those once seen are not looked for again, which files would feel."""
+        """Return the missing units; units once seen are not looked up again, to spare the file system."""
         unseen = [unit for unit in job.units if (job.context, unit) not in self.done]
         left = [unit for unit in unseen if not self.store.has_unit(job.context, unit)]
         self.done.update((job.context, unit) for unit in set(unseen) - set(left))
@@ -146,7 +146,7 @@ class _Sweep:
                     if model is None:
                         return False
                     self.memory.read_ahead(following)
-                # Who was stopped so long that another took the unit over leaves it to that one.
+                # A process that was stopped until another one took over its unit leaves the unit to that one.
                 with suppress(LostClaimError):
                     self._unit(job, unit, model, start)
         if model is not None:
@@ -154,19 +154,19 @@ class _Sweep:
         return model is not None
 
     def _start(self, job: Job, unit: str) -> Start | None:
-        """Return where a unit starts; None: it waits for the checkpoint before."""
+        """Return where a unit starts; None if it has to wait for the previous checkpoint."""
         before = job.before
         gone = before is not None and before.context not in {
             each.context for each in self.jobs if each.context not in self.failed
         }
         start = start_of(self.store, before, unit, job.units[unit], gone=gone)
         if start is None and before is not None and not self.store.has_unit(before.context, unit):
-            # It may have been there, and unreadable.
+            # The previous checkpoint's unit may have been there but unreadable.
             self.done.discard((before.context, unit))
         return start
 
     def _search(self, job: Job, unit: str, model: LoadedModel, start: Start) -> pl.DataFrame:
-        """Search the prompt of one target, and report its progress."""
+        """Search for the prompt of one target, and report progress."""
         targets = [key for key, work in job.units.items() if work.search]
         left = {
             (each.context, key)
@@ -203,7 +203,7 @@ class _Sweep:
         self._tell(job)
 
     def _write(self, job: Job, unit: str, spans: pl.DataFrame, model: LoadedModel) -> None:
-        """Write a unit; values that no model can give are the checkpoint's failure."""
+        """Write a unit; the checkpoint fails if it has values that no model can give."""
         checkpoint = job.checkpoint
         step = "null" if checkpoint.step is None else str(checkpoint.step)
         about = {"model": checkpoint.model, "revision": checkpoint.revision, "step": step}
@@ -217,7 +217,7 @@ class _Sweep:
             ) from error
 
     def _score_with_less_memory(self, job: Job, unit: str, model: LoadedModel) -> pl.DataFrame:
-        """Score a unit; out of memory halves the batch for what remains, down to one item."""
+        """Score a unit; when memory runs out, halve the batch for all that remains, down to one item."""
         work = job.units[unit]
         longest = int((work.requests["stop"] - work.requests["start"]).max() or 1)  # type: ignore[arg-type]
         while True:

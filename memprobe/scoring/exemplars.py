@@ -1,4 +1,4 @@
-"""Trials of SORT as texts, and which of them stand answered in front of a question."""
+"""SORT trials as texts, and the choice of answered trials to put in front of a question."""
 
 import hashlib
 from collections import defaultdict
@@ -20,13 +20,13 @@ class Trial:
 
     Attributes:
         item_id: The item.
-        source_id: The document; None: not known.
-        cell: Words of excerpt and segments.
-        split: `test` or `validation`; None: not said.
-        excerpt: The text that holds the segments.
-        earlier: The segment that comes first in it.
-        later: The other one.
-        title: Of the document; None: not given.
+        source_id: The document that the item is from; None if unknown.
+        cell: Number of words of the excerpt and of each segment.
+        split: `test` or `validation`; None if not given.
+        excerpt: The text that contains the segments.
+        earlier: The segment that comes first in the excerpt.
+        later: The other segment.
+        title: Title of the document; None if not given.
     """
 
     item_id: str
@@ -40,7 +40,7 @@ class Trial:
 
     @property
     def content(self) -> tuple[str | None, ...]:
-        """All that a prompt shows of it."""
+        """Everything that a prompt shows of the trial."""
         return (self.excerpt, self.earlier, self.later, self.title)
 
 
@@ -79,7 +79,7 @@ class Exemplars:
     """Answered trials for each document and cell.
 
     Attributes:
-        chosen: Document and cell to trials and the orders in which they are shown.
+        chosen: Document and cell to the answered trials, each with the order in which its segments are shown.
     """
 
     chosen: dict[tuple[str | None, tuple[int | None, int | None]], tuple[tuple[Trial, str], ...]]
@@ -88,11 +88,11 @@ class Exemplars:
     def of(cls, trials: Sequence[Trial], n: int) -> "Exemplars":
         """Choose n validation trials of other documents for each document and cell, by hashes alone.
 
-        Orders alternate, so that each label is right as often as the other where n is even; which one
-        begins is a hash too. Trials of as many excerpts as there are come first.
+        Orders alternate, so that each label is right equally often if n is even; a hash also decides which
+        order comes first. Trials with different excerpts are preferred to several with the same one.
 
         Raises:
-            ItemError: A document or cell has fewer than n, or a trial has no document.
+            ItemError: A document or cell has fewer than n trials to choose from, or a trial has no document.
         """
         keys = dict.fromkeys((trial.source_id, trial.cell) for trial in trials)
         if not n:
@@ -110,7 +110,7 @@ class Exemplars:
         return cls({(source, cell): _chosen(source, cell, pools[cell], n) for source, cell in keys})
 
     def before(self, trial: Trial) -> tuple[tuple[Trial, str], ...]:
-        """Return the answered trials in front of a trial."""
+        """Return the answered trials that go in front of a trial."""
         return self.chosen[trial.source_id, trial.cell]
 
 

@@ -1,9 +1,9 @@
-"""Tensors of the weight files that the model did not take: which may be left out, and which may not.
+"""Tensors of the weight files that the model did not take: which can be left out, and which are refused.
 
-A loader drops them silently, and some of them change every number: biases under a configuration without
-them, factors of an adapter, scales of quantised weights, layers beyond the configuration's count. What
-old versions stored and recompute today, heads that predict no next token, and the parts of a multimodal
-model that read no text may be left out, and are noted.
+A loader drops such tensors silently, but some of them change every score: biases that the configuration does
+not have, factors of an adapter, scales of quantised weights, layers beyond the configured number. These are
+refused. Buffers that old versions stored and new ones recompute, heads that do not predict the next token,
+and parts of a multimodal model that do not read text are left out with a note.
 """
 
 import re
@@ -81,7 +81,7 @@ _SCALE = re.compile(
 )
 _WHOLE = frozenset({"int64", "int32", "int16", "int8", "uint8"})
 _BOOLEANS = frozenset({"bool", "uint8"})
-# What stands for minus infinity in old masks is -1e4 in half precision and -1e9 elsewhere.
+# Old masks write minus infinity as -1e4 in half precision and as -1e9 otherwise.
 _MASKED = -1e3
 N_NAMED = 3
 
@@ -91,9 +91,9 @@ class Model:
     """The facts about a model that decide whether unused tensors may be left out.
 
     Attributes:
-        n_layers: Layers of its configuration; None where it names none.
-        is_composite: It was made from a model of several parts, of which it is the one for text.
-        ignored: What transformers leaves out for this architecture, as patterns.
+        n_layers: Number of layers in its configuration; None if not given there.
+        is_composite: Whether it is the text part of a model of several parts.
+        ignored: Patterns of names that transformers leaves out for this architecture.
     """
 
     n_layers: int | None
@@ -106,15 +106,15 @@ class Extras:
     """The tensors that a model did not take, by kind.
 
     Attributes:
-        tensors: Kind to names.
-        stored: All of them, as the files describe them.
+        tensors: Kind to names of tensors.
+        stored: Name to description in the files, for all these tensors.
     """
 
     tensors: Mapping[Kind, tuple[str, ...]] = field(default_factory=dict)
     stored: Mapping[str, Stored] = field(default_factory=dict)
 
     def problems(self, where: str) -> list[Problem]:
-        """Return why they may not be left out, one problem for each kind."""
+        """Return the problems of tensors that must not be left out, one for each kind."""
         return [
             Problem(
                 f"the weights hold {counted(len(names), 'tensor')} {REFUSED[kind][0]} that the model has no "
@@ -127,7 +127,7 @@ class Extras:
         ]
 
     def notes(self) -> tuple[str, ...]:
-        """Return what was left out and may be, one sentence for each kind."""
+        """Return notes on the tensors that can be left out, one sentence for each kind."""
         return tuple(
             f"left out of the weight files, as {_NOTED[kind]}: {named(names, {})}"
             for kind, names in self.tensors.items()
@@ -136,19 +136,19 @@ class Extras:
 
 
 def named(names: Sequence[str], stored: Mapping[str, Stored]) -> str:
-    """Return the first names, with their sizes where they are known, and how many more there are."""
+    """Return the first names, with their sizes if known, and how many more there are."""
     shown = [f"{name} ({sized(stored[name].shape)})" if name in stored else name for name in names[:N_NAMED]]
     more = len(names) - N_NAMED
     return ", ".join(shown) + (f" and {more:,} more" if more > 0 else "")
 
 
 def sized(shape: Sequence[int]) -> str:
-    """Return a shape as `32 x 64`; `one number` where it has no dimension."""
+    """Return a shape as `32 x 64`, or as `one number` if it has no dimensions."""
     return " x ".join(f"{each:,}" for each in shape) or "one number"
 
 
 def sort_out(extra: Mapping[str, Stored], model: Model) -> Extras:
-    """Return the tensors that a model did not take, by what they are; names and sizes alone are read."""
+    """Sort the tensors that a model did not take by kind, from their names, types and sizes alone."""
     predicting = {_place(name) for name in extra if _MTP_PARTS.search(name)} - {None}
     found: dict[Kind, list[str]] = {}
     for name in sorted(extra):
@@ -185,13 +185,13 @@ def _kind(name: str, stored: Stored, model: Model, predicting: set[str | None]) 
 
 
 def _place(name: str) -> str | None:
-    """Return the part of a name up to the number of its layer, or None."""
+    """Return the part of a name up to and including its layer number; None if it has no layer number."""
     found = _LAYER.search(name)
     return name[: found.end()] if found else None
 
 
 def _has_mask_shape(name: str, stored: Stored) -> bool:
-    """Whether a tensor could be a mask: one number to fill in, or a square over positions."""
+    """Return whether a tensor could be a mask: a single fill value, or a square over positions."""
     if name.endswith("masked_bias") or len(stored.shape) < 2:
         return name.endswith("masked_bias") and stored.n_numbers == 1
     *outer, n_rows, n_columns = stored.shape
@@ -199,12 +199,12 @@ def _has_mask_shape(name: str, stored: Stored) -> bool:
 
 
 def is_mask(name: str, stored: Stored, rows: Callable[[Sequence[int]], Tensor]) -> bool:
-    """Whether the values are those of a causal mask and no parameters.
+    """Return whether a tensor's values are those of a causal mask, not parameters.
 
     Args:
-        name: Its name.
-        stored: Of a kind that `sort_out` calls a mask.
-        rows: Reads some rows of the last two dimensions, by number; of one number, that.
+        name: Name of the tensor.
+        stored: Description of the tensor, which `sort_out` takes for a mask.
+        rows: Reads rows of the last two dimensions, by number; a tensor of one number is read whole.
     """
     if name.endswith("masked_bias"):
         return float(rows([0]).reshape(-1)[0]) <= _MASKED

@@ -1,4 +1,4 @@
-"""The tensors of a checkpoint's weight files: names, types and sizes at once, values only where asked for."""
+"""The tensors of a checkpoint's weight files: names, types and sizes at once, values only on request."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from memprobe.checkpoints.header import Stored
 from memprobe.errors import CheckpointError
 from memprobe.scoring.outside import outside
 
-# Rows of two matrices that are compared at once.
+# Number of rows in which two matrices are compared at a time.
 _CHUNK_ROWS = 4096
 
 
@@ -22,9 +22,9 @@ class WeightFiles:
     """The tensors in the weight files of one checkpoint.
 
     Attributes:
-        folder: Where they are.
-        tensors: Their tensors, by name.
-        pickled: Those that were read from pickles, mapped into memory and not copied.
+        folder: Folder of the files.
+        tensors: Name to description of each tensor.
+        pickled: Values of tensors from pickles, mapped into memory where possible, by name.
     """
 
     folder: Path
@@ -33,14 +33,14 @@ class WeightFiles:
 
     @property
     def n_numbers(self) -> int:
-        """Numbers in all tensors together."""
+        """Number of values in all tensors together."""
         return sum(each.n_numbers for each in self.tensors.values())
 
     def rows(self, name: str, rows: Sequence[int]) -> Tensor:
-        """Read some rows of the last two dimensions of a tensor; a tensor of one number whole.
+        """Read some rows of the last two dimensions of a tensor; one with fewer dimensions is read whole.
 
         Raises:
-            CheckpointError: It cannot be read.
+            CheckpointError: The tensor cannot be read.
         """
         shape = self.tensors[name].shape
         place = (0,) * (len(shape) - 2)
@@ -54,10 +54,10 @@ class WeightFiles:
                 return torch.stack([part[(*place, slice(row, row + 1))].reshape(-1) for row in rows])
 
     def whole(self, name: str) -> Tensor:
-        """Read a tensor.
+        """Read a whole tensor.
 
         Raises:
-            CheckpointError: It cannot be read.
+            CheckpointError: The tensor cannot be read.
         """
         if name in self.pickled:
             return self.pickled[name]
@@ -68,7 +68,7 @@ class WeightFiles:
             return file.get_tensor(name)  # type: ignore[no-any-return]
 
     def equal(self, one: str, two: str) -> bool:
-        """Whether two tensors hold the same values; they are read piece by piece."""
+        """Return whether two tensors hold the same values; they are compared piece by piece."""
         first, second = self.tensors[one], self.tensors[two]
         if first.shape != second.shape or not first.shape:
             return False
@@ -87,11 +87,11 @@ class WeightFiles:
 
 
 def read_files(checkpoint: Checkpoint) -> WeightFiles:
-    """Read what the weight files of a whole checkpoint hold, without their values.
+    """Read names, types and sizes of the tensors in a checkpoint's weight files, without their values.
 
     Raises:
         CheckpointError: A file is damaged, or two files hold a tensor of the same name.
-        ValueError: The weights are not here.
+        ValueError: The weights are not on this machine.
     """
     if checkpoint.folder is None:
         raise ValueError(f"expected a checkpoint with its weights, got {checkpoint.label}")
@@ -114,7 +114,7 @@ def read_files(checkpoint: Checkpoint) -> WeightFiles:
 
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
-    """Read a pickle as the loader does, with nothing but tensors in it; values are mapped if they can be."""
+    """Read the tensors of a pickle as the loader does; values are mapped into memory if possible."""
     with outside("a weight file cannot be read", str(path), fix="copy or download the file again"):
         try:
             held = torch.load(path, map_location="cpu", mmap=True, weights_only=True)

@@ -1,7 +1,7 @@
-"""Whether the numbers in weight files are numbers: what is NaN or infinite makes every score NaN.
+"""Check of weight files for NaN and infinite numbers, which make every score NaN.
 
-Scoring finds it at the first batch; `checkpoints verify` looks at the files, which needs no forward pass and
-no room for a model. What was found is remembered by the SHA-256 of the file.
+Scoring notices them at the first batch; `checkpoints verify` reads the files, which needs neither a forward
+pass nor memory for a model. Results are cached by the SHA-256 of the file.
 """
 
 from collections.abc import Collection
@@ -21,7 +21,7 @@ from memprobe.scoring.outside import outside
 from memprobe.wording import counted
 
 _CACHE = "finite.json"
-# Below this a file is read faster than the cache is written.
+# A smaller file is read faster than the cache is written.
 _CACHED_FROM_BYTES = 8 * 2**20
 _CHUNK_NUMBERS = 2**24
 _FIX = "copy or download the checkpoint again; if its training diverged, leave it out with --steps"
@@ -34,7 +34,7 @@ def finite_problems(checkpoint: Checkpoint, *, trust_remote_code: bool = False) 
 
     Args:
         checkpoint: A checkpoint whose weights fit its configuration; for an adapter, the base is read too.
-        trust_remote_code: Code of the checkpoint may run, where transformers has no such model.
+        trust_remote_code: Whether code of the checkpoint may run if transformers does not have the model.
     """
     if checkpoint.whole.folder is None:
         return ()
@@ -85,7 +85,7 @@ def _read(files: WeightFiles, file: str) -> list[str]:
 def _read_safetensors(path: Path) -> list[str]:
     broken = []
     with safe_open(path, framework="pt") as opened:
-        for name in opened.keys():  # noqa: SIM118 - no mapping
+        for name in opened.keys():  # noqa: SIM118 - not a mapping
             part = opened.get_slice(name)
             shape = part.get_shape()
             if len(shape) < 2:
@@ -102,7 +102,7 @@ def _is_finite(values: Tensor) -> bool:
     if not values.is_floating_point() or not values.numel():
         return True
     if values.itemsize == 1:
-        # torch has no test for numbers of one byte.
+        # torch cannot test one-byte numbers.
         values = values.float()
     if values.ndim < 2:
         return not bool((values.isnan() | values.isposinf()).any())

@@ -1,9 +1,10 @@
-"""Whether the weights of a checkpoint are those of its configuration, found out before any are loaded.
+"""Check that the weights of a checkpoint match its configuration, before any weights are loaded.
 
 The model is built without memory (on the meta device) and compared with the names, types and sizes in the
-files, under the very renaming that transformers loads with. `run`, `checkpoints ls`, `verify` and
-`--dry-run` ask the same question here, so that none finds what another overlooks. A sequence of equal
-configurations and equal tensors is judged once; values, where they matter, are looked at in each.
+files, after the same renaming that transformers applies when it loads. `run`, `checkpoints ls`, `verify` and
+`--dry-run` all use this check, so that none of them finds what another overlooks. Checkpoints with equal
+configurations and equal names, types and sizes of tensors are judged once; values, where they matter, are
+checked in each.
 """
 
 import hashlib
@@ -35,11 +36,11 @@ from memprobe.wording import counted
 
 FLOATS = frozenset({"float64", "float32", "float16", "bfloat16"})
 _TOGETHER = "check that config.json and the weights belong together"
-# Models may hold a tensor several times, or what is not stored; nothing honest needs more than this.
+# Models may hold a tensor several times, or tensors that are not stored; no real model needs more than this.
 _MODEL_SHARE = 4
 _FREE_NUMBERS = 2**28
 _FREE_PARAMETERS = 10_000
-# Where one package asks for the next, all are named at once.
+# Packages that require others are listed together with them.
 _PACKAGES = {
     "gptq": "optimum gptqmodel",
     "awq": "gptqmodel accelerate",
@@ -55,21 +56,22 @@ _PACKAGES = {
     "auto-round": "auto-round",
     "sinq": "sinq",
 }
-# transformers asks for these only while it loads.
+# transformers asks for these packages only while it loads.
 _UNASKED = ("sinq",)
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """The facts about weights that fit the model.
+    """Facts about weights that fit the model.
 
     Attributes:
-        notes: What a reader of the numbers should know, one sentence each.
-        tensors: All tensors of the files.
-        left_out: Those that the model does not take.
-        masks: Of these, those that were left out as masks, after a look at their values.
-        rotary: Of these, the rotary buffers.
-        quantised: By which method; then what the model did not take is known only after loading.
+        notes: What a reader of the results should know, one sentence each.
+        tensors: Name to description of all tensors in the files.
+        left_out: The tensors that the model does not take.
+        masks: Names of those left out because their values are those of masks.
+        rotary: Names of those left out as rotary buffers.
+        quantised: Method by which the weights are quantised, or None. The tensors that a quantised model does
+            not take are known only after loading.
     """
 
     notes: tuple[str, ...]
@@ -82,7 +84,7 @@ class Fit:
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    """What configuration, names, types and sizes say; equal for all checkpoints that agree in them."""
+    """Judgement by configuration, names, types and sizes; the same for all checkpoints that share them."""
 
     problems: tuple[Problem, ...] = ()
     extras: Extras = field(default_factory=Extras)
@@ -94,15 +96,16 @@ _judged: dict[str, _Judged] = {}
 
 
 def check_fit(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> Fit:
-    """Check a checkpoint against its configuration; of an adapter, its base.
+    """Check a checkpoint's weights against its configuration; for an adapter, check its base.
 
     Args:
-        checkpoint: With its weights on this machine.
-        trust_remote_code: Code of the checkpoint may run, where transformers has no such model.
+        checkpoint: The checkpoint, with its weights on this machine.
+        trust_remote_code: Whether code of the checkpoint may run if transformers does not have the model.
 
     Raises:
-        CheckpointError: transformers cannot read the configuration, a package is missing, the weights are
-            not those of the model, or the adapter cannot be measured on it: all that is wrong at once.
+        CheckpointError: transformers cannot read the configuration, a package is missing, the weights do not
+            fit the model, or the adapter cannot be measured on it. All problems of the weights are
+            reported at once.
     """
     checkpoint.check_loadable()
     refuse_adapter(checkpoint)
@@ -110,7 +113,7 @@ def check_fit(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> Fit
     files = read_files(whole)
     settings = list_folder(whole.small_files).json(CONFIG)
     code = runs_code(settings, trust=trust_remote_code)
-    # What the checkpoint's own code does is known for this folder alone.
+    # A judgement that depends on the checkpoint's own code holds only for this folder.
     place = str(whole.folder) if code else ""
     key = _identity(config_digest(whole), files.tensors, place)
     if key not in _judged:
@@ -133,11 +136,11 @@ def check_fit(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> Fit
 
 
 def check_config(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> None:
-    """Check what can be known of a checkpoint whose weights are not here: its configuration.
+    """Check the configuration of a checkpoint whose weights are not on this machine.
 
     Raises:
-        CheckpointError: transformers cannot read it, a package for its weights is missing, or the adapter
-            cannot be measured.
+        CheckpointError: transformers cannot read the configuration, a package for the weights is missing, or
+            the adapter cannot be measured.
     """
     refuse_adapter(checkpoint)
     config = read_config(checkpoint, trust_remote_code=trust_remote_code)
@@ -145,7 +148,7 @@ def check_config(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> 
 
 
 def problems_of(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> tuple[Problem, ...]:
-    """Return why a checkpoint could not be loaded, as far as it can be known without loading it."""
+    """Return the problems that would keep a checkpoint from loading, found without loading it."""
     check = check_config if checkpoint.whole.folder is None else check_fit
     try:
         check(checkpoint, trust_remote_code=trust_remote_code)
@@ -155,8 +158,8 @@ def problems_of(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> t
 
 
 def tokenizer_problems(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> tuple[Problem, ...]:
-    """Return why the tokenizer of a checkpoint could not be read; nothing where it has none."""
-    # At the top it would be a circle: tokenising needs the limits that `load` reads.
+    """Return the problems in reading the tokenizer of a checkpoint; empty if it has no tokenizer."""
+    # At the top this import would be circular: tokenising needs the limits that `load` reads.
     from memprobe.scoring.tokenizer import load_tokenizer
 
     folder = checkpoint.tokenizer_folder
@@ -171,7 +174,7 @@ def tokenizer_problems(checkpoint: Checkpoint, *, trust_remote_code: bool = Fals
 
 
 def own_code(settings: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the note for a checkpoint whose own code is not run, as transformers has the model itself."""
+    """Return the note for a checkpoint whose own code is not run because transformers has the model."""
     if "auto_map" not in settings or not has_native_class(settings):
         return ()
     return (
@@ -205,7 +208,7 @@ def _judge(
         model = _empty(config, files, code=runs_code(settings, trust=trust_remote_code))
         judged = _compare(model, files.tensors, _place(model, files.tensors), settings)
     if not judged.problems:
-        # Names and sizes say more where they differ too.
+        # If names or sizes differ too, those problems say more.
         refuse_oversized(model, files.n_numbers, where)
     return judged
 
@@ -221,10 +224,10 @@ def _refuse_no_language_model(config: Any, settings: Mapping[str, Any], where: s
 
 
 def _quantised(config: Any, where: str) -> str | None:  # noqa: ANN401
-    """Return the method by which the weights are quantised, or None.
+    """Return the method by which the weights are quantised, or None if they are not.
 
     Raises:
-        CheckpointError: It is unknown, or what it needs is not installed.
+        CheckpointError: The method is unknown, or a package that it needs is not installed.
     """
     given = getattr(config, "quantization_config", None) or getattr(
         config.get_text_config(), "quantization_config", None
@@ -250,7 +253,7 @@ def _quantised(config: Any, where: str) -> str | None:  # noqa: ANN401
         except ImportError as error:
             if not packages:
                 raise
-            # The error's own advice may name the first of several packages only.
+            # The error itself may name only the first of several packages.
             raise CheckpointError(f"{doing}: {error}", where=where, fix=f"pip install {packages}") from error
     return method
 
@@ -259,7 +262,7 @@ def _quantised(config: Any, where: str) -> str | None:  # noqa: ANN401
 
 
 def _empty(config: Any, files: WeightFiles, *, code: bool) -> Any:  # noqa: ANN401
-    """Build the model without memory for its parameters; stops where it grows far beyond the weights."""
+    """Build the model without memory for its parameters; stop if it gets far more tensors than the files."""
     most = _MODEL_SHARE * len(files.tensors) + _FREE_PARAMETERS
     with torch.device("meta"), _no_initialisation(), _at_most(most, len(files.tensors), str(files.folder)):
         return AutoModelForCausalLM.from_config(config, trust_remote_code=code, dtype=torch.float32)
@@ -267,7 +270,7 @@ def _empty(config: Any, files: WeightFiles, *, code: bool) -> Any:  # noqa: ANN4
 
 @contextmanager
 def _no_initialisation() -> Iterator[None]:
-    """Leave out random numbers, which nothing here reads, where this version of transformers can."""
+    """Skip random initialisation, which is not needed here, if this version of transformers can."""
     try:
         from transformers.initialization import no_init_weights
     except ImportError:
@@ -279,7 +282,7 @@ def _no_initialisation() -> Iterator[None]:
 
 @contextmanager
 def _at_most(n_parameters: int, n_stored: int, where: str) -> Iterator[None]:
-    """Stop building a model that has far more parameters, counted as tensors, than the files hold."""
+    """Stop building a model once it has more than `n_parameters` parameter tensors."""
     count = 0
 
     def hear(_module: nn.Module, _name: str, _parameter: object) -> None:
@@ -299,15 +302,15 @@ def _at_most(n_parameters: int, n_stored: int, where: str) -> Iterator[None]:
 
 
 def refuse_oversized(model: nn.Module, n_stored: int, where: str) -> None:
-    """Refuse a model that would take far more memory than its weights hold; tied parameters count once.
+    """Refuse a model that would hold far more numbers than its weight files; tied parameters count once.
 
     Args:
-        model: Built without memory.
-        n_stored: Numbers in the weight files.
-        where: The checkpoint.
+        model: The model, built without memory.
+        n_stored: Number of values in the weight files.
+        where: Location of the checkpoint, for the error.
 
     Raises:
-        CheckpointError: It would.
+        CheckpointError: The model would hold too many numbers.
     """
     n_numbers = sum(each.numel() for each in (*model.parameters(), *model.buffers()))
     if n_numbers > _MODEL_SHARE * n_stored + _FREE_NUMBERS:
@@ -323,11 +326,11 @@ class _Placed:
     """The places of the files' tensors in the model.
 
     Attributes:
-        names: Name in the files to name in the model, of those that have a place.
-        missing: Names in the model that nothing goes to.
-        mismatched: Name in the model to its size in the files and in the model.
-        unconverted: Name in the model to why it cannot be made from the files.
-        twice: Names in the model that several tensors go to.
+        names: Name in the files to name in the model, for tensors that have a place in it.
+        missing: Names in the model to which no tensor of the files goes.
+        mismatched: Name in the model to its sizes in the files and in the model, where these differ.
+        unconverted: Name in the model to the reason why it cannot be made from the files.
+        twice: Names in the model to which several tensors go.
     """
 
     names: Mapping[str, str]
@@ -338,8 +341,8 @@ class _Placed:
 
 
 def _place(model: Any, tensors: Mapping[str, Stored]) -> _Placed:  # noqa: ANN401
-    """Place every tensor as transformers would."""
-    # These take two seconds to import, and a run that has nothing left to score needs none of them.
+    """Return the place of every tensor in the model, as transformers would choose it."""
+    # These take two seconds to import, and a run that has nothing left to score does not need them.
     from transformers.conversion_mapping import get_model_conversion_mapping
     from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 
@@ -373,21 +376,21 @@ def _converted(
     names: Mapping[str, str],
     rules: Sequence[object],
 ) -> _Placed:
-    """Place tensors of which some are split or put together, by loading ones without values."""
+    """Place tensors, some of which are split or combined, by loading them without values."""
     from transformers.core_model_loading import convert_and_load_state_dict_in_model
     from transformers.modeling_utils import LoadStateDictConfig
 
     empty = {name: torch.empty(each.shape, device="meta") for name, each in tensors.items()}
     config = LoadStateDictConfig(device_map={"": "meta"}, dtype=torch.float32, weight_mapping=rules)
     known = inspect.signature(convert_and_load_state_dict_in_model).parameters
-    # Until 5.2 or so an argument without default.
+    # Up to about transformers 5.2, this argument has no default.
     more = {"tp_plan": None} if "tp_plan" in known else {}
     info = convert_and_load_state_dict_in_model(model, empty, config, **more)[0]
     mismatched = {name: (tuple(ours), tuple(theirs)) for name, ours, theirs in info.mismatched_keys}
     failed = {
         name: text.strip().splitlines()[-2 if "\nError" in text else -1]
         for name, text in dict(info.conversion_errors).items()
-        # What cannot be worked out without values says nothing of the weights.
+        # An error that comes from loading without values says nothing about the weights.
         if "meta" not in text.rsplit("\n", 4)[-1].lower()
     }
     return _Placed(names, frozenset(info.missing_keys), mismatched, failed)
@@ -419,7 +422,7 @@ def _compare(
 
 
 def _missing(model: Any, placed: _Placed, tied: Mapping[str, str]) -> list[str]:  # noqa: ANN401
-    """Return the names that nothing goes to, those left out that are tied to one that is given."""
+    """Return the model's names that the files lack, except those tied to a given one or not needed."""
     groups: dict[str, set[str]] = {}
     for one, two in tied.items():
         groups.setdefault(two, {two}).add(one)
@@ -431,7 +434,7 @@ def _missing(model: Any, placed: _Placed, tied: Mapping[str, str]) -> list[str]:
 
 
 def lacking(missing: Sequence[str]) -> list[Problem]:
-    """Return the problem of names in the model that nothing in the files goes to, if there are any."""
+    """Return a problem if there are names in the model to which no tensor of the files goes."""
     if not missing:
         return []
     what = f"the weights lack {counted(len(missing), 'parameter')} of the architecture: {named(missing, {})}"
@@ -439,7 +442,7 @@ def lacking(missing: Sequence[str]) -> list[Problem]:
 
 
 def of_other_size(mismatched: Mapping[str, tuple[Sequence[int], Sequence[int]]]) -> list[Problem]:
-    """Return the problem of tensors by their size in the files and in the model, if there are any."""
+    """Return a problem if there are tensors with another size in the files than in the model."""
     if not mismatched:
         return []
     shown = [
@@ -459,7 +462,7 @@ def _unmade(unconverted: Mapping[str, str]) -> list[Problem]:
 
 
 def _odd_types(model: Any, tensors: Mapping[str, Stored], names: Mapping[str, str]) -> list[Problem]:  # noqa: ANN401
-    """Refuse numbers that are packed or scaled where config.json says nothing of quantisation."""
+    """Return a problem if numbers are packed or scaled but config.json does not mention quantisation."""
     state = model.state_dict()
     odd = [
         name
@@ -488,7 +491,7 @@ def _twice(placed: _Placed) -> list[Problem]:
 
 
 def _values(files: WeightFiles, judged: _Judged, where: str) -> list[Problem]:
-    """Return what is wrong with the values of tensors that are left out or tied."""
+    """Return the problems with the values of tensors that are left out or tied."""
     stored = files.tensors
     no_masks = [
         name

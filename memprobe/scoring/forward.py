@@ -1,7 +1,7 @@
-"""Batches to token statistics: body once, head on the positions that matter, in chunks.
+"""Token statistics of batches: the body runs once, then the head on the scored positions, in chunks.
 
-No tensor of shape (batch, length, vocabulary) is made on the fast path; on a model's own path the
-batch is cut so that its logits stay within a fixed number of bytes.
+The fast path makes no tensor of shape (batch, length, vocabulary). On a model's own path the batch is cut so
+that its logits stay within a fixed number of bytes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ from memprobe.scoring.load import LoadedModel
 from memprobe.scoring.statistics import TokenStatistics, cut, join, token_statistics
 from memprobe.tables.requests import Statistic
 
-# Logits of one chunk of positions: matrix products are at their best from 512 rows on.
+# Limits for the logits of one chunk of positions: matrix products are fastest from 512 rows on.
 CHUNK_BYTES = 256 * 2**20
 CHUNK_ROWS = 512
 OWN_PATH_BYTES = 512 * 2**20
@@ -28,7 +28,7 @@ class TokenSequence:
     """One sequence of a batch.
 
     Attributes:
-        ids: Input token ids, front tokens included, int64, shape (length,).
+        ids: Input token ids, including front tokens, int64, shape (length,).
         score_from: Index into `ids` of the first token to score, at least 1.
     """
 
@@ -37,13 +37,13 @@ class TokenSequence:
 
     @property
     def n_scored(self) -> int:
-        """Tokens that are scored: from `score_from` to the end."""
+        """Number of tokens that are scored: from `score_from` to the end."""
         return len(self.ids) - self.score_from
 
 
 @contextmanager
 def scoring_mode() -> Iterator[None]:
-    """No gradients, and denormals flushed to zero: in exp they cost ten times as much."""
+    """Turn gradients off and flush denormals to zero, because they make exp ten times as slow."""
     flushed = torch.set_flush_denormal(True)
     try:
         with torch.inference_mode():
@@ -58,10 +58,10 @@ def score_batch(
 ) -> list[TokenStatistics]:
     """Score each sequence's tokens from its `score_from` on, given all tokens before.
 
-    Sequences that a model computes differently by their length are read apart, as when alone.
+    Sequences whose lengths the model computes differently are read in separate calls, as if alone.
 
     Returns:
-        One `TokenStatistics` per sequence, in order, of `n_scored` tokens each.
+        One `TokenStatistics` per sequence, in order, with `n_scored` tokens each.
     """
     apart = loaded.borders.apart([len(sequence.ids) for sequence in batch])
     if len(apart) > 1:
@@ -87,14 +87,14 @@ def _padded(batch: Sequence[TokenSequence], device: torch.device) -> tuple[Tenso
 def _fast(
     loaded: LoadedModel, batch: Sequence[TokenSequence], further: Sequence[Statistic]
 ) -> TokenStatistics:
-    # No attention mask: the model is causal, padding is on the right, so no real token sees it.
+    # No attention mask is needed: the model is causal and padding is on the right, so no real token sees it.
     ids, _ = _padded(batch, loaded.device)
     rows = np.concatenate([np.full(s.n_scored, row) for row, s in enumerate(batch)])
     columns = np.concatenate([np.arange(s.score_from, len(s.ids)) for s in batch])
     row, column = (torch.from_numpy(index).to(loaded.device) for index in (rows, columns))
     hidden = loaded.model.base_model(input_ids=ids, use_cache=False).last_hidden_state
     targets = ids[row, column]
-    # A model spread over devices ends on another one than it begins.
+    # A model spread over devices ends on another device than it begins on.
     hidden = hidden[row.to(hidden.device), column.to(hidden.device) - 1]
     step = max(1, min(CHUNK_ROWS, CHUNK_BYTES // (4 * loaded.vocabulary)))
     parts = []
@@ -105,10 +105,10 @@ def _fast(
 
 
 def _head(loaded: LoadedModel, hidden: Tensor, step: int) -> Tensor:
-    """Return the logits of some positions, in a buffer that is used again: fresh pages cost time."""
+    """Return the logits of some positions; on a CPU in a reused buffer, as fresh memory pages cost time."""
     head = loaded.head
     weight = head.weight
-    # A subclass may do more than multiply; the load-time check compared its own forward.
+    # A subclass of Linear may do more than multiply; the check at load time compared its own forward.
     multiplies = type(head) is nn.Linear and head.bias is None
     if not isinstance(weight, Tensor) or weight.is_meta or not multiplies or hidden.device.type != "cpu":
         logits: Tensor = head(hidden)

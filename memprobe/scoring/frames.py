@@ -1,4 +1,4 @@
-"""Rows of a unit as a frame of `SPANS`."""
+"""Conversion of the rows of a unit to a frame of `SPANS`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +15,7 @@ from memprobe.tables.spans import SPANS
 def span_frame(
     rows: list[Row], tokenised: TokenisedItems, further: Sequence[Statistic], include_text: bool
 ) -> pl.DataFrame:
-    """Return the rows as a frame; the lists are grouped out of one long column each, which is fast."""
+    """Return the rows as a frame; each list column is grouped from one long column, which is fast."""
     types = {name: column.dtype for name, column in SPANS.columns.items() if name != "content_hash"}
     types |= {each.column: pl.List(pl.Float32()) for each in further}
     types |= {"gen_text": pl.String()} if include_text else {}
@@ -27,7 +27,7 @@ def span_frame(
         schema={name: dtype for name, dtype in types.items() if name not in lists},
     ).with_row_index("row")
     frame = flat.join(_token_lists(rows, types, lists), on="row", how="left", maintain_order="left")
-    # A span without a scored token has empty lists, which is not the same as none.
+    # A `tokens` span without a scored token has empty lists, not null.
     empty = [
         pl.when(pl.col("detail") == "tokens")
         .then(pl.col(name).fill_null(pl.lit([], dtype=types[name])))
@@ -39,7 +39,7 @@ def span_frame(
 
 
 def _token_lists(rows: list[Row], types: dict[str, pl.DataType], lists: list[str]) -> pl.DataFrame:
-    """Return `row` and the list columns of the rows that have tokens."""
+    """Return the column `row` and the list columns, for rows with detail `tokens`."""
     numbers = [number for number, row in enumerate(rows) if row["detail"] == "tokens"]
     lengths = [len(rows[number]["logprob_nats"]) for number in numbers]
     columns: dict[str, Any] = {

@@ -1,13 +1,12 @@
-"""Real greedy continuations, to check and complete what teacher forcing says.
+"""Real greedy continuations, which check and complete the results of teacher forcing.
 
-Prompts of one length are generated together, so nothing is padded. The model's own generation
-settings are blank (see load.py): no eos, no minimum length, no penalty is between the argmax and
-the text.
+Prompts of the same length are generated together, so nothing is padded. The model's own generation settings
+are blank (see load.py): no eos, minimum length or penalty changes the argmax.
 
-Where a model's arithmetic changes with the length of a call (borders.py), the text is scored by that of its
-whole length. A continuation that starts on one side of a border and ends on the other is then decoded by
-whole forwards of that length, padded on the right, and without a cache: keys that were made
-before the border belong to another arithmetic.
+If a model's arithmetic changes with the length of a call (borders.py), a text is scored with the arithmetic
+of its whole length. A continuation that starts on one side of a border and ends on the other is then decoded
+by forwards of that whole length, padded on the right and without a cache, because keys made before the
+border belong to another arithmetic.
 """
 
 from collections.abc import Iterator, Sequence
@@ -31,9 +30,9 @@ class Continuation:
     Attributes:
         prompt: Input ids, front tokens included, int64, shape (length,).
         true: The true continuation, int64, shape (k,).
-        n_tokens: Tokens to generate, at most k.
-        n_whole: Tokens of the call that scores the text, whose arithmetic is followed; None: prompt and
-            what is generated, but for the last token, which is not read.
+        n_tokens: Number of tokens to generate, at most k.
+        n_whole: Number of tokens of the call that scores the text, whose arithmetic is followed; None stands
+            for the prompt and all generated tokens except the last, which is not read.
     """
 
     prompt: NDArray[np.int64]
@@ -43,7 +42,7 @@ class Continuation:
 
     @property
     def n_read(self) -> int:
-        """Tokens of the call whose arithmetic is followed."""
+        """Number of tokens of the call whose arithmetic is followed."""
         return len(self.prompt) + self.n_tokens - 1 if self.n_whole is None else self.n_whole
 
 
@@ -69,14 +68,14 @@ def greedy(loaded: LoadedModel, wanted: Sequence[Continuation]) -> list[NDArray[
 
 
 def _one_side(loaded: LoadedModel, wanted: Continuation) -> bool:
-    """Whether every step is computed as the whole is, so that a cache can be continued."""
+    """Return whether every step is computed like the whole text, so that a cache can be continued."""
     steps = (len(wanted.prompt), len(wanted.prompt) + wanted.n_tokens - 1)
     sides = {loaded.borders.side(each) for each in (*steps, wanted.n_read)}
     return wanted.n_tokens == 0 or len(sides) == 1
 
 
 def _by_whole_forwards(loaded: LoadedModel, wanted: Continuation) -> NDArray[np.int64]:
-    """Return the greedy continuation where each step is a forward as long as the whole."""
+    """Return the greedy continuation, computing each step by a forward of the whole length."""
     n = len(wanted.prompt)
     ids = torch.zeros((1, max(wanted.n_read, n + wanted.n_tokens - 1)), dtype=torch.int64)
     ids[0, :n] = torch.from_numpy(wanted.prompt)
@@ -91,7 +90,7 @@ def _by_whole_forwards(loaded: LoadedModel, wanted: Continuation) -> NDArray[np.
 
 
 def _same_shape(wanted: Sequence[Continuation], places: Sequence[int]) -> Iterator[list[int]]:
-    """Group some places of `wanted` that share prompt length and number of tokens, 16 at a time."""
+    """Yield groups of places in `wanted` with equal prompt length and number of tokens, 16 at most."""
 
     def shape(place: int) -> tuple[int, int]:
         return len(wanted[place].prompt), wanted[place].n_tokens

@@ -1,4 +1,4 @@
-"""Rows of spans whose suffix is really generated: how far it agrees with the true one."""
+"""Rows of spans whose suffix is really generated, with its agreement with the true suffix."""
 
 from typing import Any
 
@@ -30,14 +30,14 @@ def generated_rows(
     hits: dict[tuple[Any, ...], NDArray[np.bool_]],
     include_text: bool,
 ) -> list[Row]:
-    """Generate greedily what each request asks for, and compare it with the true tokens.
+    """Generate a greedy continuation for each request, and compare it with the true tokens.
 
     Args:
         loaded: The model.
         tokenised: The items with their ids.
         requests: Rows of `REQUESTS` with detail `generate` or `verify`.
-        hits: From `known_hits`: where a first miss is known, no more than one token behind it is generated.
-        include_text: Add the generated text.
+        hits: The result of `known_hits`: where the first miss is known, `verify` generates up to that token.
+        include_text: Whether to add the generated text.
     """
     asked = list(requests.iter_rows(named=True))
     wanted = []
@@ -47,7 +47,7 @@ def generated_rows(
         front = np.asarray(tokenised.front_for(row["item_id"], row["part"]), dtype=np.int64)
         n_tokens = row["stop"] - row["score_from"]
         if row["detail"] == "verify" and key in hits:
-            # One token behind the first miss is all that free running can confirm or refute.
+            # Free running can confirm or refute nothing after the first miss.
             n_tokens = min(n_tokens, lcp_tokens(hits[key]) + 1)
         prompt = np.concatenate([front, ids[row["start"] : row["score_from"]]])
         if not len(prompt):

@@ -1,9 +1,9 @@
-"""Does an item score the same alone and inside a ragged batch? If not, no number of a run can be trusted.
+"""Check whether an item scores the same alone and inside a ragged batch; if not, no result can be trusted.
 
-Right padding must be invisible: on the fast path because the model is causal, on a model's own path
-because it honours the attention mask. What differs in float32 is a defect; what differs in bfloat16
-or float16 is rounding, reported and never hidden. Loading the model has refused it already where the checks
-of conduct.py failed; lengths that it computes differently are read apart here as in a run.
+Right padding must be invisible: on the fast path because the model is causal, on a model's own path because
+it honours the attention mask. A difference in float32 is a defect; a difference in bfloat16 or float16 is
+rounding, and is always reported. A model that fails the checks of conduct.py was refused when it was loaded.
+Lengths that the model computes differently are read in separate calls, as in a run.
 """
 
 from collections.abc import Sequence
@@ -25,13 +25,13 @@ _ITEMS = 8
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """One item, alone and inside the batch.
+    """The difference for one item between scoring it alone and inside the batch.
 
     Attributes:
         item_id: The item.
-        n_scored: Tokens compared.
-        gap_nats: Largest |difference| of ln p of a token; 0 where both are the same infinity.
-        n_flips: Tokens that greedy decoding picks in one of the two and not in the other.
+        n_scored: Number of tokens compared.
+        gap_nats: Largest |difference| of ln p of a token; a difference is 0 if both are the same infinity.
+        n_flips: Number of tokens that greedy decoding picks in one of the two and not in the other.
     """
 
     item_id: str
@@ -45,11 +45,11 @@ class Invariance:
     """The result of the comparison.
 
     Attributes:
-        gaps: One per item.
-        path: `fast` or `own`: how the model is scored.
-        dtype: What it computes in.
-        device: Where it computes.
-        label: Which checkpoint.
+        gaps: One gap per item.
+        path: The path on which the model is scored, `fast` or `own`.
+        dtype: The dtype in which the model computes.
+        device: The device on which the model computes.
+        label: Name of the checkpoint.
     """
 
     gaps: tuple[Gap, ...]
@@ -60,35 +60,35 @@ class Invariance:
 
     @property
     def gap_nats(self) -> float:
-        """The largest gap of all items."""
+        """Largest gap of all items."""
         return max(gap.gap_nats for gap in self.gaps)
 
     @property
     def n_flips(self) -> int:
-        """Greedy choices that flip, of all items."""
+        """Number of greedy choices that flip, over all items."""
         return sum(gap.n_flips for gap in self.gaps)
 
     @property
     def n_scored(self) -> int:
-        """Tokens compared, of all items."""
+        """Number of tokens compared, over all items."""
         return sum(gap.n_scored for gap in self.gaps)
 
     @property
     def holds(self) -> bool:
-        """Whether the scores can be trusted: in float32 within the tolerance, else always."""
+        """Whether the scores can be trusted: within a tolerance in float32, else always."""
         return holds(self.gap_nats, self.dtype)
 
     def as_json(self) -> dict[str, Any]:
-        """Return what was found as JSON can hold it."""
+        """Return the result in a form that JSON can represent."""
         about = {"gap_nats": self.gap_nats, "n_flips": self.n_flips, "n_scored": self.n_scored}
         judged = {"holds": self.holds, "tolerance_nats": TOLERANCE_NATS if self.dtype == "float32" else None}
         return asdict(self) | about | judged
 
 
 def choose_items(tokenised: TokenisedItems, context_tokens: int | None) -> dict[str, TokenSequence]:
-    """Return a handful of items of lengths as different as can be, short and long ones by turns.
+    """Return a few items whose lengths differ as much as possible, alternately short and long.
 
-    Items are cut to the context; those with no token to score are left out.
+    Items are cut to the context; items without a token to score are left out.
     """
     found = {}
     for item_id in tokenised.table["item_id"]:
@@ -125,7 +125,7 @@ def measure_invariance(
 
 
 def _gap(item_id: str, alone: TokenStatistics, batched: TokenStatistics) -> Gap:
-    # Equal infinities differ by nothing, and their difference is NaN.
+    # Equal infinities count as equal, but their difference is NaN.
     same = alone.logprob == batched.logprob
     difference = torch.where(same, 0.0, (alone.logprob - batched.logprob).abs())
     return Gap(item_id, len(difference), float(difference.max()), int((alone.hit != batched.hit).sum()))

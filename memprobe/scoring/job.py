@@ -1,4 +1,4 @@
-"""What a pass over checkpoints is given, and what it returns."""
+"""The input and the result of a pass over checkpoints."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -16,12 +16,12 @@ class Job:
     """The units to be scored with one checkpoint.
 
     Attributes:
-        checkpoint: The checkpoint; the files of one from the hub may still have to be fetched.
+        checkpoint: The checkpoint; if it is from the hub, its files may still have to be fetched.
         context: Key of weights, tokenizer and scoring options: the first half of a unit's name.
         units: Unit key to unit of work.
-        same_shape: Jobs with equal values here differ in nothing but their weights.
-        of_all: Keys of all units of the checkpoint, where `units` are one worker's share of them.
-        before: The checkpoint before, from whose prompts searches start; None: there is none.
+        same_shape: Jobs with equal values here differ only in their weights.
+        of_all: Keys of all units of the checkpoint, if `units` is only one worker's share of them.
+        before: The previous checkpoint, from whose prompts searches start; None if there is none.
     """
 
     checkpoint: Checkpoint
@@ -34,13 +34,13 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """How the pass is made.
+    """Options of a pass.
 
     Attributes:
-        load: Device, dtype and what may be trusted.
-        batch_tokens: Tokens of one batch, padding counted.
-        threads: CPU threads; None leaves torch's choice.
-        include_text: Write generated text into the units.
+        load: Options for loading: device, dtype and what may be trusted.
+        batch_tokens: Tokens of one batch, padding included.
+        threads: Number of CPU threads; None leaves the choice to torch.
+        include_text: Whether to write generated text into the units.
     """
 
     load: LoadOptions
@@ -54,13 +54,13 @@ class ScoringProgress:
     """The progress of a pass, after a batch or a unit.
 
     Attributes:
-        checkpoint: Which job, from 1.
-        n_checkpoints: Jobs in all.
+        checkpoint: Number of the current job, from 1.
+        n_checkpoints: Number of all jobs.
         revision: The checkpoint's revision.
-        units_done: Units of all jobs that are done.
-        n_units: Units of all jobs.
-        items_done: Sequences read so far by this process.
-        search: Where the search of a target stands; None: nothing is being searched.
+        units_done: Number of units that are done, over all jobs.
+        n_units: Number of units of all jobs.
+        items_done: Number of sequences read so far by this process.
+        search: Progress of the search for a target; None if no search is running.
     """
 
     checkpoint: int
@@ -82,17 +82,17 @@ class Failure:
 
 @dataclass(slots=True)
 class ScoringReport:
-    """The work of a pass.
+    """A record of the work of a pass.
 
     Attributes:
         failures: Checkpoints that could not be scored.
-        n_units: Units that were scored.
+        n_units: Number of units that were scored.
         load_s: Seconds spent waiting for weights.
-        first_load_s: Those of the first checkpoint, which nothing can overlap.
+        first_load_s: The part of `load_s` for the first checkpoint, during which nothing can be scored.
         score_s: Seconds spent scoring.
-        paths: `fast` or `own`, for each model that was loaded.
-        batch_tokens: Tokens of one batch at the end; less than asked after running out of memory.
-        notes: What was noted about loading, by sentence: the revisions that it holds for, with their model.
+        paths: The paths (`fast` or `own`) of the models that were loaded.
+        batch_tokens: Tokens of one batch at the end of the pass; less than asked for if memory ran out.
+        notes: Notes about loading: sentence to the (model, revision) pairs that it applies to.
     """
 
     failures: list[Failure] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Labels of an answer as the tokens that spell them."""
+"""The tokens that spell the labels of an answer."""
 
 from typing import Any
 
@@ -9,15 +9,15 @@ from memprobe.scoring.tokenise import Ids
 
 
 def label_ids(tokenizer: Any, labels: tuple[str, str], vocabulary: int) -> tuple[Ids, Ids]:  # noqa: ANN401
-    """Return the ids of each label: all tokens that decode to it, white space around it aside.
+    """Return the ids of each label: all tokens that decode to it, ignoring white space around it.
 
-    So a label with a space, a line break or nothing in front is one label, and whichever the tokenizer
-    writes behind the stem is counted.
+    A label with a space, a line break or nothing in front is thus the same label, and whichever form the
+    tokenizer writes after the stem is counted.
 
     Args:
         tokenizer: A transformers tokenizer.
-        labels: Two labels.
-        vocabulary: Ids that the model has.
+        labels: The two labels.
+        vocabulary: Number of ids that the model has.
 
     Raises:
         CheckpointError: No single token spells a label.

@@ -1,4 +1,4 @@
-"""Special tokens that items hold already: a text that spells one is read as that token."""
+"""Special tokens that the items themselves contain; a text that spells one is read as that token."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,13 +14,14 @@ Ids = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Literals:
-    """Items whose ids hold special tokens before anything is put in front of them.
+    """Counts of items whose ids contain special tokens before anything is put in front of them.
 
     Attributes:
-        n_begin: Items that begin with the very token that is put in front of them.
-        front: That token; empty where nothing is put in front.
-        n_spell: Items whose text or foil spells a special token, where it is not that of `n_begin`.
-        spelled: Those tokens.
+        n_begin: Number of items that begin with the same token that is put in front of them.
+        front: Name of that token; empty if no item begins with it.
+        n_spell: Number of items whose text or foil spells a special token; the leading token counted in
+            `n_begin` is ignored.
+        spelled: Names of the special tokens that are spelled.
     """
 
     n_begin: int = 0
@@ -30,7 +31,7 @@ class Literals:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """One sentence for each of the two that occurs."""
+        """One sentence for each of the two kinds that occurs."""
         found = []
         if self.n_begin:
             verb = "begins" if self.n_begin == 1 else "begin"
@@ -56,14 +57,14 @@ def literals_in(
     front: Sequence[int],
     front_of_ids: Sequence[int],
 ) -> Literals:
-    """Count the items that hold special tokens.
+    """Count the items that contain special tokens.
 
     Args:
-        ids: Ids of each (item, part), nothing in front.
-        tokenizer: What made those of texts; None: there are none.
-        as_ids: Items given as `input_ids`, which hold what they hold on purpose.
-        front: What is put in front of a text.
-        front_of_ids: What is put in front of items given as `input_ids`.
+        ids: Ids of each (item, part), without the tokens put in front.
+        tokenizer: The tokenizer that made the ids of texts; None if there are no texts.
+        as_ids: Items given as `input_ids`, whose special tokens are intended.
+        front: Ids put in front of a text.
+        front_of_ids: Ids put in front of items given as `input_ids`.
     """
     put_in_front = len(front) or len(front_of_ids)
     begin = {
@@ -90,7 +91,7 @@ def literals_in(
 
 
 def _control_ids(tokenizer: Any) -> tuple[int, ...]:  # noqa: ANN401
-    """Return the ids of special tokens; not that of what is unknown, which text gets without spelling it."""
+    """Return the ids of special tokens, except the unknown token, which a text gets without spelling it."""
     if tokenizer is None:
         return ()
     added = getattr(tokenizer, "added_tokens_decoder", {})
@@ -101,7 +102,7 @@ def _control_ids(tokenizer: Any) -> tuple[int, ...]:  # noqa: ANN401
 
 
 def _holding(ids: Mapping[tuple[str, str], Ids], wanted: Sequence[int]) -> tuple[set[str], list[int]]:
-    """Return the items with one of the wanted ids, and which of them occur."""
+    """Return the items that contain a wanted id, and the wanted ids that occur."""
     if not ids or not wanted:
         return set(), []
     together = np.concatenate(list(ids.values()))

@@ -1,8 +1,8 @@
-"""Checkpoints to models: loading, the choice of path, and swapping weights within a sequence.
+"""Loading of models from checkpoints, the choice of path, and swapping weights within a sequence.
 
-The fast path runs the body and then the output head on the positions that matter; it is taken only
-where it gives the very bits of the model's own logits. A sequence of checkpoints that differ in
-nothing but their weights is loaded once: the next weights are read while the current ones score.
+The fast path runs the body and then the output head on the positions that matter; it is taken only if it
+gives the model's own logits bit for bit. A sequence of checkpoints that differ only in their weights is
+loaded once: the next weights are read while the current ones are used for scoring.
 """
 
 import importlib.util
@@ -33,7 +33,8 @@ from memprobe.scoring.outside import outside, read_config, runs_code
 
 # Weights may take this share of a GPU; activations and logits need the rest.
 _MODEL_SHARE = 0.85
-# Their positions begin behind the padding's number: that many rows of the table serve no text.
+# Positions of these models begin after the padding id, so the rows up to it in the position table serve no
+# text.
 _COUNTED_FROM_PADDING = frozenset(
     {
         *("roberta", "roberta-prelayernorm", "camembert", "xlm-roberta", "xlm-roberta-xl", "xmod"),
@@ -42,10 +43,10 @@ _COUNTED_FROM_PADDING = frozenset(
 )
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-# Where PEFT is installed, transformers applies an adapter that lies beside whole weights; a merged
-# model that kept its adapter would get it twice. It looks for one in this folder, which is not there.
+# If PEFT is installed, transformers applies an adapter that it finds next to whole weights; a merged model
+# that kept its adapter would get it twice. This makes it look in a folder that does not exist.
 _NO_ADAPTER = {"subfolder": ".no-adapter"}
-# 2 GB in float32, and a second or two.
+# 2 GB in float32, which take a second or two to load.
 TRIED_PARAMETERS_MAX = 500_000_000
 _CANNOT = "the checkpoint cannot be loaded"
 # Frequencies that were stored in half precision are rounded by less than this.
@@ -54,14 +55,15 @@ _ROUNDED = 0.01
 
 @dataclass(frozen=True, slots=True)
 class LoadOptions:
-    """How models are loaded.
+    """Options for loading models.
 
     Attributes:
         device: `cpu`, `cuda:N` or `mps`; `auto` spreads a model over several devices.
         dtype: float32, bfloat16 or float16.
-        trust_remote_code: Run code that is next to the weights.
-        allow_pickle: Read weights that are not safetensors.
-        longest_tokens: Longest sequence that the run will read, up to which behaviour is checked; 0: unknown.
+        trust_remote_code: Whether to run code that is next to the weights.
+        allow_pickle: Whether to read weights that are not safetensors.
+        longest_tokens: Length of the longest sequence of the run, up to which behaviour is checked; 0 if
+            unknown.
     """
 
     device: str = "cpu"
@@ -76,9 +78,9 @@ class Limits:
     """The context and vocabulary of a model.
 
     Attributes:
-        context_tokens: Longest input, BOS included; None where the configuration sets none.
+        context_tokens: Longest input in tokens, BOS included; None if the configuration sets no limit.
         vocabulary: Number of rows of its embedding.
-        bos_id: The configuration's BOS id, None where it has none.
+        bos_id: The configuration's BOS id; None if it has none.
         stored_dtype: The dtype that the weights are stored in.
     """
 
@@ -94,16 +96,17 @@ class LoadedModel:
 
     Attributes:
         model: The causal language model, in evaluation mode.
-        device: Where its inputs go.
-        fast: Whether body and head may be called apart; see `conduct.choose_path`.
+        device: The device that its inputs go to.
+        fast: Whether body and head can be called separately; see `conduct.choose_path`.
         vocabulary: Width of its logits.
-        scratch: Buffers that are used again, by shape.
-        fit: What is known of the files that it was loaded from.
-        renamed: Name in the weight files to name in the model, where the loader renames; see `mirrors`.
-        notes: What a reader of its numbers should know about how it was loaded, one sentence each.
+        scratch: Buffers that are reused, by name.
+        fit: Facts about the files that it was loaded from.
+        renamed: Name in the weight files to name in the model, for tensors that the loader renames; see
+            `mirrors`.
+        notes: What a reader of the results should know about how it was loaded, one sentence each.
         borders: Lengths at which its arithmetic changes.
-        settled: What its scores depend on was checked, with weights that could tell.
-        shares: Whether a cache can be continued by several rows; None: not tried yet, see prefix.py.
+        settled: Whether what its scores depend on was checked conclusively.
+        shares: Whether several rows can continue one cache; None if not tried yet, see prefix.py.
     """
 
     model: Any
@@ -120,7 +123,7 @@ class LoadedModel:
 
     @property
     def context_tokens(self) -> int | None:
-        """Longest input; None where the configuration sets none."""
+        """Longest input in tokens; None if the configuration sets no limit."""
         return _context_tokens(self.model.config.get_text_config())
 
     @property
@@ -134,16 +137,16 @@ def resolve_device(device: str, *, n_bytes: int = 0) -> str:
     """Return the device that `auto` stands for, or check the one that is named.
 
     Args:
-        device: As the flag gives it.
+        device: The value of `--device`.
         n_bytes: Bytes of the largest model's weights.
 
     Returns:
-        The device: of several GPUs the one of this process's number on its machine, where torchrun
-        (LOCAL_RANK) or Slurm (SLURM_LOCALID) gives one, else the first; `auto` where the weights do not
-        fit it and must be spread.
+        The device. If there are several GPUs, `auto` stands for the one with this process's number on its
+        machine, as given by torchrun (LOCAL_RANK) or Slurm (SLURM_LOCALID), else for the first one. If the
+        weights do not fit on that GPU and must be spread, the result is `auto`.
 
     Raises:
-        InputError: The device is unknown or not there.
+        InputError: The device is unknown or this machine does not have it.
     """
     if device == "auto":
         if not torch.cuda.is_available():
@@ -175,17 +178,17 @@ def resolve_device(device: str, *, n_bytes: int = 0) -> str:
 
 
 def _gpu_of_this_process(n_gpus: int) -> int:
-    """Return which GPU is this process's own where a launcher started one process per GPU."""
+    """Return the number of this process's GPU if a launcher started one process per GPU, else 0."""
     for variable in ("LOCAL_RANK", "SLURM_LOCALID"):
         rank = os.environ.get(variable, "")
         if rank.isdigit():
-            # Slurm may show each task its own GPU only, which is then number 0.
+            # Slurm may show each task only its own GPU, which then has number 0.
             return int(rank) % max(n_gpus, 1)
     return 0
 
 
 def read_limits(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> Limits:
-    """Read what the model can take from its configuration, without its weights.
+    """Read the limits of a model from its configuration, without its weights.
 
     Raises:
         CheckpointError: The configuration cannot be read or names an unknown architecture.
@@ -211,7 +214,7 @@ def read_limits(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> L
 
 
 def _context_tokens(config: Any) -> int | None:  # noqa: ANN401
-    """Return the longest input that a text configuration allows, or None where it names none."""
+    """Return the longest input that a text configuration allows, or None if it sets no limit."""
     named = next((value for _, value in _contexts(config) if value > 0), None)
     padding = getattr(config, "pad_token_id", None)
     if (
@@ -224,19 +227,19 @@ def _context_tokens(config: Any) -> int | None:  # noqa: ANN401
 
 
 def _contexts(config: Any) -> list[tuple[str, int]]:  # noqa: ANN401
-    """Return the settings that name a longest input, the one that counts first."""
+    """Return the settings that limit the length of the input, the decisive one first."""
     names = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
     found = [(name, getattr(config, name, None)) for name in names]
     return [(name, value) for name, value in found if isinstance(value, int)]
 
 
 def load(checkpoint: Checkpoint, options: LoadOptions) -> LoadedModel:
-    """Load a checkpoint and choose its path; its weights take part in gradients and have none themselves.
+    """Load a checkpoint and choose its path; gradients can flow through its weights, which get none.
 
     Raises:
         CheckpointError: The weights are damaged, incomplete or of an unknown architecture.
         InputError: The model must be spread over devices and accelerate is not installed.
-        SafetyError: Only a pickle is there and it is not allowed.
+        SafetyError: The weights are a pickle, and pickles are not allowed.
     """
     whole = checkpoint.whole
     if whole.weights_format == "pickle" and not options.allow_pickle:
@@ -253,11 +256,11 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> LoadedModel:
             fix=f"{install_command('multi-gpu')}, or pass --device cpu",
         )
     fit = _fitting(checkpoint, options)
-    # Tensors made in inference mode, in which the engine works, can be in no gradient at all.
+    # The engine works in inference mode, but tensors made in that mode cannot take part in gradients.
     with torch.inference_mode(mode=False), torch.no_grad():
         model, notes = _model(checkpoint, options, placement, fit)
-    # A blank one: min_length, penalties or a forbidden eos in the model's own would make greedy
-    # decoding something else than the argmax.
+    # A blank configuration: min_length, penalties or a forbidden eos in the model's own one would make greedy
+    # decoding differ from the argmax.
     model.generation_config = GenerationConfig()
     model.eval()
     model.requires_grad_(requires_grad=False)
@@ -269,14 +272,14 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> LoadedModel:
 
 
 def try_out(checkpoint: Checkpoint, *, trust_remote_code: bool, allow_pickle: bool) -> bool | None:
-    """Load a checkpoint as a run would, to see how it behaves, and let go of it.
+    """Load a checkpoint as a run would, to check how it behaves, and drop it again.
 
     Returns:
-        Whether that holds for all weights of this architecture; None: the weights are not here, or too large
-        to be loaded for this alone.
+        Whether the result holds for all weights of this architecture; None if the weights are not on this
+        machine, or too large to be loaded only for this.
 
     Raises:
-        CheckpointError: A run would lose the checkpoint.
+        CheckpointError: A run could not score the checkpoint.
     """
     n_numbers = checkpoint.whole.n_parameters
     if checkpoint.folder is None or n_numbers is None or n_numbers > TRIED_PARAMETERS_MAX:
@@ -306,7 +309,7 @@ def _model(
     *,
     merge: bool = True,
 ) -> tuple[Any, tuple[str, ...]]:
-    """Return a checkpoint's model on its device, an adapter merged in or next to it, and notes about it."""
+    """Return a checkpoint's model on its device, with its adapter merged in or attached, and notes on it."""
     whole = checkpoint.whole
     settings = list_folder(whole.small_files).json(CONFIG)
     with outside(_CANNOT, str(checkpoint.folder), settings):
@@ -317,7 +320,7 @@ def _model(
             trust_remote_code=runs_code(settings, trust=options.trust_remote_code),
             use_safetensors=whole.weights_format == "safetensors",
             output_loading_info=True,
-            # Else its error speaks of a report that nobody sees; `_refuse_incomplete` names them.
+            # Otherwise its error refers to a report that nobody sees; `_refuse_incomplete` names the tensors.
             ignore_mismatched_sizes=True,
             adapter_kwargs=_NO_ADAPTER,
             **placement,
@@ -327,7 +330,7 @@ def _model(
         if checkpoint.base is not None and checkpoint.folder is not None:
             adapted = apply_adapter(model, checkpoint.folder, merge=merge)
             if adapted.model is None:
-                # Merging changed the base, so a fresh one is read.
+                # Merging changed the base, so it is read again.
                 del model, adapted
                 return _model(checkpoint, options, placement, fit, merge=False)
             model, notes = adapted.model, (*notes, *adapted.notes)
@@ -335,7 +338,7 @@ def _model(
 
 
 def _refuse_incomplete(info: dict[str, Any], checkpoint: Checkpoint) -> None:
-    """Refuse weights that leave a parameter to chance: its score would be a random number.
+    """Refuse weights that leave a parameter with random values: the scores would be random.
 
     `check_fit` finds this beforehand, unless the weights are quantised.
     """
@@ -349,7 +352,7 @@ def _refuse_incomplete(info: dict[str, Any], checkpoint: Checkpoint) -> None:
 
 
 def _judge_left_out(model: Any, info: dict[str, Any], fit: Fit, checkpoint: Checkpoint) -> tuple[str, ...]:  # noqa: ANN401
-    """Judge what a quantised model did not take, which is known only now; of others it was judged before."""
+    """Judge the tensors that a quantised model did not take; for other models `check_fit` has done so."""
     if not fit.quantised:
         return ()
     left_out = {
@@ -363,7 +366,7 @@ def _judge_left_out(model: Any, info: dict[str, Any], fit: Fit, checkpoint: Chec
 
 
 def _other_positions(model: Any, fit: Fit, checkpoint: Checkpoint) -> tuple[str, ...]:  # noqa: ANN401
-    """Return a note where old files hold other rotary frequencies than those that the model computes."""
+    """Return a note if old files contain other rotary frequencies than the model computes."""
     ours = [each for name, each in model.named_buffers() if name.endswith("inv_freq")]
     stored = [name for name in fit.rotary if name.endswith("inv_freq")][:1]
     for name in stored if ours else ():
@@ -378,16 +381,16 @@ def _other_positions(model: Any, fit: Fit, checkpoint: Checkpoint) -> tuple[str,
 
 
 def read_weights(checkpoint: Checkpoint) -> dict[str, Tensor] | None:
-    """Read a checkpoint's safetensors into memory; None where the plain copy is not possible.
+    """Read a checkpoint's safetensors into memory; return None if that is not possible.
 
-    Meant for a thread: it touches no model. A damaged file is left for `load` to report.
+    Meant to run in a thread, so it touches no model. A damaged file is left for `load` to report.
     """
     if checkpoint.folder is None or checkpoint.weights_format != "safetensors":
         return None
     weights: dict[str, Tensor] = {}
     try:
         for name in checkpoint.weight_files:
-            # The loader maps the file; a copy is what reads it from the disk.
+            # The loader only maps the file; the copy reads it from the disk.
             part = safetensors.torch.load_file(Path(checkpoint.folder) / name)
             weights.update({key: tensor.clone() for key, tensor in part.items()})
     except (OSError, safetensors.SafetensorError):
@@ -396,13 +399,13 @@ def read_weights(checkpoint: Checkpoint) -> dict[str, Tensor] | None:
 
 
 def mirrors(loaded: LoadedModel, weights: dict[str, Tensor]) -> bool:
-    """Whether these files, copied tensor by tensor, give exactly the model that was loaded from them.
+    """Return whether these weights, copied tensor by tensor, give exactly the model loaded from them.
 
-    True only where every parameter and buffer that the model saves is in the files, or tied to one
-    that is, with equal values. A tensor that the loader renamed is known by its values, if exactly
-    one tensor of the model has them and no other source; `loaded.renamed` keeps what was found. Merged
-    or converted weights never mirror; tensors that became nothing, such as buffers of older
-    versions, are passed over as the loader passes over them.
+    This is true only if every parameter and buffer that the model saves is in the files, or tied to one
+    that is, with equal values. A tensor that the loader renamed is recognised by its values, if exactly one
+    tensor of the model has these values and no other source; `loaded.renamed` stores the names found.
+    Merged or converted weights never mirror the model. Tensors that the model did not take, such as buffers
+    of older versions, are ignored, as the loader ignores them.
     """
     state = loaded.model.state_dict()
     named = weights.keys() & state.keys()
@@ -433,7 +436,7 @@ def _as_named(loaded: LoadedModel, weights: dict[str, Tensor]) -> dict[str, Tens
 
 
 def _fills(state: dict[str, Tensor], weights: dict[str, Tensor]) -> bool:
-    """Whether the weights fit and leave no tensor of the model as it was; tied names must agree."""
+    """Return whether the weights fit and replace every tensor of the model; tied names must agree."""
     given: dict[int, Tensor] = {}
     for name in weights.keys() & state.keys():
         if state[name].shape != weights[name].shape:
@@ -445,9 +448,9 @@ def _fills(state: dict[str, Tensor], weights: dict[str, Tensor]) -> bool:
 
 
 def swap_weights(loaded: LoadedModel, weights: dict[str, Tensor]) -> bool:
-    """Copy the next checkpoint's weights into the model; False, and nothing done, where they do not fit.
+    """Copy the next checkpoint's weights into the model; change nothing and return False if they do not fit.
 
-    What is missing in the files would keep the value of the checkpoint before, so it does not fit.
+    A tensor missing in the files would keep the previous checkpoint's values, so such weights do not fit.
     """
     state = loaded.model.state_dict()
     if not _as_judged(loaded, state, weights):
@@ -462,10 +465,10 @@ def swap_weights(loaded: LoadedModel, weights: dict[str, Tensor]) -> bool:
 
 
 def _as_judged(loaded: LoadedModel, state: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> bool:
-    """Whether the judgement of the files that the model was loaded from holds for these as well.
+    """Return whether the judgement of the files that the model was loaded from also holds for these weights.
 
-    What the model does not take must be the same tensors, and masks as before; what it does take must be
-    plain numbers. Anything else is left to `load`, which judges it again.
+    Tensors that the model does not take must be the same as before, and masks must still be masks; tensors
+    that it takes must be plain numbers. Anything else is left to `load`, which judges it again.
     """
     left_out = {name for name in weights if loaded.renamed.get(name, name) not in state}
     judged = loaded.fit.left_out
@@ -480,12 +483,12 @@ def _as_judged(loaded: LoadedModel, state: Mapping[str, Tensor], weights: Mappin
 
 
 def _plain(theirs: Tensor, ours: Tensor) -> bool:
-    """Whether numbers are stored as they are, where the model computes with them."""
+    """Return whether a tensor is stored as plain floats, if the model's tensor has floats."""
     return not ours.is_floating_point() or stored_as(theirs).dtype in FLOATS
 
 
 def _alike(judged: Stored, tensor: Tensor) -> bool:
-    """Whether two tensors differ in nothing but values, or in how precisely these are stored."""
+    """Return whether two tensors differ only in values, or in how precisely the values are stored."""
     kind = stored_as(tensor)
     return judged.shape == kind.shape and (judged.dtype == kind.dtype or {judged.dtype, kind.dtype} <= FLOATS)
 
@@ -498,7 +501,7 @@ def _masks(name: str, tensor: Tensor) -> bool:
 
 
 def quiet_libraries() -> None:
-    """Keep transformers' progress bars and advice off the screen; ours say what matters."""
+    """Hide transformers' progress bars and advice; those of memprobe say what matters."""
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()

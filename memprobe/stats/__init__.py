@@ -1,1 +1,1 @@
-"""Statistics: arrays in, small frozen results out; numpy and scipy, nothing of a model or a file."""
+"""Statistics: functions from arrays to small frozen results; only numpy and scipy, no models and no files."""

@@ -1,10 +1,10 @@
-"""Acquisition and decay: the highest point after an injection, what is kept of it, and the fitted decay.
+"""Acquisition and decay: the highest value after an injection, how much of it is kept, and the fitted decay.
 
     effectivity = l(theta_LAM) - l(theta_before),  R(t) = (l(theta_{LAM+t}) - l_pre) / (l(theta_LAM) - l_pre)
     R(t) = -a log10(t / tau)
 
 LAM is the checkpoint with the highest l in the window after an injection. Source: Chang et al. (2024),
-sections 3.2 and 4.3, https://arxiv.org/abs/2406.11813; their code takes log10, so a is lost per decade.
+sections 3.2 and 4.3, https://arxiv.org/abs/2406.11813; their code uses log10, so a is the loss per decade.
 """
 
 from dataclasses import dataclass
@@ -19,24 +19,24 @@ Floats = NDArray[np.float64]
 Whole = NDArray[np.int64]
 DECAY_METHOD = "expanded-bootstrap"
 """How the intervals of a decay are made."""
-# Counts of drawn clusters are made in blocks of about this many numbers.
+# Clusters are drawn in blocks of about this many numbers, so that memory stays small.
 _BLOCK = 4_000_000
-# Times that differ by no more than this factor are one: a slope per decade would be made of noise.
+# If all times are within this factor of each other, no line is fitted: its slope would be noise.
 _ALIKE = 1.1
-# Draws that differ by no more than this share of them, or of 1, differ by rounding.
+# Draws that differ by no more than this share of their size, or of 1, differ only by rounding.
 _ROUNDING = 1e-12
-# A line that reaches 0 beyond 10^15 steps does not reach it.
+# A line that reaches 0 only after 10^15 steps counts as never reaching it.
 _MOST_LOG10 = 15
 
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """The checkpoints that look at each injection, as positions; made of steps alone.
+    """The window of checkpoints after each injection, as positions, computed from the steps alone.
 
     Attributes:
-        first: First checkpoint that has seen the injection, shape (n_injections,); n_steps: none has.
-        last: Last checkpoint of the window; first - 1 where the window holds none.
-        end_step: Last step of the window, whether a checkpoint is there or not.
+        first: First checkpoint that has seen the injection, shape (n_injections,); n_steps if none has.
+        last: Last checkpoint of the window; first - 1 if the window contains no checkpoint.
+        end_step: Last step of the window, whether or not it has a checkpoint.
     """
 
     first: Whole
@@ -45,18 +45,19 @@ class Windows:
 
     @property
     def n_checkpoints(self) -> Whole:
-        """Checkpoints in each window."""
+        """Number of checkpoints in each window."""
         return np.asarray(np.maximum(self.last - self.first + 1, 0))
 
 
 def windows(injection: Whole, following: Whole, steps: Whole, width: int | None) -> Windows:
-    """Return the window of each injection: from its step to before the next one's, or the last checkpoint.
+    """Return the window of each injection, which ends before the next one or at the last checkpoint.
 
     Args:
-        injection: Updates done just after each injection, shape (n_injections,).
-        following: The same of the item's next injection; behind the last checkpoint where there is none.
-        steps: Of the checkpoints, ascending.
-        width: Steps in the window at most, the injection's own the first; None: no limit.
+        injection: Number of updates done just after each injection, shape (n_injections,).
+        following: Number of updates done just after the item's next injection; beyond the last checkpoint if
+            there is none.
+        steps: Steps of the checkpoints, ascending.
+        width: Largest number of steps in a window, including the injection's own; None for no limit.
     """
     end = np.minimum(following - 1, steps[-1])
     if width is not None:
@@ -66,10 +67,10 @@ def windows(injection: Whole, following: Whole, steps: Whole, width: int | None)
 
 
 def highest(values: Floats, row: Whole, found: Windows) -> Whole:
-    """Return the position of the highest value in each window, the first of equal ones; -1 of an empty one.
+    """Return the position of the highest value in each window: the first of equals, -1 if it is empty.
 
     Args:
-        values: Shape (n_items, n_steps).
+        values: Values at the checkpoints, shape (n_items, n_steps).
         row: The item of each window, shape (n_injections,).
         found: The windows.
     """
@@ -84,15 +85,15 @@ def highest(values: Floats, row: Whole, found: Windows) -> Whole:
 
 
 def null_rises(values: Floats, unseen_to: Whole, found: Windows) -> tuple[Floats, Floats]:
-    """Return how far windows without an injection rise above the checkpoint before them, at their maximum.
+    """Return how far the maximum of windows without an injection is above the checkpoint before them.
 
-    The maximum of several noisy values is biased upwards: this is the `effectivity` that no injection at all
-    would have. Each real window with a checkpoint before it and one inside is applied to every item that was
+    The maximum of several noisy values is biased upwards, so this is the `effectivity` to expect without any
+    injection. Each real window with a checkpoint before it and one inside is applied to every item that was
     not yet trained on at the end of the window.
 
     Args:
-        values: Shape (n_items, n_steps).
-        unseen_to: Last position at which each item was not yet trained on; n_steps - 1: never trained on.
+        values: Values at the checkpoints, shape (n_items, n_steps).
+        unseen_to: Last position at which each item was not yet trained on; n_steps - 1 if it never is.
         found: The real windows; equal windows are counted separately.
 
     Returns:
@@ -125,14 +126,14 @@ class Decay:
     """A fit of R = -a log10(t / tau) to points of items at times.
 
     Attributes:
-        decay: a, lost per decade of time; None: see reason.
-        decay_ends: Its interval, by the cluster bootstrap; None ends of fewer than two clusters.
-        tau: Time at which the line is 0; None where it does not fall.
-        tau_ends: Its interval; an end beyond all bounds is None.
-        r2: Share of the points' weighted variance that the line explains; None: they do not vary.
-        residual_se: Standard deviation of the points around the line, weighted; None of two points.
-        n_points: Points.
-        reason: Why there is no decay, or no tau; None: there are both.
+        decay: a, the loss per decade of time; None if it is not known, see `reason`.
+        decay_ends: Interval of `decay`, by the cluster bootstrap; unknown with fewer than two clusters.
+        tau: Time at which the line is 0; None if it does not fall, or too slowly.
+        tau_ends: Interval of `tau`; an end beyond 10^15 steps is None.
+        r2: Share of the points' weighted variance that the line explains; None if the points do not vary.
+        residual_se: Weighted standard deviation of the points around the line; None with only two points.
+        n_points: Number of points.
+        reason: Why `decay` or `tau` is None; None if both are known.
     """
 
     decay: float | None
@@ -159,16 +160,16 @@ def log_decay(
 ) -> Decay:
     """Fit the decay by weighted least squares on log10 of the time.
 
-    Points of one item follow each other closely, so errors of least squares would be far too small: whole
-    clusters are drawn with replacement and the line is fitted again; the draws are read as wide as few
-    clusters ask for (`memprobe.stats.half_life.expanded`).
+    Points of one item are closely correlated, so the errors of least squares would be far too small.
+    Instead, whole clusters are drawn with replacement and the line is fitted to each draw. With few
+    clusters the percentiles are widened (`memprobe.stats.half_life.expanded`).
 
     Args:
-        time: Above 0, shape (n_points,).
+        time: Times above 0, shape (n_points,).
         kept: R at these times, shape (n_points,).
         clusters: Cluster of each point, shape (n_points,), numbered in an order that does not depend on
             that of the items.
-        weight: Of each point, above 0, shape (n_points,).
+        weight: Weight of each point, above 0, shape (n_points,).
         rng: Source of the draws.
         level: Nominal coverage.
     """
@@ -213,7 +214,7 @@ def _why_no_tau(decay: float) -> str:
 
 
 def _lines(moments: Floats) -> tuple[Floats, Floats]:
-    """Return slope, and height at the middle, of the line through each set of summed moments."""
+    """Return the slope, and the height at the middle, of the line fitted to each row of summed moments."""
     n, x, y, xx, xy = moments.T
     # A draw of points at a single time has no slope.
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -225,12 +226,13 @@ def resampled_sums(sums: Floats, rng: np.random.Generator, n_draws: int = N_DRAW
     """Return the sums over clusters drawn with replacement.
 
     Args:
-        sums: One row per cluster, shape (n_clusters, n_sums), in an order that depends on no item order.
+        sums: One row per cluster, shape (n_clusters, n_sums), in an order that does not depend on that of
+            the items.
         rng: Source of the draws.
         n_draws: Number of resamples.
 
     Returns:
-        Shape (n_draws, n_sums).
+        Resampled sums, shape (n_draws, n_sums).
     """
     n = len(sums)
     at_once = max(1, _BLOCK // n)
@@ -252,7 +254,7 @@ def _ends(values: Floats, level: float) -> Ends:
 
 
 def _tau_ends(draws: tuple[Floats, Floats], middle: float, level: float) -> Ends:
-    """Return the interval of tau; a draw that does not fall never reaches 0."""
+    """Return the interval of tau; a draw whose line does not fall counts as infinite."""
     slope, height = draws
     known = np.isfinite(slope)
     falls = slope[known] < 0
@@ -263,7 +265,7 @@ def _tau_ends(draws: tuple[Floats, Floats], middle: float, level: float) -> Ends
 
 
 def _power(log10: float) -> float | None:
-    """Return 10 to this power; None of a time that no training lasts."""
+    """Return 10 to this power; None if it is too large or too small for a time of training."""
     return 10**log10 if -300 < log10 < _MOST_LOG10 else None
 
 
@@ -272,12 +274,12 @@ class Curve:
     """Mean of values at each time, with intervals from cluster-robust errors.
 
     Attributes:
-        time: Rising, shape (n_times,).
-        mean: Of the values, shape (n_times,).
-        lo: Lower end; NaN of a single cluster.
-        hi: Upper end.
-        n: Values, shape (n_times,).
-        n_clusters: Clusters, shape (n_times,).
+        time: Times, rising, shape (n_times,).
+        mean: Mean of the values at each time, shape (n_times,).
+        lo: Lower end of the interval; NaN with a single cluster.
+        hi: Upper end of the interval; NaN with a single cluster.
+        n: Number of values at each time, shape (n_times,).
+        n_clusters: Number of clusters at each time, shape (n_times,).
     """
 
     time: Whole
@@ -289,11 +291,11 @@ class Curve:
 
 
 def mean_curve(time: Whole, values: Floats, clusters: Whole, *, level: float = 0.95) -> Curve:
-    """Return the mean of the values at each time, +- t se with as many degrees of freedom as clusters - 1.
+    """Return the mean of the values at each time, +- t se with n_clusters - 1 degrees of freedom.
 
     Args:
-        time: Shape (n_values,), at least one.
-        values: Shape (n_values,).
+        time: Time of each value, shape (n_values,), at least one.
+        values: Values, shape (n_values,).
         clusters: Cluster of each value, shape (n_values,).
         level: Nominal coverage of each interval.
     """

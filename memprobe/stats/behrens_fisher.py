@@ -1,11 +1,11 @@
-"""The distribution of a difference of means over its standard error where two variances are estimated.
+"""Distribution of a difference of means over its standard error, where both variances are estimated.
 
     T = N(0, 1) / sqrt(a X / f + (1 - a) Y / g),  X ~ chi^2_f, Y ~ chi^2_g, a the share of the first variance
 
 X / (X + Y) is Beta(f / 2, g / 2) and independent of X + Y ~ chi^2_{f + g}, so T is a Beta mixture of
 Student's t with f + g degrees of freedom: Ray and Pitman (1961), Journal of the Royal Statistical Society B
 23, 377-384. Student's t with Satterthwaite's degrees of freedom matches two moments of the denominator and
-has much heavier tails: its denominator can come close to 0, that of T only where both X and Y do.
+has much heavier tails: its denominator can come close to 0, while that of T does so only if both X and Y do.
 """
 
 from collections.abc import Callable
@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-# Nodes of the integral, dense where X is small: its error is below 1e-3 of the tail, from 1 degree of
-# freedom on and down to tails of 1e-6.
+# Nodes of the integral, dense where X is small. The error is below 1e-3 of the tail, for 1 or more degrees of
+# freedom and tails down to 1e-6.
 _NODES, _DENSE = 24, 3
-# Steps of false position towards the logarithm of a quantile, and the part of the tail that it may miss.
+# Most steps of false position towards the logarithm of a quantile, and the accepted error of the log tail.
 _STEPS, _CLOSE = 40, 1e-6
 _LEAST = 1e-300
 
@@ -30,26 +30,26 @@ def mixed_tail(value: Floats, share: Floats, few: Floats, many: Floats) -> Float
     Args:
         value: 0 or more, shape (n,).
         share: Share a of the first variance, 0 to 1, shape (n,).
-        few: Its degrees of freedom f, shape (n,).
-        many: Those of the second, g, shape (n,).
+        few: Degrees of freedom f of the first variance, shape (n,).
+        many: Degrees of freedom g of the second variance, shape (n,).
     """
     weight, inverse = _nodes(share, few, many)
     return _tail(value, few + many, weight, inverse)
 
 
 def mixed_quantile(tail: float, share: Floats, few: Floats, many: Floats) -> Floats:
-    """Return the value that T exceeds with a probability, shape (n,).
+    """Return the value that T exceeds with a given probability, shape (n,).
 
     Args:
         tail: The probability, above 0 and at most 0.5.
-        share: See `mixed_tail`, as all that follow.
-        few: f.
-        many: g.
+        share: Share a of the first variance, 0 to 1, shape (n,).
+        few: Degrees of freedom f of the first variance, shape (n,).
+        many: Degrees of freedom g of the second variance, shape (n,).
     """
     from scipy.special import ndtri, stdtrit
 
     weight, spread = _nodes(share, few, many)
-    # T is less spread than Student's t with the fewer degrees of freedom, and more than a normal: Mickey and
+    # T is less spread than Student's t with the smaller of f and g, and more than a normal: Mickey and
     # Brown (1966), https://doi.org/10.1214/aoms/1177699517.
     low = np.full(len(share), max(-float(ndtri(tail)), 1e-9))
     high = np.maximum(-stdtrit(np.minimum(few, many), tail), low)
@@ -61,7 +61,7 @@ def mixed_quantile(tail: float, share: Floats, few: Floats, many: Floats) -> Flo
 
 
 def _root(falling: Callable[[Floats], Floats], low: Floats, high: Floats) -> Floats:
-    """Return where a falling function of the logarithm is 0, by the Illinois rule of false position."""
+    """Return the logarithm at which a falling function is 0, by the Illinois rule of false position."""
     left, right = np.log(low), np.log(high)
     above, below = np.maximum(falling(left), 0.0), np.minimum(falling(right), 0.0)
     at = left
@@ -84,7 +84,7 @@ def _gauss() -> tuple[Floats, Floats]:
 
 
 def _nodes(share: Floats, few: Floats, many: Floats) -> tuple[Floats, Floats]:
-    """Return weights, shape (n_nodes,), and the factors of `value`, shape (n, n_nodes)."""
+    """Return the weights of the nodes, shape (n_nodes,), and the factors of `value`, shape (n, n_nodes)."""
     from scipy.special import betaincinv
 
     node, weight = _gauss()

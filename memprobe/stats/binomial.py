@@ -6,13 +6,13 @@ test, ties left out).
 
 
 def binomial_p(successes: int, n: int) -> float:
-    """Two-sided p-value of `successes` in `n` independent trials, each a success by chance 1/2.
+    """Return the two-sided p-value of `successes` in `n` independent trials with probability 1/2 each.
 
         p = min(1, 2 P(X >= max(k, n - k))),  X ~ Binomial(n, 1/2)
 
     Args:
-        successes: k.
-        n: Trials; ties are to be left out before.
+        successes: Number of successes k.
+        n: Number of trials, without ties.
 
     Raises:
         ValueError: There are no trials, or more successes than trials.

@@ -1,16 +1,16 @@
-"""Intervals of the mean of values in series, where neighbours overlap and so depend.
+"""Intervals of the mean of values in series, where neighbours overlap and so depend on each other.
 
-Of values between two bounds, such as rates, each document is cut into 20 equal blocks, and the blocks are
-documents in the bound of `memprobe.stats.documents`. No length of blocks is taken from the data: a memorized
-passage that the document does not show leaves no trace in them. A passage longer than a block would count as
-several, so there is no interval where one shows.
+For values between two bounds, such as rates, each document is cut into 20 equal blocks, which take the place
+of documents in the bound of `memprobe.stats.documents`. The block length is not estimated from the data,
+since a memorized passage that is missing from the data leaves no trace in them. A passage longer than a
+block would count as several, so there is no interval by blocks if such a passage is found.
 
-Blocks know which stretches of these documents are memorized, not how documents differ: with a few documents
-the interval is about these alone. From five effective documents on, the interval is at least as wide as the
-bound over whole documents, since documents may be memorized whole.
+Blocks show which stretches of these documents are memorized, not how documents differ: with few documents
+the interval is about these documents only. From five effective documents on, the interval is at least as
+wide as the bound over whole documents, since documents may be memorized whole.
 
-Of other values blocks of neighbours are drawn with replacement within each series (moving blocks). What is
-random there is which stretches of these documents were seen, not which documents.
+For other values, blocks of neighbours are drawn with replacement within each series (moving blocks). The
+interval then reflects which stretches of these documents were seen, not which documents.
 
 References: Künsch (1989), Annals of Statistics 17(3); Hall, Horowitz and Jing (1995), Biometrika
 82(3), for moving blocks that grow with the cube root of the length.
@@ -28,7 +28,7 @@ from memprobe.stats.documents import document_rate, effective_documents
 from memprobe.stats.enough import BLOCK_METHOD, FEW_EFFECTIVE, METHOD
 from memprobe.stats.intervals import FEW_CLUSTERS, LONG_RUN, Interval
 
-# Fewer stretches than these say nothing about how stretches differ.
+# Fewer stretches than this do not show how stretches differ.
 MIN_BLOCKS = 4
 N_BLOCKS = 20
 """So many equal blocks is a document cut into, if they do not become shorter than two overlaps."""
@@ -42,10 +42,10 @@ class Series:
     """Values along one document.
 
     Attributes:
-        values: In their order, shape (n,), finite.
-        weights: Of each value in the mean, shape (n,), above 0.
-        overlap: So many neighbours share text with a value, at least 1.
-        passage: So many neighbours lie in the longest passage that can be memorized; None: not known.
+        values: Values in document order, shape (n,), finite.
+        weights: Weight of each value in the mean, shape (n,), above 0.
+        overlap: Number of consecutive values that share text, counting the value itself, at least 1.
+        passage: Number of values in the longest passage that can be memorized; None if it is not known.
     """
 
     values: NDArray[np.float64]
@@ -55,12 +55,12 @@ class Series:
 
     @property
     def n_apart(self) -> float:
-        """How many values fit without overlap."""
+        """Number of values that fit without overlap."""
         return len(self.values) / self.overlap
 
     @property
     def block(self) -> int:
-        """Values of one block: the overlap, times the cube root of how many values fit without."""
+        """Number of values in a block: the overlap times the cube root of `n_apart`, at most half of all."""
         longest = max(1, len(self.values) // 2)
         return min(longest, self.overlap * max(1, round(math.cbrt(self.n_apart))))
 
@@ -69,7 +69,7 @@ def weighted_mean(series: Sequence[Series]) -> float:
     """Return the mean of all values of all series.
 
     Raises:
-        ValueError: There are none.
+        ValueError: There are no values.
     """
     total = sum(float(each.weights.sum()) for each in series)
     if not total:
@@ -80,15 +80,15 @@ def weighted_mean(series: Sequence[Series]) -> float:
 def block_draws(
     series: Sequence[Series], *, rng: np.random.Generator, n_draws: int = N_DRAWS
 ) -> NDArray[np.float64] | None:
-    """Draw the mean of all series again, each from blocks of its own.
+    """Return resampled means over all series, where each series is resampled by its own blocks.
 
     Args:
-        series: One for each document; the order matters for the draws.
+        series: One series for each document; the draws depend on their order.
         rng: Source of the draws.
         n_draws: Number of resamples.
 
     Returns:
-        Shape (n_draws,), centred on the estimate; None where fewer than four blocks fit in all.
+        Means, shape (n_draws,), centred on the estimate; None if fewer than four blocks fit in total.
     """
     if sum(len(each.values) // each.block for each in series if len(each.values)) < MIN_BLOCKS:
         return None
@@ -112,10 +112,10 @@ def _draws_of_one(one: Series, rng: np.random.Generator, n_draws: int) -> NDArra
 def moving_blocks(
     series: Sequence[Series], *, rng: np.random.Generator, level: float = 0.95, n_draws: int = N_DRAWS
 ) -> Interval | None:
-    """Return the percentile interval of the mean by moving blocks; None where too few blocks fit.
+    """Return the percentile interval of the mean by moving blocks; None if too few blocks fit.
 
     Args:
-        series: One for each document.
+        series: One series for each document.
         rng: Source of the draws.
         level: Nominal coverage.
         n_draws: Number of resamples.
@@ -132,8 +132,8 @@ class Blocked:
     """An interval by blocks, or why there is none.
 
     Attributes:
-        interval: None: there is none.
-        why: What stands for the method then.
+        interval: The interval; None if there is none.
+        why: What is reported in place of the method if there is no interval; else None.
     """
 
     interval: Interval | None
@@ -144,8 +144,8 @@ def blocks_interval(series: Sequence[Series], *, low: float = 0.0, level: float 
     """Return the interval of the mean of values between `low` and 1, by blocks and by whole documents.
 
     Args:
-        series: One for each document.
-        low: 0, or -1 of differences.
+        series: One series for each document.
+        low: Lower bound of the values: 0, or -1 for differences.
         level: Nominal coverage.
 
     Raises:
@@ -171,7 +171,7 @@ def blocks_interval(series: Sequence[Series], *, low: float = 0.0, level: float 
 def _bound(
     sizes: NDArray[np.float64], sums: NDArray[np.float64], low: float, level: float
 ) -> Interval | None:
-    """Return the bound over documents of a mean of values between `low` and 1."""
+    """Return the bound over documents for the mean of values between `low` and 1."""
     shares = (sums - low * sizes) / (1 - low)
     found = document_rate(np.clip(shares, 0, sizes), sizes, level=level)
     if found is None:
@@ -181,7 +181,7 @@ def _bound(
 
 
 def _parts(one: Series) -> list[NDArray[np.int64]]:
-    """Return the places of each block of a series, the longest first."""
+    """Return the positions of the values in each block of a series, the longest block first."""
     n = len(one.values)
     if one.passage is None:
         n_blocks = min(N_BLOCKS, n // (2 * one.overlap))
@@ -193,7 +193,7 @@ def _parts(one: Series) -> list[NDArray[np.int64]]:
 def _sums(
     parts: Sequence[Sequence[NDArray[np.int64]]], series: Sequence[Series]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the weight of each block and its weighted sum."""
+    """Return the total weight and the weighted sum of each block."""
     pairs = [
         (each.weights[part], each.values[part])
         for each, own in zip(series, parts, strict=True)
@@ -205,7 +205,7 @@ def _sums(
 
 
 def _longest_run(values: NDArray[np.float64], base: float) -> int:
-    """Return how many neighbours at most are more than one half away from the base, to the same side."""
+    """Return the length of the longest run of values more than 1/2 from the base, all on the same side."""
     longest = 0
     for side in (values - base > 0.5, base - values > 0.5):
         edges = np.flatnonzero(np.diff(np.concatenate([[False], side, [False]])))

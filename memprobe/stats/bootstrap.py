@@ -12,7 +12,7 @@ from memprobe.stats.intervals import Interval
 N_DRAWS = 2000
 # Draws are made in blocks of about this many indices, so that memory stays small.
 _BLOCK = 4_000_000
-# From so many items on, of which each value occurs so many times, values are drawn instead of items.
+# With at least this many items, if each value occurs this many times on average, values are drawn, not items.
 _MANY, _MANY_TIMES = 1_024, 16
 
 
@@ -24,14 +24,14 @@ def bootstrap_mean(
     level: float = 0.95,
     n_draws: int = N_DRAWS,
 ) -> Interval:
-    """Percentile bootstrap interval of the mean.
+    """Return the percentile bootstrap interval of the mean.
 
     Args:
         values: One value per item, shape (n_items,), finite; the order matters for the draws, so sort
             by item for a result that does not depend on it.
         rng: Source of the draws.
         clusters: Cluster number of each item, shape (n_items,), 0 to n_clusters - 1; whole clusters are
-            drawn. None: every item is its own.
+            drawn. None if every item is its own cluster.
         level: Nominal coverage.
         n_draws: Number of resamples.
 
@@ -57,12 +57,12 @@ def bootstrap_mean(
 def _resampled_means(
     sums: NDArray[np.float64], sizes: NDArray[np.float64] | None, rng: np.random.Generator, n_draws: int
 ) -> NDArray[np.float64]:
-    """Return the mean of each resample of clusters, shape (n_draws,); without sizes each is one item."""
+    """Return the mean of each resample of clusters, shape (n_draws,); without `sizes` each is one item."""
     n = len(sums)
     if sizes is None and n >= _MANY:
         distinct, counts = np.unique(sums, return_counts=True)
         if len(distinct) * _MANY_TIMES <= n:
-            # How often each value is drawn is all that matters, and is multinomial.
+            # Only how often each value is drawn matters, and these counts are multinomial.
             return np.asarray(rng.multinomial(n, counts / n, size=n_draws) @ distinct / n, dtype=np.float64)
     at_once = max(1, _BLOCK // n)
     means = []

@@ -1,6 +1,6 @@
 """Coverage of a document by extractable windows, in characters.
 
-A character is covered at a threshold tau if some window whose suffix holds it has p_z >= tau. Prefix
+A character is covered at a threshold tau if some window whose suffix contains it has p_z >= tau. Prefix
 characters are never covered: they were given, not extracted.
 
 References: Cooper et al. (2025), section 4, https://arxiv.org/abs/2505.12546
@@ -19,9 +19,9 @@ class Coverage:
 
     Attributes:
         tau: The threshold, a probability above 0.
-        coverage_frac: Covered characters over all characters of the document.
-        covered_chars: Covered characters.
-        longest_run_chars: Characters of the longest stretch without a gap.
+        coverage_frac: Share of the document's characters that are covered.
+        covered_chars: Number of covered characters.
+        longest_run_chars: Number of characters in the longest covered stretch without a gap.
     """
 
     tau: float
@@ -42,16 +42,17 @@ def covered_chars(
 
     Args:
         suffix_start_char: First character of each window's suffix, shape (n_windows,).
-        suffix_end_char: One past its last character, shape (n_windows,); an empty suffix covers nothing.
+        suffix_end_char: One past the last character of each suffix, shape (n_windows,); an empty suffix
+            covers nothing.
         logp_nats: ln p_z of each window, shape (n_windows,); -inf never covers.
-        n_chars: Characters of the document.
+        n_chars: Number of characters in the document.
         tau: Threshold on p_z, above 0 and at most 1.
 
     Returns:
-        Shape (n_chars,).
+        Whether each character is covered, shape (n_chars,).
 
     Raises:
-        ValueError: The document is empty, tau is out of range, or a suffix is outside.
+        ValueError: The document is empty, tau is out of range, or a suffix is outside the document.
     """
     if n_chars < 1 or not 0 < tau <= 1:
         raise ValueError(f"{n_chars} characters and tau {tau}; need 1 or more, and above 0 up to 1")
@@ -62,7 +63,7 @@ def covered_chars(
     ):
         raise ValueError(f"a suffix is outside the document of {n_chars} characters")
     extracted = logp_nats >= math.log(tau)
-    # +1 where a suffix begins, -1 behind its end: the running sum counts the suffixes over a character.
+    # +1 where a suffix begins, -1 just after it ends: the running sum counts the suffixes at a character.
     change = np.zeros(n_chars + 1, dtype=np.int64)
     np.add.at(change, suffix_start_char[extracted], 1)
     np.add.at(change, suffix_end_char[extracted], -1)
@@ -77,7 +78,7 @@ def coverage(
     n_chars: int,
     tau: float,
 ) -> Coverage:
-    """Return the share of a document that windows extract with probability `tau` or more.
+    """Return how much of a document windows extract with probability `tau` or more.
 
     The arguments and errors are those of `covered_chars`.
     """

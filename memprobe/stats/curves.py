@@ -1,4 +1,4 @@
-"""Forgetting curves: power, exponential and logarithmic laws of an excess by lag, and its half-life.
+"""Forgetting curves: power, exponential and logarithmic laws of the excess by lag, and its half-life.
 
 With t the lag, t1 the first lag, and an offset of one step that keeps the laws finite at lag 0:
 
@@ -10,7 +10,7 @@ so `a` is always the fitted excess at the first lag, and all three decay towards
 (2023), https://arxiv.org/abs/2303.17557, whose curves are fitted on log10(1 + t); Chang et al. (2024),
 https://arxiv.org/abs/2406.11813, R = -d log10(t / tau); Wixted and Ebbesen (1991),
 https://doi.org/10.1111/j.1467-9280.1991.tb00175.x, for the power law. Rates are fitted by the binomial
-likelihood, averages of other values by weighted least squares; half_life.py has the intervals of half-lives.
+likelihood, averages of other values by weighted least squares. Intervals of half-lives: half_life.py.
 """
 
 import math
@@ -44,17 +44,18 @@ _UNFIT = f"the curve does not follow the law (p below {UNFIT_P:g})"
 _N_PARAMETERS = 2
 _GRID = 96
 _GOLDEN = (math.sqrt(5) - 1) / 2
-# Each step shortens the bracket by 0.618: sixty leave less of it than rounding does.
+# Each step shortens the bracket to 0.618 of its length; after sixty it is shorter than a rounding error.
 _GOLDEN_STEPS = 60
-# Residuals this small beside the data, as a share of squares, are rounding.
+# Residuals whose squares are at most this share of the squares of the data are rounding errors.
 _ROUNDING = 1e-20
-# The squared mean excess over the variance of one lag in ln L, where only differences of laws count.
+# Ratio of the mean squared excess to the variance of a lag in ln L, where only differences between laws
+# matter; and a number in place of 0.
 _SHARP, _TINY = 1e4, 1e-300
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A fitted number with its percentile interval; None where the draws do not bound it."""
+    """A fitted number with its percentile interval; an end that the draws do not bound is None."""
 
     value: float
     lo: float | None
@@ -66,11 +67,11 @@ class HalfLife:
     """Steps from the first lag to the lag where the fitted excess is half of that at the first lag.
 
     Attributes:
-        steps: The half-life; None where the observed lags do not hold it, see `reason`.
-        lo: Lower end of its interval; never beyond the observed lags, so where half is not reached it is
-            at most as many steps as were observed; 0 where nothing excludes that half is lost at once.
-        hi: Upper end; None where it lies beyond the observed lags.
-        reason: Why `steps` or an end is None; None where all are there.
+        steps: The half-life; None if the observed lags do not show it, see `reason`.
+        lo: Lower end of the interval, at most the range of the observed lags, even if half is not reached;
+            0 if it cannot be excluded that half is lost at once.
+        hi: Upper end of the interval; None if it lies beyond the observed lags.
+        reason: Why `steps` or an end is None; None if all are known.
     """
 
     steps: float | None
@@ -85,15 +86,16 @@ class CurveFit:
 
     Attributes:
         law: The law.
-        parameters: Name to fitted number: `a` (excess at the first lag) and `exponent`, `decay_per_step`, or
-            `decay_per_decade` with `log10_tau` (log10 of offset + lag where nothing is left).
+        parameters: Fitted numbers by name: `a` (excess at the first lag) and, by law, `exponent`,
+            `decay_per_step`, or `decay_per_decade` with `log10_tau` (log10 of offset + lag where nothing is
+            left).
         residual_se: Weighted residual standard error on n - 2 degrees of freedom, in the unit of the excess,
             the weights scaled to a mean of 1.
-        aic: n ln(weighted sum of squares / n) + 2 (2 + 1), and of rates -2 ln L + 2 2, to be compared
-            between laws on the same points only; None where residuals are no more than rounding.
-        half_life: See there; its interval takes the law as given.
-        half_life_anew: The same half-life with an interval in which each draw chooses the law again; None
-            where the curve does not follow the law.
+        aic: n ln(weighted sum of squares / n) + 2 (2 + 1), for rates -2 ln L + 2 2; only comparable between
+            laws on the same points. None if the residuals are only rounding errors.
+        half_life: The half-life, with an interval that takes the law as given.
+        half_life_anew: The same half-life, with an interval for which each draw chooses its law; without
+            numbers if the curve does not follow the law.
         fit_p: p value of the hypothesis that the curve follows the law; None without draws.
     """
 
@@ -137,17 +139,18 @@ def fit_laws(
     level: float = 0.95,
     laws: Sequence[Law] = LAWS,
 ) -> dict[Law, CurveFit]:
-    """Fit laws to a curve and to each of its bootstrap draws: by weighted least squares, or as rates.
+    """Fit laws to a curve and its bootstrap draws, by weighted least squares or by the likelihood of rates.
 
     Args:
-        lag: Steps, rising, shape (n_lags,).
-        excess: What is left over the baseline at each lag, finite, shape (n_lags,).
-        draws: The same of each resample, shape (n_draws, n_lags); no rows: no intervals.
-        weights: Of each lag, above 0, shape (n_lags,); None: all alike; of rates, their likelihood.
-        n_clusters: What the draws draw; None: so many that it makes no difference.
+        lag: Lags in steps, rising, shape (n_lags,).
+        excess: Excess over the baseline at each lag, finite, shape (n_lags,).
+        draws: Excess in each resample, shape (n_draws, n_lags); without rows there are no intervals.
+        weights: Weight of each lag, above 0, shape (n_lags,), or the likelihood of rates; None for equal
+            weights.
+        n_clusters: Number of clusters that are resampled; None if it is too large to matter.
         offset: Steps added to the lag in the power and logarithmic laws; with 0 the lags must be above 0.
         level: Nominal coverage.
-        laws: Which.
+        laws: Laws to fit.
 
     Raises:
         ValueError: There are fewer than three lags, they do not rise, or the excess is 0 at all of them.
@@ -206,7 +209,7 @@ def _scaled(weights: Floats) -> Floats:
 
 
 def _fitted(shape: Shape, rows: Floats, w: Floats, like: Likelihood) -> Fitted:
-    """Fit a law to each row: where it is not least squares that is wanted, they are where to begin."""
+    """Fit a law to each row by least squares; for rates this is the start of maximizing the likelihood."""
     solved = (_linear if shape.law == "logarithmic" else _exponential)(shape.x, rows, w)
     a, decay = solved.a, solved.fall
     if shape.law == "logarithmic":
@@ -230,7 +233,7 @@ def _quality(shape: Shape, fitted: Fitted, like: Likelihood, excess: Floats, w: 
 
 
 def best_law(fits: Mapping[Law, CurveFit]) -> Law | None:
-    """Return the law with the smallest AIC, a perfect fit before any other; None of no fits."""
+    """Return the law with the smallest AIC, or one that fits perfectly; None without fits."""
     if not fits:
         return None
     return min(fits, key=lambda law: -math.inf if (aic := fits[law].aic) is None else aic)
@@ -248,9 +251,9 @@ def _linear(x: Floats, y: Floats, w: Floats) -> _Solved:
 
 
 def _exponential(x: Floats, y: Floats, w: Floats) -> _Solved:
-    """Fit a exp(-fall x) to each row of y: the best a for each fall is linear, fall is searched.
+    """Fit a exp(-fall x) to each row of y: fall is searched, and the best a for it has a closed form.
 
-    A grid over both signs finds the bracket, golden section the minimum in it.
+    A grid over both signs of fall finds a bracket, and golden section the best fall in it.
     """
     small = 1e-4 / x[-1]
     falls = np.geomspace(small, LARGEST / x[1], _GRID)
@@ -292,7 +295,7 @@ def _parameters(law: Law, fitted: Fitted, first: float, level: float) -> dict[st
     fall = fitted.decay * fitted.a * math.log(10) if law == "logarithmic" else fitted.decay
     found = {"a": fitted.a, names[law]: fall}
     if law == "logarithmic" and fall[0] > 0:
-        # Where a draw does not fall, nothing is ever lost.
+        # If a draw does not fall, nothing is ever lost.
         decades = np.divide(fitted.a, fall, out=np.full_like(fitted.a, np.inf), where=fall > 0)
         found["log10_tau"] = decades + math.log10(first)
     return {name: _parameter(values, level) for name, values in found.items()}
@@ -306,7 +309,7 @@ def _parameter(values: Floats, level: float) -> Parameter:
 
 
 def _ends(draws: Floats, level: float) -> tuple[float | None, float | None]:
-    """Return the ends of the percentile interval; a draw itself, so that infinities do no harm."""
+    """Return the ends of the percentile interval; each is one of the draws, so infinite draws are allowed."""
     if not len(draws):
         return None, None
     ends = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
@@ -316,14 +319,14 @@ def _ends(draws: Floats, level: float) -> tuple[float | None, float | None]:
 def _half_life(
     half: float, fitted: Fitted, lag: Floats, level: float, ends: Callable[[], tuple[float, float]]
 ) -> HalfLife:
-    """Return the half-life as far as the observed lags hold it.
+    """Return the half-life as far as the observed lags show it.
 
     Args:
-        half: Half-life by the reported law; 0 where nothing is left at the second lag.
-        fitted: That law.
-        lag: Steps, shape (n_lags,).
-        level: At which the draws are read.
-        ends: Finds the ends of the interval, where there is one.
+        half: Half-life by the reported law; 0 if nothing is left at the second lag.
+        fitted: The reported law.
+        lag: Lags in steps, shape (n_lags,).
+        level: Level of the percentile interval of the draws.
+        ends: Returns the ends of the interval of the half-life; called only if there is an interval.
     """
     a_lo, _ = _ends(fitted.a[1:], level)
     a, observed = float(fitted.a[0]), float(lag[-1] - lag[0])

@@ -3,7 +3,7 @@
 References: Newcombe (1998), https://doi.org/10.1002/(SICI)1097-0258(19980430)17:8<873::AID-SIM779>3.0.CO;2-I,
 method 10, for independent groups; Newcombe (1998),
 https://doi.org/10.1002/(SICI)1097-0258(19981130)17:22<2635::AID-SIM954>3.0.CO;2-C, method 10, for pairs;
-Zou and Donner (2008), https://doi.org/10.1002/sim.3095, for intervals of other kinds put together.
+Zou and Donner (2008), https://doi.org/10.1002/sim.3095, for combining intervals of other kinds.
 """
 
 import math
@@ -18,17 +18,17 @@ from memprobe.stats.rates import share_interval
 def independent_difference(
     first: float, first_interval: Interval, second: float, second_interval: Interval
 ) -> Interval:
-    """Interval of `first - second`, two independent estimates, from the interval of each.
+    """Return the interval of `first - second`, two independent estimates, from the interval of each.
 
         lo = d - sqrt((p1 - l1)^2 + (u2 - p2)^2),  hi = d + sqrt((u1 - p1)^2 + (p2 - l2)^2)
 
-    Of two Wilson intervals this is Newcombe's hybrid score interval.
+    For two Wilson intervals this is Newcombe's hybrid score interval.
 
     Args:
-        first: One estimate.
-        first_interval: Its interval.
-        second: What is taken off.
-        second_interval: Its interval.
+        first: First estimate.
+        first_interval: Interval of `first`.
+        second: Estimate that is subtracted.
+        second_interval: Interval of `second`.
 
     Raises:
         ValueError: The intervals have different levels.
@@ -47,18 +47,18 @@ def independent_difference(
 def newcombe_paired(
     both: float, first_only: float, second_only: float, neither: float, *, level: float = 0.95
 ) -> Interval:
-    """Interval of the difference of two rates over the same items.
+    """Return the interval of the difference of two rates over the same items.
 
-        lo = d - sqrt((p1-l1)^2 - 2 phi (p1-l1)(u2-p2) + (u2-p2)^2), and hi the other way round,
+        lo = d - sqrt((p1-l1)^2 - 2 phi (p1-l1)(u2-p2) + (u2-p2)^2), and hi likewise with l and u exchanged,
 
-    with Wilson's l and u of each rate, and phi = (ad - bc) / sqrt((a+b)(c+d)(a+c)(b+d)), where ad - bc
-    is lessened by n/2, but not below 0, if it is positive; phi is 0 where a margin is.
+    with Wilson's ends l and u of each rate, and phi = (ad - bc) / sqrt((a+b)(c+d)(a+c)(b+d)). If ad - bc is
+    positive, it is reduced by n/2, but not below 0; phi is 0 if a margin is 0.
 
     Args:
-        both: Items with 1 under both.
-        first_only: Items with 1 under the first alone.
-        second_only: Items with 1 under the second alone.
-        neither: Items with 0 under both.
+        both: Number a of items with 1 under both.
+        first_only: Number b of items with 1 under the first only.
+        second_only: Number c of items with 1 under the second only.
+        neither: Number d of items with 0 under both.
         level: Nominal coverage.
 
     Raises:
@@ -89,20 +89,21 @@ def paired_difference(
     clusters: NDArray[np.int64] | None = None,
     level: float = 0.95,
 ) -> Interval | None:
-    """Interval of the mean of `first - second` over pairs of outcomes between 0 and 1.
+    """Return the interval of the mean of `first - second` over pairs of outcomes between 0 and 1.
 
-    Newcombe's interval if all outcomes are 0 or 1 and every pair is a cluster of its own. For fractions, and
-    for pairs in clusters, the bound by documents (`memprobe.stats.documents`) on (d + 1) / 2, where d is
-    the difference of a pair.
+    It is Newcombe's interval if all outcomes are 0 or 1 and every pair is its own cluster. For fractions, and
+    for pairs in clusters, it is the bound over documents (`memprobe.stats.documents`) on (d + 1) / 2, where d
+    is the difference of a pair.
 
     Args:
-        first: One outcome of each item, shape (n_items,).
-        second: The other, shape (n_items,).
-        clusters: Cluster number of each item; None: every item is its own.
+        first: First outcome of each item, shape (n_items,).
+        second: Second outcome of each item, shape (n_items,).
+        clusters: Cluster number of each item; None if every item is its own cluster.
         level: Nominal coverage.
 
     Returns:
-        The interval; None if there is a single pair of fractions, or clusters worth fewer than two.
+        The interval; None with a single pair of fractions, or if the clusters are worth fewer than two of
+        equal size.
 
     Raises:
         ValueError: There are no pairs, or the lengths differ.
@@ -123,19 +124,19 @@ def difference_interval(
     reach: float = 1.0,
     level: float = 0.95,
 ) -> Interval | None:
-    """Interval of the mean of differences that lie between -reach and reach: the bound by documents.
+    """Return the bound over documents for the mean of differences between -reach and reach.
 
     Args:
-        differences: One of each item, shape (n_items,).
-        clusters: Cluster number of each item; None: every item is its own.
-        reach: How far a difference can be from 0.
+        differences: Difference of each item, shape (n_items,).
+        clusters: Cluster number of each item; None if every item is its own cluster.
+        reach: Largest possible distance of a difference from 0.
         level: Nominal coverage.
 
     Returns:
-        The interval; None where clusters are worth fewer than two.
+        The interval; None if the clusters are worth fewer than two of equal size.
 
     Raises:
-        ValueError: There are no differences, or one is out of reach.
+        ValueError: There are no differences, or one is farther from 0 than `reach`.
     """
     own = np.arange(len(differences)) if clusters is None else clusters
     found = share_interval((differences / reach + 1) / 2, own, level=level)

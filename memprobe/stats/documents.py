@@ -1,14 +1,14 @@
 """A confidence bound for a rate whose items come in documents, which may be memorized whole.
 
-Estimates of how much items of a document agree fail where the memorized document was not drawn, so
-this bound uses none. To the documents that were seen it adds a pseudo-document of typical size that
-is all hits (for the upper bound) or none (for the lower), and lets random weights decide:
+Estimates of how much the items of a document agree fail if the memorized document was not drawn, so this
+bound does not use them. It adds to the documents that were seen a pseudo-document of typical size, which is
+all hits (for the upper bound) or has none (for the lower bound), and gives every document a random weight:
 
     upper u:  P( sum_i G_i (x_i - u m_i) + G_0 M (1 - u) > 0 ) = (1 - level) / 2
 
 with independent G ~ Exp(1), x_i hits among the m_i items of document i, and M = sum m_i^2 / sum m_i, the
-size of the document of a random item. With one item per document this is the bound of Clopper and Pearson.
-It never falls when a hit is added.
+expected size of the document of a random item. With one item per document this is the bound of Clopper and
+Pearson. It never falls when a hit is added.
 
 References: Gaffke (2005), Three test statistics for a nonparametric one-sided hypothesis on the mean of
 a nonnegative variable, Mathematical Methods of Statistics 14(4); Learned-Miller and Thomas (2019),
@@ -30,32 +30,32 @@ from memprobe.stats.intervals import Interval
 
 Floats = NDArray[np.float64]
 
-# The trapezoid sum over log t of an analytic integrand is off by exp(-c / step): below 1e-9 at this step
-# where the mean is within 3 standard deviations of 0, and at half of it within 7.
+# The trapezoid sum over log t of an analytic integrand has an error of exp(-c / step): below 1e-9 at this
+# step if the mean is within 3 standard deviations of 0, and at half this step if it is within 7.
 _STEP = 0.1
 _LOG_T_MIN, _LOG_T_MAX = -18.0, 20.0
-# Below this the logarithm of the integrand's size leaves nothing to add.
+# Where the logarithm of the integrand's size is below this, the integrand is negligible.
 _NOTHING = -23.0
-# Nodes times kinds of documents that are held at once.
+# Largest number of nodes times kinds of documents held in memory at once.
 _BLOCK = 2_000_000
-# Terms of the power series of atan and ln, of which no more than 1e-16 is left within the radius.
+# Radius and number of terms of the power series of atan and ln; within the radius the rest is below 1e-16.
 _RADIUS, _N_POWERS = 0.25, 26
-# Nodes may differ by no larger angle, in radians: half a turn and they would miss one.
+# Largest difference of the angle between two nodes, in radians; from half a turn on, a turn could be missed.
 _MOST_TURN = 2.5
-# Where they do, they are moved so close that two differ by this times _STEP, one radian.
+# Where the difference is larger, nodes are moved closer, until two differ by this times _STEP, one radian.
 _SPEED = 10.0
-# At most so many kinds of documents are kept apart; beyond that, those of nearly equal weight are one kind.
+# With more kinds of documents than this, kinds of nearly equal weight are merged.
 _MOST_KINDS = 512
 _TOLERANCE = 1e-9
-# How much shorter than the tolerance the step after the last one is to be.
+# The search stops when the next step is expected to be below this share of the tolerance.
 _SAFE = 0.01
 
 
 def effective_documents(sizes: Floats) -> float:
-    """Return how many documents of equal size would weigh the same: (sum m)^2 / sum m^2.
+    """Return how many documents of equal size would be worth as much: (sum m)^2 / sum m^2.
 
     Args:
-        sizes: Items of each document, shape (n_documents,), all positive.
+        sizes: Number of items in each document, shape (n_documents,), all positive.
     """
     return float(sizes.sum() ** 2 / (sizes**2).sum())
 
@@ -65,15 +65,15 @@ def document_rate(hits: Floats, sizes: Floats, *, level: float = 0.95) -> Interv
 
     Args:
         hits: Sum of the item values of each document, each value 0 to 1, shape (n_documents,).
-        sizes: Items of each document.
-        level: Nominal coverage; each side misses with at most half of what is left.
+        sizes: Number of items in each document, shape (n_documents,).
+        level: Nominal coverage; each end misses with a probability of at most (1 - level) / 2.
 
     Returns:
         The interval, with the method `FEW` below five effective documents; None below two, which do not
         show how documents differ.
 
     Raises:
-        ValueError: There are no documents, or hits outside 0 to the size.
+        ValueError: There are no documents, or the hits of one are below 0 or above its size.
     """
     if not len(sizes) or len(sizes) != len(hits) or (sizes <= 0).any():
         raise ValueError(f"{len(hits)} sums of hits for {len(sizes)} documents with items")
@@ -90,7 +90,7 @@ def document_rate(hits: Floats, sizes: Floats, *, level: float = 0.95) -> Interv
 
 
 def _distinct(hits: Floats, sizes: Floats) -> tuple[Floats, Floats]:
-    """Return the documents that differ, shape (2, n_kinds), and how often each occurs."""
+    """Return the distinct documents, shape (2, n_kinds), and how often each occurs."""
     order = np.lexsort((sizes, hits))
     ordered = np.stack([hits[order], sizes[order]])
     starts = np.flatnonzero(np.append(True, (ordered[:, 1:] != ordered[:, :-1]).any(0)))
@@ -98,24 +98,24 @@ def _distinct(hits: Floats, sizes: Floats) -> tuple[Floats, Floats]:
 
 
 def _key(hits: Floats, sizes: Floats, counts: Floats) -> bytes:
-    """Return the documents as a key, in an order that does not depend on how they were given."""
+    """Return the documents as a cache key that does not depend on their order."""
     rows = np.stack([hits, sizes, counts])
     return np.ascontiguousarray(rows[:, np.lexsort(rows[::-1])]).tobytes()
 
 
-# A key of 16,000 documents that all differ has 400 kB, and there may be thousands of intervals.
+# A key of 16,000 distinct documents takes 400 kB, and there may be thousands of intervals.
 @lru_cache(maxsize=256)
 def _upper(documents: bytes, tail: float) -> float:
-    """Return the upper bound; the same documents come up again, such as those without a hit."""
+    """Return the upper bound, cached because the same documents recur, such as those without a hit."""
     hits, sizes, counts = np.frombuffer(documents).reshape(3, -1)
     if (hits == sizes).all():
         return 1.0
     weighted = _Weighted.of(hits, sizes, counts)
     last = 1.0 - _TOLERANCE
-    # Cantelli's inequality decides farther from the bound, where the integrand turns too fast.
+    # Far from the bound the integrand turns too fast, so Cantelli's inequality limits the search.
     farthest = weighted.rate_at(-math.sqrt(1 / tail - 1))
     if farthest is None or farthest >= last:
-        # Of values that differ from 1 by rounding, say, no bound can be distinguished from 1.
+        # The bound cannot be told from 1, for example if the values differ from 1 only by rounding.
         if weighted.above(last) >= tail:
             return 1.0
         farthest = last
@@ -124,12 +124,12 @@ def _upper(documents: bytes, tail: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class _Weighted:
-    """The documents and the pseudo-document, as weights that are linear in the rate.
+    """The documents and the pseudo-document, with weights that are linear in the rate.
 
     Attributes:
-        hits: x, the pseudo-document last, shape (n,).
-        sizes: m.
-        counts: How often each occurs.
+        hits: Hits x of each kind of document, the pseudo-document last, shape (n,).
+        sizes: Size m of each kind.
+        counts: How often each kind occurs.
     """
 
     hits: Floats
@@ -143,7 +143,7 @@ class _Weighted:
         return cls(np.append(hits, typical), np.append(sizes, typical), np.append(counts, 1.0))
 
     def above(self, rate: float) -> float:
-        """Return P(sum_i G_i (x_i - rate m_i) > 0), the pseudo-document among them."""
+        """Return P(sum_i G_i (x_i - rate m_i) > 0), including the pseudo-document."""
         weights = self.hits - rate * self.sizes
         z = float(self.counts @ weights / np.sqrt(self.counts @ weights**2))
         kinds, shapes = _kinds(weights[:-1], self.counts[:-1])
@@ -151,9 +151,9 @@ class _Weighted:
         return _probability_above_zero(weights, shapes, _STEP if z > -3 else _STEP / 2)
 
     def rate_at(self, z: float) -> float | None:
-        """Return the rate at which the mean of the sum is z of its standard deviations; None: at none.
+        """Return the rate at which the mean of the sum is z of its standard deviations; None if none exists.
 
-        Mean and variance are A - B u and C - 2 D u + E u^2, so that the rate is a root of a square equation,
+        Mean and variance are A - B u and C - 2 D u + E u^2, so the rate u is a root of a quadratic equation,
         whose other root belongs to -z.
         """
         (a, b), (c, d, e) = self._first(), self._second()
@@ -163,7 +163,7 @@ class _Weighted:
         return (middle - math.copysign(math.sqrt(max(middle**2 - square * rest, 0.0)), z)) / square
 
     def start(self, target: float) -> tuple[float, float]:
-        """Return about the rate at which the normal quantile of `above` is the target, and its slope there.
+        """Return about the rate where the normal quantile of `above` is the target, and the slope there.
 
         By the expansion of Cornish and Fisher, x = z + (z^2 - 1) s / 6 + (z^3 - 3 z) k / 24
         - (2 z^3 - 5 z) s^2 / 36 with skewness s and excess kurtosis k; NaN where there is no such rate.
@@ -184,7 +184,7 @@ class _Weighted:
         return (math.nan, math.nan) if rate is None else (rate, self.slope_at(rate) / max(spread, 0.2))
 
     def slope_at(self, rate: float) -> float:
-        """Return how fast the mean, in standard deviations, falls with the rate."""
+        """Return the derivative, with respect to the rate, of the mean over its standard deviation."""
         (a, b), (c, d, e) = self._first(), self._second()
         variance = c - 2 * d * rate + e * rate**2
         return (-b + (a - b * rate) * (d - e * rate) / variance) / math.sqrt(variance)
@@ -199,10 +199,10 @@ class _Weighted:
 
 
 def _root(weighted: _Weighted, tail: float, low: float, high: float) -> float:
-    """Return the rate in a bracket at which the probability above 0 is the tail.
+    """Return the rate between `low` and `high` at which the probability `above` equals `tail`.
 
-    The normal quantile of the probability is nearly linear in the rate, so that a few secants find it; where
-    they leave the bracket it is halved.
+    The normal quantile of the probability is nearly linear in the rate, so a few secant steps find it; if a
+    step leaves the bracket, the bracket is halved instead.
     """
     normal = NormalDist()
     target = normal.inv_cdf(tail)
@@ -216,7 +216,7 @@ def _root(weighted: _Weighted, tail: float, low: float, high: float) -> float:
         if before[0] == before[0]:
             slope = (off - before[1]) / (rate - before[0])
         step = -off / slope if slope < 0 else math.nan
-        # The steps of secants shrink faster and faster, so the next one is shorter than this.
+        # Secant steps shrink ever faster, so the next one is shorter than step^2 / |last_step|.
         if abs(step) < _TOLERANCE or step**2 < _TOLERANCE * _SAFE * abs(last_step):
             return min(max(rate + step, low), high)
         before, last_step = (rate, off), step
@@ -225,7 +225,7 @@ def _root(weighted: _Weighted, tail: float, low: float, high: float) -> float:
 
 
 def _kinds(weights: Floats, counts: Floats) -> tuple[Floats, Floats]:
-    """Return distinct weights and their counts; many weights are merged by narrow ranges into their means."""
+    """Return weights and their counts; if there are many, nearly equal ones are merged into their mean."""
     least, width = float(weights.min()), float(np.ptp(weights))
     if len(weights) <= _MOST_KINDS or not width:
         return weights, counts
@@ -244,7 +244,7 @@ def _probability_above_zero(weights: Floats, shapes: Floats, step: float) -> flo
     Args:
         weights: w, shape (n,), not all 0.
         shapes: h, shape (n,).
-        step: Between nodes, in log t.
+        step: Distance between nodes, in log t.
     """
     scaled = weights / np.sqrt(shapes @ weights**2)
     last = _last_log_t(scaled, shapes)
@@ -254,7 +254,7 @@ def _probability_above_zero(weights: Floats, shapes: Floats, step: float) -> flo
     missed = (turn >= _MOST_TURN) & (log_size[1:] > _NOTHING)
     if not missed.any():
         return float(0.5 + step * (np.sin(angle) * np.exp(log_size)).sum() / np.pi)
-    # With a heavy document among many light ones the integrand turns fast before it is nothing, so that
+    # With a heavy document among many light ones the integrand turns fast before it becomes negligible, so
     # nodes have to be evenly spaced in t there: with t = ln(1 + e^v) / c, dt / t = dv / (1 + e^-v) / (c t).
     scale = float((turn / np.diff(t))[missed].max()) / _SPEED
     v = np.arange(_LOG_T_MIN + math.log(scale), max(1.0, scale * t[-1]), _STEP)
@@ -272,14 +272,14 @@ def _nodes(step: float) -> tuple[Floats, Floats]:
 
 
 def _powers(t: Floats) -> Floats:
-    """Return t to the powers from 1 on, shape (_N_POWERS, n_nodes)."""
+    """Return the powers of t from 1 to _N_POWERS, shape (_N_POWERS, n_nodes)."""
     return np.multiply.accumulate(np.broadcast_to(t, (_N_POWERS, len(t))), axis=0)
 
 
 def _logarithm(scaled: Floats, shapes: Floats, t: Floats, powers: Floats) -> tuple[Floats, Floats]:
     """Return sum h atan(w t) and -1/2 sum h ln(1 + w^2 t^2) at nodes t, shape (n_nodes,) each.
 
-    Where w t is small the power series of both hold, and need no function of every weight at every node.
+    Where w t is small, power series are used, which need no function call for every weight and node.
     """
     size = np.abs(scaled)
     light = size * t[-1] <= _RADIUS
@@ -304,7 +304,7 @@ def _near(scaled: Floats, shapes: Floats, powers: Floats) -> tuple[Floats, Float
 
 
 def _far(scaled: Floats, shapes: Floats, t: Floats) -> tuple[Floats, Floats]:
-    """Return the sums of `_logarithm` by the functions themselves."""
+    """Return the sums of `_logarithm` by calling the functions for every weight and node."""
     angle, log_size = np.zeros_like(t), np.zeros_like(t)
     at_once = max(1, _BLOCK // max(1, len(t)))
     for first in range(0, len(scaled), at_once):
@@ -316,7 +316,7 @@ def _far(scaled: Floats, shapes: Floats, t: Floats) -> tuple[Floats, Floats]:
 
 
 def _last_log_t(scaled: Floats, shapes: Floats) -> float:
-    """Return where the integrand, whose size only falls, has become nothing."""
+    """Return the log t beyond which the integrand, whose size only falls, is negligible."""
     low, high = 0.0, _LOG_T_MAX
     while high - low > 1:
         middle = (low + high) / 2

@@ -1,4 +1,4 @@
-"""Dose-response of item outcomes: on a line in log10 of the dose, and by logistic regression.
+"""Dose-response of item outcomes: linear in log10 of the dose, and by logistic regression.
 
 Standard errors let items of one cluster depend on each other: the sandwich of Liang and Zeger (1986),
 https://doi.org/10.1093/biomet/73.1.13, with the small-sample factor G/(G-1) (N-1)/(N-2) and t quantiles
@@ -19,7 +19,7 @@ Floats = NDArray[np.float64]
 Whole = NDArray[np.int64]
 
 _MAX_STEPS = 100
-# Newton's steps shrink by squares: a step of 1e-10 standard deviations leaves an error far below rounding.
+# Newton's steps shrink quadratically: after a relative step of 1e-10 the error is far below rounding.
 _SMALL_STEP = 1e-10
 # What rounding leaves of a sum that is 0 in exact arithmetic, as a share of its largest term.
 _ROUNDING = 1e-12
@@ -30,12 +30,12 @@ class Cells:
     """Item outcomes summed by dose, or by dose and cluster: all that the fits need.
 
     Attributes:
-        log10_x: The doses that occur, rising, shape (n_levels,).
-        level: Which dose each cell has, shape (n_cells,).
-        n: Items of each cell, shape (n_cells,).
-        total: Sum of their outcomes, shape (n_cells,).
-        squares: Sum of the squares of their outcomes, shape (n_cells,).
-        cluster: Cluster number of each cell, 0 to n_clusters - 1; None: every item is its own.
+        log10_x: log10 of the doses that occur, rising, shape (n_levels,).
+        level: Index of each cell's dose in `log10_x`, shape (n_cells,).
+        n: Number of items in each cell, shape (n_cells,).
+        total: Sum of the outcomes in each cell, shape (n_cells,).
+        squares: Sum of the squared outcomes in each cell, shape (n_cells,).
+        cluster: Cluster number of each cell, 0 to n_clusters - 1; None if every item is its own cluster.
     """
 
     log10_x: Floats
@@ -47,12 +47,12 @@ class Cells:
 
     @property
     def n_items(self) -> int:
-        """Items in all cells."""
+        """Number of items in all cells."""
         return int(self.n.sum())
 
     @property
     def n_clusters(self) -> int:
-        """Clusters in all cells."""
+        """Number of clusters in all cells."""
         return self.n_items if self.cluster is None else int(self.cluster.max()) + 1
 
     def by_level(self, values: Floats) -> Floats:
@@ -65,15 +65,15 @@ class Fit:
     """A fitted dose-response.
 
     Attributes:
-        slope: Change per tenfold of the dose: of the mean outcome, or of its log odds; positive: it
-            rises. None where there is none, see `reason`.
-        intercept: Of the fit at a dose of 1.
-        se: Standard error of the slope; None where nothing shows how far it could be off.
-        interval: Of the slope.
-        p_value: Two-sided, of no slope.
+        slope: Change of the mean outcome, or of its log odds, per tenfold dose; positive if it rises. None if
+            there is none, see `reason`.
+        intercept: Value of the fit at a dose of 1.
+        se: Standard error of the slope; None if it is not known, see `reason`.
+        interval: Interval of the slope.
+        p_value: Two-sided p value of the hypothesis of no slope.
         r2_of_means: Share of the variance of the doses' mean outcomes that a line through them explains,
-            every dose counting the same; None for fewer than three doses or where all means agree.
-        reason: Why there is no slope, or no error of it; None where both are there.
+            with equal weight for every dose; None for fewer than three doses or if all means agree.
+        reason: Why there is no slope, or no standard error of it; None if both are known.
     """
 
     slope: float | None = None
@@ -90,8 +90,8 @@ def tabulate(x: Floats, y: Floats, clusters: Whole | None = None) -> Cells:
 
     Args:
         x: Dose of each item, above 0, shape (n_items,).
-        y: Its outcome, finite, shape (n_items,).
-        clusters: Its cluster number, 0 to n_clusters - 1; None: every item is its own.
+        y: Outcome of each item, finite, shape (n_items,).
+        clusters: Cluster number of each item, 0 to n_clusters - 1; None if every item is its own cluster.
 
     Raises:
         ValueError: There are fewer than two doses, a dose is not above 0, or the lengths differ.
@@ -119,8 +119,7 @@ def linear(cells: Cells, *, level: float = 0.95) -> Fit:
         level: Nominal coverage of the interval.
 
     Returns:
-        The fit; without a slope where every outcome is the same, for then nothing shows what the slope
-        could be.
+        The fit; without a slope if every outcome is the same, since the data then say nothing about it.
     """
     x = cells.log10_x
     n, total = cells.by_level(cells.n), cells.by_level(cells.total)
@@ -142,8 +141,8 @@ def log_odds(cells: Cells, *, level: float = 0.95) -> Fit:
         level: Nominal coverage of the interval.
 
     Returns:
-        The fit; without a slope where a dose separates the outcomes, for then the likelihood rises
-        without end in the slope.
+        The fit; without a slope if a dose separates the outcomes, since the likelihood then rises without
+        limit in the slope, or if the search does not converge.
 
     Raises:
         ValueError: An outcome is neither 0 nor 1.
@@ -173,7 +172,7 @@ def _no_spread(cells: Cells) -> str | None:
 
 
 def _separation(log10_x: Floats, n: Floats, total: Floats) -> str | None:
-    """Return in which way one dose separates zeros from ones; None where it does not."""
+    """Return how one dose separates zeros from ones; None if no dose does."""
     x = 10**log10_x
     ones, zeros = x[total > 0], x[total < n]
     if zeros.max() <= ones.min():
@@ -184,7 +183,7 @@ def _separation(log10_x: Floats, n: Floats, total: Floats) -> str | None:
 
 
 def _newton(x: Floats, n: Floats, total: Floats) -> tuple[float, float] | None:
-    """Return intercept and slope of the largest likelihood, which is there and single without separation."""
+    """Return intercept and slope of the largest likelihood, which is unique without separation."""
     middle, scale = float((n * x).sum() / n.sum()), float(np.ptp(x))
     z = (x - middle) / scale
     rate = total.sum() / n.sum()
@@ -198,7 +197,7 @@ def _newton(x: Floats, n: Floats, total: Floats) -> tuple[float, float] | None:
         determinant = w0 * w2 - w1 * w1
         step_a, step_b = (w2 * g0 - w1 * g1) / determinant, (w0 * g1 - w1 * g0) / determinant
         share = 1.0
-        # Far from the top a whole step may overshoot; what is lost to rounding there is no fall.
+        # Far from the maximum a whole step may overshoot; a loss of up to 1e-9 is only rounding.
         while _log_likelihood(a + share * step_a + (b + share * step_b) * z, n, total) < likelihood - 1e-9:
             share /= 2
         a, b = a + share * step_a, b + share * step_b

@@ -1,4 +1,4 @@
-"""How many documents a bound needs: what a gate reads without numpy, which is slow to import.
+"""Number of documents that a bound needs, for gates: without numpy, which is slow to import.
 
 The bound itself is in `memprobe.stats.documents`.
 """
@@ -16,23 +16,23 @@ BLOCK_METHOD = METHOD.replace("document", "block")
 
 
 def is_few(method: str | None) -> bool:
-    """Whether an interval, or one that it is made of, is by fewer than five effective documents or blocks."""
+    """Return whether an interval, or a part of it, uses fewer than five effective documents or blocks."""
     return "-few" in (method or "").replace(FEW_CLUSTERS, "")
 
 
 def documents_needed(room: float, *, level: float = 0.95) -> int:
-    """Return from how many documents on the best outcome has a bound within `room` of the end.
+    """Return the least number of documents at which the best outcome has a bound within `room` of 0 or 1.
 
-    Without a hit in K documents of equal size the upper bound is 1 - a^(1/K) with a = (1 - level) / 2, which
+    Without a hit in K documents of equal size, the upper bound is 1 - a^(1/K) with a = (1 - level) / 2, which
     is below -ln(a) / K: 3.69 / K at 95%. The difference of two measurements that agree on every item of K
     documents has the same bound.
 
     Args:
-        room: What the bound may be away from 0, or from 1, above 0.
+        room: Allowed distance of the bound from 0, or from 1; above 0.
         level: Nominal coverage.
 
     Raises:
-        ValueError: There is no room.
+        ValueError: `room` is not above 0.
     """
     if room <= 0:
         raise ValueError(f"no number of documents gives a bound within {room}")
@@ -40,10 +40,10 @@ def documents_needed(room: float, *, level: float = 0.95) -> int:
 
 
 def documents_worth(miss: float, *, level: float = 0.95) -> int:
-    """Return how many documents of equal size have this bound in the best outcome.
+    """Return the number of documents of equal size that have this bound in the best outcome.
 
     Args:
-        miss: How far the bound of no hit is from 0, or that of all hits from 1, between 0 and 1.
+        miss: Distance of the bound from 0 without hits, or from 1 with all hits, between 0 and 1.
         level: Nominal coverage.
     """
     return int(math.log((1 - level) / 2) / math.log1p(-miss) + 1e-3) if 0 < miss < 1 else 0

@@ -1,7 +1,7 @@
 """Learning and forgetting events: when an item enters and leaves the learned state, checkpoint by checkpoint.
 
 Source: Toneva et al. (2019), section 3, https://arxiv.org/abs/1812.05159: a learning event is a step from
-0 to 1, a forgetting event one from 1 to 0; an item is unforgettable that was learned and never forgotten.
+0 to 1, a forgetting event one from 1 to 0; an item is unforgettable if it was learned and never forgotten.
 """
 
 from dataclasses import dataclass
@@ -23,9 +23,10 @@ def learned_states(values: Floats, enter: float, leave: float) -> Bools:
     """Return the state at each checkpoint: entered at `enter` or more, left below `leave`.
 
     Args:
-        values: Higher is better remembered, shape (n_items, n_steps), no NaN.
-        enter: Where an unlearned item becomes learned.
-        leave: Where a learned one stays so; at most `enter`. Equal: a plain threshold.
+        values: Values, higher if better remembered, shape (n_items, n_steps), no NaN.
+        enter: Value from which on an unlearned item becomes learned.
+        leave: Value from which on a learned item stays learned, at most `enter`; if equal, both are one
+            plain threshold.
     """
     states = np.empty(values.shape, dtype=np.bool_)
     state = np.zeros(len(values), dtype=np.bool_)
@@ -38,20 +39,21 @@ def learned_states(values: Floats, enter: float, leave: float) -> Bools:
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """The events of each item; positions are those of checkpoints, -1 where there is none.
+    """The events of each item; positions are those of checkpoints, -1 if there is no such event.
 
     Attributes:
-        counted: Checkpoints from the item's training on, shape (n_items,).
-        known_before: Learned at the last checkpoint before its training.
-        n_learning: Steps from 0 to 1. What comes before the first counted checkpoint is state 0, or the
-            state at the last checkpoint before the training.
-        n_forgetting: Steps from 1 to 0.
-        was_learned: In state 1 at some counted checkpoint.
+        counted: Number of checkpoints from the item's training on, shape (n_items,).
+        known_before: Whether the item was learned at the last checkpoint before its training.
+        n_learning: Number of steps from 0 to 1. The state before the first counted checkpoint is that of the
+            last checkpoint before the training, or 0 if there is none.
+        n_forgetting: Number of steps from 1 to 0.
+        was_learned: Whether the item is in state 1 at some counted checkpoint.
         first_learned: Position of the first learning event.
-        first_forgotten: Position of the first forgetting event; the item was last seen learned one before.
+        first_forgotten: Position of the first forgetting event; at the checkpoint before it the item was
+            still learned.
         last_state: State at the last checkpoint.
-        longest_from: First position of the longest learned run, by steps; the first of equal ones.
-        longest_to: Its last position.
+        longest_from: First position of the longest learned run, measured in steps; the first of equals.
+        longest_to: Last position of the longest learned run.
     """
 
     counted: Whole
@@ -70,9 +72,9 @@ def events(states: Bools, start: Whole, steps: Whole) -> Events:
     """Count the events of each item.
 
     Args:
-        states: Shape (n_items, n_steps), n_steps at least 1.
-        start: Position of each item's first counted checkpoint, shape (n_items,); n_steps: none counts.
-        steps: Of the checkpoints, ascending, shape (n_steps,).
+        states: State of each item at each checkpoint, shape (n_items, n_steps), n_steps at least 1.
+        start: Position of each item's first counted checkpoint, shape (n_items,); n_steps if none counts.
+        steps: Steps of the checkpoints, ascending, shape (n_steps,).
     """
     n_steps = states.shape[1]
     place = np.arange(n_steps)
@@ -98,12 +100,12 @@ def events(states: Bools, start: Whole, steps: Whole) -> Events:
 
 
 def _first(flags: Bools) -> Whole:
-    """Return the position of the first true of each row, -1 where there is none."""
+    """Return the position of the first true value in each row, -1 if there is none."""
     return np.where(flags.any(axis=1), flags.argmax(axis=1), NONE).astype(np.int64)
 
 
 def _longest_runs(learned: Bools, steps: Whole) -> tuple[Whole, Whole]:
-    """Return first and last position of each row's longest run of trues, in steps."""
+    """Return the first and last position of the longest true run in each row, measured in steps."""
     n_items, n_steps = learned.shape
     begin = np.full(n_items, NONE, dtype=np.int64)
     best_from, best_to = begin.copy(), begin.copy()
@@ -123,10 +125,11 @@ class Rate:
     """A rate and its interval.
 
     Attributes:
-        n: Items.
-        n_yes: Items that count.
-        n_clusters: Clusters of items.
-        interval: None where there are no items, or clusters worth fewer than two.
+        n: Number of items.
+        n_yes: Number of items in the numerator.
+        n_clusters: Number of clusters of items.
+        interval: Interval of the rate; None without items, or if the clusters are worth fewer than two of
+            equal size.
     """
 
     n: int
@@ -136,7 +139,7 @@ class Rate:
 
     @property
     def value(self) -> float | None:
-        """The rate; None of no items."""
+        """The rate; None without items."""
         return self.n_yes / self.n if self.n else None
 
 
@@ -144,7 +147,7 @@ def rate(yes: Bools, clusters: Whole, *, level: float = 0.95) -> Rate:
     """Return a rate with its interval, by the rule of all rates (`memprobe.stats.rates`).
 
     Args:
-        yes: Whether each item counts, shape (n_items,).
+        yes: Whether each item counts in the numerator, shape (n_items,).
         clusters: Cluster number of each item, shape (n_items,).
         level: Nominal coverage.
     """

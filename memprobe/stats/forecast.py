@@ -3,7 +3,7 @@
     precision = TP / (TP + FP),  recall = TP / (TP + FN)
     F_b = (1 + b^2) P R / (b^2 P + R) = (1 + b^2) TP / ((1 + b^2) TP + b^2 FN + FP)
 
-A ratio over nothing is undefined: precision where nothing is predicted, recall where nothing is true.
+A ratio over 0 is undefined: precision if nothing is predicted, recall if nothing is true.
 
 References: Biderman et al. (2023), section 3, https://arxiv.org/abs/2304.11158; van Rijsbergen (1979),
 Information Retrieval, chapter 7 (F); McNemar (1947), https://doi.org/10.1007/BF02295996.
@@ -29,10 +29,10 @@ class Counts:
     """Items by prediction and truth.
 
     Attributes:
-        tp: Predicted and true.
-        fp: Predicted, not true.
-        fn: True, not predicted.
-        tn: Neither.
+        tp: Number of items that are predicted and true.
+        fp: Number of items that are predicted, but not true.
+        fn: Number of items that are true, but not predicted.
+        tn: Number of items that are neither predicted nor true.
     """
 
     tp: int
@@ -42,7 +42,7 @@ class Counts:
 
     @property
     def n(self) -> int:
-        """All items."""
+        """Number of all items."""
         return self.tp + self.fp + self.fn + self.tn
 
 
@@ -51,10 +51,11 @@ class Ratio:
     """A ratio of counts with its interval.
 
     Attributes:
-        value: The ratio; None: undefined.
-        interval: None where it is undefined, the draws do not vary, or clusters are worth fewer than two.
-        n: Items in it.
-        n_clusters: Clusters with such an item.
+        value: The ratio; None if it is undefined.
+        interval: Interval of the ratio; None if the ratio is undefined, the draws do not vary, or the
+            clusters are worth fewer than two of equal size.
+        n: Number of items that the ratio is taken over.
+        n_clusters: Number of clusters of these items.
     """
 
     value: float | None
@@ -69,11 +70,11 @@ class Forecast:
 
     Attributes:
         counts: Items by prediction and truth.
-        precision: Share of what is predicted that is true.
-        recall: Share of what is true that is predicted.
-        f1: Harmonic mean of both; undefined where one of them is.
-        f2: The same with recall counting four times as much.
-        phi: Correlation of prediction and truth, -1 to 1; undefined where one of them does not vary.
+        precision: Share of the predicted items that are true.
+        recall: Share of the true items that are predicted.
+        f1: Harmonic mean of precision and recall; undefined if either of them is.
+        f2: Harmonic mean in which recall has four times the weight of precision; undefined as `f1`.
+        phi: Correlation of prediction and truth, -1 to 1; undefined if either of them does not vary.
     """
 
     counts: Counts
@@ -85,7 +86,7 @@ class Forecast:
 
 
 def counts_of(predicted: Bools, truth: Bools) -> Counts:
-    """Count items by prediction and truth; exchanging the two exchanges `fp` and `fn`."""
+    """Count items by prediction and truth; swapping the arguments swaps `fp` and `fn`."""
     parts = (predicted & truth, predicted & ~truth, ~predicted & truth, ~predicted & ~truth)
     return Counts(*(int(part.sum()) for part in parts))
 
@@ -101,15 +102,16 @@ def forecast(
 ) -> Forecast:
     """Judge one prediction.
 
-    Precision and recall have the interval of all rates (`memprobe.stats.rates`). F is a share of weights,
-    of (1 + b^2) TP among itself, b^2 FN and FP, and has the bound by documents of it, in which an item
-    weighs as much (`memprobe.stats.documents`). That of phi is between quantiles of the bootstrap.
+    Precision and recall have the interval of all rates (`memprobe.stats.rates`). F is the share of
+    (1 + b^2) TP in the sum of (1 + b^2) TP, b^2 FN and FP; its interval is the bound over documents
+    (`memprobe.stats.documents`) with these weights of the items. The interval of phi is between quantiles of
+    the bootstrap.
 
     Args:
-        predicted: Which items are predicted, shape (n_items,).
-        truth: Which are true, shape (n_items,).
+        predicted: Whether each item is predicted, shape (n_items,).
+        truth: Whether each item is true, shape (n_items,).
         rng: Source of the draws.
-        clusters: Cluster number of each item, shape (n_items,); None: every item is its own.
+        clusters: Cluster number of each item, shape (n_items,); None if every item is its own cluster.
         n_draws: Number of resamples.
         level: Nominal coverage.
 
@@ -145,7 +147,7 @@ def forecast(
 def _f_interval(
     predicted: Bools, truth: Bools, clusters: Whole | None, beta: float, level: float
 ) -> Interval | None:
-    """Return the bound by documents of F: the share of weights that are hits."""
+    """Return the bound over documents for F, the share of hits in the sum of weights."""
     square = beta * beta
     hits = (1 + square) * (predicted & truth)
     weights = hits + square * (~predicted & truth) + (predicted & ~truth)
@@ -156,7 +158,7 @@ def _f_interval(
 
 
 def f_beta(tp: Whole, fp: Whole, fn: Whole, beta: float) -> Floats:
-    """Return F from counts, any shape; NaN where there is neither a prediction nor a truth."""
+    """Return F from counts of any shape; NaN where nothing is predicted and nothing is true."""
     square = beta * beta
     hits = (1 + square) * tp
     return _over(hits, hits + square * fn + fp)
@@ -169,7 +171,7 @@ def phi(tp: Whole, fp: Whole, fn: Whole, tn: Whole) -> Floats:
 
 
 def _over(above: ArrayLike, below: ArrayLike) -> Floats:
-    """Return a quotient, NaN where it is over 0."""
+    """Return `above / below`, NaN where `below` is 0."""
     over = np.asarray(below, dtype=np.float64)
     result = np.full(over.shape, np.nan)
     np.divide(above, over, out=result, where=over > 0)
@@ -181,8 +183,8 @@ def _drawn_counts(
 ) -> Whole:
     """Return TP, FP, FN and TN of resampled clusters, shape (4, n_draws).
 
-    Clusters with the same four counts are alike, so that only how often each kind is drawn matters, and
-    that is multinomial.
+    Clusters with the same four counts are interchangeable, so only the number of draws of each kind matters,
+    and this is multinomial.
     """
     kind = np.where(truth, np.where(predicted, 0, 2), np.where(predicted, 1, 3))
     if not len(kind):
@@ -198,7 +200,7 @@ def _drawn_counts(
 
 
 def _distinct(rows: Whole) -> tuple[Whole, Whole]:
-    """Return the distinct rows of four counts, and how often each occurs, many times quicker than by rows."""
+    """Return the distinct rows of four counts and how often each occurs, faster than `np.unique` by rows."""
     base = int(rows.max()) + 1
     left, right = (
         np.unique(rows[:, i] * base + rows[:, i + 1], return_inverse=True)[1].reshape(-1) for i in (0, 2)
@@ -212,7 +214,7 @@ def _n_clusters(chosen: Bools, clusters: Whole | None) -> int:
 
 
 def _rate(hit: Bools, among: Bools, clusters: Whole | None, level: float) -> Ratio:
-    """Return the share of hits among some of the items, by the rule of all rates."""
+    """Return the share of hits among some of the items, with the interval of all rates."""
     n = int(among.sum())
     if n == 0:
         return Ratio(None, None, 0, 0)
@@ -232,11 +234,11 @@ def _percentile(draws: Floats, level: float, method: str) -> Interval | None:
 
 
 def mcnemar(first: Bools, second: Bools) -> float:
-    """Return the exact two-sided p value that two predictions hit equally often.
+    """Return the exact two-sided p value of the hypothesis that two predictions hit equally often.
 
     Args:
-        first: Whether one prediction hits each item, shape (n_items,).
-        second: The same of the other; items on which both agree do not count.
+        first: Whether the first prediction hits each item, shape (n_items,).
+        second: Whether the second prediction does; items on which both agree do not count.
     """
     from scipy.special import bdtr
 

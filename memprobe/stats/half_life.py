@@ -1,12 +1,14 @@
-"""The interval of a half-life: profile likelihood over the laws, its cut calibrated by a bootstrap.
+"""The interval of a half-life: profile likelihood over the laws, with a cut calibrated by a bootstrap.
 
-With D(h) twice the loss of log-likelihood when the half-life is held at h, whatever the law and its excess
-at the first lag, the interval is the hull of {h: D(h) <= c} and of the percentiles of the resampled
-half-lives, the law chosen again in each resample. The cut c is the quantile of D*(h), D in the resamples at
-the half-life of the curve itself: rates of the same items at several lags are not independent, and so
-chi-squared is not its distribution. Sources: Venzon and Moolgavkar (1988), https://doi.org/10.2307/2347496,
-for the profile; Davison and Hinkley (1997), sections 4.4 and 5.2, for the calibration and the percentiles;
-Hesterberg (2015), https://doi.org/10.1080/00031305.2015.1089789, section 4.3, for `expanded`.
+Let D(h) be twice the loss of log-likelihood if the half-life is held at h, with the best law and the best
+excess at the first lag. The interval is the hull of {h: D(h) <= c} and of the percentiles of the resampled
+half-lives, where each resample chooses its own law. The cut c is a quantile of D*(h), the value of D in the
+resamples at the half-life of the curve itself. It is not a quantile of chi-squared, since rates of the same
+items at several lags are not independent.
+
+Sources: Venzon and Moolgavkar (1988), https://doi.org/10.2307/2347496, for the profile; Davison and
+Hinkley (1997), sections 4.4 and 5.2, for the calibration and the percentiles; Hesterberg (2015),
+https://doi.org/10.1080/00031305.2015.1089789, section 4.3, for `expanded`.
 """
 
 import math
@@ -21,25 +23,25 @@ Floats = NDArray[np.float64]
 Law = Literal["power", "exponential", "logarithmic"]
 LAWS: tuple[Law, ...] = get_args(Law)
 
-# Half-lives at which the likelihood is profiled, and how far beyond the observed lags they reach.
+# Number of half-lives at which the likelihood is profiled, and the largest over the range of observed lags.
 _N_HALVES, _BEYOND = 96, 100.0
-# A decay in which no more than this is left at the second lag: the lags cannot tell how fast it is.
+# If no more than this share is left at the second lag, the lags cannot tell how fast the decay is.
 GONE = 1e-3
 LARGEST = math.log(1e6)
 _MOST_STEPS = 25
-# No more than this is gained by another step, in nats; from this damping on a row is at an edge.
+# A row is done if another step gains no more than this, in nats, and at an edge from this damping on.
 _DONE, _STUCK = 1e-6, 1e3
 _TINY = 1e-300
 
 
 class Likelihood(Protocol):
-    """ln L of curves, from fitted excesses."""
+    """Log-likelihood ln L of curves, given fitted excesses."""
 
     def value(self, excess: Floats, fitted: Floats) -> Floats:
-        """Return ln L of each row up to a constant; shapes (n_rows, n_lags)."""
+        """Return ln L of each row up to a constant; both arguments have shape (n_rows, n_lags)."""
 
     def score(self, excess: Floats, fitted: Floats) -> tuple[Floats, Floats]:
-        """Return its slope in the fitted excess, and the expected curvature, both (n_rows, n_lags)."""
+        """Return the slope of ln L in the fitted excess and its expected curvature, both (n_rows, n_lags)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class Binomial:
 
     Attributes:
         floor: Rate without memory at each lag, shape (n_lags,).
-        n_items: Items of the curve.
+        n_items: Number of items of the curve.
     """
 
     floor: Floats
@@ -61,15 +63,16 @@ class Binomial:
         return found
 
     def score(self, excess: Floats, fitted: Floats) -> tuple[Floats, Floats]:
-        """Return slope and expected curvature."""
+        """Return the slope of ln L in the fitted excess, and its expected curvature."""
         (y, _), (p, slope) = self._rate(excess), self._rate(fitted)
         weight = self.n_items * slope / (p * (1 - p))
         return weight * (y - p), weight * slope
 
     def _rate(self, excess: Floats) -> tuple[Floats, float]:
-        """Return the rate of an excess, and its slope: half an item away from 0 and 1, none is impossible.
+        """Return the rate of an excess, kept half an item away from 0 and 1, and its slope in the excess.
 
-        Observed and fitted rates are moved alike, so that a curve that lies on a law is fitted by it exactly.
+        Thus no observed rate is impossible. Observed and fitted rates are moved in the same way, so a curve
+        that follows a law exactly is fitted exactly.
         """
         edge = 0.5 / (self.n_items + 1)
         return edge + (1 - 2 * edge) * np.clip(self.floor + excess, 0, 1), 1 - 2 * edge
@@ -91,19 +94,19 @@ class Normal:
         return found
 
     def score(self, excess: Floats, fitted: Floats) -> tuple[Floats, Floats]:
-        """Return slope and expected curvature."""
+        """Return the slope of ln L in the fitted excess, and its expected curvature."""
         return self.weights * (excess - fitted), np.broadcast_to(self.weights, excess.shape)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shape:
-    """What is left of the excess of the first lag, by one law, as a function of its relative decay.
+    """Share of the excess at the first lag that is left by one law, as a function of its relative decay.
 
     Attributes:
         law: The law.
-        x: Its own time at each lag, 0 at the first, shape (n_lags,).
-        first: Offset and first lag, in steps.
-        stops: It stays at 0 once it is there.
+        x: Time on the law's own scale at each lag, 0 at the first, shape (n_lags,).
+        first: Offset plus first lag, in steps.
+        stops: Whether the share stays at 0 once it has reached 0.
     """
 
     law: Law
@@ -119,7 +122,7 @@ class Shape:
         return cls(law, x, first, stops)
 
     def left(self, decay: Floats) -> tuple[Floats, Floats]:
-        """Return the share that is left and its slope in the decay, shape (n_rows, n_lags) each."""
+        """Return the share that is left, and its slope in the decay, shape (n_rows, n_lags) each."""
         if self.law != "logarithmic":
             left = np.exp(-decay[:, None] * self.x)
             return left, -self.x * left
@@ -128,13 +131,13 @@ class Shape:
         return (np.maximum(left, 0), np.where(left > 0, slope, 0)) if self.stops else (left, slope)
 
     def decay(self, half: Floats) -> Floats:
-        """Return the decay of these half-lives."""
+        """Return the decays that give these half-lives."""
         own = half if self.law == "exponential" else np.log1p(half / self.first)
         found: Floats = (0.5 if self.law == "logarithmic" else math.log(2)) / own
         return found
 
     def half(self, decay: Floats) -> Floats:
-        """Return the half-lives in steps: infinite without decay, 0 where nothing is left at lag two."""
+        """Return the half-lives in steps: infinite without decay, 0 if next to nothing is left at lag two."""
         falling = decay > 0
         own = (0.5 if self.law == "logarithmic" else math.log(2)) / np.where(falling, decay, 1.0)
         with np.errstate(over="ignore"):
@@ -145,12 +148,12 @@ class Shape:
 
     @property
     def most(self) -> float:
-        """The largest decay that is looked at: next to nothing is left at the second lag."""
+        """Largest decay that is considered: it leaves next to nothing at the second lag."""
         return LARGEST / float(self.x[1])
 
     @property
     def least(self) -> float:
-        """The largest rise that is looked at, as a decay below 0."""
+        """Largest rise that is considered, as a negative decay."""
         return -LARGEST / float(self.x[-1])
 
 
@@ -160,7 +163,7 @@ class Fitted:
 
     Attributes:
         a: Excess at the first lag.
-        decay: Decay relative to it, in the law's own time.
+        decay: Decay relative to `a`, on the law's own time scale.
         value: ln L up to a constant that all laws share.
     """
 
@@ -170,11 +173,12 @@ class Fitted:
 
 
 def expanded(level: float, n_clusters: int) -> float:
-    """Return the level at which to read a bootstrap of few clusters so that it covers `level`.
+    """Return the level at which percentiles of a bootstrap of few clusters have coverage `level`.
 
         1 - 2 Phi(-t_(n-1) sqrt(n / (n - 1))),  t the quantile of Student's distribution at `level`
 
-    A resample varies less than a sample, by (n - 1) / n, and its tails are those of a normal.
+    This corrects for two faults: the variance of resamples is (n - 1) / n of that of samples, and their tails
+    are those of a normal distribution.
     """
     from scipy.special import ndtr, stdtrit
 
@@ -183,14 +187,14 @@ def expanded(level: float, n_clusters: int) -> float:
 
 
 def climb(shape: Shape, like: Likelihood, excess: Floats, start: Fitted, *, held: bool = False) -> Fitted:
-    """Maximise ln L of each row by damped Fisher scoring from a start; `held`: the decay stays.
+    """Maximize ln L of each row by damped Fisher scoring.
 
     Args:
         shape: The law.
         like: The likelihood.
         excess: Curves, shape (n_rows, n_lags).
-        start: Where to begin; its `value` is not read.
-        held: Only `a` is searched.
+        start: Where to begin; its `value` is not used.
+        held: Whether to keep the decay and to search `a` only.
     """
     a, decay = start.a.copy(), start.decay.copy()
     value = like.value(excess, a[:, None] * shape.left(decay)[0])
@@ -205,7 +209,7 @@ def climb(shape: Shape, like: Likelihood, excess: Floats, start: Fitted, *, held
         a[going], decay[going] = np.where(better, new_a, at.a), np.where(better, new_decay, at.decay)
         value[going] = np.maximum(new, at.value)
         damping[going] = np.maximum(damping[going] * np.where(better, 1 / 8, 6), 1e-9)
-        # What a step promises is twice what the top is away, until damping or an edge holds it back.
+        # A step promises twice the distance to the maximum, unless damping or an edge limits it.
         going = going[(step.value > _DONE) & (damping[going] < _STUCK)]
         if not len(going):
             break
@@ -215,7 +219,7 @@ def climb(shape: Shape, like: Likelihood, excess: Floats, start: Fitted, *, held
 def _step(
     shape: Shape, like: Likelihood, excess: Floats, at: Fitted, damping: Floats, *, held: bool
 ) -> Fitted:
-    """Return the damped step of each row, and as `value` what the slope promises of it."""
+    """Return the damped step of each row, with the gain that the slope promises as `value`."""
     left, slope = shape.left(at.decay)
     score, curvature = like.score(excess, at.a[:, None] * left)
     by_decay = at.a[:, None] * slope
@@ -225,7 +229,7 @@ def _step(
         up = g_a / np.maximum(h_aa, _TINY)
         return Fitted(up, np.zeros_like(up), g_a * up)
     h_dd, h_ad = (curvature * by_decay**2).sum(1) * (1 + damping), (curvature * left * by_decay).sum(1)
-    # A decay on which nothing depends does not move.
+    # If nothing depends on the decay, it does not move.
     h_dd = np.where(h_dd > 0, h_dd, 1.0)
     det = np.maximum(h_aa * h_dd - h_ad**2, _TINY)
     up_a, up_decay = (g_a * h_dd - g_d * h_ad) / det, (g_d * h_aa - g_a * h_ad) / det
@@ -233,7 +237,7 @@ def _step(
 
 
 def held_at(shapes: Sequence[Shape], like: Likelihood, excess: Floats, half: Floats) -> Floats:
-    """Return the largest ln L of each row when its half-life is held, whatever the law.
+    """Return the largest ln L of each row over all laws, with its half-life held fixed.
 
     Args:
         shapes: The laws.
@@ -245,7 +249,7 @@ def held_at(shapes: Sequence[Shape], like: Likelihood, excess: Floats, half: Flo
     for shape in shapes:
         decay = shape.decay(half)
         left = shape.left(decay)[0]
-        # At the first lag all is left, so that the start is never a division by 0.
+        # Everything is left at the first lag, so the divisor is never 0.
         a = (excess * left).sum(1) / (left**2).sum(1)
         values.append(climb(shape, like, excess, Fitted(a, decay, a), held=True).value)
     found: Floats = np.max(values, axis=0)
@@ -255,19 +259,19 @@ def held_at(shapes: Sequence[Shape], like: Likelihood, excess: Floats, half: Flo
 def half_life_ends(
     fits: Mapping[Shape, Fitted], like: Likelihood, excess: Floats, lag: Floats, level: float
 ) -> tuple[float, float]:
-    """Return the ends of the interval of the half-life, in steps; 0 and infinite where they are open.
+    """Return the ends of the interval of the half-life, in steps; an open end is 0 or infinite.
 
     Args:
-        fits: Laws fitted to the curve (row 0) and to its resamples (all others).
+        fits: Laws fitted to the curve (row 0) and to its resamples (all other rows).
         like: The likelihood.
         excess: The curve and its resamples, shape (1 + n_draws, n_lags).
-        lag: Steps, shape (n_lags,).
+        lag: Lags in steps, shape (n_lags,).
         level: Nominal coverage.
     """
     shapes = tuple(fits)
     values = np.stack([fits[shape].value for shape in shapes])
     halves = np.stack([shape.half(fits[shape].decay) for shape in shapes])
-    # A curve that is not above 0 at first has nothing to lose half of.
+    # A curve that is not above 0 at the first lag has nothing to lose half of.
     values = np.where(np.stack([fits[shape].a for shape in shapes]) > 0, values, -np.inf)
     above = np.isfinite(values).any(0)
     half = np.take_along_axis(halves, values.argmax(0)[None], 0)[0]
@@ -286,10 +290,10 @@ def half_life_ends(
 def lack_of_fit(shape: Shape, like: Likelihood, excess: Floats, a: float, decay: float) -> float:
     """Return the p value of the hypothesis that a curve follows the law that was fitted to it.
 
-    The statistic is the weighted sum of squared residuals. Under the hypothesis they are what the fit leaves
-    of noise, and the resamples show the noise: r = (I - J (J' W J)^-1 J' W) noise, with J the slopes of the
-    law in its parameters, as in a linear model. Chi-squared is not its distribution, since lags of the same
-    items depend on each other.
+    The statistic is the weighted sum of squared residuals. Under the hypothesis, the residuals are the part
+    of the noise that the fit does not absorb, and the resamples show the noise:
+    r = (I - J (J' W J)^-1 J' W) noise, with J the slopes of the law in its parameters, as in a linear model.
+    The statistic is not chi-squared distributed, since lags of the same items depend on each other.
 
     Args:
         shape: The law.
@@ -304,12 +308,12 @@ def lack_of_fit(shape: Shape, like: Likelihood, excess: Floats, a: float, decay:
     projected = slopes @ np.linalg.pinv(slopes.T @ (weights[:, None] * slopes)) @ (slopes.T * weights)
     noise = (excess[1:] - excess[0]) @ (np.eye(len(left)) - projected).T
     found = (excess[0] - a * left) ** 2 @ weights
-    # The curve counts among the resamples, so that few of them cannot refuse a law.
+    # The curve counts as one of the resamples, so that a few resamples cannot reject a law.
     return float(((noise**2 @ weights >= found).sum() + 1) / (len(noise) + 1))
 
 
 def _grid(shapes: Sequence[Shape], lag: Floats) -> Floats:
-    """Return half-lives from where nothing is left at the second lag to far beyond the last one."""
+    """Return half-lives from one that leaves nothing at the second lag to one far beyond the last lag."""
     least = min(
         float(shape.first * math.expm1(shape.x[1] / 10)) if shape.law != "exponential" else shape.x[1] / 10
         for shape in shapes
@@ -320,11 +324,11 @@ def _grid(shapes: Sequence[Shape], lag: Floats) -> Floats:
 def _accepted(
     shapes: Sequence[Shape], like: Likelihood, curve: Floats, grid: Floats, cut: float, top: float
 ) -> tuple[float, float]:
-    """Return the outermost half-lives whose loss is within the cut; 0 and infinite at the grid's ends."""
+    """Return the least and largest half-life whose loss is within the cut; 0 or infinite at a grid's end."""
     lost = 2 * (top - held_at(shapes, like, np.tile(curve, (len(grid), 1)), grid))
     inside = np.flatnonzero(lost <= max(cut, float(lost.min())))
     first, last = int(inside[0]), int(inside[-1])
-    # The root of the loss is nearly straight in ln h.
+    # The square root of the loss is nearly linear in ln h.
     root, at = np.sqrt(np.maximum(lost, 0)), np.log(grid)
 
     def crossing(within: int, beyond: int) -> float:

@@ -1,4 +1,4 @@
-"""Intervals for rates from independent items: Wilson and Clopper-Pearson.
+"""Intervals for rates of independent items: Wilson and Clopper-Pearson.
 
 References: Wilson (1927), https://doi.org/10.1080/01621459.1927.10502953; Clopper and Pearson (1934),
 https://doi.org/10.1093/biomet/26.4.404.
@@ -29,7 +29,7 @@ class Interval:
         lo: Lower end.
         hi: Upper end.
         level: Nominal coverage, 0 to 1.
-        method: How it was made.
+        method: Name of the method by which it was computed.
     """
 
     lo: float
@@ -44,13 +44,13 @@ def normal_quantile(level: float) -> float:
 
 
 def wilson(successes: float, n: int, *, level: float = 0.95) -> Interval:
-    """Wilson score interval of a rate.
+    """Return the Wilson score interval of a rate.
 
         centre = (p + z^2/2n) / (1 + z^2/n),  half = z sqrt(p(1-p)/n + z^2/4n^2) / (1 + z^2/n)
 
     Args:
         successes: Sum of the item values, 0 to n; halves for ties make it slightly too wide.
-        n: Items.
+        n: Number of items.
         level: Nominal coverage.
 
     Raises:
@@ -69,7 +69,7 @@ def wilson(successes: float, n: int, *, level: float = 0.95) -> Interval:
 
 
 def clopper_pearson(successes: int, n: int, *, level: float = 0.95) -> Interval:
-    """Clopper-Pearson interval of a rate: at least nominal coverage, from the binomial itself.
+    """Return the Clopper-Pearson interval of a rate, which has at least nominal coverage.
 
     A one-sided bound of level 1 - a is the end of the two-sided interval of level 1 - 2a.
 

@@ -1,7 +1,7 @@
-"""Bootstrap of scores over a sequence: items drawn once for all checkpoints, and intervals of what follows.
+"""Bootstrap of scores over a sequence of checkpoints, and intervals: items are drawn once for all of them.
 
 An item is asked the same question at every checkpoint, so its outcomes rise and fall together. Drawing items
-with all their outcomes keeps that; drawing separately at each checkpoint would not.
+with all their outcomes preserves this; drawing separately at each checkpoint would not.
 
 References: Davison and Hinkley (1997), Bootstrap Methods and their Application, section 2.4 (basic limits),
 3.8 (clusters); Efron and Tibshirani (1993), An Introduction to the Bootstrap, section 10.3 (bias).
@@ -15,24 +15,24 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Whole = NDArray[np.int64]
 
-# Indices drawn at once.
+# Number of indices drawn at once.
 _BLOCK = 4_000_000
-# Draws that differ by no more than this share of the estimate, or of 1, differ by rounding.
+# Draws that differ by no more than this share of the estimate, or of 1, differ only by rounding.
 _ROUNDING = 1e-12
-# A bias below a quarter of the standard error may be ignored: Efron and Tibshirani (1993), section 10.3.
+# A bias below a quarter of the standard error can be ignored: Efron and Tibshirani (1993), section 10.3.
 SMALL_BIAS_SE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """An estimate with what the bootstrap says of it.
+    """An estimate with its bootstrap interval, bias and standard error.
 
     Attributes:
         value: The estimate.
-        lo: Lower end of the interval; None where the draws do not vary, or are infinite.
-        hi: Upper end.
-        bias: Mean of the draws minus the estimate; None as above.
-        se: Standard deviation of the draws; None as above.
+        lo: Lower end of the interval; None if the draws do not vary, or it would be infinite.
+        hi: Upper end of the interval; None if `lo` is.
+        bias: Mean of the draws minus the estimate; None without an interval, or with a percentile interval.
+        se: Standard deviation of the draws; None if `bias` is.
     """
 
     value: float
@@ -52,10 +52,10 @@ def curves_of(values: Floats, sets: Whole) -> Floats:
 
     Args:
         values: Outcomes, shape (n_items, n_steps), finite.
-        sets: Number of each item's set, shape (n_items,), 0 to n_sets - 1, each with an item.
+        sets: Set number of each item, shape (n_items,), 0 to n_sets - 1; every set has an item.
 
     Returns:
-        Shape (n_sets, n_steps).
+        Curves, shape (n_sets, n_steps).
     """
     n_sets = int(sets.max()) + 1
     return np.stack([values[sets == i].mean(0) for i in range(n_sets)])
@@ -66,18 +66,18 @@ def drawn_curves(
 ) -> Floats:
     """Return the curves of resampled items.
 
-    Clusters are drawn among those that have items in the same sets, so that every set keeps its number
-    of clusters and a cluster is drawn with all that it has.
+    Clusters are drawn among those that have items in the same sets, so every set keeps its number of
+    clusters. A cluster is drawn with all its items.
 
     Args:
-        values: Outcomes, shape (n_items, n_steps), finite; the order matters for the draws.
+        values: Outcomes, shape (n_items, n_steps), finite; the draws depend on the order of items.
         sets: As in `curves_of`.
         clusters: Cluster number of each item, shape (n_items,), 0 to n_clusters - 1.
         n_draws: Number of resamples.
         rng: Source of the draws.
 
     Returns:
-        Shape (n_draws, n_sets, n_steps).
+        Curves, shape (n_draws, n_sets, n_steps).
     """
     n_sets, n_clusters = int(sets.max()) + 1, int(clusters.max()) + 1
     held = np.zeros((n_clusters, n_sets), dtype=np.bool_)
@@ -118,14 +118,14 @@ def _times_drawn(strata: Whole, n_draws: int, rng: np.random.Generator) -> Float
 def basic_estimate(value: float, draws: Floats, *, level: float = 0.95) -> Estimate:
     """Return an estimate with its basic bootstrap interval, [2 value - q_hi, 2 value - q_lo].
 
-    Of a minimum over noisy scores, draws lie as far below the estimate as that lies below the truth. These
-    limits lie above it by as much; those between quantiles of the draws would err twice. Where even the
-    draws nearest to the estimate lie on one side of it, both limits lie on the other: then the interval is
-    widened to hold the estimate.
+    For a minimum over noisy scores, draws lie about as far below the estimate as the estimate lies below the
+    truth. The basic limits are shifted up by as much, which corrects for this; quantiles of the draws would
+    double the error. If both quantiles lie on one side of the estimate, both limits lie on the other side,
+    and the interval is widened to contain the estimate.
 
     Args:
         value: The estimate.
-        draws: The same of resampled items, shape (n_draws,).
+        draws: Estimates from resampled items, shape (n_draws,).
         level: Nominal coverage.
     """
     if len(draws) < 2 or np.ptp(draws) <= _ROUNDING * max(1.0, abs(value)):
@@ -140,7 +140,7 @@ def percentile_estimate(value: float, draws: Floats, *, level: float = 0.95) -> 
 
     Args:
         value: The estimate.
-        draws: The same of resampled items, shape (n_draws,).
+        draws: Estimates from resampled items, shape (n_draws,).
         level: Nominal coverage.
     """
     if len(draws) < 2 or len(np.unique(draws)) == 1:

@@ -1,11 +1,12 @@
-"""A curve over the time since exposure: the level at each lag, that of controls, and the excess over them.
+"""A curve over the time since exposure: the level at each lag, the level of controls, and their difference.
 
     excess(t) = mean_i [Y_i(s_i) - C_g(i)(s_i)],  s_i the checkpoint at which item i is at lag t
 
-C_g(s) is the mean of the controls of the item's group at that checkpoint, of all controls where the group
-has none: what the model does anyway with such texts at that time. Intervals: of rates those of all rates, and
-of their excess Newcombe's (1998), https://doi.org/10.1002/(SICI)1097-0258(19980430)17:8<873::AID-SIM779>3.0.CO;2-I,
-or square-and-add; else percentiles of a bootstrap that draws whole clusters, the same at all lags.
+C_g(s) is the mean at that checkpoint of the controls of the item's group, or of all controls if the group
+has none: the level that the model has on such texts without exposure. Rates have the interval of all rates.
+Their excess has that of Newcombe (1998),
+https://doi.org/10.1002/(SICI)1097-0258(19980430)17:8<873::AID-SIM779>3.0.CO;2-I, or square-and-add. Other
+outcomes have percentiles of a bootstrap that draws whole clusters, the same ones at all lags.
 """
 
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ from memprobe.stats.rates import rate_interval
 Floats = NDArray[np.float64]
 Whole = NDArray[np.int64]
 
-# Draws that differ by no more than this share of the number, or of 1, differ by rounding.
+# Draws that differ by no more than this share of the number, or of 1, differ only by rounding.
 _ROUNDING = 1e-12
 # Draws are made in blocks of about this many indices, so that memory stays small.
 _BLOCK = 4_000_000
@@ -30,12 +31,12 @@ _BLOCK = 4_000_000
 
 @dataclass(frozen=True)
 class Controls:
-    """Items never trained on, and what their levels are.
+    """Items never trained on, and their mean levels.
 
     Attributes:
         y: Outcomes at every checkpoint, finite, shape (n_controls, n_steps).
-        member: Whether a control counts for a row of levels, shape (n_rows, n_controls).
-        cluster: Cluster number of each, shape (n_controls,).
+        member: Whether each control counts in each row of `levels`, shape (n_rows, n_controls).
+        cluster: Cluster number of each control, shape (n_controls,).
     """
 
     y: Floats
@@ -44,21 +45,21 @@ class Controls:
 
     @cached_property
     def levels(self) -> Floats:
-        """Mean outcome of each row at each checkpoint, shape (n_rows, n_steps)."""
+        """Mean outcome of the controls of each row at each checkpoint, shape (n_rows, n_steps)."""
         means: Floats = self.member.astype(np.float64) @ self.y / self.member.sum(1)[:, None]
         return means
 
 
 @dataclass(frozen=True, slots=True)
 class Exposed:
-    """Items at their lags.
+    """Exposed items with their outcomes at each lag.
 
     Attributes:
         y: Outcomes, NaN where an item is not seen at a lag, shape (n_items, n_lags).
         lag: Steps since the last exposure, where y is known, shape (n_items, n_lags).
         step: Position of the checkpoint, where y is known, shape (n_items, n_lags).
-        row: Row of the controls' levels to compare with, shape (n_items,).
-        cluster: Cluster number of each, shape (n_items,); the same numbers as those of the controls.
+        row: Row of the controls' levels to compare each item with, shape (n_items,).
+        cluster: Cluster number of each item, shape (n_items,), in the same numbering as for the controls.
     """
 
     y: Floats
@@ -79,8 +80,7 @@ class Ends:
 
     Attributes:
         value: The numbers, shape (n_lags,).
-        interval: Their intervals; None where there is none: of a single cluster, and of draws that do not
-            vary.
+        interval: Interval of each number; None with a single cluster, or draws that do not vary.
     """
 
     value: Floats
@@ -93,17 +93,17 @@ class LagCurve:
 
     Attributes:
         lag: Mean steps since the last exposure.
-        lag_min: Their smallest.
-        lag_max: Their largest.
-        n_items: Items.
-        n_clusters: Their clusters.
-        n_controls: Controls that they are set against; 0 without controls.
+        lag_min: Fewest steps since the last exposure.
+        lag_max: Most steps since the last exposure.
+        n_items: Number of items.
+        n_clusters: Number of clusters of the items.
+        n_controls: Number of controls that the items are compared with; 0 without controls.
         level: Mean outcome of the items.
-        baseline: Mean outcome of the controls next to them; None without controls.
-        excess: Level over baseline, or over the floor without controls; None where there is neither.
-        draws: Resampled excess, NaN where nobody is drawn, shape (n_draws, n_lags); no rows where there is
-            a single cluster.
-        is_rate: The outcomes lie between 0 and 1.
+        baseline: Mean outcome of the controls that the items are compared with; None without controls.
+        excess: Level minus baseline, or minus the floor without controls; None if there is neither.
+        draws: Resampled excess, NaN where no item or no control is drawn, shape (n_draws, n_lags); no rows if
+            there is a single cluster.
+        is_rate: Whether the outcomes lie between 0 and 1.
     """
 
     lag: Floats
@@ -120,16 +120,16 @@ class LagCurve:
 
     @property
     def whole_draws(self) -> Floats:
-        """Resamples with an item at every lag, and a control for each."""
+        """Resamples with items and controls at every lag."""
         whole: Floats = self.draws[np.isfinite(self.draws).all(1)]
         return whole
 
     @property
     def weights(self) -> Floats:
-        """What each lag weighs in a fit: 1 over the variance of its excess.
+        """Weight of each lag in a fit: 1 over the variance of its excess.
 
-        A rate of 0 or 1 does not vary in resamples and is not certain either: to the variance of rates the
-        square of one cluster's share is added.
+        A rate of 0 or 1 does not vary in resamples, but it is not certain. Therefore the square of one
+        cluster's share is added to the variance of rates.
         """
         draws = self.whole_draws
         variance = draws.var(0) if len(draws) else np.zeros(len(self.lag))
@@ -137,7 +137,7 @@ class LagCurve:
             variance = variance + 1 / self.n_clusters.astype(np.float64) ** 2
         if not variance.any():
             return np.ones(len(self.lag))
-        # A lag at which no resample differs would have all the weight.
+        # A lag without variance between resamples would get all the weight.
         found: Floats = 1 / np.maximum(variance, 1e-3 * variance.mean())
         return found
 
@@ -154,11 +154,12 @@ def lag_curve(
     """Return level, baseline and excess at every lag.
 
     Args:
-        exposed: The items, each lag seen by at least one.
-        controls: The items never trained on; None: there are none.
+        exposed: The exposed items, with at least one seen at each lag.
+        controls: The items never trained on; None if there are none.
         rng: Source of the draws.
-        n_draws: Resamples.
-        floor: What a rate is without memory where there are no controls; None: the outcome is not a rate.
+        n_draws: Number of resamples.
+        floor: Rate without memory, which replaces the baseline without controls; None if the outcome is not
+            a rate.
         level: Nominal coverage.
 
     Raises:
@@ -199,7 +200,7 @@ def lag_curve(
 
 
 def _parts(exposed: Exposed, controls: Controls, seen: NDArray[np.bool_]) -> Floats:
-    """Return what each control is of the baseline at each lag, shape (n_controls, n_lags), sums of 1."""
+    """Return each control's weight in the baseline at each lag, shape (n_controls, n_lags), summing to 1."""
     n_rows = len(controls.member)
     of_row = np.stack([(seen & (exposed.row == row)[:, None]).sum(0) for row in range(n_rows)]) / seen.sum(0)
     parts: Floats = (controls.member / controls.member.sum(1)[:, None]).T @ of_row
@@ -207,14 +208,14 @@ def _parts(exposed: Exposed, controls: Controls, seen: NDArray[np.bool_]) -> Flo
 
 
 def _n_alike(parts: Floats, cluster: Whole) -> Whole:
-    """Return how many independent controls of equal parts vary as much, rounded down, shape (n_lags,).
+    """Return how many independent controls of equal weight would vary as much, rounded down, shape (n_lags,).
 
-    Controls recur at every checkpoint, so there are no more of them than their clusters. Kish (1965), Survey
-    Sampling: (sum w)^2 / sum w^2.
+    The controls recur at every checkpoint, so this is at most the number of their clusters. Kish (1965),
+    Survey Sampling: (sum w)^2 / sum w^2.
     """
     number = np.unique(cluster, return_inverse=True)[1]
     squares = (_by_cluster(parts, number, int(number.max()) + 1) ** 2).sum(0)
-    # Not lessened by a rounding error.
+    # The small term keeps a rounding error from lowering the number.
     return np.asarray(np.maximum(1, (1 / squares + 1e-9).astype(np.int64)))
 
 
@@ -277,11 +278,12 @@ def _intervals(value: Floats, draws: Floats, n_clusters: Whole, level: float) ->
 class _Resampled:
     """Resampled levels and excesses, NaN where a resample has no item, shape (n_draws, n_lags) each.
 
-    There are no rows where a single cluster of items, or of controls, says nothing of how they differ.
+    There are no rows for a single cluster of items, or of controls, since it does not show how clusters
+    differ.
 
-    Clusters with an exposed item are drawn among themselves, and so are those of controls alone, group by
-    group; a control in a cluster of the former is drawn with it. The controls' levels enter by the mix of
-    groups and checkpoints of the items themselves, which is exact to first order.
+    Clusters with an exposed item are drawn among themselves, together with any controls that they contain.
+    Clusters of controls only are drawn among themselves, group by group. The controls' levels are weighted by
+    the groups and checkpoints of the original items, not of the drawn ones, which is exact to first order.
     """
 
     level: Floats
@@ -325,7 +327,7 @@ def _control_noise(
     shared = np.isin(clusters, own)
     weight = np.empty((len(times), len(clusters)))
     weight[:, shared] = times[:, np.searchsorted(own, clusters[shared])]
-    # Clusters of controls that count for the same rows, by their first control.
+    # Clusters are drawn among those whose first control counts in the same rows.
     _, kind = np.unique(controls.member, axis=1, return_inverse=True)
     first = np.unique(number, return_index=True)[1]
     for each in np.unique(kind):
@@ -349,7 +351,7 @@ def _control_noise(
 
 
 def _by_cluster(values: Floats, cluster: Whole, n_clusters: int) -> Floats:
-    """Return the sums over clusters, shape (n_clusters, n_columns)."""
+    """Return the sums of the values of each cluster, shape (n_clusters, n_columns)."""
     sums = np.zeros((n_clusters, values.shape[1]))
     order = np.argsort(cluster, kind="stable")
     present, starts = np.unique(cluster[order], return_index=True)

@@ -1,7 +1,7 @@
-"""Which checkpoints of different cohorts are equally long after exposure, and which items are seen at all.
+"""Checkpoints of different cohorts that are equally long after exposure, and the items seen at all of them.
 
-Items of one cohort share a checkpoint that comes first after their last exposure, and all that follow; so
-checkpoints are compared by their distance from it. Distances of different cohorts are one point where they
+Items of one cohort share the first checkpoint after their last exposure, and all later ones, so checkpoints
+are compared by their distance from that first one. Distances of different cohorts form one point if they
 differ by at most a tenth and no cohort is seen at both, so an item is seen at most once at a point.
 """
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 Whole = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
-# Distances of different cohorts that differ by no more than this factor are one point.
+# Distances of different cohorts that differ by no more than this factor form one point.
 _ALIKE = 1.1
 
 
@@ -22,9 +22,9 @@ class Points:
     """Points of a curve over time, in order.
 
     Attributes:
-        distance: Mean distance from the first checkpoint over the cohorts' items, shape (n_points,).
-        step: Position of the checkpoint at which a cohort is at a point, shape (n_steps, n_points); of no
-            meaning where `seen` is false. Rows are positions of the cohorts' first checkpoints.
+        distance: Distance from the first checkpoint, averaged over the cohorts' items, shape (n_points,).
+        step: Position of the checkpoint at which a cohort is at a point, shape (n_steps, n_points);
+            meaningless where `seen` is false. Rows are positions of the cohorts' first checkpoints.
         seen: Whether the cohort is seen at that point, shape (n_steps, n_points).
     """
 
@@ -37,8 +37,8 @@ def lag_points(steps: Whole, n_items: Whole) -> Points:
     """Find the points at which cohorts can be compared.
 
     Args:
-        steps: Of the checkpoints, rising, shape (n_steps,).
-        n_items: Items whose first checkpoint after exposure is this one, shape (n_steps,).
+        steps: Steps of the checkpoints, rising, shape (n_steps,).
+        n_items: Number of items for which each checkpoint is the first after exposure, shape (n_steps,).
     """
     cohort, later = np.nonzero(
         np.triu(np.ones((len(steps), len(steps)), dtype=bool)) & (n_items > 0)[:, None]
@@ -62,16 +62,16 @@ def lag_points(steps: Whole, n_items: Whole) -> Points:
 
 
 def complete_block(present: Flags) -> tuple[Flags, Flags]:
-    """Choose items and points such that every item is seen at every point, with the most values.
+    """Choose items and points such that every item is seen at every point, and there are many values.
 
-    Points are taken in the order of how many items are seen at them, as many as make the number of items
-    times the number of points largest; of equals, the one with more points.
+    Points are added in order of the number of items seen at them, most items first. The number of points
+    maximizes the number of items times the number of points; among equals, the larger number is chosen.
 
     Args:
         present: Whether an item has a value at a point, shape (n_items, n_points).
 
     Returns:
-        Which items, shape (n_items,), and which points, shape (n_points,).
+        Whether each item is chosen, shape (n_items,), and whether each point is, shape (n_points,).
     """
     order = np.argsort(-present.sum(0), kind="stable")
     whole = np.logical_and.accumulate(present[:, order], axis=1)

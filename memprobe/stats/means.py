@@ -1,11 +1,12 @@
-"""The interval of a mean of values without known bounds, of items of their own or in clusters.
+"""The interval of the mean of values without known bounds, for independent items or items in clusters.
 
     mean - se q(t) to mean - se q(-t),  se^2 = (G - 1) / G sum_c (e_c / (1 - m_c / n))^2 / n^2
     q(y) = 3 / k ((1 + k (y - k / 6))^(1/3) - 1),  k = skewness of the e_c / sqrt(K),  e_c = sum_c - m_c mean
 
-over G clusters of m_c items. The error is the jackknife's that leaves out one cluster. t has K - 1 degrees of
-freedom, K clusters of equal size weighing the same. q takes the skewness of the sampled mean away, which
-lets Student's interval (k = 0) miss a mean of skewed values on one side.
+over G clusters of m_c items. The error is that of the jackknife that leaves out one cluster at a time. t has
+K - 1 degrees of freedom, where K is the number of clusters of equal size that would be worth as much. q
+corrects for the skewness of the sampled mean, because of which Student's interval (k = 0) too often misses
+the mean of skewed values on one side.
 
 References: Efron and Tibshirani (1993), chapter 11 (jackknife); Cameron and Miller (2015),
 https://doi.org/10.3368/jhr.50.2.317, section VI (few clusters); Hall (1992),
@@ -23,7 +24,7 @@ from memprobe.stats.intervals import FEW_CLUSTERS, NO_SPREAD, Interval
 
 # An error below this share of the largest value is rounding.
 _ROUNDING = 1e-12
-# Less skewness than this moves no end by more than rounding does.
+# Skewness below this moves the ends by no more than rounding does.
 _SYMMETRIC = 1e-9
 
 
@@ -33,13 +34,13 @@ def mean_interval(
     """Return the interval of the mean.
 
     Args:
-        values: One of each item, shape (n_items,), finite.
-        clusters: Cluster number of each item, 0 to n_clusters - 1; None: every item is its own.
+        values: Value of each item, shape (n_items,), finite.
+        clusters: Cluster number of each item, 0 to n_clusters - 1; None if every item is its own cluster.
         level: Nominal coverage.
 
     Returns:
-        The interval; None where clusters are worth fewer than two of equal size, or their means agree,
-        which does not show how far others may differ.
+        The interval; None if the clusters are worth fewer than two of equal size, or if their means agree,
+        since this does not show how far others may differ.
 
     Raises:
         ValueError: There are no values, or not one cluster number per value.
@@ -57,11 +58,11 @@ def mean_interval(
 def sums_interval(
     sums: NDArray[np.float64], sizes: NDArray[np.float64], *, level: float = 0.95
 ) -> Interval | None:
-    """Return the interval of sum(sums) / sum(sizes) over clusters: `mean_interval` of their sums.
+    """Return the interval of sum(sums) / sum(sizes) over clusters, as `mean_interval` does from values.
 
     Args:
         sums: Sum of the values of each cluster, shape (n_clusters,).
-        sizes: Their number, above 0.
+        sizes: Number of values in each cluster, above 0, shape (n_clusters,).
         level: Nominal coverage.
     """
     from scipy.special import stdtrit
@@ -81,7 +82,7 @@ def sums_interval(
 
 
 def _unskewed(y: float, k: float) -> float:
-    """Return T of which T + k T^2 / 3 + k^2 T^3 / 27 + k / 6 is y."""
+    """Return the T for which T + k T^2 / 3 + k^2 T^3 / 27 + k / 6 equals y."""
     if abs(k) < _SYMMETRIC:
         return y
     inner = 1 + k * (y - k / 6)
@@ -89,7 +90,7 @@ def _unskewed(y: float, k: float) -> float:
 
 
 def why_none(clusters: NDArray[np.int64]) -> str:
-    """Return what stands for the method where `mean_interval` has none.
+    """Return what is reported in place of the method if `mean_interval` returns None.
 
     Args:
         clusters: Cluster number of each item, 0 to n_clusters - 1.

@@ -1,4 +1,4 @@
-"""Medians: the interval of a plain one by the sign test, and that of values of which some are lower bounds.
+"""Intervals of medians: by the sign test for plain values, by Kaplan-Meier if some values are lower bounds.
 
 References: Conover (1999), section 3.2 (interval of a quantile by order statistics); documents.py for items
 in clusters; survival.py for the Kaplan-Meier median.
@@ -15,19 +15,20 @@ from memprobe.stats.intervals import Interval, clopper_pearson
 from memprobe.stats.rates import share_interval
 from memprobe.stats.survival import kaplan_meier
 
-# A bound this near to one half is one half.
+# A bound this close to one half counts as one half.
 _HALF = 0.5 - 1e-9
 
 
 @dataclass(frozen=True, slots=True)
 class Median:
-    """A median that may be behind all that was seen.
+    """A median that may lie beyond all values seen.
 
     Attributes:
-        median: None: fewer than half of the values are known to lie at or below any number.
-        lo: Lower end of the interval; where not even it is reached, the largest value seen.
-        hi: Upper end; None: it is not reached.
-        method: How the interval was made; None: there is none.
+        median: The median; None if it lies beyond all values seen.
+        lo: Lower end of the interval; the largest value seen if the lower end lies beyond it; None without
+            an interval.
+        hi: Upper end of the interval; None if it lies beyond all values seen.
+        method: Name of the interval's method; None without an interval.
     """
 
     median: float | None
@@ -39,22 +40,22 @@ class Median:
 def median_interval(
     values: NDArray[np.float64], clusters: NDArray[np.int64] | None = None, *, level: float = 0.95
 ) -> Interval | None:
-    """Return the interval of the median: between the values that it cannot be excluded to be.
+    """Return the interval of the median, from the least to the largest value that cannot be excluded.
 
-        lower end: the least y whose share of values <= y has an upper bound of one half or more
-        upper end: the largest y of which the same is true of the share of values >= y
+        lower end: the least y for which the share of values <= y has an upper bound of one half or more
+        upper end: the largest y for which the share of values >= y has an upper bound of one half or more
 
-    The bound is that of all rates over documents (`memprobe.stats.documents`). For items of their own it is
-    Clopper and Pearson's, so that the ends are order statistics by the sign test.
+    The bound is that of all rates over documents (`memprobe.stats.documents`). For independent items it is
+    that of Clopper and Pearson, so the ends are the order statistics of the sign test.
 
     Args:
-        values: One of each item, shape (n_items,).
-        clusters: Cluster number of each item, 0 to n_clusters - 1; None: every item is its own.
-        level: Nominal coverage; each side misses with at most half of what is left.
+        values: Value of each item, shape (n_items,).
+        clusters: Cluster number of each item, 0 to n_clusters - 1; None if every item is its own cluster.
+        level: Nominal coverage; each end misses with a probability of at most (1 - level) / 2.
 
     Returns:
-        The interval; None of so few clusters that the median may be beyond all values seen: below six
-        items of their own at 95%.
+        The interval; None with so few clusters that the median may lie beyond all values seen: at 95%, fewer
+        than six independent items.
 
     Raises:
         ValueError: There are no values, or not one cluster number per value.
@@ -78,7 +79,7 @@ def _least(
     clusters: NDArray[np.int64],
     level: float,
 ) -> float:
-    """Return the least value that half of all values may be at or below, by bisection: the bound rises."""
+    """Return the least value at which the bound is one half or more, by bisection since the bound rises."""
     low, high = 0, len(ordered) - 1
     while low < high:
         middle = (low + high) // 2
@@ -88,7 +89,7 @@ def _least(
 
 
 def _bound(yes: NDArray[np.bool_], clusters: NDArray[np.int64], level: float) -> float:
-    """Return the upper bound of a share: Clopper and Pearson's of items of their own, which is quicker."""
+    """Return the upper bound of a share; Clopper and Pearson's is faster and used for independent items."""
     if int(clusters.max()) + 1 == len(clusters):
         return clopper_pearson(int(yes.sum()), len(yes), level=level).hi
     found = share_interval(yes.astype(np.float64), clusters, level=level)
@@ -102,12 +103,12 @@ def km_median(
     clusters: NDArray[np.int64] | None = None,
     level: float = 0.95,
 ) -> Median:
-    """Kaplan-Meier median of values of which some are lower bounds, with Brookmeyer and Crowley's interval.
+    """Return the Kaplan-Meier median if some values are lower bounds, with Brookmeyer and Crowley's interval.
 
     Args:
-        values: Value, or what it is above, shape (n_items,), 0 or more.
-        known: Whether it is the value, shape (n_items,).
-        clusters: Cluster number of each item, shape (n_items,); None: every item is its own.
+        values: Value of each item, or a lower bound of it, shape (n_items,), 0 or more.
+        known: Whether the entry of each item is its value, not a lower bound, shape (n_items,).
+        clusters: Cluster number of each item, shape (n_items,); None if every item is its own cluster.
         level: Nominal coverage.
 
     Raises:
@@ -116,6 +117,6 @@ def km_median(
     curve = kaplan_meier(values, known, clusters=clusters, level=level)
     if not np.isfinite(curve.lo).any():
         return Median(curve.median, None, None, None)
-    # If not even the lower band falls to one half, the median is behind all that was seen.
+    # If not even the lower band falls to one half, the median lies beyond all values seen.
     lo = curve.median_lo if curve.median_lo is not None else float(curve.time[-1])
     return Median(curve.median, lo, curve.median_hi, curve.method)

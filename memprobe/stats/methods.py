@@ -1,6 +1,6 @@
-"""The names of the methods of intervals, as `ci_method` has them: all that a summary can print.
+"""The names of the methods of intervals, as they occur in `ci_method`: all that a summary can print.
 
-Each has rows of measured coverage in `docs/validation`, or stands for no interval and says why.
+Each name either has measured coverage in `docs/validation`, or says why there is no interval.
 """
 
 import re
@@ -58,10 +58,10 @@ _COMPOSED = re.compile(r"square-and-add \((.*)\)")
 
 
 def parts(name: str) -> set[str]:
-    """Return the methods that a name is made of, without the mark of few documents.
+    """Return the methods that a name is composed of, without the suffix for few documents.
 
     Args:
-        name: Of `ci_method`: `square-and-add (wilson, pseudo-document-few)` is made of three.
+        name: Value of `ci_method`; `square-and-add (wilson, pseudo-document-few)` is composed of three.
     """
     if found := _COMPOSED.fullmatch(name):
         return {"square-and-add"}.union(*(parts(each) for each in found[1].split(", ")))

@@ -1,7 +1,7 @@
 """Two measurements of the same items: differences of statistics that are not means, and McNemar's test.
 
-Items (or clusters of them) are drawn with replacement, and both sides of an item stay together, so what
-both share cancels out. A resample is held as how often each item was drawn.
+Items (or clusters of them) are drawn with replacement, and both measurements of an item stay together, so
+what they share cancels out. A resample is stored as the number of times that each item was drawn.
 
 References: Efron and Tibshirani (1993), chapter 13 (percentile interval); McNemar (1947),
 https://doi.org/10.1007/BF02295996, in its exact form, Conover (1999), section 3.5.
@@ -31,8 +31,8 @@ class Discordant:
     """Items on which two measurements disagree.
 
     Attributes:
-        first_only: Items whose value is larger under the first.
-        second_only: Items whose value is larger under the second.
+        first_only: Number of items whose value is larger under the first.
+        second_only: Number of items whose value is larger under the second.
     """
 
     first_only: int
@@ -40,7 +40,7 @@ class Discordant:
 
     @property
     def p_value(self) -> float:
-        """Exact two-sided McNemar p-value, of independent items; 1 where they agree on all."""
+        """Exact two-sided McNemar p-value for independent items; 1 if the measurements agree on all."""
         n = self.first_only + self.second_only
         return binomial_p(self.first_only, n) if n else 1.0
 
@@ -49,11 +49,11 @@ def discordant(first: Floats, second: Floats) -> Discordant:
     """Count the items on which two measurements disagree; with ties of 0.5 this is the sign test.
 
     Args:
-        first: One outcome of each item, shape (n_items,).
-        second: The other.
+        first: First outcome of each item, shape (n_items,).
+        second: Second outcome of each item, shape (n_items,).
 
     Raises:
-        ValueError: There is not one of both for each item.
+        ValueError: The lengths differ.
     """
     if len(first) != len(second):
         raise ValueError(f"{len(first)} and {len(second)} outcomes, not one of both for each item")
@@ -64,8 +64,8 @@ def auc_statistic(positives: Floats, negatives: Floats) -> Statistic:
     """Return the area under the ROC curve, ties as half, as a function of how often items are drawn.
 
     Args:
-        positives: Score of each item that should be higher, shape (n_items,).
-        negatives: Score of its partner.
+        positives: Score of each item, which should be higher than its partner's, shape (n_items,).
+        negatives: Score of each item's partner, shape (n_items,).
     """
     order = np.argsort(negatives, kind="stable")
     ordered = negatives[order]
@@ -83,7 +83,7 @@ def median_statistic(values: Floats) -> Statistic:
     """Return the median as a function of how often items are drawn.
 
     Args:
-        values: One of each item, shape (n_items,).
+        values: Value of each item, shape (n_items,).
     """
     order = np.argsort(values, kind="stable")
     ordered = values[order]
@@ -98,11 +98,11 @@ def median_statistic(values: Floats) -> Statistic:
 
 
 def km_median_statistic(values: Floats, known: NDArray[np.bool_]) -> Statistic:
-    """Return the Kaplan-Meier median as a function of how often items are drawn; inf: it is not reached.
+    """Return the Kaplan-Meier median as a function of how often items are drawn; inf if not reached.
 
     Args:
-        values: Value of each item, or what it is above, shape (n_items,).
-        known: Whether it is the value.
+        values: Value of each item, or a lower bound of it, shape (n_items,).
+        known: Whether the entry of each item is its value, not a lower bound, shape (n_items,).
     """
     at, place = np.unique(values, return_inverse=True)
     order = np.argsort(place, kind="stable")
@@ -121,7 +121,7 @@ def km_median_statistic(values: Floats, known: NDArray[np.bool_]) -> Statistic:
 
 
 def whole(statistic: Statistic, n_items: int) -> float:
-    """Return a statistic of the items as they are."""
+    """Return a statistic of the original items, each drawn once."""
     return float(statistic(np.ones((1, n_items)))[0])
 
 
@@ -135,21 +135,21 @@ def bootstrap_difference(
     level: float = 0.95,
     n_draws: int = N_DRAWS,
 ) -> Interval | None:
-    """Percentile interval of `first - second`, two statistics of the same items.
+    """Return the percentile interval of `first - second`, two statistics of the same items.
 
     Args:
-        first: Of how often each item is drawn.
-        second: What is taken off.
-        n_items: Items; they come in a fixed order, as the draws depend on it.
+        first: First statistic, a function of how often each item is drawn.
+        second: Statistic that is subtracted.
+        n_items: Number of items, in a fixed order since the draws depend on it.
         rng: Source of the draws.
         clusters: Cluster number of each item, shape (n_items,), from 0 without gaps; whole clusters are
-            drawn. None: every item is its own.
+            drawn. None if every item is its own cluster.
         level: Nominal coverage.
         n_draws: Number of resamples.
 
     Returns:
-        The interval; None where resampling shows no spread, there is one cluster alone, or a statistic
-        is infinite in a resample, so that the difference is not a number.
+        The interval; None if resamples do not vary, there is only one cluster, or a statistic is infinite in
+        a resample, so that the difference is not finite.
 
     Raises:
         ValueError: There are no items, or not one cluster number for each.

@@ -22,7 +22,7 @@ class Auc:
 
     Attributes:
         auc: Probability that a positive outscores a negative, ties as half; chance is 0.5.
-        interval: Its interval; None where clusters are worth fewer than two of equal size.
+        interval: Interval of the area; None if the clusters are worth fewer than two of equal size.
     """
 
     auc: float
@@ -30,7 +30,7 @@ class Auc:
 
 
 def _half_wins(scores: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return, for each score, twice the number of `others` below it, ties once; whole, so sums are exact."""
+    """Return twice the number of `others` below each score, ties once; integers, so sums are exact."""
     ordered = np.sort(others)
     below = np.searchsorted(ordered, scores, side="left").astype(np.int64)
     return below + np.searchsorted(ordered, scores, side="right")
@@ -54,17 +54,17 @@ def paired_auc(
     clusters: NDArray[np.int64] | None = None,
     level: float = 0.95,
 ) -> Auc:
-    """Area under the ROC curve of scores that come in pairs, with an interval.
+    """Return the area under the ROC curve of scores that come in pairs, with an interval.
 
-    Of items of their own the variance is that of the placement values, the two scores of an item taken
-    together. The interval is made on the logit scale, so it stays within 0 and 1, with a quantile of t.
-    Where the placement values do not vary, as at an area of 0 or 1, see `_unvaried`. Over clusters see
+    For independent items the variance is that of the placement values, with the two scores of an item taken
+    together. The interval is computed on the logit scale with a quantile of t, so it stays within 0 and 1.
+    For placement values that do not vary, as at an area of 0 or 1, see `_unvaried`; for clusters see
     `_over_clusters`.
 
     Args:
         positives: Scores of the positives, shape (n_items,); higher means more positive.
         negatives: Scores of their partners, shape (n_items,).
-        clusters: Cluster number of each item, 0 to n_clusters - 1; None: every item is its own.
+        clusters: Cluster number of each item, 0 to n_clusters - 1; None if every item is its own cluster.
         level: Nominal coverage.
 
     Raises:
@@ -83,8 +83,8 @@ def paired_auc(
         return Auc(area, _unvaried(area, clusters, level))
     if n < MIN_EFFECTIVE:
         return Auc(area, None)
-    # Influence of each pair: how its positive stands among negatives, and its negative among positives.
-    # In whole numbers of 1 / 2n^2: in fractions, rounding would hide that a variance is 0.
+    # Influence of each pair: how its positive ranks among negatives, and its negative among positives.
+    # In whole multiples of 1 / 2n^2, since with fractions rounding would hide that a variance is 0.
     whole: NDArray[np.float64] = (n * (wins - losses) + 2 * n * n - 2 * int(wins.sum())).astype(np.float64)
     variance = float(((whole / (2 * n * n)) ** 2).sum()) / n / (n - 1)
     if not 0 < area < 1 or variance == 0:
@@ -104,11 +104,11 @@ def _on_logits(area: float, variance: float, n: int, level: float) -> Interval:
 def _over_clusters(
     wins: NDArray[np.float64], losses: NDArray[np.float64], clusters: NDArray[np.int64], level: float
 ) -> Interval | None:
-    """Return an interval that holds where clusters are memorized whole, though none of them may be drawn.
+    """Return an interval that is valid even if clusters are memorized whole and no such cluster was drawn.
 
-    The area is the mean of both kinds of placement values, which lie between 0 and 1: of each positive among
-    the negatives, and of each negative among the positives. Each mean has its bound over documents, and the
-    squares of how far the two bounds reach are added, as for the difference of two rates.
+    The area is the mean of either kind of placement values, which lie between 0 and 1: of each positive among
+    the negatives, and of each negative among the positives. Each mean has a bound over documents, and the
+    squared distances of the two bounds from the area are added, as for the difference of two rates.
 
     Args:
         wins: Share of the negatives that each positive outscores, shape (n_items,).
@@ -129,9 +129,10 @@ def _over_clusters(
 def _unvaried(area: float, clusters: NDArray[np.int64], level: float) -> Interval | None:
     """Return an interval where the placement values do not vary.
 
-    If every positive outscores every negative, then so does each the negative of the next item (of the next
-    cluster), and these are n comparisons apart: that none of them fails has a chance of at most area^n, as
-    in the bound by documents that are all hits. Elsewhere nothing varies more than a rate of whole clusters.
+    If every positive outscores every negative, each positive outscores the negative of the next item (of the
+    next cluster). These are n separate comparisons, and the probability that none fails is at most area^n, as
+    in the bound over documents that are all hits. For other areas, the interval is that of a rate of whole
+    clusters, since nothing varies more than such a rate.
     """
     if area in (0, 1):
         found = share_interval(np.full(len(clusters), area), clusters, level=level)

@@ -15,18 +15,18 @@ _ROUNDING = 1e-9
 def rate_interval(
     values: NDArray[np.float64], clusters: NDArray[np.int64], *, level: float = 0.95
 ) -> Interval | None:
-    """Interval of the mean of outcomes 0 and 1, ties as half: the one rule for every rate.
+    """Return the interval of the mean of outcomes 0 and 1, ties as half: the one rule for every rate.
 
-    Wilson's where every item is a cluster of its own, else that of `share_interval`.
+    It is Wilson's if every item is its own cluster, else that of `share_interval`.
 
     Args:
-        values: One outcome per item, shape (n_items,).
+        values: Outcome of each item, shape (n_items,).
         clusters: Cluster number of each item, shape (n_items,), 0 to n_clusters - 1.
         level: Nominal coverage.
 
     Returns:
-        The interval; None where clusters are worth fewer than two of equal size, which does not show how
-        they differ.
+        The interval; None if the clusters are worth fewer than two of equal size, which do not show how
+        clusters differ.
 
     Raises:
         ValueError: There are no values, or not one cluster number per value.
@@ -40,18 +40,18 @@ def rate_interval(
 def share_interval(
     values: NDArray[np.float64], clusters: NDArray[np.int64], *, level: float = 0.95
 ) -> Interval | None:
-    """Interval of the mean of any values between 0 and 1: the bound by documents.
+    """Return the interval of the mean of any values between 0 and 1: the bound over documents.
 
-    Items that are clusters of their own are documents of one item. Neither bound falls when a value rises,
-    as those of resampling do: of many zeros, the one item that is not was often not drawn.
+    Items that are their own clusters are documents of one item. Neither bound falls when a value rises.
+    Bounds by resampling can fall: with many zeros, the single item that is not 0 is often not drawn.
 
     Args:
-        values: One value per item, shape (n_items,).
+        values: Value of each item, shape (n_items,).
         clusters: Cluster number of each item, shape (n_items,), 0 to n_clusters - 1.
         level: Nominal coverage.
 
     Returns:
-        The interval; None where clusters are worth fewer than two of equal size.
+        The interval; None if the clusters are worth fewer than two of equal size.
 
     Raises:
         ValueError: There are no values, not one cluster number per value, or a value is not between 0 and 1.
@@ -70,13 +70,13 @@ def _check(values: NDArray[np.float64], clusters: NDArray[np.int64]) -> None:
 def per_cluster(
     values: NDArray[np.float64], clusters: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return sum and number of the values of each cluster.
+    """Return the sum and the number of the values of each cluster.
 
     Args:
-        values: Shape (n_items,).
-        clusters: Numbers from 0 without gaps, shape (n_items,).
+        values: Value of each item, shape (n_items,).
+        clusters: Cluster number of each item, from 0 without gaps, shape (n_items,).
     """
     sizes = np.bincount(clusters).astype(np.float64)
     sums = np.bincount(clusters, weights=values)
-    # Sums of fractions may pass the number of items by a rounding error.
+    # Sums of fractions may exceed the number of items by a rounding error.
     return np.clip(sums, 0.0, sizes), sizes

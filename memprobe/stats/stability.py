@@ -1,7 +1,8 @@
 """Scores of evaluation sets over a sequence of tasks: what is forgotten, when, and whether it comes back.
 
 R(j, i) is the score of set i at the checkpoint where task j ended, k the number of tasks. Higher is better.
-What takes a minimum or maximum over checkpoints is biased by noise: see `memprobe/stats/joint_draws.py`.
+Measures that take a minimum or maximum over checkpoints are biased by noise: see
+`memprobe/stats/joint_draws.py`.
 
 References: De Lange et al. (2023), https://arxiv.org/abs/2205.13452 (min-ACC, WC-ACC, WF, WP); Lopez-Paz and
 Ranzato (2017), https://arxiv.org/abs/1706.08840 (ACC, BWT, FWT); Chaudhry et al. (2018),
@@ -24,9 +25,9 @@ class Design:
     """The checkpoints at which tasks end.
 
     Attributes:
-        steps: Of the checkpoints, rising, shape (n_steps,).
+        steps: Steps of the checkpoints, rising, shape (n_steps,).
         ends: Position of each task's last checkpoint, rising, shape (k,).
-        untrained: The first checkpoint comes before any training.
+        untrained: Whether the first checkpoint comes before any training.
         windows: Widths of the windows of WF and WP in checkpoints, each 2 or more.
     """
 
@@ -42,21 +43,21 @@ class Design:
 
     @property
     def pairs(self) -> tuple[tuple[int, int], ...]:
-        """Each switch from task j to the next, with each set i learned by then: (j, i)."""
+        """Pairs (j, i) of each switch from task j to the next and each set i learned by then."""
         return tuple((j, i) for j in range(len(self.ends) - 1) for i in range(j + 1))
 
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """One measure, of every set that it is defined for and over them.
+    """One measure, for each set that it is defined for and pooled over these sets.
 
     Attributes:
-        name: Its name.
-        window: Of WF and WP; None: it has none.
+        name: Name of the measure.
+        window: Width of the window of WF and WP; None for other measures.
         sets: The sets that have a value of their own.
-        each: Their values, shape (..., len(sets)).
-        pooled: Over the sets, shape (...); nothing where there is a reason.
-        reason: Why it is undefined; None: it is not.
+        each: Values of these sets, shape (..., len(sets)).
+        pooled: Value over the sets, shape (...); empty if there is a `reason`.
+        reason: Why the measure is undefined; None if it is defined.
     """
 
     name: str
@@ -72,12 +73,12 @@ class Gaps:
     """What happens to the sets learned so far after each switch of tasks.
 
     Attributes:
-        depth: Score at the switch minus the lowest until the next task ended, shape (..., n_pairs);
-            negative: the score only rose.
-        trough: Position of the checkpoint of that lowest score, the first of equals, same shape.
-        recovery_steps: Updates from the switch until the score, past its lowest, is back at what it was; 0:
-            it never fell below, inf: not back when the next task ended. Same shape. It is seen at
-            checkpoints only, so it comes out too long by up to the distance of two.
+        depth: Score at the switch minus the lowest score until the next task ended, shape (..., n_pairs);
+            negative if the score only rose.
+        trough: Position of the checkpoint with that lowest score, the first of equals, same shape.
+        recovery_steps: Updates from the switch until the score, after its lowest, is back at its value at the
+            switch; 0 if it never fell below, inf if it is not back when the next task ended. Same shape.
+            Scores are known at checkpoints only, so this is too long by up to the distance between two.
     """
 
     depth: Floats
@@ -86,14 +87,14 @@ class Gaps:
 
 
 def task_checkpoints(steps: Sequence[int], task_end_steps: Sequence[int]) -> list[int | None]:
-    """Return for each task the last checkpoint that had seen it and nothing of the next.
+    """Return for each task the last checkpoint that had seen the task and nothing of the next one.
 
-    That is the last checkpoint with step <= task_end_step that is above the task_end_step before; the first
-    task begins with step 1, but where it ended at step 0 its checkpoint is that of step 0.
+    This is the last checkpoint with step <= task_end_step, if its step is above the previous task_end_step.
+    The first task begins with step 1, but if it ended at step 0, its checkpoint is that of step 0.
 
     Args:
-        steps: Of the checkpoints, rising.
-        task_end_steps: Of the tasks, rising.
+        steps: Steps of the checkpoints, rising.
+        task_end_steps: Last step of each task, rising.
 
     Returns:
         Positions; None for a task without such a checkpoint.
@@ -111,9 +112,9 @@ def measures(curves: Floats, design: Design) -> list[Measure]:
     """Return all measures.
 
     Args:
-        curves: Scores, shape (..., k, n_steps): sets in the order of their tasks; what goes before may be
-            draws. What a measure does not speak of may hold anything.
-        design: Where the tasks end.
+        curves: Scores, shape (..., k, n_steps), with sets in the order of their tasks; leading axes may be
+            draws. Entries that no measure uses may have any value.
+        design: Checkpoints at which the tasks end.
     """
     k, last = len(design.ends), design.last
     at_end = np.stack([curves[..., :, end] for end in design.ends], axis=-2)
@@ -146,26 +147,26 @@ def _mean(name: str, sets: range, values: Callable[[], Floats], reason: str | No
 
 
 def _ahead(curves: Floats, at_end: Floats) -> Floats:
-    """R(i - 1, i) minus the score of the untrained model, of all sets but the first."""
+    """Return R(i - 1, i) minus the score of the untrained model, for all sets but the first."""
     k = at_end.shape[-1]
     before = np.stack([at_end[..., i - 1, i] for i in range(1, k)], axis=-1)
     return before - curves[..., 1:, 0]
 
 
 def _fallen(at_end: Floats) -> Floats:
-    """Best score at the end of a task before the last, minus that at the last; of all but the last set."""
+    """Return the best score at the end of an earlier task minus the final score, of all sets but the last."""
     k = at_end.shape[-1]
     return np.stack([at_end[..., i:-1, i].max(-1) - at_end[..., -1, i] for i in range(k - 1)], axis=-1)
 
 
 def _lowest(curves: Floats, design: Design) -> Floats:
-    """Lowest score after a set's own task until the last one ended, of all sets but the last."""
+    """Return the lowest score after a set's own task until the last one ended, for all sets but the last."""
     ends = enumerate(design.ends[:-1])
     return np.stack([curves[..., i, end + 1 : design.last + 1].min(-1) for i, end in ends], axis=-1)
 
 
 def _worst_case(lowest: Measure, newest: Floats, k: int) -> Measure:
-    """1/k of the newest set's score and (1 - 1/k) of min-ACC; it belongs to no set."""
+    """Return WC-ACC, 1/k of the newest set's score plus (1 - 1/k) of min-ACC; it belongs to no set."""
     if lowest.reason is not None:
         return Measure("wc_acc", None, (), np.empty(0), np.empty(0), lowest.reason)
     pooled = newest / k + (1 - 1 / k) * lowest.pooled
@@ -173,7 +174,7 @@ def _worst_case(lowest: Measure, newest: Floats, k: int) -> Measure:
 
 
 def _windowed(name: str, curves: Floats, design: Design, window: int, reason: str | None) -> Measure:
-    """Largest drop of each set in a window, from the end of the task before its own to that of the last."""
+    """Return each set's largest drop in a window, from the end of the task before its own to the last end."""
     if reason is not None:
         return Measure(name, window, (), np.empty(0), np.empty(0), reason)
     begins = (0, *design.ends[:-1])
@@ -183,19 +184,19 @@ def _windowed(name: str, curves: Floats, design: Design, window: int, reason: st
 
 
 def largest_drop(curve: Floats, window: int) -> Floats:
-    """Return max over m < n < m + window of curve(m) - curve(n); of a minus curve, the largest rise.
+    """Return max over m < n < m + window of curve(m) - curve(n); for a negated curve, the largest rise.
 
-    Negative for a curve that only rises: it is its smallest rise then.
+    It is negative for a curve that only rises: minus the smallest rise.
 
     Args:
-        curve: Shape (..., n_steps), two or more steps.
-        window: Checkpoints in a window, 2 or more; more than there are means all.
+        curve: Scores, shape (..., n_steps), two or more steps.
+        window: Number of checkpoints in a window, 2 or more; if there are fewer, all of them.
 
     Returns:
-        Shape (...).
+        Largest drops, shape (...).
 
     Raises:
-        ValueError: There are no two checkpoints in a window.
+        ValueError: There are fewer than two checkpoints, or the window has fewer than two.
     """
     n = curve.shape[-1]
     if n < 2 or window < 2:
@@ -211,10 +212,10 @@ def gaps(curves: Floats, design: Design) -> Gaps:
 
     Args:
         curves: Scores, shape (..., k, n_steps).
-        design: Where the tasks end; two tasks or more.
+        design: Checkpoints at which the tasks end; two tasks or more.
 
     Raises:
-        ValueError: There is one task alone.
+        ValueError: There is only one task.
     """
     if not design.pairs:
         raise ValueError("one task has no switch to another")

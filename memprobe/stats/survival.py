@@ -27,17 +27,17 @@ class Survival:
     """A survival curve: one entry for each time at which an item has its event or leaves.
 
     Attributes:
-        time: Rising, shape (n_times,).
-        n_at_risk: Items just before each time, shape (n_times,).
-        n_events: Events at each time, shape (n_times,).
+        time: Times, rising, shape (n_times,).
+        n_at_risk: Number of items at risk just before each time, shape (n_times,).
+        n_events: Number of events at each time, shape (n_times,).
         survival: S just after each time, shape (n_times,).
         se_log: Standard error of ln S; NaN where S is 0 or there is a single cluster.
-        lo: Lower end of the pointwise interval; NaN where S is 0 or 1, or there is no error, or one of 0.
-        hi: Upper end.
-        median: First time at which S is 1/2 or less; None: it is not reached.
-        median_lo: First time at which `lo` is; None: it is not reached.
-        median_hi: First time at which `hi` is; None: it is not reached.
-        method: How the intervals were made.
+        lo: Lower end of the pointwise interval; NaN where S is 0 or 1, or its error is NaN or 0.
+        hi: Upper end of the pointwise interval; NaN where `lo` is.
+        median: First time at which S is 1/2 or less; None if there is none.
+        median_lo: First time at which `lo` is 1/2 or less; None if there is none.
+        median_hi: First time at which `hi` is 1/2 or less; None if there is none.
+        method: Name of the method of the intervals.
     """
 
     time: Floats
@@ -60,13 +60,14 @@ def kaplan_meier(
 
     Intervals are exp(-exp(ln(-ln S) -+ z se(ln S) / ln S)). With clusters the variance of ln S is the sum of
     squares of the clusters' summed influences, times G / (G - 1), and z is a quantile of t with G - 1 degrees
-    of freedom; if each item is its own, that sum is Greenwood's sum of d / (Y (Y - d)).
+    of freedom. If each item is its own cluster, that sum is Greenwood's sum of d / (Y (Y - d)).
 
     Args:
-        time: Time of the event, or of leaving without one, shape (n_items,), 0 or more. Who leaves at a
-            time is still at risk at it.
-        event: Whether it is the event, shape (n_items,).
-        clusters: Cluster number of each item, shape (n_items,), from 0; None: every item is its own.
+        time: Time of the event, or of leaving without one, shape (n_items,), 0 or more. An item that leaves
+            at a time is still at risk at that time.
+        event: Whether each item has the event at its time, shape (n_items,).
+        clusters: Cluster number of each item, shape (n_items,), from 0; None if every item is its own
+            cluster.
         level: Nominal coverage of the pointwise intervals.
 
     Raises:
@@ -80,7 +81,7 @@ def kaplan_meier(
     at_risk = np.cumsum(leaving[::-1])[::-1].astype(np.int64)
     hazard = n_events / at_risk
     survival = np.cumprod(1 - hazard, dtype=np.float64)
-    # Where all that are left have the event, ln S is -inf and has no error.
+    # If all remaining items have the event, ln S is -inf and has no error.
     with np.errstate(divide="ignore", invalid="ignore"):
         if clusters is None:
             variance = np.cumsum(n_events / (at_risk * (at_risk - n_events)))
@@ -113,7 +114,7 @@ def _quantile(clusters: Whole | None, level: float) -> float:
 
 
 def at_times(curve: Survival, times: Floats) -> Floats:
-    """Return S at given times: that of the last entry at or before each, 1 before the first."""
+    """Return S at given times: the value of the last entry at or before each, 1 before the first entry."""
     place = np.searchsorted(curve.time, times, side="right") - 1
     return np.where(place < 0, 1.0, curve.survival[np.maximum(place, 0)])
 
@@ -123,7 +124,7 @@ def _clustered(
 ) -> Floats:
     """Return the variance of ln S from summed influences of clusters, shape (n_times,).
 
-    Item i moves ln S(t) by -sum_{s <= t} (dN_i(s) - at risk_i(s) h_s) / (Y_s (1 - h_s)).
+    Item i changes ln S(t) by -sum_{s <= t} (dN_i(s) - at risk_i(s) h_s) / (Y_s (1 - h_s)).
     """
     names, cluster = np.unique(clusters, return_inverse=True)
     if len(names) < 2:
@@ -152,7 +153,7 @@ def _log_log(survival: Floats, se_log: Floats, z: float) -> tuple[Floats, Floats
         log = np.log(survival)
         shift = np.exp(z * se_log / np.abs(log))
         lo, hi = np.exp(log * shift), np.exp(log / shift)
-    # Events among the items of one cluster alone move no cluster: they seem certain and are not.
+    # Events while only one cluster is at risk have no influence: S then seems certain, but is not.
     inside = (survival > 0) & (survival < 1) & (se_log > _ROUNDING)
     return np.where(inside, lo, np.nan), np.where(inside, hi, np.nan)
 

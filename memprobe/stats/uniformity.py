@@ -1,7 +1,7 @@
 """Are places spread evenly? The one-sample Kolmogorov-Smirnov test against the uniform distribution.
 
-References: Kolmogorov (1933); Massey (1951), https://doi.org/10.1080/01621459.1951.10500769; exact
-distribution as `scipy.stats.kstest`.
+References: Kolmogorov (1933); Massey (1951), https://doi.org/10.1080/01621459.1951.10500769; the exact
+distribution is that of `scipy.stats.kstest`.
 """
 
 from collections.abc import Sequence
@@ -15,9 +15,10 @@ class Uniformity:
     """How far places are from an even spread.
 
     Attributes:
-        distance: Largest difference between their distribution function and that of U(0, 1), 0 to 1.
-        p: Probability of a distance at least as large, had they been drawn evenly and independently.
-        n: Places.
+        distance: Largest difference between the distribution function of the places and that of U(0, 1), 0
+            to 1.
+        p: Probability of a distance at least as large if the places were uniform and independent.
+        n: Number of places.
     """
 
     distance: float
@@ -31,10 +32,10 @@ def uniformity(shares: Sequence[float]) -> Uniformity:
         D = max |F_n(x) - x| over 0 <= x <= 1
 
     Args:
-        shares: Shares from 0 to 1; several equal ones, as whole words give, make the test strict.
+        shares: Shares from 0 to 1; equal ones, which occur if places are whole words, make the test strict.
 
     Raises:
-        ValueError: There are none, or one lies outside 0 to 1.
+        ValueError: There are no shares, or one lies outside 0 to 1.
     """
     values = np.asarray(shares, dtype=np.float64)
     if not len(values) or not ((values >= 0) & (values <= 1)).all():

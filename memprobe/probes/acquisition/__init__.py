@@ -1,17 +1,19 @@
 """Acquisition: how much does one exposure raise the log-probability of a fact, and how fast does that decay?
 
-An item is a probe of a fact (its doc_id): the level is the mean ln p of its suffix. Each exposure is an
-injection. After it the level is at its highest at some checkpoint of a window (the local acquisition
-maximum, LAM): what it rose by is the effectivity; what is left of the rise from before the first injection,
-t steps after the LAM of the last one, is the retainability, and R(t) = -a log10(t / tau) its decay.
+An item tests a fact (its doc_id); its level is the mean ln p of its suffix. Each exposure is an injection.
+The checkpoint with the highest level in a window after the injection is the local acquisition maximum (LAM).
+The rise of the level up to the LAM is the effectivity. The retainability R(t) is the share of the rise since
+before the first injection that is left t steps after the LAM of the last injection; it decays as
+R(t) = -a log10(t / tau).
 
-Steps count updates done: an injection at step u is seen by checkpoints with step >= u, and the level before
-it is that of the last checkpoint with a smaller step. A window begins at u and ends before the item's next
-injection, and after window_steps steps if that is earlier. Without checkpoints at every step of it the
-maximum is missed; a maximum of noise is above the noise: effectivity_null_nats says how far.
+Steps count the updates done: an injection at step u is seen by checkpoints with step >= u, and the level
+before it is that of the last checkpoint with a smaller step. A window begins at u and ends before the item's
+next injection, or after window_steps steps if that is earlier. If some steps of the window have no
+checkpoint, the maximum can be missed. The maximum of noisy values is too high; effectivity_null_nats
+estimates by how much.
 
-Source: Chang et al. (2024), sections 3.2 and 4.3, https://arxiv.org/abs/2406.11813. Unlike their code, items
-that were never acquired are excluded and counted, not trimmed as outliers. The statistics:
+Source: Chang et al. (2024), sections 3.2 and 4.3, https://arxiv.org/abs/2406.11813. Unlike in their code,
+items that were never acquired are excluded and counted, not trimmed as outliers. The statistics are in
 memprobe/stats/acquisition.py.
 """
 
@@ -43,7 +45,7 @@ from memprobe.probes.placement import suffix_sums
 
 
 def measure(scores: Scores, settings: Settings) -> pl.DataFrame:  # noqa: ARG001
-    """Return each item's level at one checkpoint; null where a token of the suffix has no condition."""
+    """Return each item's level at one checkpoint; null if a suffix token has nothing before it."""
     n = pl.col("n_scored")
     whole_suffix = n == pl.col("stop") - pl.col("score_from")
     return scores.spans.select(
@@ -52,7 +54,7 @@ def measure(scores: Scores, settings: Settings) -> pl.DataFrame:  # noqa: ARG001
 
 
 def problems(steps: tuple[int, ...], items: pl.DataFrame, settings: Settings) -> list[str]:
-    """Return why the question cannot be answered; empty where it can."""
+    """Return the reasons why acquisition cannot be estimated; empty if it can."""
     if len(steps) < 2:
         return ["needs at least two checkpoints, before and after an injection"]
     if items["first_step"].null_count() == items.height:
@@ -77,7 +79,7 @@ def problems(steps: tuple[int, ...], items: pl.DataFrame, settings: Settings) ->
 
 
 def estimate(history: History, settings: Settings) -> SequenceResult:
-    """Estimate effectivity, the share acquired, and the decay of what was acquired."""
+    """Estimate effectivity, the share of acquired items, and the decay of what they gained."""
     if stop := problems(history.steps, history.items, settings):
         return SequenceResult({}, no_estimates(), tuple(stop))
     return estimate_acquisition(history, settings)

@@ -1,4 +1,4 @@
-"""From the levels of items over a sequence to the tables and summary rows of acquisition."""
+"""Tables and summary rows of acquisition, computed from the levels of items over a sequence."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ from memprobe.tables.facts import NO_TIME, NOT_SAID, TRAINED, is_control, is_tim
 from memprobe.tables.schema import TableSchema
 from memprobe.wording import counted
 
-# Below this share of a window's steps with a checkpoint, its highest point is probably missed.
+# If a smaller share of a window's steps has a checkpoint, its highest point is probably missed.
 DENSE_FRAC = 0.5
 _BROKEN = "without a finite level at some checkpoint"
 _UNCLEAR = "of more than one exposure without exposure_steps"
@@ -62,7 +62,7 @@ def estimate_acquisition(history: History, settings: Settings) -> SequenceResult
 
 
 def _left_out(found: Reached) -> dict[str, int]:
-    """Return how many items are in no estimate, by the reason."""
+    """Return the number of items that are in no estimate, by reason."""
     items = found.tracks.items
     counts = {
         _BROKEN: found.tracks.broken.height,
@@ -153,7 +153,7 @@ def _fit(kept: Kept, fit: Decay, of: Stratum, min_gain: float) -> dict[str, Any]
 
 
 def _estimates(found: Reached, kept: Kept, fit: Decay, of: Stratum) -> list[dict[str, Any]]:
-    """Return the summary rows of some items: effectivity, share acquired, decay."""
+    """Return the summary rows of one stratum: effectivity, share of acquired items, decay."""
     clusters = found.tracks.items["cluster"].to_numpy()
     timed = found.tracks.items.select(is_timed()).to_series().to_numpy()
     n_trained = int((of.rows & timed).sum()) + of.broken.filter(is_timed()).height
@@ -188,16 +188,16 @@ def _estimates(found: Reached, kept: Kept, fit: Decay, of: Stratum) -> list[dict
 
 
 def _by_cluster(clusters: NDArray[np.int64], *values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the sums of each cluster, in the order of their numbers, shape (n_clusters, n_values)."""
+    """Return the sums of the values in each cluster, by cluster number, shape (n_clusters, n_values)."""
     numbers = np.unique(clusters, return_inverse=True)[1]
     return np.column_stack([np.bincount(numbers, weights=each) for each in values])
 
 
 def _null_row(found: Reached) -> dict[str, Any]:
-    """Return the effectivity of windows without an injection.
+    """Return the summary row for the effectivity of windows without an injection.
 
-    Over items that were never trained on; where there are none, over the windows that end before an
-    item's first injection.
+    It is the mean over items that were never trained on; if there are none, over the windows that end before
+    an item's first injection.
     """
     tracks = found.tracks
     never = tracks.items.select(is_control()).to_series().to_numpy()
@@ -216,7 +216,7 @@ def _null_row(found: Reached) -> dict[str, Any]:
 
 
 def _bounded(ends: Ends) -> Interval | None:
-    """Return both ends as an interval; None where one is not known."""
+    """Return both ends as an interval; None if an end is not known."""
     if ends.lo is None or ends.hi is None:
         return None
     return Interval(ends.lo, ends.hi, 0.95, DECAY_METHOD)
@@ -246,7 +246,7 @@ def _row(
 
 
 def _warnings(history: History, found: Reached, estimates: pl.DataFrame) -> tuple[str, ...]:
-    """Say what was left out, how dense the windows are, and how much is there without an injection."""
+    """Return warnings: what was left out, sparse windows, and the rise without an injection."""
     texts = []
     if history.missing:
         texts.append(f"left out, as they are not scored: {', '.join(history.missing)}")

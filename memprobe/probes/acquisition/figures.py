@@ -1,4 +1,4 @@
-"""Figures of `acquisition`: the rows of each panel, and how they are drawn."""
+"""Figures of `acquisition`: rows of each panel, and functions that draw them."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from memprobe.figures.theme import Look
 
 
 def rows_of_decay(curve: pl.DataFrame) -> list[Panel]:
-    """Return what is kept of a gain by updates since its highest point."""
+    """Return the share of the gain that is kept, by updates since the highest point."""
     rows = curve.filter(pl.col("group").is_null())
     laid = rows.select(
         "model",
@@ -20,7 +20,7 @@ def rows_of_decay(curve: pl.DataFrame) -> list[Panel]:
 
 
 def draw_decay(rows: pl.DataFrame, look: Look) -> Any:  # noqa: ANN401
-    """Return the decay of what was acquired."""
+    """Return a chart of the share of the gain kept over time."""
     return curves(rows, Axes("steps since the highest point", "share of the gain kept", from_zero=True), look)
 
 

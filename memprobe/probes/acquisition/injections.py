@@ -1,4 +1,4 @@
-"""The rise at each injection, and how much acquired items keep of it, from levels and steps."""
+"""The rise of the level after each injection, and the part of it that acquired items keep."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -17,9 +17,10 @@ class Injections:
     """Every known exposure of every item, one row each, by item and step.
 
     Attributes:
-        rows: `item_id, injection, injection_step, n_since_before`: equal steps of an item are one.
-        windows: Of the rows.
-        n_unclear: Items that were trained on, it is not said when each time.
+        rows: `item_id, injection, injection_step, n_since_before`; exposures of an item at the same step are
+            one row.
+        windows: Windows of these rows.
+        n_unclear: Number of items whose exposures are not all dated.
     """
 
     rows: pl.DataFrame
@@ -28,7 +29,7 @@ class Injections:
 
     @classmethod
     def of(cls, items: pl.DataFrame, steps: tuple[int, ...], width: int | None) -> Self:
-        """Read the exposures; an item seen once needs no exposure_steps, its first_step says when."""
+        """Read the exposures; an item seen once needs only first_step, not exposure_steps."""
         once = (pl.col("first_step") == pl.col("last_step")) & (pl.col("exposures").fill_null(1) == 1)
         alone = pl.when(once).then(pl.concat_list("first_step"))
         result = "exposure_steps" in items.columns
@@ -47,7 +48,7 @@ class Injections:
         found = windows(
             rows["injection_step"].to_numpy(), rows["following"].to_numpy(), np.asarray(steps), width
         )
-        # Injections that look at the same checkpoint have none between them.
+        # Injections with the same first checkpoint have no checkpoint between them.
         rows = rows.with_columns(first=pl.Series(found.first, dtype=pl.Int64)).with_columns(
             n_since_before=pl.int_range(1, pl.len() + 1).over("item_id", "first")
         )
@@ -56,7 +57,7 @@ class Injections:
 
     @property
     def coverage(self) -> NDArray[np.float64]:
-        """Share of each window's steps that have a checkpoint, NaN of a window behind the last one."""
+        """Share of each window's steps that have a checkpoint; NaN if the last checkpoint is before it."""
         length = self.windows.end_step - self.rows["injection_step"].to_numpy() + 1
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(length > 0, self.windows.n_checkpoints / length, np.nan)
@@ -69,17 +70,17 @@ class Injections:
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """The effect of each injection; arrays of shape (n_injections,), NaN where it is not known.
+    """The effect of each injection; arrays of shape (n_injections,), NaN where a level is not known.
 
     Attributes:
         tracks: The items.
-        injections: Of these items.
+        injections: Injections of these items.
         item: Row of each injection's item.
-        lam: Position of the highest checkpoint, -1 of an empty window.
+        lam: Position of the checkpoint with the highest level; -1 for a window without checkpoints.
         pre: Level before the item's first injection.
         before: Level before this injection.
         top: Level at `lam`.
-        is_last: The item's last injection that a checkpoint has seen.
+        is_last: Whether this is the item's last injection that a checkpoint has seen.
     """
 
     tracks: Tracks
@@ -93,7 +94,7 @@ class Reached:
 
     @classmethod
     def of(cls, tracks: Tracks, width: int | None) -> Self:
-        """Find the highest checkpoint after each injection."""
+        """Find the checkpoint with the highest level after each injection."""
         steps = tuple(tracks.steps.tolist())
         found = Injections.of(tracks.items, steps, width)
         item = found.rows.join(
@@ -119,35 +120,37 @@ class Reached:
 
     @property
     def effectivity(self) -> NDArray[np.float64]:
-        """How far each injection raised the level."""
+        """Rise of the level after each injection."""
         return self.top - self.before
 
     @property
     def gain(self) -> NDArray[np.float64]:
-        """How far the level is above that before the first injection."""
+        """Rise of the level since before the item's first injection."""
         return self.top - self.pre
 
 
 def _levels(
     values: NDArray[np.float64], row: NDArray[np.int64], place: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Return the values at some positions, NaN where the position is -1."""
+    """Return the values at the given rows and positions; NaN where the position is -1."""
     return np.where(place >= 0, values[row, np.maximum(place, 0)], np.nan)
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """The gain that acquired items keep after the highest checkpoint of their last injection, per point.
+    """The gain that acquired items keep after the LAM of their last injection.
+
+    The first six arrays have one entry for each acquired item and later checkpoint.
 
     Attributes:
         item: Row of the item.
-        time: Steps since that checkpoint.
-        share: Retainability.
-        left: l - l_pre, of which `share` is the quotient with `gain`.
+        time: Steps since the LAM.
+        share: Retainability, `left` / `gain`.
+        left: l - l_pre.
         gain: l_lam - l_pre.
-        cluster: Of the item.
-        judged: Rows of the items of which it is known whether they were acquired.
-        acquired: Rows of those that were.
+        cluster: Cluster of the item.
+        judged: Rows of the items for which it is known whether they were acquired.
+        acquired: Rows of the items that were acquired.
     """
 
     item: NDArray[np.int64]
@@ -161,7 +164,7 @@ class Kept:
 
     @classmethod
     def of(cls, found: Reached, min_gain: float) -> Self:
-        """Follow the items that stood more than `min_gain` higher after their last injection."""
+        """Follow the items whose level rose by more than `min_gain` up to the LAM of their last injection."""
         steps, values = found.tracks.steps, found.tracks.values
         judged = found.is_last & ~np.isnan(found.gain)
         chosen = judged & (found.gain > min_gain)

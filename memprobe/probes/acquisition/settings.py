@@ -11,15 +11,18 @@ class Settings:
     """Options of acquisition.
 
     Attributes:
-        prefix_tokens: Tokens that condition; None: the item's whole prefix, or half of its tokens.
+        prefix_tokens: Number of tokens before the suffix that the model is given; None: the item's whole
+            prefix, or half of its tokens if it has no given prefix.
         suffix_tokens: Tokens of the fact; None: all that follow.
-        align: `start`, or `end` to take the last suffix_tokens of the item.
-        window_steps: Number of steps, from that of the injection, in which the highest checkpoint is
-            searched, but not beyond the item's next injection; None: up to that or the last checkpoint.
+        align: `start`, or `end` to take the last suffix_tokens of an item that has no given prefix.
+        window_steps: Largest number of steps, from an injection's own step on, in which the highest level is
+            searched; None: no limit. The window also ends before the item's next injection.
         min_gain_nats: An item counts as acquired if its level rose by more than this from before its first
-            injection to the highest checkpoint after its last; the decay leaves out and counts the others.
-        weight: Weight in the fit of the decay. `gain`: each item by the nats it gained, so that the noisy
-            shares of tiny gains count little; `item`: each item once, as in the paper.
+            injection to the highest level after its last injection. Items that were not acquired are left
+            out of the decay and counted.
+        weight: Weight in the fit of the decay. `gain`: items are weighted by the nats that they gained, so
+            that the noisy shares of tiny gains count little; `item`: all items count equally, as in the
+            paper.
 
     Raises:
         ValueError: A value is outside its range.

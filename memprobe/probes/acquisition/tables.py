@@ -1,4 +1,4 @@
-"""Tables of `acquisition`: each exposure of each item, what is left of the gain, and its decay."""
+"""Tables of `acquisition`: the exposures of each item, the part of the gain that is left, and its decay."""
 
 import polars as pl
 

@@ -1,9 +1,10 @@
 """Compression: how short a prompt makes the model say a text?
 
-The adversarial compression ratio of a text y is |y| / |x|, x the shortest prompt whose greedy
-continuation is y; lengths in tokens. The search finds some prompt, not the shortest there is, so a ratio
-is a lower bound; where it finds none the ratio is unknown, and below |y| / (longest prompt tried) as far
-as that search goes. Random tokens and shuffled words show what the search alone can do.
+The adversarial compression ratio of a text y is |y| / |x|, where x is the shortest prompt whose greedy
+continuation is y, and lengths are in tokens. The prompt that the search finds may not be the shortest one, so
+the ratio is a lower bound. If the search finds no prompt, the ratio is unknown (censored), and
+|y| / (longest prompt tried) bounds it from above only as far as the search is exhaustive. Random tokens and
+shuffled words show the ratios that the search reaches without memory.
 
 Source: Schwarzschild et al. (2024), section 3, https://arxiv.org/abs/2404.15146
 """
@@ -31,24 +32,26 @@ class Settings:
     """Options of compression.
 
     Attributes:
-        optimizer: How prompts are proposed: `coordinate`, `gcg` (greedy coordinate gradient) or `random`.
-        search: Order in which lengths are tried: `bracket`, or `miniprompt` as published.
-        budget: Most prompts to evaluate for each target and seed.
-        seeds: Seeds of the searches, one search each; the shortest prompt counts.
-        n_candidates: Prompts per step; None: the optimizer's default.
-        top_k: Tokens considered at a position; None: the optimizer's default.
-        max_prompt_tokens: Length of the longest prompt to try; None: five times the target.
+        optimizer: Method that proposes prompts: `coordinate`, `gcg` (greedy coordinate gradient) or `random`.
+        search: Order in which prompt lengths are tried: `bracket`, or `miniprompt` as published.
+        budget: Largest number of prompts to evaluate for each target and seed.
+        seeds: Seeds, with one search for each; the shortest prompt counts.
+        n_candidates: Number of prompts proposed per step; None: the optimizer's default.
+        top_k: Number of tokens considered at each position; None: the optimizer's default.
+        max_prompt_tokens: Length of the longest prompt to try; None: five times the length of the target.
         prompt_roundtrip: Count only prompts that stay the same when decoded and encoded again.
         warm_start: Start from the prompt found at the previous checkpoint.
         chat: Put the prompt into the tokenizer's chat template as the user's message; the target is the
             answer. Only the message counts as prompt.
-        lead_in: With chat: given words of the answer before the target.
+        lead_in: With chat: words of the answer before the target, which the model is given.
         system: With chat: the system message; None: no system message.
         target_tokens: Use only this many tokens from the start of each item; None: all.
         groups: Search only items of these groups; empty: all groups.
         n_items: Number of items to search, spread evenly over exposures and ids; None: all.
-        tau: An item is memorized if its ratio is above this number, or above that of `gzip` or `zlib`.
-        controls: Number of random token strings, and of items with shuffled words, to search as controls.
+        tau: An item is memorized if its ratio is above this number; with `gzip` or `zlib`, if its ratio is
+            above the compression ratio of that program.
+        controls: Number of controls of each kind to search: random token strings, and items with their words
+            shuffled.
 
     Raises:
         ValueError: A value is outside its range.
@@ -112,15 +115,15 @@ class Settings:
 
     @property
     def targets(self) -> Targets:
-        """The strings that are searched for."""
+        """The view that makes the target strings."""
         return Targets(self.target_tokens, self.controls > 0, self.chat, self.lead_in, self.system)
 
 
 def plan(targets: pl.DataFrame, settings: Settings) -> Plan:
-    """Ask for the search of each target, for its log-probability, and for its second half from its first.
+    """Request a search for each target, its log-probability, and the sums of its second half after its first.
 
     Raises:
-        ItemError: No item has a group that is named.
+        ItemError: A group in the settings has no items.
     """
     items = targets.filter(pl.col("window") == 0)
     if unknown := sorted(set(settings.groups) - set(items["group"].drop_nulls())):
@@ -146,7 +149,7 @@ def plan(targets: pl.DataFrame, settings: Settings) -> Plan:
         request_frame(plain, detail="sums"),
         request_frame(halves, detail="sums"),
     ]
-    # Of some items out of many, those that cannot be said are passed over.
+    # If only some of the items are searched, those that cannot be produced are not reported.
     unfit = items.filter(~sayable) if settings.n_items is None else items.clear()
     return Plan(
         pl.concat(requests), unfit=unfit.select("item_id", _why()), searches=frozenset({settings.asked})
@@ -159,13 +162,13 @@ def _why() -> pl.Expr:
 
 
 def _of_kind(targets: pl.DataFrame, window: int, items: pl.Series) -> pl.DataFrame:
-    """Return the rows of one kind of target, plain and in the chat template."""
+    """Return the rows of one kind of target for the given items, plain and in the chat template."""
     kind = pl.col("window") % len(TARGET_KINDS) == window
     return targets.filter(kind, pl.col("item_id").is_in(items.implode())).sort("item_id", "window")
 
 
 def _evenly(items: pl.DataFrame, n: int | None) -> pl.DataFrame:
-    """Return `n` of the items, evenly from the least to the most exposed, ids ascending; None: all."""
+    """Return `n` items, spread evenly in the order of exposures and then ids; all if `n` is None."""
     ordered = items.sort("exposures", "item_id", nulls_last=True)
     if n is None or n >= ordered.height:
         return ordered
@@ -173,10 +176,10 @@ def _evenly(items: pl.DataFrame, n: int | None) -> pl.DataFrame:
 
 
 def measure(scores: Scores, settings: Settings) -> pl.DataFrame:
-    """Measure how far each target is compressed.
+    """Measure the compression ratio of each target.
 
     Returns:
-        The columns of `COMPRESSION` after the keys. A greater `acr` means more memorized.
+        The columns of `COMPRESSION` after the keys. A larger `acr` means more memorized.
 
     Raises:
         ValueError: The windows are missing.
@@ -207,7 +210,7 @@ def measure(scores: Scores, settings: Settings) -> pl.DataFrame:
 
 
 def _found(searched: pl.DataFrame, settings: Settings) -> pl.DataFrame:
-    """Return what the searches found, one row per item and target."""
+    """Return the results of the searches, one row per item and kind of target."""
     result = [field.name for field in FOUND.fields if field.name in COMPRESSION.columns]
     found = {name: pl.col("found").struct.field(name) for name in result}
     length = pl.col("stop") - pl.col("score_from")
@@ -222,18 +225,18 @@ def _found(searched: pl.DataFrame, settings: Settings) -> pl.DataFrame:
         **found,
         prompt_ids=pl.col("found").struct.field("prompt_ids"),
     )
-    # Without --include-text no unit holds any.
+    # Without --include-text, no prompts are stored.
     return table if table["prompt_ids"].is_not_null().any() else table.drop("prompt_ids")
 
 
 def _condition() -> pl.Expr:
-    """Return the condition of a row: controls are never among the items."""
+    """Return the condition of a row: `target=<kind>` for controls, null for items."""
     control = pl.when(pl.col("target_kind") != TARGET_KINDS[0]).then(pl.format("target={}", "target_kind"))
     return control.otherwise(pl.lit(None, pl.String))
 
 
 def _memorized(table: pl.DataFrame, settings: Settings) -> pl.DataFrame:
-    """Return 1 for a ratio above tau and 0 for one that is not, or that no prompt was found for."""
+    """Return 1 for a ratio above tau, 0 for a smaller one or if no prompt was found, null without tau."""
     tau = pl.col(f"{settings.tau}_ratio") if isinstance(settings.tau, str) else pl.lit(settings.tau)
     above = pl.when(pl.col("is_censored")).then(pl.lit(value=False)).otherwise(pl.col("acr") > tau)
     value = pl.when(tau.is_not_null()).then(above)
@@ -245,7 +248,7 @@ def _ratio(table: pl.DataFrame, _: Settings) -> pl.DataFrame:
 
 
 def _length(table: pl.DataFrame, _: Settings) -> pl.DataFrame:
-    """Return the length of the prompt, or the length that it exceeds."""
+    """Return the length of the prompt; if none was found, the longest length tried, a lower bound."""
     return table.select(
         "item_id",
         condition=_condition(),

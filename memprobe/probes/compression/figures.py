@@ -1,4 +1,4 @@
-"""Figures of `compression`: the rows of each panel, and how they are drawn."""
+"""Figures of `compression`: rows of each panel, and functions that draw them."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ _FILLS = {_FOUND: None, _CENSORED: "white"}
 
 
 def rows_of_ratios(table: pl.DataFrame) -> list[Panel]:
-    """Return each item's ratio, or a censored one's bound, by exposures, else by group; then controls."""
+    """Return the ratio, or bound if censored, of each item by exposures, else by group; then controls."""
     is_item = pl.col("target_kind") == "item" if "target_kind" in table.columns else pl.lit(value=True)
     known = "exposures" in table.columns and table.filter(is_item)["exposures"].null_count() < table.height
     place = pl.col("exposures").cast(pl.String) if known else pl.col("group")
@@ -29,7 +29,7 @@ def rows_of_ratios(table: pl.DataFrame) -> list[Panel]:
 
 
 def draw_ratios(rows: pl.DataFrame, look: Look) -> Any:  # noqa: ANN401
-    """Return ratios next to exposures."""
+    """Return a chart of ratios by exposures or by group."""
     counted = rows["x"].str.contains(r"^\d+$").any()
     return _ratios(rows.select("x", "ratio", "censored"), "exposures" if counted else "group", look)
 
@@ -39,7 +39,7 @@ def _ratios(rows: pl.DataFrame, x: str, look: Look) -> Any:  # noqa: ANN401
 
     Args:
         rows: `x` (ordered categories, in the order of the rows), `ratio`, `censored`.
-        x: Title below.
+        x: Title of the horizontal axis.
         look: Size of the figure.
     """
     import altair as alt

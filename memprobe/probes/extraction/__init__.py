@@ -1,8 +1,8 @@
-"""Extraction: how many samples until the model emits the suffix, and with what probability?
+"""Extraction: how many samples does it take until the model emits the suffix, and with what probability?
 
 p_z is the probability of the whole suffix under a sampling scheme, given the prefix. The item is
-(n, p)-discoverably extractable if n samples contain it with probability at least p. Everything is
-computed with ln p_z, so that nothing underflows.
+(n, p)-discoverably extractable if n samples contain the suffix with probability at least p. All computations
+use ln p_z, so that nothing underflows.
 
 Source: Hayes et al. (2024), section 3, https://arxiv.org/abs/2410.19482
 """
@@ -32,7 +32,7 @@ from memprobe.tables.conditions import built
 from memprobe.tables.requests import Plan, Scheme, request_frame
 from memprobe.tables.views import CharWindows, Chat, TokenWindows
 
-# The smallest probability above 0 and, as ln, the largest number that float64 holds.
+# The smallest probability above 0, and ln of the largest number, in float64.
 _LEAST, _LN_MOST = math.ulp(0.0), math.log(sys.float_info.max)
 _DEFAULT_SCHEMES = (Scheme(top_k=40), Scheme())
 
@@ -42,21 +42,23 @@ class Settings:
     """Options of extraction.
 
     Attributes:
-        prefix_tokens: Tokens that condition; None: the item's whole prefix, or half of its tokens.
+        prefix_tokens: Number of tokens before the suffix that the model is given; None: the item's whole
+            prefix, or half of its tokens if it has no given prefix.
         suffix_tokens: Tokens to be extracted; None: all that follow.
-        align: `start`, or `end` to take the last suffix_tokens of the item.
-        schemes: Sampling schemes.
-        n: Numbers of samples.
+        align: `start`, or `end` to take the last suffix_tokens of an item that has no given prefix.
+        schemes: Sampling schemes to measure.
+        n: Numbers of samples for which the extraction rate is computed.
         p: Probabilities with which the suffix must be among the samples.
         chat: Put the prefix into the tokenizer's chat template as the user's message; the suffix is the
-            answer. `prefix_tokens` of the table then counts the template's tokens too.
+            answer. The table's column `prefix_tokens` then also counts the tokens of the template.
         stride_tokens: Slide a window of prefix and suffix over each document by this many tokens.
-        stride_chars: Slide by this many characters: a window is made of the first tokens of a slice of 8
-            characters per token, which is tokenised alone.
-        tau: With a stride: a window covers the text of its suffix if its p_z is at least this.
+        stride_chars: Slide the window by this many characters instead. A window then consists of the first
+            tokens of a slice of the document; the slice has 8 characters per token and is tokenised alone.
+        tau: With a stride: thresholds of p_z; a window covers the text of its suffix if its p_z is at least
+            the threshold.
         longest_passage: With a stride: length of the longest passage that can be memorized, in the stride's
-            unit. Intervals treat passages as independent if they are twice that length apart, instead of a
-            twentieth of the document.
+            unit. Intervals treat passages as independent if they are twice this length apart; None: if they
+            are a twentieth of the document apart.
 
     Raises:
         ValueError: A value is outside its range.
@@ -95,7 +97,7 @@ class Settings:
             problems.append(f"p is {list(self.p)}, not one or more numbers between 0 and 1")
         if not self.tau or not all(0 < tau <= 1 for tau in self.tau):
             problems.append(f"tau is {list(self.tau)}, not one or more numbers above 0 and up to 1")
-        # Given twice, every item would count twice in the rate.
+        # If a number were given twice, every item would count twice in the rate.
         for name, values in (("n", self.n), ("p", [column_of(p) for p in self.p]), ("tau", self.tau)):
             if len(set(values)) < len(values):
                 problems.append(f"{name} has one number twice")
@@ -104,12 +106,12 @@ class Settings:
 
     @property
     def windows(self) -> TokenWindows | CharWindows | None:
-        """The windows that are read; None: there is no stride."""
+        """The windows that are read; None if there is no stride."""
         return window_view(self.prefix_tokens, self.suffix_tokens, self.stride_tokens, self.stride_chars)
 
 
 def _passage_windows(settings: Settings) -> int | None:
-    """Return how many windows are in the longest passage that can be memorized; None: not known."""
+    """Return the number of windows in the longest passage that can be memorized; None if it is not known."""
     stride = settings.stride_tokens or settings.stride_chars
     if settings.longest_passage is None or stride is None:
         return None
@@ -117,18 +119,18 @@ def _passage_windows(settings: Settings) -> int | None:
 
 
 def samples_needed(logp_nats: NDArray[np.float64], p: float) -> NDArray[np.float64]:
-    """Return the samples after which the suffix was seen with probability at least `p`.
+    """Return the number of samples that contain the suffix with probability at least `p`.
 
         n = ceil(ln(1 - p) / ln(1 - p_z)), at least 1
 
     Args:
-        logp_nats: ln p_z, shape (n_items,), at most 0; -inf: impossible.
+        logp_nats: ln p_z, shape (n_items,), at most 0; -inf for an impossible suffix.
         p: Wanted probability, between 0 and 1.
 
     Returns:
-        Shape (n_items,): whole numbers as float64, inf where p_z is 0. Below p_z = 1e-15, where
-        1 - p_z is 1 in float64, ln n = ln(-ln(1 - p)) - ln p_z is used. More than the largest float64,
-        1.8e308, is returned as that: inf means impossible and nothing else.
+        Shape (n_items,): whole numbers as float64; inf where p_z is 0. Below p_z = 1e-15, where
+        1 - p_z rounds to 1 in float64, ln n = ln(-ln(1 - p)) - ln p_z is used. Numbers above the largest
+        float64, 1.8e308, are replaced by it, so that inf always means impossible.
     """
     goal = math.log1p(-p)
     n = np.full_like(logp_nats, np.inf)
@@ -136,14 +138,14 @@ def samples_needed(logp_nats: NDArray[np.float64], p: float) -> NDArray[np.float
     tiny = (logp_nats < math.log(1e-15)) & ~np.isneginf(logp_nats)
     plain = ~certain & ~tiny & ~np.isneginf(logp_nats)
     n[certain] = 1
-    # Where the quotient is a whole number, as for p = p_z = 0.5, rounding in exp and log must not add one.
+    # If the quotient is a whole number, as for p = p_z = 0.5, rounding in exp and log must not add 1.
     n[plain] = np.ceil(goal / np.log1p(-np.exp(logp_nats[plain])) * (1 - 1e-14))
     n[tiny] = np.exp(np.minimum(math.log(-goal) - logp_nats[tiny], _LN_MOST))
     return np.maximum(n, 1)
 
 
 def plan(items: pl.DataFrame, settings: Settings) -> Plan:
-    """Ask for the tokens of each suffix under every scheme."""
+    """Request the tokens of each suffix under every scheme."""
     if settings.windows is not None:
         return plan_windows(items, settings.schemes, settings.windows)
     lengths = Lengths(settings.prefix_tokens, settings.suffix_tokens, settings.align)
@@ -159,9 +161,9 @@ def measure(scores: Scores, settings: Settings) -> pl.DataFrame:
     """Measure the extraction of each item under each scheme.
 
     Returns:
-        The columns of `EXTRACTION` after the keys and `n_at_p<p>`. More `logp_nats` means more
-        extractable; fewer samples mean more extractable. With a stride one row per window, and the
-        columns of `EXTRACTION_WINDOWS`.
+        The columns of `EXTRACTION` after the keys, and `n_at_p<p>` for each p. An item is more extractable
+        if `logp_nats` is higher or fewer samples are needed. With a stride, the columns are those of
+        `EXTRACTION_WINDOWS`, with one row per window.
     """
     spans, keys = scores.spans, ["item_id"]
     if settings.windows is not None and scores.windows is not None:
@@ -179,7 +181,7 @@ def _one_scheme(spans: pl.DataFrame, scheme: Scheme, ps: tuple[float, ...], keys
         scheme=pl.lit(scheme.name),
         prefix_tokens=pl.col("score_from") - pl.col("start"),
         suffix_tokens=pl.col("stop") - pl.col("score_from"),
-        # A suffix whose first token has no condition has no p_z.
+        # A suffix with nothing before its first token has no p_z.
         logp_nats=pl.when(ALL_SCORED).then(pl.col(scheme.column).cast(pl.List(pl.Float64)).list.sum()),
         max_rank=pl.when(ALL_SCORED).then(pl.col("rank").list.max()),
         greedy=RECITED,
@@ -188,7 +190,7 @@ def _one_scheme(spans: pl.DataFrame, scheme: Scheme, ps: tuple[float, ...], keys
     counts = {column_of(p): samples_needed(np.where(np.isnan(logp), -np.inf, logp), p) for p in ps}
     known = pl.col("logp_nats").is_not_null()
     return frame.with_columns(
-        # 0 means impossible and nothing else.
+        # A pz of 0 always means impossible.
         pz=pl.when(pl.col("logp_nats") > -math.inf)
         .then(pl.col("logp_nats").exp().clip(lower_bound=_LEAST))
         .otherwise(pl.col("logp_nats").exp()),
@@ -199,12 +201,12 @@ def _one_scheme(spans: pl.DataFrame, scheme: Scheme, ps: tuple[float, ...], keys
 
 
 def column_of(p: float) -> str:
-    """Return the name of the column that holds the samples needed for `p`."""
+    """Return the name of the column with the number of samples needed for `p`."""
     return f"n_at_p{p:.15g}"
 
 
 def _values(table: pl.DataFrame, settings: Settings, **values: pl.Expr) -> pl.DataFrame:
-    """Return `item_id, condition, value`; of windows, also what tells that they overlap."""
+    """Return `item_id, condition, value`; for windows, also the columns of a series."""
     if settings.windows is None:
         return table.select("item_id", **values)
     return in_series(
@@ -213,7 +215,7 @@ def _values(table: pl.DataFrame, settings: Settings, **values: pl.Expr) -> pl.Da
 
 
 def _overlap(table: pl.DataFrame, settings: Settings) -> int:
-    """Return how many windows one window shares text with, itself included, on one side."""
+    """Return the number of windows on one side, itself included, with which a window shares text."""
     windows = settings.windows
     if windows is None:
         return 1
@@ -224,7 +226,7 @@ def _overlap(table: pl.DataFrame, settings: Settings) -> int:
 
 
 def _rate(table: pl.DataFrame, settings: Settings) -> pl.DataFrame:
-    """Whether each item is (n, p)-extractable, for every scheme, n and p."""
+    """Return whether each item is (n, p)-extractable, for every scheme, n and p."""
     return pl.concat(
         [
             _values(

@@ -1,4 +1,4 @@
-"""Figures of `extraction`: the rows of each panel, and how they are drawn."""
+"""Figures of `extraction`: rows of each panel, and functions that draw them."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from memprobe.figures.theme import Look
 from memprobe.tables.conditions import has, value_of
 from memprobe.tables.selection import last_step, pooled
 
-# With more cells, a heat map is illegible on paper and large in a page.
+# With more cells, a heat map is illegible on paper and makes a page large.
 _MAX_CELLS = 36
 _MAX_DOCUMENTS = 20
 
@@ -33,12 +33,12 @@ def rows_of_samples(summary: pl.DataFrame) -> list[Panel]:
 
 
 def draw_samples(rows: pl.DataFrame, look: Look) -> Any:  # noqa: ANN401
-    """Return the extraction rate over n on a logarithmic axis."""
+    """Return a chart of the extraction rate over n, with a logarithmic axis for n."""
     return curves(rows, Axes("samples n", "share of items", log_x=True, from_zero=True), look)
 
 
 def rows_of_coverage(windows: pl.DataFrame) -> list[Panel]:
-    """Return the largest p_z of windows over each part of each document; documents most covered first."""
+    """Return the largest p_z of the windows in each part of each document; most covered documents first."""
     if "window_start_char" not in windows.columns:
         return []
     rows = windows.drop_nulls(["suffix_start_char", "document_chars", "pz"])
@@ -63,7 +63,7 @@ def rows_of_coverage(windows: pl.DataFrame) -> list[Panel]:
 
 
 def draw_coverage(rows: pl.DataFrame, look: Look) -> Any:  # noqa: ANN401
-    """Return a map: documents below each other, from their first character to their last."""
+    """Return a heat map: one line per document, from its first character to its last."""
     places = pl.DataFrame({"x": rows["x"].unique().sort()})
     ordered = places.join(rows, on="x", maintain_order="left").select("x", "y", "value")
     documents = rows["y"].unique(maintain_order=True)

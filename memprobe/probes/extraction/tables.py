@@ -1,4 +1,4 @@
-"""Tables of `extraction`: items, windows over documents, and how much of a document they cover."""
+"""Tables of `extraction`: items, windows over documents, and the share of a document that windows cover."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ import polars as pl
 from memprobe.tables.keys import NO_CONDITION, item_table
 from memprobe.tables.schema import Column
 
-# One for each p that was asked; inf where p_z is 0, at most 1.8e308 elsewhere.
+# One column for each p in the settings; inf where p_z is 0, elsewhere at most 1.8e308.
 _N_AT_P = Column(
     pl.Float64(),
     "samples",
@@ -54,7 +54,7 @@ EXTRACTION_WINDOWS = replace(
     },
 )
 
-# A character counts as covered at tau where the suffix of some window with p_z >= tau holds it.
+# A character is covered at tau if it is in the suffix of some window with p_z >= tau.
 COVERAGE = item_table(
     "coverage",
     {

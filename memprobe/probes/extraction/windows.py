@@ -1,6 +1,6 @@
-"""Windows over documents, as extraction reads them: settings, coverage of the text, values in series.
+"""Windows over documents for extraction: settings, coverage of the text, values in series.
 
-A window is a prefix and a suffix somewhere in a document. What can be extracted of the document is
+A window is a prefix and a suffix somewhere in a document. The extractable part of the document is
 the union of the suffixes of windows whose p_z is high enough.
 
 Source: Cooper et al. (2025), section 4, https://arxiv.org/abs/2505.12546
@@ -25,7 +25,7 @@ CARRIED = ("window", "window_start_char", "suffix_start_char", "suffix_end_char"
 def window_view(
     prefix_tokens: int | None, suffix_tokens: int | None, stride_tokens: int | None, stride_chars: int | None
 ) -> TokenWindows | CharWindows | None:
-    """Return the view that the strides ask for; None where there is neither."""
+    """Return the view for the given stride; None if there is no stride."""
     if prefix_tokens is None or suffix_tokens is None:
         return None
     if stride_tokens is not None:
@@ -42,7 +42,7 @@ def window_problems(
     stride_tokens: int | None,
     stride_chars: int | None,
 ) -> list[str]:
-    """Return what is wrong with the settings that cut windows."""
+    """Return the problems of the settings that cut windows."""
     problems = [
         f"{name} is {value}, not 1 or more"
         for name, value in (("stride_tokens", stride_tokens), ("stride_chars", stride_chars))
@@ -61,12 +61,12 @@ def window_problems(
 def plan_windows(
     windows: pl.DataFrame, schemes: tuple[Scheme, ...], view: TokenWindows | CharWindows
 ) -> Plan:
-    """Ask for the tokens of each window's suffix.
+    """Request the tokens of each window's suffix.
 
     Args:
-        windows: Rows of `WINDOWS` with `n_tokens` of the document; nulls where it has none.
+        windows: Rows of `WINDOWS` with `n_tokens` of the document; places are null where no window fits.
         schemes: Sampling schemes.
-        view: How the windows were cut.
+        view: View that cut the windows.
     """
     whole = windows.filter(pl.col("stop").is_not_null())
     without = windows.group_by("item_id", maintain_order=True).agg(
@@ -82,7 +82,7 @@ def plan_windows(
 def coverage_table(table: pl.DataFrame, scores: Scores, taus: tuple[float, ...]) -> pl.DataFrame:
     """Return the columns of `COVERAGE` for each document, scheme and threshold.
 
-    Documents given as token ids have no characters, and no rows.
+    Documents given as token ids have no rows, because their characters are not known.
     """
     rows = []
     short = dict(_short_windows(scores).iter_rows())
@@ -117,14 +117,14 @@ def _short_windows(scores: Scores) -> pl.DataFrame:
 
 
 def _documents(table: pl.DataFrame) -> list[tuple[tuple[str, str], pl.DataFrame]]:
-    """Return each document under each scheme, its windows in order."""
+    """Return the windows, in order, of each document under each scheme."""
     located = table.filter(pl.col("document_chars").is_not_null()).sort("item_id", "scheme", "window")
     parts = located.partition_by("item_id", "scheme", maintain_order=True, as_dict=True)
     return [((str(item), str(scheme)), part) for (item, scheme), part in parts.items()]
 
 
 def _arrays(windows: pl.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Return first and one past the last character of each suffix, and ln p_z; unknown never covers."""
+    """Return the first and one past the last character of each suffix, and ln p_z, -inf if not known."""
     logp = windows["logp_nats"].fill_null(-np.inf).to_numpy().astype(np.float64)
     return windows["suffix_start_char"].to_numpy(), windows["suffix_end_char"].to_numpy(), logp
 
@@ -132,21 +132,21 @@ def _arrays(windows: pl.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.int64]
 def coverage_values(
     table: pl.DataFrame, taus: tuple[float, ...], *, passage_windows: int | None = None
 ) -> pl.DataFrame:
-    """Return the covered share of each stretch of a document, stretches about as long as a suffix.
+    """Return the covered share of each stretch of a document; a stretch is about as long as a suffix.
 
-    Their mean, weighted by their lengths, is the coverage of the document.
+    The mean of these shares, weighted by the lengths of the stretches, is the coverage of the document.
 
     Args:
         table: Rows of `EXTRACTION` with the places of their windows.
-        taus: Probabilities from which a window covers its suffix.
-        passage_windows: Windows of the longest passage that can be memorized; None: not known.
+        taus: Thresholds; a window covers its suffix if its p_z is at least the threshold.
+        passage_windows: Number of windows in the longest passage that can be memorized; None if not known.
     """
     frames = [no_values()]
     for (item, scheme), windows in _documents(table):
         starts, ends, logp = _arrays(windows)
         n_chars = int(windows["document_chars"][0])
         length = max(1, int(np.median(ends - starts)))
-        # Neighbouring windows share their prefixes too, so stretches depend as far as a window reaches.
+        # Neighbouring windows also share prefixes, so stretches depend on each other over a window's length.
         reach = int(np.median(ends - windows["window_start_char"].to_numpy()))
         edges = np.arange(0, n_chars, length)
         longest = None
@@ -177,7 +177,7 @@ def coverage_values(
 
 
 def no_values() -> pl.DataFrame:
-    """Return values of no window."""
+    """Return an empty table of the values of windows."""
     names = {"item_id": pl.String, "condition": pl.String, "value": pl.Float64}
     return pl.DataFrame(
         schema=names | {"position": pl.Int64, "overlap": pl.Int64, "weight": pl.Float64, "passage": pl.Int64}
@@ -185,12 +185,12 @@ def no_values() -> pl.DataFrame:
 
 
 def in_series(values: pl.DataFrame, overlap: int, passage: int | None = None) -> pl.DataFrame:
-    """Return values of windows (`item_id, condition, value, window`) as series that overlap.
+    """Return values of windows (`item_id, condition, value, window`) as series of overlapping values.
 
     Args:
-        values: Of the windows.
-        overlap: So many neighbours share text with a window.
-        passage: So many windows are in the longest passage that can be memorized; None: not known.
+        values: Values of the windows.
+        overlap: Number of neighbours that share text with a window.
+        passage: Number of windows in the longest passage that can be memorized; None if not known.
     """
     return values.select(
         "item_id",

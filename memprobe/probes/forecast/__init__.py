@@ -1,9 +1,11 @@
 """Forecast: does an earlier checkpoint, or a smaller model, memorize what the last checkpoint memorizes?
 
-An item is memorized where greedy decoding from its prefix yields its whole suffix, which teacher forcing
-decides. What the target's last checkpoint memorizes is the truth; what a predictor memorizes is its forecast.
+An item is memorized if greedy decoding from its prefix yields its whole suffix; teacher forcing decides this.
+The items memorized by the target's last checkpoint are the truth; those memorized by a predictor are its
+forecast.
 
-Source: Biderman et al. (2023), https://arxiv.org/abs/2304.11158. The statistics: memprobe/stats/forecast.py.
+Source: Biderman et al. (2023), https://arxiv.org/abs/2304.11158. The statistics are in
+memprobe/stats/forecast.py.
 """
 
 from functools import partial
@@ -18,14 +20,14 @@ from memprobe.probes.placement import suffix_sums
 
 
 def measure(scores: Scores, settings: Settings) -> pl.DataFrame:  # noqa: ARG001
-    """Return whether each item is memorized, null where a suffix token has no condition."""
+    """Return whether each item is memorized; null if a suffix token has nothing before it."""
     n = pl.col("n_scored")
     whole = (n > 0) & (n == pl.col("stop") - pl.col("score_from"))
     return scores.spans.select("item_id", exact=pl.when(whole).then(pl.col("n_hits") == n))
 
 
 def problems(steps: tuple[int, ...], items: pl.DataFrame, settings: Settings) -> list[str]:  # noqa: ARG001
-    """Return nothing: what may be lacking is a predictor, which may be another model."""
+    """Return no problems: only a predictor can be missing, and `check_predictors` checks that."""
     return []
 
 
@@ -67,7 +69,7 @@ PROBE = Probe(
         _metric(name="f2", more_means="both, recall counting four times"),
     ),
     over_time=OverTime((FORECAST,), estimate, problems, keeps_items=False, check_predictors=check_predictors),
-    # The sections of the probes that score its items say more of each.
+    # No list of items: the sections of the probes that score these items say more about each.
     rankings=(),
     figures="memprobe.probes.forecast.figures",
 )

@@ -1,4 +1,4 @@
-"""From what checkpoints memorize to the table of predictors and the summary rows of forecast."""
+"""Table of predictors and summary rows of forecast, computed from the items that checkpoints memorize."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from memprobe.stats.intervals import FEW_CLUSTERS, LEVEL
 from memprobe.tables.conditions import build
 from memprobe.wording import counted
 
-# Of a sequence's own checkpoints, the summary shows those nearest to these shares of its training.
+# The summary shows the target's earlier checkpoints that are nearest to these shares of its training.
 SHOWN_AT = (1 / 8, 1 / 4, 1 / 2)
 _METRICS = {"precision_frac": "precision", "recall_frac": "recall", "f1": "f1", "f2": "f2"}
 
@@ -25,7 +25,7 @@ Bools = NDArray[np.bool_]
 
 
 def check_predictors(own: OtherSequence, others: tuple[OtherSequence, ...]) -> list[str]:
-    """Return why nothing predicts this sequence; empty where something does."""
+    """Return the reasons why this sequence has no predictor; empty if it has one."""
     if len(own.steps) > 1 or any(_is_smaller(each, own.n_parameters) for each in others):
         return []
     unknown = [each.model for each in (own, *others) if each.n_parameters is None]
@@ -42,14 +42,14 @@ def _is_smaller(other: OtherSequence, n_parameters: int | None) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Predictor:
-    """One checkpoint that predicts.
+    """One checkpoint used as predictor.
 
     Attributes:
-        model: Its sequence.
-        step: Its step; None: it has none.
-        compute_ratio: Its training compute over that of the target; None: not known.
-        memorized: 1 or 0 for each item, NaN where it has no answer, shape (n_items,).
-        shown: The summary has it.
+        model: Name of its sequence.
+        step: Step of the checkpoint; None if it has no step.
+        compute_ratio: Training compute of the predictor over that of the target; None if it is not known.
+        memorized: 1 for each item that is memorized, else 0; NaN if not known, shape (n_items,).
+        shown: Whether the predictor is in the summary.
     """
 
     model: str
@@ -61,14 +61,14 @@ class _Predictor:
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """The outcome to be predicted, and its items.
+    """The last checkpoint of the sequence, whose memorized items are predicted.
 
     Attributes:
-        model: Its sequence.
-        step: The last step; None: its one checkpoint has none.
+        model: Name of the sequence.
+        step: Last step; None if the sequence is a single checkpoint without a step.
         items: `item_id, group, first_step`, in the order of the ids.
-        memorized: 1 or 0, NaN where it has no answer, shape (n_items,).
-        clusters: Cluster number of each item; None: every item is its own.
+        memorized: 1 for each item that is memorized, else 0; NaN if not known, shape (n_items,).
+        clusters: Cluster number of each item; None if every item is its own cluster.
     """
 
     model: str
@@ -79,7 +79,7 @@ class _Target:
 
 
 def estimate(history: History, settings: Settings) -> SequenceResult:
-    """Judge every predictor of the last checkpoint."""
+    """Estimate how well every predictor forecasts the last checkpoint."""
     own = OtherSequence(history.model, history.steps, history.n_parameters, same_tokens=True)
     texts = _left_out(history)
     if stop := check_predictors(own, history.others):
@@ -112,7 +112,7 @@ def estimate(history: History, settings: Settings) -> SequenceResult:
 
 
 def _left_out(history: History) -> list[str]:
-    """Return which checkpoints and models are not predictors, and why."""
+    """Return warnings about checkpoints and models that are no predictors, or whose tokenizer differs."""
     missing = [*history.missing, *(name for each in history.others for name in each.missing)]
     texts = [f"left out, as they are not scored: {', '.join(missing)}"] if missing else []
     if history.others and history.n_parameters is None:
@@ -131,7 +131,7 @@ def _left_out(history: History) -> list[str]:
 def _answers(
     history: History, smaller: list[OtherSequence], settings: Settings
 ) -> tuple[_Target, list[_Predictor]]:
-    """Return the target and its predictors, on one row of items: smaller models first, then own steps."""
+    """Return the target and its predictors, with the same items: smaller models, then own earlier steps."""
     all_of = {each.model: _steps_of(each) for each in smaller}
     chosen = all_of if settings.of_others == "all" else {name: each[-1:] for name, each in all_of.items()}
     frames = [wide(history.rows, _steps_of(history), "exact")]
@@ -169,7 +169,7 @@ def _answers(
 
 
 def _steps_of(sequence: OtherSequence | History) -> tuple[int | None, ...]:
-    """Return the steps; None alone for a single checkpoint without one."""
+    """Return the steps of a sequence; `(None,)` for a single checkpoint without a step."""
     return sequence.steps or (None,)
 
 
@@ -185,7 +185,7 @@ def _compute(n_parameters: int | None, step: int | None, history: History) -> fl
 
 
 def _nearest(steps: tuple[int, ...]) -> set[int]:
-    """Return the steps nearest to the shares of training in `SHOWN_AT`, step 0 only where it is alone."""
+    """Return the earlier steps nearest to the shares in `SHOWN_AT`; step 0 only if it is the only one."""
     earlier = [step for step in steps[:-1] if step > 0] or list(steps[:-1])
     return {min(earlier, key=lambda step: abs(step / steps[-1] - share)) for share in SHOWN_AT if earlier}
 
@@ -193,7 +193,7 @@ def _nearest(steps: tuple[int, ...]) -> set[int]:
 def _judged(
     predictor: _Predictor, target: _Target, history: History, settings: Settings
 ) -> Iterator[tuple[dict[str, Any], Forecast]]:
-    """Yield a row for all items, for each group, and for items that the predictor had or had not seen."""
+    """Yield a row for all items, each group, and items that training had and had not reached by then."""
     everything = np.ones(len(target.memorized), dtype=np.bool_)
     parts: list[tuple[str | None, bool | None, Bools]] = [(None, None, everything)]
     groups = target.items["group"]
@@ -202,7 +202,7 @@ def _judged(
         for name in groups.drop_nulls().unique().sort()
     ]
     first = target.items["first_step"]
-    # Which items a checkpoint without a step had come to is not known.
+    # For a checkpoint without a step, it is not known which items its training had reached.
     if first.null_count() < len(first) and predictor.step is not None:
         come = first <= predictor.step
         parts += [
@@ -263,7 +263,7 @@ def _method(*ratios: Ratio) -> str | None:
 
 
 def _against(predictor: _Predictor, before: _Predictor, target: _Target) -> float | None:
-    """Return McNemar's p value of two predictors on what the target memorizes; None where it says nothing."""
+    """Return McNemar's p value of two predictors on the target's memorized items; None if it is not valid."""
     asked = (target.memorized > 0) & ~np.isnan(predictor.memorized) & ~np.isnan(before.memorized)
     share = target.clusters is not None and len(np.unique(target.clusters[asked])) < int(asked.sum())
     if share or not asked.any():
@@ -274,7 +274,7 @@ def _against(predictor: _Predictor, before: _Predictor, target: _Target) -> floa
 def _estimates(
     row: dict[str, Any], found: Forecast, predictor: _Predictor, target: _Target
 ) -> Iterator[dict[str, Any]]:
-    """Yield the summary rows of a predictor that the summary has."""
+    """Yield the summary rows of a predictor, if the summary shows it."""
     if not predictor.shown or row["seen"] is False:
         return
     name = f"step{predictor.step}" if predictor.model == target.model else predictor.model

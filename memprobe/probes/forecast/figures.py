@@ -1,4 +1,4 @@
-"""Figures of `forecast`: the rows of each panel, and how they are drawn."""
+"""Figures of `forecast`: rows of each panel, and functions that draw them."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ def rows_of_forecast(forecast: pl.DataFrame) -> list[Panel]:
 
 
 def draw_forecast(rows: pl.DataFrame, look: Look) -> Any:  # noqa: ANN401
-    """Return precision and recall over the predictor's step."""
+    """Return a chart of precision and recall by the predictor's step."""
     return curves(rows, Axes("step of the predictor", "fraction", from_zero=True), look)
 
 

@@ -13,11 +13,12 @@ class Settings:
     """Options of forecast.
 
     Attributes:
-        prefix_tokens: Tokens that condition; None: the item's whole prefix, or half of its tokens.
+        prefix_tokens: Number of tokens before the suffix that the model is given; None: the item's whole
+            prefix, or half of its tokens if it has no given prefix.
         suffix_tokens: Tokens to be recalled; None: all that follow.
-        align: `start`, or `end` to take the last suffix_tokens of the item.
-        of_others: Which checkpoints of smaller models in the run are predictors: the `last`, or `all`.
-        draws: Bootstrap draws of items, for the intervals of F1, F2 and phi.
+        align: `start`, or `end` to take the last suffix_tokens of an item that has no given prefix.
+        of_others: Checkpoints of smaller models in the run that are used as predictors: the `last`, or `all`.
+        draws: Number of bootstrap draws of items, for the intervals of F1, F2 and phi.
 
     Raises:
         ValueError: A value is outside its range.

@@ -1,15 +1,16 @@
 """Forgetting: how often and how soon are learned items forgotten, and which are never forgotten?
 
-Each item is learned (1) or not (0) at each checkpoint. A learning event is a step from 0 to 1, a forgetting
-event one from 1 to 0. Before the first checkpoint everything is 0, so an item that is learned at the first
-has a learning event there. If the file gives first_step, checkpoints before it do not count: an item
-that was learned at the last of them was known without training, and is in no estimate.
+Each item is learned (1) or not learned (0) at each checkpoint. A learning event is a change from 0 to 1, a
+forgetting event a change from 1 to 0. Before the first checkpoint the state is 0, so an item that is learned
+at the first checkpoint has a learning event there. If the file gives first_step, checkpoints before it do not
+count: an item that was learned at the last of them was known without training, and is in no estimate.
 
-Events between two checkpoints are not seen: counts and times depend on how dense the checkpoints are, so the
-table of hazards gives the events of each interval.
+Changes that are undone between two checkpoints are not seen. Counts and times therefore depend on how dense
+the checkpoints are, and the table of hazards gives the events of each interval.
 
-Source: Toneva et al. (2019), section 3, https://arxiv.org/abs/1812.05159, there by presentations of the
-training example; by checkpoints here. The statistics: memprobe/stats/events.py, memprobe/stats/survival.py.
+Source: Toneva et al. (2019), section 3, https://arxiv.org/abs/1812.05159, where the state is taken at each
+presentation of the training example; here it is taken at each checkpoint. The statistics are in
+memprobe/stats/events.py and memprobe/stats/survival.py.
 """
 
 import math
@@ -46,15 +47,16 @@ class Settings:
     """Options of forgetting.
 
     Attributes:
-        prefix_tokens: Tokens that condition; None: the item's whole prefix, or half of its tokens.
+        prefix_tokens: Number of tokens before the suffix that the model is given; None: the item's whole
+            prefix, or half of its tokens if it has no given prefix.
         suffix_tokens: Tokens to be recalled; None: all that follow.
-        align: `start`, or `end` to take the last suffix_tokens of the item.
-        state: When an item is learned. `exact`: greedy decoding yields the whole suffix; `hit_frac`: greedy
-            decoding picks a share of tau_hi or more of the suffix tokens; `pz`: the probability of the whole
-            suffix is tau_hi or more.
-        tau_hi: Value at which an item becomes learned, with `hit_frac` and `pz`.
-        tau_lo: Value below which a learned item is forgotten; lower than tau_hi, it keeps a value that wavers
-            around one threshold from causing events; None: tau_hi.
+        align: `start`, or `end` to take the last suffix_tokens of an item that has no given prefix.
+        state: When an item counts as learned. `exact`: greedy decoding yields the whole suffix; `hit_frac`:
+            greedy decoding picks a share of tau_hi or more of the suffix tokens; `pz`: the probability of the
+            whole suffix is tau_hi or more.
+        tau_hi: With `hit_frac` or `pz`: an item becomes learned at this value or above.
+        tau_lo: With `hit_frac` or `pz`: a learned item is forgotten below this value; None: tau_hi. If it is
+            lower than tau_hi, values that waver around tau_hi do not cause events.
 
     Raises:
         ValueError: A value is outside its range.
@@ -88,7 +90,7 @@ class Settings:
 
     @property
     def thresholds(self) -> Thresholds:
-        """Where an item enters and leaves the learned state, in units of the column `level`."""
+        """Values at which an item enters and leaves the learned state, in units of the column `level`."""
         enter = 1.0 if self.tau_hi is None else self.tau_hi
         leave = enter if self.tau_lo is None else self.tau_lo
         return (
@@ -97,21 +99,21 @@ class Settings:
 
 
 def measure(scores: Scores, settings: Settings) -> pl.DataFrame:
-    """Return what decides each item's state at one checkpoint; null where a token has no condition."""
+    """Return the value that decides each item's state at one checkpoint; null if a token was not scored."""
     n = pl.col("n_scored")
     level = pl.col("logprob_sum_nats") if settings.state == "pz" else pl.col("n_hits") / n
     return scores.spans.select("item_id", level=pl.when(ALL_SCORED).then(level))
 
 
 def problems(steps: tuple[int, ...], items: pl.DataFrame, settings: Settings) -> list[str]:  # noqa: ARG001
-    """Return why the question cannot be answered; empty where it can."""
+    """Return the reasons why forgetting cannot be estimated; empty if it can."""
     if len(steps) < 2:
         return ["needs at least two checkpoints, since an event is a change between two"]
     return []
 
 
 def estimate(history: History, settings: Settings) -> SequenceResult:
-    """Count the events of each item, and estimate when what was learned is forgotten."""
+    """Count the events of each item, and estimate when learned items are forgotten."""
     if stop := problems(history.steps, history.items, settings):
         return SequenceResult({}, no_estimates(), tuple(stop))
     return estimate_events(history, settings.thresholds)

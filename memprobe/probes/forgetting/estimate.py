@@ -1,4 +1,4 @@
-"""From the states of items over a sequence to the tables and summary rows of forgetting."""
+"""Tables and summary rows of forgetting, computed from the states of items over a sequence."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,8 +24,8 @@ _NOT_TRAINED = "is not trained on by the last checkpoint"
 _BROKEN = "without a state at some checkpoint"
 _BEFORE = "learned at a checkpoint before they were trained on"
 _KNOWN_BEFORE = "was learned before it was trained on"
-# Above this share of items forgotten by the very next checkpoint, the spacing of the checkpoints is what
-# is measured, not the forgetting.
+# If a larger share of the forgotten items is forgotten by the very next checkpoint, times measure the spacing
+# of the checkpoints, not forgetting.
 SPARSE_FRAC = 0.5
 
 _JUST_AFTER = 0.5
@@ -40,7 +40,7 @@ _Lasted = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """Where an item becomes learned, and below where it is forgotten."""
+    """The value from which an item becomes learned, and the value below which it is forgotten."""
 
     enter: float
     leave: float
@@ -52,8 +52,8 @@ class _ItemEvents:
 
     Attributes:
         tracks: The items.
-        states: Learned or not, shape (n_items, n_steps).
-        start: Position of the first checkpoint that counts, shape (n_items,).
+        states: Whether each item is learned, shape (n_items, n_steps).
+        start: Position of each item's first checkpoint that counts, shape (n_items,).
         found: Events of the items.
         used: Whether each item is used in the estimates, shape (n_items,).
     """
@@ -73,10 +73,12 @@ class _ItemEvents:
         return cls(tracks, states, start, found, (found.counted > 0) & ~found.known_before)
 
     def lasted(self, rows: NDArray[np.bool_]) -> _Lasted:
-        """Return steps from first learned to first seen forgotten, to last seen learned, and whether it was.
+        """Return the latest and earliest times at which items were forgotten, and whether they were.
 
-        Both times run to the last checkpoint where an item is not forgotten. Last seen learned counts half a
-        step more, so that who was learned when the sequence ended left before others were forgotten.
+        Times are steps since an item was first learned. The latest time is the checkpoint at which the item
+        is first seen forgotten; the earliest is half a step after the checkpoint before it. For items that
+        are never forgotten, both are the last checkpoint; without the half step, these items would count as
+        still at risk when others are forgotten at the same time.
         """
         learned, forgotten = self.found.first_learned[rows], self.found.first_forgotten[rows]
         event = forgotten >= 0
@@ -111,7 +113,7 @@ def estimate_events(history: History, thresholds: Thresholds) -> SequenceResult:
 
 
 def _left_out(item_events: _ItemEvents) -> dict[str, int]:
-    """Return how many items are in no estimate, by the reason."""
+    """Return the number of items that are in no estimate, by reason."""
     found = item_events.found
     counts = {
         _BROKEN: item_events.tracks.broken.height,
@@ -131,7 +133,7 @@ def _frame(schema: TableSchema, columns: Mapping[str, Any]) -> pl.DataFrame:
 
 
 def _items(item_events: _ItemEvents) -> pl.DataFrame:
-    """Return one row per item; those that are in no estimate say why."""
+    """Return one row per item, with the reason for items that are in no estimate."""
     found, steps = item_events.found, pl.Series(item_events.tracks.steps)
     learned, counts = found.was_learned, found.counted > 0
     reason = np.where(found.known_before, _KNOWN_BEFORE, np.where(counts, "", _NOT_TRAINED))
@@ -162,12 +164,12 @@ def _where(known: NDArray[np.bool_], values: NDArray[Any]) -> pl.Series:
 
 
 def _at(steps: pl.Series, places: NDArray[np.int64]) -> pl.Series:
-    """Return the steps at some positions, null where the position is -1."""
+    """Return the steps at the given positions; null where the position is -1."""
     return _where(places >= 0, steps.gather(np.maximum(places, 0)).to_numpy())
 
 
 def _clusters(item_events: _ItemEvents, rows: NDArray[np.bool_]) -> NDArray[np.int64] | None:
-    """Return cluster numbers of some items from 0; None where each is its own."""
+    """Return the cluster numbers of the chosen items, from 0; None if each item is its own cluster."""
     names, numbers = np.unique(item_events.tracks.items["cluster"].to_numpy()[rows], return_inverse=True)
     return None if len(names) == len(numbers) else numbers.astype(np.int64)
 
@@ -177,7 +179,7 @@ def _n_clusters(clusters: NDArray[np.int64] | None, n: int) -> int:
 
 
 def _curve(item_events: _ItemEvents, of: Stratum) -> tuple[Survival, Survival, int] | None:
-    """Return the curves to the first checkpoint seen forgotten and to the last seen learned."""
+    """Return survival curves with the latest and the earliest times, and the number of clusters."""
     rows = of.rows & item_events.used & item_events.found.was_learned
     if not rows.any():
         return None
@@ -222,10 +224,10 @@ def _survival(item_events: _ItemEvents, of: Stratum) -> pl.DataFrame:
 
 
 def _hazards(item_events: _ItemEvents, of: Stratum) -> pl.DataFrame:
-    """Return what happened in each interval between checkpoints.
+    """Return the events in each interval between two checkpoints.
 
-    At risk of being forgotten is what was learned at its begin and had been trained on by then; of being
-    learned, what was not learned at its begin and had been trained on by its end.
+    Items are at risk of being forgotten if they are learned, and have been trained on, at the start of the
+    interval. Items can be learned if they are not learned at its start and have been trained on by its end.
     """
     rows = of.rows & item_events.used
     states, start, steps = item_events.states[rows], item_events.start[rows], item_events.tracks.steps
@@ -273,14 +275,14 @@ def _ends(of: Rate, prefix: str) -> dict[str, Any]:
 
 
 def _estimates(item_events: _ItemEvents, of: Stratum) -> list[dict[str, Any]]:
-    """Return the summary rows of some items; none where no item of them counts."""
+    """Return the summary rows of one stratum; none if no item of it is used."""
     used = of.rows & item_events.used
     learned = used & item_events.found.was_learned
     n_all = int(of.rows.sum()) + of.broken.height
     if not used.any():
         return []
     shares = {"never_learned_frac": (used, ~item_events.found.was_learned)}
-    # Exposure counts have the share that they are known to move; four rows for each would fill the screen.
+    # Exposure counts only have the share that depends on exposures; four rows each would fill the screen.
     brief = (of.condition or "").startswith("exposures=")
     if not brief:
         shares["unforgettable_frac"] = (learned, item_events.found.n_forgetting == 0)
@@ -310,7 +312,7 @@ def _mean_events(
     ends: tuple[Any, ...] = (None, None, None)
     if len(values):
         found = mean_interval(values, clusters)
-        # That no item of a few was forgotten does not say that none ever is.
+        # If none of a few items was forgotten, others may still be.
         why = why_none(np.arange(len(values)) if clusters is None else clusters)
         ends = (max(0.0, found.lo), found.hi, found.method) if found else (None, None, why)
     mean = float(values.mean()) if len(values) else None
@@ -318,7 +320,7 @@ def _mean_events(
 
 
 def _median(item_events: _ItemEvents, of: Stratum, n: int, n_clusters: int) -> dict[str, Any]:
-    """Return the median time; where half are not yet forgotten, null with the bound that is known."""
+    """Return the row of the median time; if half are not yet forgotten, null with the bound that is known."""
     found = _curve(item_events, of)
     ends: tuple[Any, ...] = (None, None, None)
     median = None
@@ -326,7 +328,7 @@ def _median(item_events: _ItemEvents, of: Stratum, n: int, n_clusters: int) -> d
         late = found[0]
         median = late.median
         known = np.isfinite(late.lo).any()
-        # If not even the lower band reaches one half, the median is behind all that was seen.
+        # If not even the lower band reaches one half, the median is later than all times observed.
         low = late.median_lo if late.median_lo is not None else float(late.time[-1])
         if known:
             ends = (low, late.median_hi, late.method)
@@ -352,7 +354,7 @@ def _row(
 
 
 def _warnings(history: History, item_events: _ItemEvents) -> tuple[str, ...]:
-    """Say what was left out, and whether the checkpoints are dense enough to time forgetting."""
+    """Return warnings: what was left out, and checkpoints too sparse to time forgetting."""
     texts = []
     if history.missing:
         texts.append(f"left out, as they are not scored: {', '.join(history.missing)}")

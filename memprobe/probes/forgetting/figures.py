@@ -1,4 +1,4 @@
-"""Figures of `forgetting`: the rows of each panel, and how they are drawn."""
+"""Figures of `forgetting`: rows of each panel, and functions that draw them."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from memprobe.figures.theme import Look
 
 
 def rows_of_survival(survival: pl.DataFrame) -> list[Panel]:
-    """Return the share of learned items not yet forgotten."""
+    """Return the share of learned items that are not yet forgotten."""
     rows = survival.filter(pl.col("group").is_null(), pl.col("condition").is_null())
     series = pl.lit("all items")
     laid = rows.select(

@@ -1,4 +1,4 @@
-"""Tables of `forgetting`: what happened to each item, survival, and hazards."""
+"""Tables of `forgetting`: events of each item, survival, and hazards."""
 
 import polars as pl
 
@@ -134,8 +134,7 @@ FORGETTING_HAZARD = TableSchema(
     open_ended=True,
 )
 
-# What decides an item's state in `forgetting`, and its level in `acquisition`; used between measuring and
-# estimating, never written.
+# The value that decides an item's state; used between measuring and estimating, never written.
 FORGETTING_ITEMS = item_table(
     "forgetting_items",
     {

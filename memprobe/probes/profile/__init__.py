@@ -1,11 +1,11 @@
 """Profile: what did training on an item at one time change, and how long does the change last?
 
-Items form cohorts by the first checkpoint that had seen them; items never trained on show what would
-have happened anyway. The effect on a cohort at a checkpoint is the change of its outcome since before
-its training, minus the same change of the controls.
+Items form cohorts by the first checkpoint that has seen them. Items never trained on (controls) show the
+change that happens anyway. The effect on a cohort at a checkpoint is the change of its outcome since before
+its training, minus the change of the controls over the same time.
 
 Sources: Lesci et al. (2024), https://arxiv.org/abs/2406.04327; Callaway and Sant'Anna (2021),
-https://doi.org/10.1016/j.jeconom.2020.12.001. The statistics: memprobe/stats/did/.
+https://doi.org/10.1016/j.jeconom.2020.12.001. The statistics are in memprobe/stats/did/.
 """
 
 from typing import get_args
@@ -42,12 +42,12 @@ _SCHEMAS = (PROFILE, PROFILE_AGG, PROFILE_PRETREND, PROFILE_DROPPED)
 
 
 def plan(items: pl.DataFrame, settings: Settings) -> Plan:  # noqa: ARG001
-    """Ask for the sums over all tokens of each item."""
+    """Request the sums over all tokens of each item."""
     return text_sums(items)
 
 
 def measure(scores: Scores, settings: Settings) -> pl.DataFrame:  # noqa: ARG001
-    """Return each item's outcomes at one checkpoint, null where it has no scored token."""
+    """Return each item's outcomes at one checkpoint; null if it has no scored token."""
     n = pl.when(pl.col("n_scored") > 0).then("n_scored")
     return scores.spans.select(
         "item_id",
@@ -59,7 +59,7 @@ def measure(scores: Scores, settings: Settings) -> pl.DataFrame:  # noqa: ARG001
 
 
 def problems(steps: tuple[int, ...], items: pl.DataFrame, settings: Settings) -> list[str]:
-    """Return why the question cannot be answered; empty where it can."""
+    """Return the reasons why effects cannot be estimated; empty if they can."""
     panel = Panel.of(steps, items, settings.control, repeated=settings.repeated)
     if len(steps) < 2:
         return ["needs at least two checkpoints, before and after training on the items"]
@@ -80,7 +80,7 @@ def problems(steps: tuple[int, ...], items: pl.DataFrame, settings: Settings) ->
 
 
 def estimate(history: History, settings: Settings) -> SequenceResult:
-    """Estimate the profile of every outcome, its means, its tests and its summary."""
+    """Estimate the profile of every outcome: effects, their means, tests and summary rows."""
     if stop := problems(history.steps, history.items, settings):
         return SequenceResult({}, no_estimates(), tuple(stop))
     panel = Panel.of(history.steps, history.items, settings.control, repeated=settings.repeated)
@@ -92,7 +92,7 @@ def estimate(history: History, settings: Settings) -> SequenceResult:
         result = estimate_outcome(history, panel, outcome, settings)
         estimates.append(result.estimates)
         warnings += result.warnings
-        # Of several outcomes the one that loses most items: they are mostly the same items.
+        # Outcomes mostly lose the same items, so the largest number is taken, not the sum.
         left_out |= {reason: max(n, left_out.get(reason, 0)) for reason, n in result.left_out.items()}
         for name, rows in result.tables.items():
             tables[name].append(rows)
@@ -156,7 +156,7 @@ PROBE = Probe(
         _metric("residual", "at the last checkpoint"),
     ),
     over_time=OverTime(_SCHEMAS, estimate, problems, keeps_items=False),
-    # The sections of the probes that score its items say more of each.
+    # No list of items: the sections of the probes that score these items say more about each.
     rankings=(),
     figures="memprobe.probes.profile.figures",
 )

@@ -1,4 +1,4 @@
-"""From the outcomes of items over a sequence to the tables and summary rows of profile."""
+"""Tables and summary rows of profile, computed from the outcomes of items over a sequence."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,15 +31,15 @@ CI_METHOD = "influence-function-t"
 REPEATED = "of more than one exposure"
 UNBALANCED = "without a finite outcome at some checkpoint"
 PRETREND_P = 0.05
-# A difference of means of more than a quarter of a standard deviation leaves linear adjustments to
-# extrapolation: Imbens and Rubin (2015), Causal Inference, section 14.2. Of few items half of all gaps are as
-# large by chance, so it must be distinguished from none as well.
+# If means differ by more than a quarter of a standard deviation, linear adjustments must extrapolate: Imbens
+# and Rubin (2015), Causal Inference, section 14.2. With few items, half of all gaps are as large by chance,
+# so the gap must also be significant at GAP_P.
 LARGE_GAP_SD = 0.25
 GAP_P = 0.01
-# Below as many degrees of freedom, intervals are half as wide again as with many items: Student's t at 0.975
-# is 2.78 with 4, and 1.96 in the end.
+# With fewer degrees of freedom, intervals are much wider than with many items: Student's t at 0.975 is 2.78
+# with 4 degrees of freedom, and 1.96 in the limit.
 FEW_FREEDOM = 5.0
-# Of so few items that change, Student's t does not hold for a rate.
+# If fewer items change, Student's t is not valid for a rate.
 FEW_HITS = 20
 UNITS = {
     "logprob_mean_nats": "nats per token",
@@ -51,16 +51,16 @@ UNITS = {
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """The items by their part in the comparison.
+    """The treated items and the controls.
 
     Attributes:
-        steps: Of the checkpoints, ascending.
-        treated: `item_id, cohort, batch_id, group`: cohort is the position of the first checkpoint at or
-            after first_step, len(steps) where that is after the last.
-        never: The same of items never trained on, their cohort len(steps); under `untrained` also those
-            first trained on after the last checkpoint.
-        n_late: How many controls are first trained on after the last checkpoint.
-        left_out: How many items are neither, by the reason.
+        steps: Steps of the checkpoints, ascending.
+        treated: `item_id, cohort, batch_id, group` of treated items; cohort is the position of the first
+            checkpoint at or after first_step, len(steps) if first_step is after the last checkpoint.
+        never: The same columns for items never trained on, with cohort len(steps); with control `untrained`
+            also for items first trained on after the last checkpoint.
+        n_late: Number of controls that are first trained on after the last checkpoint.
+        left_out: Number of items that are neither treated nor never trained on, by reason.
     """
 
     steps: tuple[int, ...]
@@ -77,7 +77,7 @@ class Panel:
             result.append(pl.col("exposure_steps").list.len().cast(pl.Int64))
         often = pl.coalesce(*result, 1) > 1
         timed = items.filter(is_timed())
-        # Exposures that no checkpoint has seen are none yet, however many they are.
+        # Exposures after the last checkpoint do not count, however many there are.
         is_late = (pl.col("first_step") > steps[-1]) & (control == "untrained")
         late, timed = timed.filter(is_late), timed.filter(~is_late)
         kept = timed if repeated else timed.filter(~often)
@@ -101,26 +101,26 @@ class Panel:
 
     @property
     def n_repeated(self) -> int:
-        """Items left out for having more than one exposure."""
+        """Number of items left out because they have more than one exposure."""
         return self.left_out.get(REPEATED, 0)
 
     def with_base(self, anticipation: int) -> bool:
-        """Whether some cohort was scored before it was trained on, and after."""
+        """Return whether some cohort was scored both before and after it was trained on."""
         cohort = self.treated["cohort"]
         return bool(((cohort > anticipation) & (cohort < len(self.steps))).any())
 
 
 @dataclass(frozen=True, slots=True)
 class _Data:
-    """A panel of one outcome, balanced.
+    """A balanced panel of one outcome: every item has a finite value at every checkpoint.
 
     Attributes:
         y: Outcomes, shape (n_items, n_steps).
-        cohort: Position of the first treated checkpoint, shape (n_items,).
-        never: Never trained on, shape (n_items,).
-        clusters: Cluster numbers, shape (n_items,), or None.
+        cohort: Position of the first checkpoint after training, shape (n_items,).
+        never: Whether the item is a control that no checkpoint was trained on, shape (n_items,).
+        clusters: Cluster numbers, shape (n_items,); None if each item is its own cluster.
         group: Group of each item.
-        unbalanced: Items left out because an outcome is missing or infinite.
+        unbalanced: Ids of the items left out because an outcome is missing or infinite.
     """
 
     y: NDArray[np.float64]
@@ -132,7 +132,7 @@ class _Data:
 
 
 def _data(history: History, panel: Panel, outcome: str, cluster: str) -> _Data:
-    """Return the panel of one outcome: items with a finite value at every checkpoint, by their ids."""
+    """Return the panel of one outcome: items with a finite value at every checkpoint, in the order of ids."""
     wide = (
         history.rows.select("item_id", "step", value=outcome)
         .pivot("step", index="item_id", values="value")
@@ -145,7 +145,7 @@ def _data(history: History, panel: Panel, outcome: str, cluster: str) -> _Data:
         ]
     )
     joined = people.join(wide, on="item_id").sort("item_id")
-    # One impossible token (ln p of minus infinity) makes every difference of an item infinite.
+    # One impossible token (ln p is minus infinity) makes an item's differences infinite.
     whole = pl.all_horizontal(pl.col(str(step)).is_finite().fill_null(value=False) for step in panel.steps)
     kept = joined.filter(whole)
     return _Data(
@@ -159,9 +159,9 @@ def _data(history: History, panel: Panel, outcome: str, cluster: str) -> _Data:
 
 
 def _clusters(kept: pl.DataFrame, items: pl.DataFrame, cluster: str) -> NDArray[np.int64] | None:
-    """Return the cluster of each item that is kept: its batch, and its copies; None where each is its own.
+    """Return the cluster of each kept item: its batch and its copies; None if each is its own cluster.
 
-    Items of no batch, as controls are, depend on no other but their copies.
+    Items without a batch, such as controls, depend only on their copies.
     """
     about = kept.select("item_id").join(items, on="item_id", how="left", maintain_order="left")
     if cluster == "item":
@@ -200,7 +200,7 @@ def estimate_outcome(history: History, panel: Panel, outcome: str, settings: Set
 
 
 def _left_out(found: Profile, data: _Data, panel: Panel) -> dict[str, int]:
-    """Return how many items are in no estimate, by the reason."""
+    """Return the number of items that are in no estimate, by reason."""
     counts = dict(panel.left_out)
     counts[UNBALANCED] = len(data.unbalanced)
     for each in found.dropped:
@@ -212,7 +212,7 @@ def _left_out(found: Profile, data: _Data, panel: Panel) -> dict[str, int]:
 
 
 def _profile(data: _Data, settings: Settings, n_draws: int, rng: np.random.Generator) -> Profile:
-    # Of untrained items the panel says that they are never trained on.
+    # With control `untrained`, the panel already counts late items as never trained on.
     control: Literal["never", "not_yet"] = "not_yet" if settings.control == "not_yet" else "never"
     design = Design(settings.base, control, settings.anticipation, balanced_to=settings.balanced_to)
     return profile(
@@ -378,7 +378,7 @@ def _estimates(found: Profile, data: _Data, outcome: str, group: str | None) -> 
 
 
 def _by_group(data: _Data, outcome: str, settings: Settings) -> list[pl.DataFrame]:
-    """Return the summary rows of each group's treated items against its own controls, else against all."""
+    """Return the summary rows of each group, compared with its own controls, or all if it has none."""
     groups = np.array([group or "" for group in data.group])
     frames = []
     for name in sorted(
@@ -397,16 +397,16 @@ def _by_group(data: _Data, outcome: str, settings: Settings) -> list[pl.DataFram
         try:
             found = _profile(part, settings, 0, np.random.default_rng(0))
         except ValueError:
-            # Every cohort of the group lacks a base or a control: there is nothing to say of it.
+            # Every cohort of the group lacks a base or a control, so the group has no estimate.
             continue
         frames.append(_estimates(found, part, outcome, name))
     return frames
 
 
 def _warnings(found: Profile, data: _Data, panel: Panel, outcome: str, control: str) -> tuple[str, ...]:
-    """Say where controls do not look like the treated before training, and what was left out."""
+    """Return warnings: controls that differ from the treated before training, and what was left out."""
     texts = []
-    # The Wald test rejects a true null too often in samples of hundreds; the other one does not.
+    # With hundreds of items, the Wald test rejects a true null hypothesis too often; the sup-t test does not.
     test = found.pretrend
     p = test.p_value if test.sup_t_p_value is None else test.sup_t_p_value
     if p is not None and p < PRETREND_P:
@@ -431,7 +431,7 @@ def _warnings(found: Profile, data: _Data, panel: Panel, outcome: str, control: 
 
 
 def _few_hits_warning(data: _Data, outcome: str) -> list[str]:
-    """Say where few treated items change and the outcome is a rate; see docs/validation/coverage.md."""
+    """Return a warning if the outcome is a rate and few items change; see docs/validation/coverage.md."""
     treated = data.y[~data.never]
     n = int((treated != treated[:, :1]).any(axis=1).sum())
     if UNITS[outcome] != "fraction" or not 0 < n < FEW_HITS:
@@ -443,7 +443,7 @@ def _few_hits_warning(data: _Data, outcome: str) -> list[str]:
 
 
 def _gap_warning(found: Profile) -> list[str]:
-    """Say that treated and controls differ before training, by much and not by chance."""
+    """Return a warning if treated and controls differ much before training, and not by chance."""
     gap = found.base_gap
     if gap.p_value is None or not gap.spread or gap.p_value >= GAP_P:
         return []
@@ -457,7 +457,7 @@ def _gap_warning(found: Profile) -> list[str]:
 
 
 def _size_warning(found: Profile) -> list[str]:
-    """Say where the errors of effects rest on so few clusters that intervals are wide, or are missing."""
+    """Return warnings if effects have so few clusters that intervals are wide or missing."""
     att, post = found.cells.att, found.cells.is_post
     texts = []
     still = [each for each in (found.instantaneous, found.persistent, found.residual) if each is not None]

@@ -1,4 +1,4 @@
-"""Figures of `profile`: the rows of each panel, and how they are drawn."""
+"""Figures of `profile`: rows of each panel, and functions that draw them."""
 
 from typing import Any
 
@@ -9,12 +9,12 @@ from memprobe.figures.marks import surface
 from memprobe.figures.panels import Figure, Panel, curve_columns, panels_of
 from memprobe.figures.theme import Look
 
-# With more cells, a heat map is illegible on paper and large in a page.
+# With more cells, a heat map is illegible on paper and makes a page large.
 _MAX_CELLS = 36
 
 
 def rows_of_effects(profile: pl.DataFrame) -> list[Panel]:
-    """Return the effect on each cohort at each step; of many cohorts or steps, means over neighbours."""
+    """Return the effect on each cohort at each step; means over neighbours if there are many."""
     rows = profile.filter(pl.col("att").is_finite())
     marked = pl.col("is_post") & ((pl.col("lo_sim") > 0) | (pl.col("hi_sim") < 0))
     return [
@@ -30,19 +30,19 @@ def _thinned(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _binned(rows: pl.DataFrame, column: str) -> pl.Series:
-    """Return each value's bin, named by its first value."""
+    """Return the bin of each value; a bin is named by its first value."""
     values = rows[column].unique().sort().to_list()
     size = -(-len(values) // _MAX_CELLS)
     return rows[column].replace_strict({value: values[i // size * size] for i, value in enumerate(values)})
 
 
 def draw_effects(rows: pl.DataFrame, look: Look) -> Any:  # noqa: ANN401
-    """Return a heat map of cohort by step; dots mark effects whose simultaneous band excludes 0."""
+    """Return a heat map of cohort by step; dots mark later effects whose simultaneous band excludes 0."""
     return surface(rows, "step", "first trained on (step)", "effect", look)
 
 
 def rows_of_events(aggregates: pl.DataFrame) -> list[Panel]:
-    """Return the mean effect by checkpoints since training, with simultaneous bands where there are."""
+    """Return the mean effect by checkpoints since training, with simultaneous bands, or else intervals."""
     rows = aggregates.filter(pl.col("aggregation") == "event", pl.col("key").is_not_null()).sort("key")
     ends = [pl.coalesce(f"{end}_sim", end).alias(f"{end}_shown") for end in ("lo", "hi")]
     series = pl.when(pl.col("key") < 0).then(pl.lit("before training")).otherwise(pl.lit("after training"))
@@ -53,7 +53,7 @@ def rows_of_events(aggregates: pl.DataFrame) -> list[Panel]:
 
 
 def draw_events(rows: pl.DataFrame, look: Look) -> Any:  # noqa: ANN401
-    """Return the event study."""
+    """Return a chart of the event study."""
     axes = Axes("checkpoints since training (0: the first that has seen the items)", "effect", rule=0.0)
     return curves(rows, axes, look)
 

@@ -11,19 +11,21 @@ class Settings:
     """Options of profile.
 
     Attributes:
-        outcomes: Outcomes of an item at a checkpoint, over all its tokens: `logprob_mean_nats`, `exact`,
-            `hit_frac`, `rank_mean` (with its sign changed, so that more is better remembered).
+        outcomes: Outcomes of an item at a checkpoint, over all its tokens: `logprob_mean_nats` (mean ln p),
+            `exact` (greedy decoding picks every token), `hit_frac` (share of tokens that it picks),
+            `rank_mean` (mean rank with its sign changed, so that higher is better remembered).
         base: Base of effects before training: `varying` compares a checkpoint with the one before it,
             `universal` with the last one before training.
-        control: `never`: items never trained on; `untrained`: also items first trained on after the last
-            checkpoint; `not_yet`: also items that are trained on later, until they are.
-        anticipation: Number of checkpoints by which an effect may come before the training on the item, for
+        control: Items to compare with. `never`: items never trained on; `untrained`: also items first trained
+            on after the last checkpoint; `not_yet`: also items that are trained on later, as long as they are
+            not yet trained on.
+        anticipation: Number of checkpoints by which an effect may precede the training on an item, for
             example because of near-duplicates.
         cluster: `batch`: items of one batch_id depend on each other; `item`: items are independent.
         repeated: Keep items with more than one exposure.
-        draws: Multiplier draws for the simultaneous bands over all cells; 0: no such bands.
-        balanced_to: Last event time of an event study over only the cohorts observed that long; None: no such
-            study.
+        draws: Number of multiplier draws for the simultaneous bands over all cells; 0: no bands.
+        balanced_to: Last event time of an additional event study, over only the cohorts that are observed
+            that long; None: no such study.
 
     Raises:
         ValueError: A value is outside its range.

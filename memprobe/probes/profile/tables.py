@@ -1,4 +1,4 @@
-"""Tables of `profile`: effects by cohort and step, their means, pre-trends, and what was left out."""
+"""Tables of `profile`: effects by cohort and step, their means, pre-trends, and items and cells left out."""
 
 import polars as pl
 

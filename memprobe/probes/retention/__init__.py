@@ -1,14 +1,14 @@
 """Retention: how much of an item is left, by the number of updates since it was last trained on?
 
-Every item is measured at every checkpoint by the outcomes of recognition, recall and profile, in the order of
-the steps since its last exposure. An item between its first and its last exposure is not yet in retention,
-and has no such steps. Curves compare items with never-trained ones at the same checkpoints, so that
-forgetting is separated from how the model changes anyway. Late lags are observed only for early items. A
-curve must not change because its items do, so fits and summary use the largest block of items and lags in
-which every item is observed at every lag. Curves of all items are given as well.
+At every checkpoint, the outcomes of recognition, recall and profile are measured for every item; curves order
+them by the steps since the item's last exposure (the lag). Before its last exposure an item has no lag.
+Curves compare items with never-trained items at the same checkpoints, which separates forgetting from other
+changes of the model. Long lags are observed only for items trained on early. A curve must not change because
+its items change, so fits and summary use the largest block of items and lags in which every item is observed
+at every lag. Curves of all items are given as well.
 
 Sources: Orhan (2023), section 2.3, https://arxiv.org/abs/2303.17557; Chang et al. (2024),
-https://arxiv.org/abs/2406.11813. The statistics: memprobe/stats/curves.py, lags.py and lag_curve.py.
+https://arxiv.org/abs/2406.11813. The statistics are in memprobe/stats/curves.py, lags.py and lag_curve.py.
 """
 
 from dataclasses import dataclass
@@ -41,10 +41,11 @@ class Settings:
     """Options of retention.
 
     Attributes:
-        prefix_tokens: Tokens that condition recall; None: the item's whole prefix, or half of its tokens.
+        prefix_tokens: Number of tokens before the suffix that the model is given for recall; None: the item's
+            whole prefix, or half of its tokens if it has no given prefix.
         suffix_tokens: Tokens to be recalled; None: all that follow.
-        align: `start`, or `end` to take the last suffix_tokens of the item.
-        draws: Resamples of the items, for the intervals of fits and of log-probabilities.
+        align: `start`, or `end` to take the last suffix_tokens of an item that has no given prefix.
+        draws: Number of resamples of the items, for the intervals of fits and of log-probabilities.
 
     Raises:
         ValueError: A value is outside its range.
@@ -64,7 +65,7 @@ class Settings:
 
 
 def plan(items: pl.DataFrame, settings: Settings) -> Plan:
-    """Ask for the tokens of each suffix, and the sums over the whole item and over its foil."""
+    """Request the tokens of each suffix, and the sums over the whole item and over its foil."""
     placed = place(items, Lengths(settings.prefix_tokens, settings.suffix_tokens, settings.align))
     fitting = items.join(placed.unfit, on="item_id", how="anti", maintain_order="left")
     foiled = fitting.filter(pl.col("n_foil_tokens").is_not_null())
@@ -73,12 +74,12 @@ def plan(items: pl.DataFrame, settings: Settings) -> Plan:
 
 
 def measure(scores: Scores, settings: Settings) -> pl.DataFrame:  # noqa: ARG001
-    """Return what is left of each item at one checkpoint.
+    """Measure the outcomes of each item at one checkpoint.
 
     Returns:
-        The columns of `RETENTION` after the keys. `recognition_correct` is null without a foil, as are all
-        three where nothing conditions. `steps_since_exposure` is null for an item never trained on, and
-        before its last exposure.
+        The columns of `RETENTION` after the keys. `recognition_correct` is null without a foil. Each outcome
+        is null if the tokens that it needs are not scored, because nothing is before them.
+        `steps_since_exposure` is null for an item never trained on, and before its last exposure.
     """
     sums = scores.spans.filter(pl.col("detail") == "sums")
     whole = sums.filter(pl.col("part") == "text").select("item_id", logprob_mean_nats=MEAN_LOGPROB)
@@ -93,7 +94,7 @@ def measure(scores: Scores, settings: Settings) -> pl.DataFrame:  # noqa: ARG001
 
 
 def problems(steps: tuple[int, ...], items: pl.DataFrame, settings: Settings) -> list[str]:  # noqa: ARG001
-    """Return why the question cannot be answered; empty where it can."""
+    """Return the reasons why retention cannot be estimated; empty if it can."""
     if len(steps) < 2:
         return ["needs at least two checkpoints: with one, nothing can be seen to fade"]
     if items["first_step"].null_count() == items.height:
@@ -173,7 +174,7 @@ PROBE = Probe(
         ),
     ),
     over_time=OverTime((RETENTION_CURVE, RETENTION_FIT), estimate, problems),
-    # The sections of the probes that score its items say more of each.
+    # No list of items: the sections of the probes that score these items say more about each.
     rankings=(),
     figures="memprobe.probes.retention.figures",
 )

@@ -1,4 +1,4 @@
-"""From the outcomes of items over a sequence to the curves and fits of retention."""
+"""Curves and fits of retention, computed from the outcomes of items over a sequence."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,8 @@ from memprobe.stats.intervals import LEVEL, Interval
 from memprobe.stats.lag_curve import Controls, Exposed, LagCurve, lag_curve
 from memprobe.stats.lags import complete_block
 
-# What a rate is without memory: a text is not recalled by itself, and of two texts either may be likelier.
+# Value of each rate without memory: no text is recalled, and text and foil are equally often the likelier
+# one. A log-probability has no such value.
 FLOORS: Mapping[str, float | None] = {
     "recall_exact": 0.0,
     "recognition_correct": 0.5,
@@ -26,7 +27,7 @@ FLOORS: Mapping[str, float | None] = {
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A curve and the steps since exposure by which its lags are called, shape (n_lags,)."""
+    """A curve, and the steps since exposure that name its lags, shape (n_lags,)."""
 
     curve: LagCurve
     names: NDArray[np.int64]
@@ -34,17 +35,17 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The curve and fits of one outcome of one stratum.
+    """The curves and fits of one outcome in one stratum.
 
     Attributes:
         stratum: The items.
-        outcome: The outcome.
-        every: The curve of all items that are seen at a lag; None: no item has the outcome.
-        same: That of the same items at all of its lags; None as before.
-        fits: One per law, to the excess of `same`; none where there can be none.
-        reason: Why there are no fits.
-        n_with: Items of the stratum that have the outcome.
-        n_controls: Never-trained items that have it.
+        outcome: Name of the outcome.
+        every: Curve of all items that are seen at each lag; None if no item has the outcome.
+        same: Curve of items that are seen at all of its lags; None if no item has the outcome.
+        fits: Fit of each law to the excess of `same`; empty if there can be no fit.
+        reason: Reason why there are no fits; None if there are.
+        n_with: Number of items of the stratum that have the outcome.
+        n_controls: Number of never-trained items that have the outcome.
     """
 
     stratum: Stratum
@@ -58,12 +59,12 @@ class Found:
 
     @property
     def against(self) -> str | None:
-        """The baseline of the excess; None: there is no excess."""
+        """Name of the baseline of the excess; None if there is no excess."""
         return "never-trained" if self.n_controls else None if FLOORS[self.outcome] is None else "chance"
 
 
 def find(history: History, timeline: Timeline, outcome: str, n_draws: int) -> list[Found]:
-    """Return what is found of all items, each group and each exposure count; nothing where none has it."""
+    """Return the result for all items, each group and each exposure count; empty without any outcome."""
     exposed, controls = outcome_of(history, timeline, outcome)
     if np.isnan(exposed.y).all():
         return []
@@ -90,7 +91,8 @@ def _find(
         if not items.any():
             return None
         part = exposed.part(items, lags)
-        # Rates of items of their own have intervals without draws, and only the same items are fitted.
+        # Rates whose items are all in different clusters have intervals without draws, and only the curve of
+        # the same items is fitted, which needs draws.
         apart = floor is not None and len(np.unique(part.cluster)) == len(part.cluster)
         n = 0 if apart and not fitted else n_draws
         return Named(lag_curve(part, controls, rng=rng, n_draws=n, floor=floor, level=LEVEL), names[lags])
@@ -107,7 +109,7 @@ def law_fits(curve: LagCurve) -> dict[Law, CurveFit]:
     """Fit every law to the excess of a curve of the same items at every lag.
 
     Raises:
-        ValueError: There is no excess, or nothing to be fitted in it.
+        ValueError: There is no excess, or it cannot be fitted.
     """
     if curve.excess is None:
         raise ValueError("no never-trained items to compare with")
@@ -123,7 +125,7 @@ def law_fits(curve: LagCurve) -> dict[Law, CurveFit]:
 
 
 def _fits(same: Named | None) -> tuple[dict[Law, CurveFit], str | None]:
-    """Fit every law to the excess of the same items; without fits, say why."""
+    """Fit every law to the excess of the same items; without fits, return the reason."""
     if same is None:
         return {}, "no item has the outcome after its last exposure"
     try:
@@ -194,7 +196,7 @@ def _fitted(fit: CurveFit) -> dict[str, Any]:
     for name, each in fit.parameters.items():
         flat |= {name: each.value, f"{name}_lo": each.lo, f"{name}_hi": each.hi}
     return {
-        # As text, which CSV holds too.
+        # Text, so that it can be written to CSV.
         "params": json.dumps(flat),
         "residual_se": fit.residual_se,
         "half_life_steps": half.steps,

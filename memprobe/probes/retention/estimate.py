@@ -1,4 +1,4 @@
-"""Tables, summary rows and warnings of retention, from what is found of each outcome."""
+"""Tables, summary rows and warnings of retention, computed from the curves and fits of each outcome."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -21,7 +21,7 @@ _RATES = {"recall_exact": "recall_frac", "recognition_correct": "recognition_fra
 
 
 def estimate_retention(history: History, timeline: Timeline, n_draws: int) -> SequenceResult:
-    """Return curves, fits and summary of every outcome that some treated item has."""
+    """Return curves, fits and summary rows of every outcome that at least one treated item has."""
     outcomes = [each for name in FLOORS if (each := find(history, timeline, name, n_draws))]
     found = [each for strata in outcomes for each in strata]
     tables = {
@@ -39,13 +39,13 @@ def estimate_retention(history: History, timeline: Timeline, n_draws: int) -> Se
 
 
 def _counted_out(history: History, timeline: Timeline) -> dict[str, int]:
-    """Return how many items are in no curve, by the reason; of infinite outcomes, the one that loses most."""
+    """Return the number of items in no curve, by reason; for infinite values, the outcome that loses most."""
     n_infinite = max(infinite(history, name).height for name in FLOORS)
     return {**timeline.left_out, **({_INFINITE: n_infinite} if n_infinite else {})}
 
 
 def _rates(strata: Sequence[Found]) -> Iterator[dict[str, Any]]:
-    """Yield a rate at a few lags: of all items and of groups, and at one lag of each exposure count."""
+    """Yield a rate at a few lags for all items and for groups, and at one lag for each exposure count."""
     metric = _RATES.get(strata[0].outcome)
     shown = _few(_common(strata)) if metric is not None else []
     for each in strata:
@@ -53,7 +53,7 @@ def _rates(strata: Sequence[Found]) -> Iterator[dict[str, Any]]:
             continue
         exposures = each.stratum.exposures
         own = [name for name in shown if name in each.same.names]
-        # Of exposure counts one lag is enough for a reader; the table has all.
+        # For exposure counts, one lag is enough in the summary; the table has all lags.
         for name in own if exposures is None else own[-1:]:
             at = each.same.names.tolist().index(name)
             condition = build(steps_since_exposure=name, exposures=exposures)
@@ -69,12 +69,12 @@ def _rates(strata: Sequence[Found]) -> Iterator[dict[str, Any]]:
 
 
 def _ends(interval: Interval | None) -> dict[str, Any]:
-    """Return the interval of a rate, or why there is none."""
+    """Return the interval of a rate as columns, or the reason why there is none."""
     return ends(interval, "ci") | ({} if interval else {"ci_method": FEW_CLUSTERS})
 
 
 def _common(strata: Sequence[Found]) -> list[int]:
-    """Return the lags that all strata have which can be fitted, so that their rows can be compared."""
+    """Return the lags that all strata with enough lags for a fit share, so that rows can be compared."""
     names = [each.same.names.tolist() for each in strata if each.same is not None]
     common = set(names[0])
     for own in names:
@@ -84,7 +84,7 @@ def _common(strata: Sequence[Found]) -> list[int]:
 
 
 def _few(names: Sequence[int]) -> list[int]:
-    """Return the first lag, the next ones at least ten times as long each, and the last."""
+    """Return the first lag, further lags that are each at least ten times as long, and the last lag."""
     shown: list[int] = []
     for name in names:
         if not shown or 1 + name >= 10 * (1 + shown[-1]):
@@ -93,7 +93,7 @@ def _few(names: Sequence[int]) -> list[int]:
 
 
 def _half_lives(strata: Sequence[Found]) -> Iterator[dict[str, Any]]:
-    """Yield the half-life of all items and of groups, under the law that is the best for all items."""
+    """Yield the half-life of all items and of each group, under the law that fits all items best."""
     law = best_law(strata[0].fits)
     for each in strata:
         if each.same is not None and each.stratum.exposures is None:
@@ -129,7 +129,7 @@ def _counts(found: Found, same: Named) -> dict[str, int]:
 
 
 def _left_out(history: History, timeline: Timeline, pooled: Sequence[Found]) -> Iterator[str]:
-    """Say what is left out, and what there is no comparison with."""
+    """Yield warnings about what is left out, and about outcomes without never-trained items."""
     if history.missing:
         yield f"left out, as they are not scored: {', '.join(history.missing)}"
     for reason, n in timeline.left_out.items():
@@ -150,7 +150,7 @@ def _left_out(history: History, timeline: Timeline, pooled: Sequence[Found]) -> 
 
 
 def _blocks(pooled: Sequence[Found], timeline: Timeline) -> Iterator[str]:
-    """Say how many lags and items the fits are of, once for outcomes that agree."""
+    """Yield the number of items and lags in the fits, once for outcomes with the same numbers."""
     outcomes: dict[str, list[str]] = {}
     for each in pooled:
         if text := _block(each, len(timeline.names)):

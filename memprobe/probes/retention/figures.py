@@ -1,4 +1,4 @@
-"""Figures of `retention`: the rows of each panel, and how they are drawn."""
+"""Figures of `retention`: rows of each panel, and functions that draw them."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ _OUTCOMES = {
 
 
 def rows_of_retention(curve: pl.DataFrame) -> list[Panel]:
-    """Return what is left by updates since the last exposure, and never-trained items next to it."""
+    """Return the outcome by updates since the last exposure, and that of never-trained items, or chance."""
     rows = curve.filter(pl.col("group").is_null(), pl.col("exposures").is_null())
     names = {"all_items": "all items", "same_items": "items seen at all lags"}
     lag = pl.col("lag_mean_steps")

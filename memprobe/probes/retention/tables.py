@@ -45,7 +45,7 @@ _ONE_CLUSTER = "items of a single cluster, or no draws that vary"
 
 _NO_CURVE = "no curve, see reason"
 
-# Of `all_items` other items are behind each lag; `same_items` are seen at all of their lags.
+# In `all_items` each lag has different items; in `same_items` all lags have the same items.
 RETENTION_CURVE = TableSchema(
     name="retention_curve",
     key=("model", "outcome", "sample", "group", "exposures", "steps_since_exposure"),

@@ -1,4 +1,4 @@
-"""The items of a sequence by their last exposure, with one outcome and the controls."""
+"""The items of a sequence sorted by last exposure; one outcome of these items and of controls."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,16 +21,16 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """The measured items by when they were last trained on.
+    """The measured items, placed in time by their last exposure.
 
     Attributes:
-        steps: Of the checkpoints, rising, shape (n_steps,).
-        treated: `item_id, group, exposures, last_step, cohort, cluster` of the items that some checkpoint
-            saw after their last exposure, by id; cohort is the position of the first such checkpoint.
-        never: The same, but for cohort, of items never trained on.
-        points: Where cohorts can be compared.
-        names: Steps since exposure by which each point is called: the mean over all treated items.
-        left_out: How many items are neither, by the reason.
+        steps: Steps of the checkpoints, ascending, shape (n_steps,).
+        treated: `item_id, group, exposures, last_step, cohort, cluster`, by id, of the items with a
+            checkpoint after their last exposure; cohort is the position of the first such checkpoint.
+        never: The same columns without cohort, for items never trained on.
+        points: Points at which cohorts can be compared.
+        names: Name of each point: the mean steps since exposure over all treated items, rounded.
+        left_out: Number of items that are neither treated nor never trained on, by reason.
     """
 
     steps: NDArray[np.int64]
@@ -42,7 +42,7 @@ class Timeline:
 
     @classmethod
     def of(cls, history: History) -> Self:
-        """Sort the items of a history."""
+        """Sort the items of a history into treated and never-trained ones."""
         steps = np.asarray(history.steps, dtype=np.int64)
         measured = history.items.join(history.rows.select("item_id"), on="item_id", how="semi")
         items = (
@@ -72,9 +72,9 @@ class Stratum:
     """Some of the treated items.
 
     Attributes:
-        group: Whose items; None: of all groups.
-        exposures: Items trained on so often; None: all.
-        member: Which, shape (n_treated,).
+        group: Group of the items; None for all groups.
+        exposures: Number of exposures of the items; None for any number.
+        member: Whether each treated item belongs, shape (n_treated,).
     """
 
     group: str | None
@@ -83,12 +83,12 @@ class Stratum:
 
     @property
     def named(self) -> dict[str, Any]:
-        """The keys of its rows."""
+        """Values of the key columns `group` and `exposures`."""
         return {"group": self.group, "exposures": self.exposures}
 
 
 def strata(treated: pl.DataFrame) -> Iterator[Stratum]:
-    """Yield all items together, each group, and each exposure count."""
+    """Yield strata: all items together, each group, and each exposure count."""
     yield Stratum(None, None, np.ones(treated.height, dtype=bool))
     for group in treated["group"].drop_nulls().unique().sort():
         yield Stratum(group, None, (treated["group"] == group).fill_null(value=False).to_numpy())
@@ -99,9 +99,10 @@ def strata(treated: pl.DataFrame) -> Iterator[Stratum]:
 def outcome_of(history: History, timeline: Timeline, outcome: str) -> tuple[Exposed, Controls | None]:
     """Return one outcome of the treated items at each point, and of controls at each checkpoint.
 
-    A control is a never-trained item with a value at every checkpoint. Items are set against the controls
-    of their group, against all of them where it has fewer than two clusters of them. An item with an
-    infinite value at some checkpoint has none at all: a mean would be infinite too, a fit undefined.
+    A control is a never-trained item with a value at every checkpoint. Items are compared with the controls
+    of their group, or with all controls if the group has fewer than two clusters of controls. If an item has
+    an infinite value at some checkpoint, none of its values is used: a mean would be infinite and a fit
+    undefined.
     """
     of_item = wide(history.rows, history.steps, outcome)
     of_treated, of_never = (_finite(each, of_item) for each in (timeline.treated, timeline.never))
@@ -114,14 +115,14 @@ def outcome_of(history: History, timeline: Timeline, outcome: str) -> tuple[Expo
 
 
 def _finite(items: pl.DataFrame, of_item: pl.DataFrame) -> Floats:
-    """Return the values of some items at every checkpoint, NaN where there is none."""
+    """Return the items' values at every checkpoint; NaN where missing, and for items with an infinite one."""
     joined = items.select("item_id").join(of_item, on="item_id", how="left", maintain_order="left")
     values: Floats = joined.drop("item_id").fill_null(float("nan")).to_numpy()
     return np.where(np.isinf(values).any(axis=1, keepdims=True), np.nan, values)
 
 
 def infinite(history: History, outcome: str) -> pl.DataFrame:
-    """Return `item_id` of the items whose outcome is infinite at some checkpoint, as ln p is of p = 0."""
+    """Return `item_id` of the items whose outcome is infinite at some checkpoint, such as ln p for p = 0."""
     numbers = history.rows.select("item_id", value=pl.col(outcome).cast(pl.Float64))
     return numbers.filter(pl.col("value").is_infinite()).select("item_id").unique()
 

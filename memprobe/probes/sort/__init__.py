@@ -1,9 +1,9 @@
 """SORT: which of two segments of a text comes first, with the text in the prompt and from memory?
 
-Every trial is asked in both orders of presentation; what counts is how the preference for a label changes
-when the earlier segment moves to the front, so that a model that always says `A` is at chance. Likelihood
-mode compares the two concatenations instead; it also measures coherence, so it is reported in excess of a
-control only.
+Every trial is asked in both orders of presentation. The result is the change of the preference for a label
+when the earlier segment moves to the front, so a model that always says `A` is at chance. Likelihood mode
+compares the two concatenations instead; it also measures coherence, so only its excess over a control is
+reported.
 
 Source: Pink et al. (2024), section 3, https://arxiv.org/abs/2410.08133
 """
@@ -42,17 +42,18 @@ class Settings:
     """Options of sort.
 
     Attributes:
-        mode: `prompt` asks with two labels, `likelihood` compares the two concatenations, for models that
-            do not follow questions; `both` does both. If nothing is in front (no BOS, no excerpt), the first
-            token of each segment is left out in both orders, so that the same tokens are compared.
-        conditions: With the excerpt in the prompt (`in_context`), from memory (`parametric`), or both.
-        prompt_file: TOML file with [[prompt]] tables, instead of the templates that ship.
-        prompts: The templates themselves, if they are not those that ship.
+        mode: `prompt` asks a question with two labels; `likelihood` compares the two concatenations, for
+            models that do not follow questions; `both` does both. In likelihood mode, if nothing is before
+            the segments (no BOS, no excerpt), the first token of each segment is left out in both orders, so
+            that the same tokens are compared.
+        conditions: `in_context` (the excerpt is in the prompt), `parametric` (from memory), or both.
+        prompt_file: TOML file with [[prompt]] tables, used instead of the built-in templates.
+        prompts: The templates themselves, used instead of the built-in templates.
         templates: Names of the templates to use, in this order; empty: all.
-        select: `first` asks with the first template; `best` with all of them, and keeps, for each
+        select: `first` asks with the first template. `best` asks with all templates and keeps, for each
             checkpoint, the one with the best accuracy on the validation trials.
-        shots: Number of answered trials in front of each question, from validation trials of other documents.
-        content_free: Also ask with empty texts, and subtract the labels' log-odds of that question from the
+        shots: Number of answered trials before each question, from validation trials of other documents.
+        content_free: Also ask a question with empty texts, and subtract its log-odds of the labels from the
             position bias and from the answer to a single presentation; `delta` does not need it.
         chat: Use the tokenizer's chat template; None: if it has one.
         separator: Text between excerpt and segments in likelihood mode.
@@ -91,7 +92,7 @@ class Settings:
 
     @property
     def used(self) -> tuple[Prompt, ...]:
-        """The templates that are asked; none in likelihood mode."""
+        """The templates that are used; empty in likelihood mode."""
         if self.mode == "likelihood":
             return ()
         there = {prompt.name: prompt for prompt in self.prompts or read_prompts()}
@@ -113,12 +114,12 @@ class Settings:
 
     @property
     def resolved(self) -> "Settings":
-        """The same with the templates that are asked in it, so that it stays the same when others ship."""
+        """The same settings with the used templates inside, independent of the built-in templates."""
         return replace(self, prompts=self.used, templates=())
 
 
 def _template_problems(settings: Settings) -> list[str]:
-    """Return which names of templates are unknown or doubled."""
+    """Return the problems of template names: unknown or given twice."""
     if not settings.templates:
         return []
     there = [prompt.name for prompt in settings.prompts or read_prompts()]
@@ -133,10 +134,10 @@ def _template_problems(settings: Settings) -> list[str]:
 
 
 def plan(trials: pl.DataFrame, settings: Settings) -> Plan:
-    """Ask every test trial in both orders, and the validation trials where a template is chosen with them.
+    """Request every test trial in both orders, and the validation trials if they are to choose a template.
 
     Raises:
-        ItemError: A template is to be chosen and no trial is for validation.
+        ItemError: A template is to be chosen, but there are no validation trials.
     """
     asked = trials.with_columns(order=pl.col("trial").struct.field("order")).filter(
         pl.col("order").is_not_null()
@@ -148,7 +149,7 @@ def plan(trials: pl.DataFrame, settings: Settings) -> Plan:
             fix='make some with `memprobe data sort`, or ask with one template (sort.select="first")',
         )
     is_text = pl.col("order").is_in(LIKELIHOOD_ORDERS)
-    # Concatenations choose no template.
+    # Validation trials choose a template, and concatenations have none.
     wanted = asked.filter(in_test(asked) | (~is_text if chooses else pl.lit(value=False)))
     unfit = wanted.filter(pl.col("stop").is_null()).select("item_id").unique(maintain_order=True)
     placed = wanted.filter(pl.col("stop").is_not_null())
@@ -167,15 +168,15 @@ def measure(scores: Scores, settings: Settings) -> pl.DataFrame:
     """Measure which order of the segments the model prefers in each trial.
 
     Returns:
-        The columns of `SORT` after the keys, for test trials only. A positive `delta` means that the model
-        prefers the right order.
+        The columns of `SORT` after the keys, for test trials only. If `delta` is positive, the model prefers
+        the right order.
     """
     names = [prompt.name for prompt in settings.used]
     return trial_table(scores, of_chosen(prompt_rows(scores), names))
 
 
 def _trials(offered: Offered) -> pl.DataFrame:
-    """Return the items that are trials, known by what is asked of them: texts are not kept in a run."""
+    """Return the items with a question in the windows; a run keeps no text that would show the trials."""
     if offered.windows is None:
         return offered.table.clear()
     asked = offered.windows.filter(pl.col("trial").struct.field("order").is_not_null())

@@ -1,4 +1,4 @@
-"""Aggregate tables of `sort`: accuracy of each cell with its interval, and how a template was chosen.
+"""Aggregate tables of `sort`: accuracy of each cell with its interval, and the choice of a template.
 
 Reference: Pink et al. (2024), https://arxiv.org/abs/2410.08133, section 4 (155 readers).
 """
@@ -19,7 +19,7 @@ from memprobe.stats.intervals import FEW_CLUSTERS, LEVEL
 from memprobe.stats.rates import rate_interval
 from memprobe.tables.conditions import built
 
-# Accuracy of the paper's readers, by the words of a segment.
+# Accuracy of the human readers in the paper, by the number of words of a segment.
 HUMANS = {50: 0.64, 20: 0.56}
 Draws = Callable[..., np.random.Generator]
 _KEYS = ("model", "revision", "step")
@@ -43,7 +43,7 @@ def accuracy_table(
     Args:
         table: Rows of `SORT`.
         about: `item_id, group, cluster`.
-        settings: Of the probe.
+        settings: Settings of the probe.
     """
     share = position_bias(table, settings).select("item_id", "condition", first="value")
     trials = (
@@ -66,7 +66,7 @@ def accuracy_table(
 
 
 def _cells(trials: pl.DataFrame, group: str | None, cut: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    """Yield one row for each condition and each value of what trials are cut by."""
+    """Yield one row for each mode, condition and combination of values of the columns in `cut`."""
     known = trials.filter(pl.all_horizontal(pl.col(name).is_not_null() for name in cut)) if cut else trials
     parts = known.partition_by("mode", "condition", *cut, as_dict=True, maintain_order=True)
     for (mode, condition, *values), rows in sorted(parts.items()):
@@ -113,7 +113,7 @@ def prompts_table(
     settings: Any,  # noqa: ANN401
     ___: Draws,
 ) -> pl.DataFrame:
-    """Return the columns of `SORT_PROMPTS` after the checkpoint's keys; no rows where none was chosen."""
+    """Return the columns of `SORT_PROMPTS` after the checkpoint's keys; no rows if there was no choice."""
     names = [prompt.name for prompt in settings.used]
     if len(names) < 2:
         return SORT_PROMPTS.empty().drop(_KEYS)

@@ -1,4 +1,4 @@
-"""Figures of `sort`: the rows of each panel, and how they are drawn."""
+"""Figures of `sort`: rows of each panel, and functions that draw them."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ def rows_of_order(accuracy: pl.DataFrame) -> list[Panel]:
 
 
 def draw_order(rows: pl.DataFrame, look: Look) -> Any:  # noqa: ANN401
-    """Return the accuracy by distance; the line is chance."""
+    """Return a chart of the accuracy by distance, with a line at chance."""
     axes = Axes("distance of the segments (bin)", "share in the right order", rule=0.5, whole_x=True)
     return curves(rows, axes, look)
 

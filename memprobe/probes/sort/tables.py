@@ -1,4 +1,4 @@
-"""Tables of `sort`: each trial, the accuracy of each cell, and how a prompt template was chosen."""
+"""Tables of `sort`: trials, the accuracy of each cell, and the choice of a prompt template."""
 
 import polars as pl
 
@@ -13,7 +13,7 @@ _NOT_PROMPT = f"{_LIKELIHOOD}; or neither label has any mass"
 
 _POOLED = "all of them together"
 
-# One row per item, condition and mode; of trials of the validation split there is none.
+# One row per item, condition and mode, without trials of the validation split.
 SORT = item_table(
     "sort",
     {
@@ -90,7 +90,7 @@ _CELL = {
     ),
 }
 
-# Likelihood mode is in excess of a control or nowhere, so it is in the summary and not here.
+# Likelihood mode is reported only in excess of a control, so it is in the summary and not in this table.
 SORT_ACCURACY = TableSchema(
     name="sort_accuracy",
     key=("model", "revision", "step", "mode", "condition", "group", *_CELL),
@@ -144,7 +144,7 @@ SORT_ACCURACY = TableSchema(
     },
 )
 
-# Only where a template was chosen among several.
+# Written only if a template was chosen among several.
 SORT_PROMPTS = TableSchema(
     name="sort_prompts",
     key=("model", "revision", "step", "prompt_id"),

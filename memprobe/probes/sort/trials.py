@@ -1,4 +1,4 @@
-"""From answered requests to trials: log-odds of the labels in both orders, the chosen template, the table.
+"""Trials, computed from answered requests: log-odds of the labels in both orders, chosen template, table.
 
 Source: Pink et al. (2024), section 3, https://arxiv.org/abs/2410.08133; the contrast of both orders is ours.
 """
@@ -11,7 +11,7 @@ from memprobe.probes.contract import Scores
 from memprobe.probes.sort.tables import SORT
 from memprobe.tables.views import FREE, LIKELIHOOD_ORDERS
 
-# What items say of themselves; a file need not give it.
+# Optional columns of item files.
 _GIVEN = (
     "source_id",
     "excerpt_id",
@@ -25,16 +25,16 @@ _KEYS = ["item_id", "prompt_id", "condition"]
 
 
 def in_test(items: pl.DataFrame) -> pl.Expr:
-    """Return whether an item counts in estimates: where it says nothing of a split, it does."""
+    """Return whether an item is a test trial, which counts in estimates; true if it has no split."""
     return pl.col("split").fill_null("test") == "test" if "split" in items.columns else pl.lit(value=True)
 
 
 def prompt_rows(scores: Scores) -> pl.DataFrame:
-    """Return what each question of each template came to, in both orders together.
+    """Return the results of each question with each template, from both orders together.
 
     Returns:
         `item_id, prompt_id, condition, is_test, delta, correct, position_bias, label_mass,
-        content_free_nats, presented_correct, dropped_tokens`; of the validation split too, where asked.
+        content_free_nats, presented_correct, dropped_tokens`; also for validation trials if they were asked.
     """
     mass = pl.col("choice_logprob_nats").list
     answers = _spans(scores, "choice").with_columns(
@@ -44,7 +44,7 @@ def prompt_rows(scores: Scores) -> pl.DataFrame:
 
 
 def _with_odds(answers: pl.DataFrame, items: pl.DataFrame) -> pl.DataFrame:
-    """Return contrast, bias and answers from the log-odds of the labels in each order."""
+    """Compute contrast, bias and answers from the log-odds of the labels in each order."""
     odds = {order: pl.col("odds").filter(pl.col("order") == order).first() for order in ("AB", "BA", FREE)}
     shown = pl.col("mass").filter(pl.col("order") != FREE)
     ab, ba, free = (pl.col(order) for order in odds)
@@ -64,7 +64,7 @@ def _with_odds(answers: pl.DataFrame, items: pl.DataFrame) -> pl.DataFrame:
             "is_test",
             "label_mass",
             "dropped_tokens",
-            # Where neither label has mass, the difference of two infinities says nothing.
+            # If neither label has mass, the difference of two infinities is NaN.
             delta=((ab - ba) / 2).fill_nan(None),
             position_bias=((ab + ba) / 2 - calibration).fill_nan(None),
             content_free_nats=free.fill_nan(None),
@@ -76,14 +76,14 @@ def _with_odds(answers: pl.DataFrame, items: pl.DataFrame) -> pl.DataFrame:
 
 
 def _spans(scores: Scores, detail: str) -> pl.DataFrame:
-    """Return the answered requests of one kind, with what was asked.
+    """Return the answered requests of one kind, with the fields of their question.
 
     Raises:
         ValueError: The trials are missing.
     """
     if scores.windows is None:
         raise ValueError("sort needs the trials that were shown to the model")
-    # A string of which two runs are scored has two windows.
+    # A string with two scored runs of tokens has two windows.
     asked = scores.windows.select("item_id", "part", "trial").unnest("trial").unique(maintain_order=True)
     spans = scores.spans.filter(pl.col("detail") == detail)
     return spans.join(asked, on=["item_id", "part"], maintain_order="left")
@@ -95,7 +95,7 @@ def _presented(items: pl.DataFrame) -> pl.DataFrame:
 
 
 def right(name: str) -> pl.Expr:
-    """Return 1 where a contrast is positive, 0.5 where it is 0, 0 where it is negative, null where null."""
+    """Return 1 if a contrast is positive, 0.5 if it is 0, 0 if it is negative, null if it is null."""
     value = pl.col(name)
     return pl.when(value > 0).then(1.0).when(value == 0).then(0.5).when(value < 0).then(0.0)
 
@@ -104,8 +104,8 @@ def validated(asked: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
     """Return `prompt_id, validation_accuracy_frac, label_mass, n_trials, chosen` of each template in order.
 
     Args:
-        asked: From `prompt_rows`.
-        names: The templates; of equally good ones the first is chosen.
+        asked: Rows from `prompt_rows`.
+        names: Names of the templates; the first one of equally good templates is chosen.
     """
     known = asked.filter(~pl.col("is_test"), pl.col("correct").is_not_null())
     tried = known.group_by("prompt_id").agg(
@@ -123,7 +123,7 @@ def validated(asked: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
 
 
 def of_chosen(asked: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
-    """Return the rows of `prompt_rows` of the template whose answers count."""
+    """Return the rows of `prompt_rows` for the chosen template."""
     chosen = validated(asked, names).filter("chosen")
     return asked.join(chosen, on="prompt_id", how="semi", maintain_order="left")
 
@@ -132,8 +132,8 @@ def trial_table(scores: Scores, asked: pl.DataFrame) -> pl.DataFrame:
     """Return the columns of `SORT` after the keys: test trials, by question and by likelihood.
 
     Args:
-        scores: Of one checkpoint.
-        asked: From `prompt_rows`, of one template.
+        scores: Scores of one checkpoint.
+        asked: Rows from `prompt_rows` for one template.
     """
     modes = [asked.with_columns(mode=pl.lit("prompt")), _likelihood_rows(scores)]
     rows = pl.concat(modes, how="diagonal").filter("is_test")
@@ -154,14 +154,14 @@ def trial_table(scores: Scores, asked: pl.DataFrame) -> pl.DataFrame:
 
 
 def _total(order: str) -> pl.Expr:
-    """Return ln p of all scored tokens of an order; null where nothing of a run is scored."""
+    """Return ln p of all scored tokens of an order; null if the order or one of its runs has none."""
     rows = pl.col("order") == order
     scored = rows.any() & (~rows | (pl.col("n_scored") > 0)).all()
     return pl.when(scored).then(pl.col("logprob_sum_nats").filter(rows).sum())
 
 
 def _likelihood_rows(scores: Scores) -> pl.DataFrame:
-    """Return `item_id, condition, is_test, delta, correct, dropped_tokens, mode` of both concatenations."""
+    """Compare the concatenations: `item_id, condition, is_test, delta, correct, dropped_tokens, mode`."""
     earlier, later = (_total(order) for order in LIKELIHOOD_ORDERS)
     return (
         _spans(scores, "sums")

@@ -1,4 +1,4 @@
-"""From trials of `sort` to the values of its metrics: all of them together, and by each way to cut them."""
+"""Values of the metrics of `sort`, computed from trials: for all trials, and for each breakdown."""
 
 from typing import Any
 
@@ -11,28 +11,28 @@ from memprobe.wording import counted
 BY_LIKELIHOOD = "mode=likelihood"
 """The part of a condition under which accuracy also measures coherence."""
 
-# By what accuracy and gap are broken down, and how that is read from a trial.
+# Breakdowns of accuracy and gap: name, and expression for a trial's value.
 BREAKDOWNS = {
     "excerpt_words": pl.col("excerpt_words"),
     "segment_words": pl.col("segment_words"),
     "distance_bin": pl.col("distance_bin"),
-    # The last quarter is closed: an excerpt can begin at 1 only where it is empty.
+    # The last quarter includes 1, where only an empty excerpt can begin.
     "position": (pl.col("excerpt_start_frac") * 4).floor().clip(0, 3).cast(pl.Int64) + 1,
 }
-# A model that answers has most of its mass on the labels, one that does not some thousandths.
+# A model that answers puts most of its mass on the labels; one that does not answer, some thousandths.
 LEAST_MASS = 0.1
 _OF = built(condition="condition", mode="mode")
 
 
 def correct(table: pl.DataFrame, _: Any) -> pl.DataFrame:  # noqa: ANN401
-    """Return whether each trial is right, by condition and mode, and by each breakdown."""
+    """Return whether each trial is right, by condition and mode, and also by each breakdown."""
     return _broken_down(table.with_columns(of=_OF, value="correct"), ["value"])
 
 
 def gap(table: pl.DataFrame, _: Any) -> pl.DataFrame:  # noqa: ANN401
-    """Return whether each trial is right in context, and as `other` whether it is from memory.
+    """Return whether each trial is right in context (`value`), and whether it is from memory (`other`).
 
-    Trials that were asked in one condition alone have no row.
+    Trials that were not asked in context have no row; `other` is null if a trial was not asked from memory.
     """
     asked = table.filter(pl.col("mode") == "prompt")
     in_context = asked.filter(pl.col("condition") == "in_context").with_columns(value="correct")
@@ -42,7 +42,7 @@ def gap(table: pl.DataFrame, _: Any) -> pl.DataFrame:  # noqa: ANN401
 
 
 def position_bias(table: pl.DataFrame, _: Any) -> pl.DataFrame:  # noqa: ANN401
-    """Return the share of both presentations answered with the first label; as `other`, with the second."""
+    """Return the share of the two presentations answered with the first label; `other`: with the second."""
     # In order AB the log-odds of the first label are bias + delta, in order BA bias - delta.
     bias, delta = pl.col("position_bias"), pl.col("delta")
     return (
@@ -54,13 +54,13 @@ def position_bias(table: pl.DataFrame, _: Any) -> pl.DataFrame:  # noqa: ANN401
 
 
 def mass(table: pl.DataFrame, _: Any) -> pl.DataFrame:  # noqa: ANN401
-    """Return how much of the next token is one of the labels."""
+    """Return the probability that the next token is one of the labels."""
     asked = table.filter(pl.col("mode") == "prompt")
     return asked.select("item_id", condition=_OF, value="label_mass")
 
 
 def _broken_down(rows: pl.DataFrame, values: list[str]) -> pl.DataFrame:
-    """Return values under `of` alone, and under `of` and each breakdown that a trial says."""
+    """Return values with the condition `of`, and again with `of` and each breakdown that a trial has."""
     frames = [rows.select("item_id", pl.col("of").alias("condition"), *values)]
     for name, part in BREAKDOWNS.items():
         known = rows.with_columns(part=part).filter(pl.col("part").is_not_null())
@@ -70,11 +70,11 @@ def _broken_down(rows: pl.DataFrame, values: list[str]) -> pl.DataFrame:
 
 
 def doubts(summary: pl.DataFrame, settings: Any) -> tuple[str, ...]:  # noqa: ANN401
-    """Return what makes the estimates of one model doubtful.
+    """Return the reasons to doubt the estimates of one model.
 
     Args:
         summary: The probe's summary rows of the model.
-        settings: Of the probe.
+        settings: Settings of the probe.
     """
     found = []
     excess = summary.filter(pl.col("metric") == "accuracy_excess_frac", has_pair(BY_LIKELIHOOD))

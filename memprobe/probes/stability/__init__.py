@@ -1,12 +1,12 @@
 """Stability: when training tasks follow each other, how much of the earlier ones is lost, and does it return?
 
-Evaluation items belong to tasks: a group of items is the evaluation set of one task, and `task_end_step` says
-when its training ended. Scores of each set are followed over all checkpoints, so that losses between
-the ends of tasks are seen, too, even if they are made up by the end.
+A group of items is the evaluation set of one task, and `task_end_step` is the step at which the training on
+this task ended. The scores of each set are followed over all checkpoints, so that losses between the ends of
+tasks are also seen, even if they are made up for by the end of a task.
 
 Sources: De Lange et al. (2023), https://arxiv.org/abs/2205.13452; Lopez-Paz and Ranzato (2017),
-https://arxiv.org/abs/1706.08840; Chaudhry et al. (2018), https://arxiv.org/abs/1801.10112. The statistics:
-memprobe/stats/stability.py.
+https://arxiv.org/abs/1706.08840; Chaudhry et al. (2018), https://arxiv.org/abs/1801.10112. The statistics
+are in memprobe/stats/stability.py.
 """
 
 from functools import partial
@@ -21,7 +21,7 @@ from memprobe.probes.stability.tables import STABILITY, STABILITY_GAPS, STABILIT
 
 
 def measure(scores: Scores, settings: Settings) -> pl.DataFrame:  # noqa: ARG001
-    """Return each item's outcomes at one checkpoint, null where a suffix token has no condition."""
+    """Return each item's outcomes at one checkpoint; null if a suffix token has nothing before it."""
     n = pl.col("n_scored")
     whole = (n > 0) & (n == pl.col("stop") - pl.col("score_from"))
     values = {
@@ -114,7 +114,7 @@ PROBE = Probe(
     over_time=OverTime(
         (STABILITY, STABILITY_MEASURES, STABILITY_GAPS), estimate, problems, keeps_items=False
     ),
-    # The sections of the probes that score its items say more of each.
+    # No list of items: the sections of the probes that score these items say more about each.
     rankings=(),
     figures="memprobe.probes.stability.figures",
 )

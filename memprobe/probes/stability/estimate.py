@@ -1,4 +1,4 @@
-"""From the outcomes of evaluation items over a sequence to the tables and summary rows of stability."""
+"""Tables and summary rows of stability, computed from the outcomes of evaluation items over a sequence."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ from memprobe.wording import counted
 _BASIC, _PERCENTILE = "expanded-basic-bootstrap", "expanded-bootstrap"
 _INCOMPLETE = "without a finite outcome at some checkpoint"
 UNITS = {"exact": "fraction", "hit_frac": "fraction", "logprob_mean_nats": "nats per token"}
-# These are scores of sets, so that between 0 and 1 they have nowhere else to go.
+# Measures that are scores of sets: if scores are between 0 and 1, so are the ends of their intervals.
 _SCORES = ("acc", "min_acc", "wc_acc")
 _SAME = "the draws do not vary: neither interval nor bias can be estimated"
 _NOISE = "noise of the items biases it by more than a quarter of its error: no interval"
@@ -39,7 +39,7 @@ _SOMETIMES_BACK = "too many draws are not back: no interval"
 
 
 def problems(steps: tuple[int, ...], items: pl.DataFrame, settings: Settings) -> list[str]:  # noqa: ARG001
-    """Return why the question cannot be answered; empty where it can."""
+    """Return the reasons why stability cannot be estimated; empty if it can."""
     tested = items.filter(pl.col("task_end_step").is_not_null())
     found = []
     if alone := tested["group"].null_count():
@@ -64,12 +64,12 @@ def problems(steps: tuple[int, ...], items: pl.DataFrame, settings: Settings) ->
 
 
 def _ends(tested: pl.DataFrame) -> pl.DataFrame:
-    """Return `group, task_end_step` in the order of the tasks."""
+    """Return `group, task_end_step` of each task, in the order of the tasks."""
     return tested.select("group", "task_end_step").unique().sort("task_end_step")
 
 
 def _unseen(steps: tuple[int, ...], tasks: pl.DataFrame) -> list[str]:
-    """Name the tasks at whose end there is no checkpoint."""
+    """Return a problem for each task without a checkpoint between the end of the task before and its own."""
     ends = tasks["task_end_step"].to_list()
     places = task_checkpoints(steps, ends)
     begins = [0, *ends[:-1]]
@@ -83,15 +83,15 @@ def _unseen(steps: tuple[int, ...], tasks: pl.DataFrame) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Data:
-    """Complete outcomes of the items, in the order of their ids.
+    """Outcomes of the items that have a finite one at every checkpoint, in the order of their ids.
 
     Attributes:
-        names: Of the sets, in the order of their tasks.
-        ends: Their task_end_steps.
+        names: Names of the sets, in the order of their tasks.
+        ends: `task_end_step` of each set.
         values: Outcomes, shape (n_items, n_steps).
         sets: Number of each item's set.
         clusters: Number of each item's cluster.
-        incomplete: Items left out because an outcome is missing or infinite, by set.
+        incomplete: Number of items of each set that are left out because an outcome is missing or infinite.
     """
 
     names: list[str]
@@ -103,16 +103,16 @@ class _Data:
 
     @property
     def single(self) -> list[str]:
-        """Sets of a single cluster."""
+        """Names of the sets that have a single cluster."""
         return [name for i, name in enumerate(self.names) if self.n_of((i,))[1] == 1]
 
     def n_of(self, sets: tuple[int, ...]) -> tuple[int, int]:
-        """Return numbers of items and of clusters of some sets."""
+        """Return the numbers of items and of clusters in the given sets."""
         chosen = np.isin(self.sets, sets)
         return int(chosen.sum()), len(np.unique(self.clusters[chosen]))
 
     def level_of(self, sets: tuple[int, ...]) -> float:
-        """Return the level at which to read draws of some sets: the one of the fewest clusters says."""
+        """Return the level for intervals from draws of the given sets, by the fewest clusters of a set."""
         fewest = min(self.n_of((each,))[1] for each in sets)
         return expanded(LEVEL, fewest) if fewest > 1 else LEVEL
 
@@ -124,7 +124,7 @@ def _data(history: History, settings: Settings) -> _Data:
     numbers = pl.Series(cluster_numbers(tested), dtype=pl.Int64)
     about = tested.select("item_id", "group", cluster=numbers).join(tasks, on="group")
     joined = outcomes.join(about, on="item_id").sort("item_id")
-    # A mean over ln p of -inf would be as well, and differences of it undefined.
+    # With ln p of -inf, a mean would be -inf too, and differences of such means are undefined.
     whole = pl.all_horizontal(pl.col(str(step)).is_finite().fill_null(value=False) for step in history.steps)
     kept, left_out = joined.filter(whole), joined.filter(~whole)
     return _Data(
@@ -138,7 +138,7 @@ def _data(history: History, settings: Settings) -> _Data:
 
 
 def estimate(history: History, settings: Settings) -> SequenceResult:
-    """Follow the scores of every set, and measure what is lost and regained."""
+    """Estimate the scores of every set at each checkpoint, and how much is lost and regained."""
     if stop := problems(history.steps, history.items, settings):
         return SequenceResult({}, no_estimates(), (*_missing(history), *stop))
     data = _data(history, settings)
@@ -152,7 +152,8 @@ def estimate(history: History, settings: Settings) -> SequenceResult:
     rng = history.draws(f"stability {settings.outcome}")
     curves = curves_of(data.values, data.sets)
     if data.single:
-        # One document does not show how documents differ, and every mean over sets depends on each of them.
+        # One document does not show how documents differ. A mean over sets depends on each set, so a single
+        # such set leaves the mean without an interval as well.
         drawn = np.stack([curves, curves])
     else:
         drawn = drawn_curves(data.values, data.sets, data.clusters, n_draws=settings.draws, rng=rng)
@@ -207,7 +208,7 @@ def _curve_rows(
 def _score_interval(
     values: NDArray[np.float64], clusters: NDArray[np.int64], settings: Settings
 ) -> tuple[float, float, str | None]:
-    """Return the ends of the interval of a score between 0 and 1, and how it was made, if there is one."""
+    """Return the ends and method of the interval of a score between 0 and 1; without one, method is None."""
     own = np.unique(clusters, return_inverse=True)[1]
     of = rate_interval if settings.outcome == "exact" else share_interval
     found = of(values, own, level=LEVEL)
@@ -217,7 +218,7 @@ def _score_interval(
 def _measure_rows(
     found: list[Measure], drawn: list[Measure], data: _Data, design: Design, settings: Settings
 ) -> Iterator[dict[str, Any]]:
-    """Yield each measure over its sets, and of each set."""
+    """Yield the rows of each measure: over all its sets, then for each set."""
     for measure, draws in zip(found, drawn, strict=True):
         everything = tuple(range(len(data.names)))
         over = everything if measure.name == "wc_acc" else measure.sets
@@ -257,7 +258,7 @@ def _sentence(estimate: Estimate, data: _Data, sets: tuple[int, ...], *, bounded
 
 
 def _spacing(design: Design) -> dict[str, int | None]:
-    """Return the least and the most updates from one checkpoint to the next, up to the last task's end."""
+    """Return the smallest and largest number of updates between checkpoints, up to the last task's end."""
     apart = np.diff(design.steps[: design.last + 1])
     known = len(apart) > 0
     return {
@@ -267,7 +268,7 @@ def _spacing(design: Design) -> dict[str, int | None]:
 
 
 def _pooled_gaps(found: Gaps | None, drawn: Gaps | None, data: _Data, design: Design) -> list[dict[str, Any]]:
-    """Return mean depth and median recovery over all switches and the sets learned by then."""
+    """Return the rows of mean depth and median recovery, over all switches and the sets learned by then."""
     n, n_clusters = data.n_of(tuple(range(len(data.names))))
     names = ("depth_of_gap", "recovery_steps")
     common = {"n_items": n, "n_clusters": n_clusters, **_spacing(design)}
@@ -296,7 +297,7 @@ def _pooled_gaps(found: Gaps | None, drawn: Gaps | None, data: _Data, design: De
 
 
 def _median(steps: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the upper median, so that none is between a time and infinity."""
+    """Return the upper median, so that a time and infinity are never averaged."""
     middle = steps.shape[-1] // 2
     return np.asarray(np.sort(steps, axis=-1)[..., middle])
 
@@ -317,7 +318,7 @@ def _recovery(value: NDArray[np.float64], draws: NDArray[np.float64], level: flo
 def _gap_rows(
     found: Gaps | None, drawn: Gaps | None, data: _Data, design: Design
 ) -> Iterator[dict[str, Any]]:
-    """Yield what each set learned by then does after each switch of tasks."""
+    """Yield the drop and recovery after each switch of tasks, for each set learned by then."""
     if found is None or drawn is None:
         return
     for place, (switch, number) in enumerate(design.pairs):
@@ -341,7 +342,7 @@ def _gap_rows(
 
 
 def _estimates(rows: list[dict[str, Any]], data: _Data, settings: Settings) -> pl.DataFrame:
-    """Return the summary rows: the measures over all sets, and of each set as a group."""
+    """Return the summary rows: each measure over all its sets, and for each set, with its name as group."""
     number = {name: i for i, name in enumerate(data.names)}
     result = [
         {
@@ -371,7 +372,7 @@ def _missing(history: History) -> list[str]:
 
 
 def _warnings(history: History, rows: list[dict[str, Any]], data: _Data, design: Design) -> tuple[str, ...]:
-    """Say what is biased, undefined, left out, or not measured often enough."""
+    """Return warnings: measures that are biased or undefined, items left out, and doubtful checkpoints."""
     texts = _missing(history)
     if data.single:
         texts.append(f"group {' and '.join(data.single)} has a single document, so there is no interval")
@@ -395,7 +396,7 @@ def _warnings(history: History, rows: list[dict[str, Any]], data: _Data, design:
 
 
 def _doubtful_checkpoints(data: _Data, design: Design) -> Iterator[str]:
-    """Say where checkpoints are unevenly spaced, do not meet the ends of tasks, or are not looked at."""
+    """Yield warnings about checkpoints that are uneven, earlier than the end of a task, or not used."""
     spacing = _spacing(design)
     low, high = spacing["spacing_min_steps"], spacing["spacing_max_steps"]
     if design.windows and low != high:

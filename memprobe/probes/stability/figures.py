@@ -1,4 +1,4 @@
-"""Figures of `stability`: the rows of each panel, and how they are drawn."""
+"""Figures of `stability`: rows of each panel, and functions that draw them."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from memprobe.figures.theme import Look
 
 
 def rows_of_tasks(scores: pl.DataFrame) -> list[Panel]:
-    """Return the score of each set of items over steps, sets in the order of their tasks."""
+    """Return the score of each set of items by step, with sets in the order of their tasks."""
     rows = scores.sort("model", "task_end_step", "eval_set", "step", nulls_last=True)
     series = pl.col("eval_set")
     laid = rows.select("model", *curve_columns(pl.col("step"), "score", "lo", "hi", series))
@@ -18,7 +18,7 @@ def rows_of_tasks(scores: pl.DataFrame) -> list[Panel]:
 
 
 def draw_tasks(rows: pl.DataFrame, look: Look) -> Any:  # noqa: ANN401
-    """Return the scores of each set over steps."""
+    """Return a chart of the scores of each set by step."""
     return curves(rows, Axes("step", "score"), look)
 
 

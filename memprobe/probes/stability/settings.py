@@ -14,13 +14,16 @@ class Settings:
     """Options of stability.
 
     Attributes:
-        outcome: Score of an item at a checkpoint, higher is better: `exact` (greedy decoding picks every
-            token of the suffix), `hit_frac`, `logprob_mean_nats`.
-        prefix_tokens: Tokens that condition; None: the item's whole prefix, or half of its tokens.
+        outcome: Score of an item at a checkpoint; higher is better. `exact`: greedy decoding picks every
+            token of the suffix; `hit_frac`: share of the suffix tokens that it picks; `logprob_mean_nats`:
+            mean ln p of the suffix tokens.
+        prefix_tokens: Number of tokens before the suffix that the model is given; None: the item's whole
+            prefix, or half of its tokens if it has no given prefix.
         suffix_tokens: Tokens that are scored; None: all that follow.
-        align: `start`, or `end` to take the last suffix_tokens of the item.
-        windows: Widths of the windows of WF and WP, in checkpoints.
-        draws: Bootstrap draws of items, for intervals and bias.
+        align: `start`, or `end` to take the last suffix_tokens of an item that has no given prefix.
+        windows: Widths, in checkpoints, of the windows of WF (windowed forgetting: the largest drop) and WP
+            (windowed plasticity: the largest rise).
+        draws: Number of bootstrap draws of items, for intervals and bias.
 
     Raises:
         ValueError: A value is outside its range.

@@ -1,6 +1,6 @@
-"""Difference in differences over cohorts of items: `profile` estimates, `Design` says how.
+"""Difference in differences over cohorts of items: `profile` estimates effects, `Design` sets the method.
 
-Other rooms import from here and from no module inside.
+Other packages import from here only, not from the modules inside.
 """
 
 from memprobe.stats.did.design import NO_BASE, Design

@@ -1,6 +1,6 @@
-"""Weighted means of ATT(g, t) over cells, whose weights are estimated too.
+"""Weighted means of ATT(g, t) over cells, with weights that are estimated too.
 
-    theta = sum_k m_k f_k ATT_k / sum_k m_k f_k,  m_k the items of cell k's cohort, f_k given numbers
+    theta = sum_k m_k f_k ATT_k / sum_k m_k f_k,  m_k the items in cell k's cohort, f_k given numbers
     u_i = sum_k w_k u_ik + sum_{k: cohort of i} f_k (ATT_k - theta) / sum_k m_k f_k
 
 The second term is the influence of item i through the weights. Callaway and Sant'Anna (2021), section 3.3,
@@ -28,26 +28,26 @@ from memprobe.stats.did.groups import (
 from memprobe.stats.did.sizes import Leverage
 
 Kind = Literal["simple", "cohort", "event", "calendar", "persistent", "event_balanced"]
-# Rows are done in blocks whose numbers stay in the cache, and, if their clusters are gone through, in memory.
+# Rows are processed in blocks that fit into the cache and, if clusters are processed one by one, into memory.
 _SMALL, _FEWEST, _BLOCK = 32_000, 8, 16_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Aggregation:
-    """Means over the cells of one cohort, event time or period, and over these.
+    """Means over the cells of each cohort, event time or period, and the mean over these.
 
     Attributes:
-        kind: "simple": over all cells after treatment, by items; "cohort": over a cohort's periods;
-            "event": over cohorts at the same number of periods after treatment (below 0: before);
-            "event_balanced": the same of those cohorts alone that are seen to the last event time;
+        kind: "simple": over all cells after treatment, weighted by items; "cohort": over a cohort's periods;
+            "event": over cohorts at the same number of periods after treatment (negative: before);
+            "event_balanced": as "event", with only those cohorts that are seen up to the last event time;
             "calendar": over the cohorts treated by a period; "persistent": over all cells later than
-            the first treated period, by items.
+            the first treated period, weighted by items.
         key: Cohort, event time or period, rising, shape (n,); 0 for the single row of "simple" and
             "persistent".
-        n_cells: Cells in each, shape (n,).
-        estimates: One for each key.
-        overall: "cohort": mean over cohorts by their items; "event": plain mean over event times from
-            0; "calendar": plain mean over periods; else the single row.
+        n_cells: Number of cells in each mean, shape (n,).
+        estimates: One estimate for each key.
+        overall: "cohort": mean over cohorts, weighted by their items; "event" and "event_balanced": plain
+            mean over event times from 0; "calendar": plain mean over periods; else the single row.
     """
 
     kind: Kind
@@ -59,14 +59,14 @@ class Aggregation:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Weighted means of cells, term by term.
+    """Weighted means of cells (rows), given by their terms.
 
     Attributes:
         row: Row of each term, shape (n_terms,).
         cell: Cell of each term, shape (n_terms,).
         weight: Weight of each term, shape (n_terms,).
         value: The means, shape (n_rows,).
-        drift: Influence through the weights of an item of each group, shape (n_rows, n_groups).
+        drift: Influence of an item of each group through the weights, shape (n_rows, n_groups).
     """
 
     row: Whole
@@ -86,8 +86,8 @@ class Family:
 
     Attributes:
         kind: See `Aggregation`.
-        key: See `Aggregation`; one less than rows.
-        n_cells: Cells in each row, shape (n_rows,).
+        key: See `Aggregation`; one entry fewer than rows.
+        n_cells: Number of cells in each row, shape (n_rows,).
         rows: The means.
     """
 
@@ -98,12 +98,12 @@ class Family:
 
 
 def families(groups: Groups, cells: Contrasts, *, balanced_to: int | None) -> list[Family]:
-    """Return the means that a profile is summed up by; none of a kind that has no cell.
+    """Return the means that summarize a profile, without kinds that have no cell.
 
     Args:
         groups: The items.
         cells: All cells.
-        balanced_to: Last event time of a balanced event study; None: there is none.
+        balanced_to: Last event time of a balanced event study; None for no such study.
     """
     cohort = groups.first[cells.own]
     event = cells.period - cohort
@@ -129,8 +129,8 @@ def family(groups: Groups, cells: Contrasts, kind: Kind, used: Whole, keys: Whol
     Args:
         groups: The items.
         cells: All cells.
-        kind: How the overall mean is made, see `Aggregation`.
-        used: Numbers of the cells to be used, at least one.
+        kind: Kind of overall mean, see `Aggregation`.
+        used: Indices of the cells to use, at least one.
         keys: Key of each cell, shape (n_cells,).
     """
     key, row = np.unique(keys[used], return_inverse=True)
@@ -177,7 +177,7 @@ def stacked(parts: Sequence[Rows]) -> Rows:
 
 
 def row_slopes(groups: Groups, cells: Contrasts, rows: Rows, first: int, last: int) -> Floats:
-    """Return what the rows from `first` to before `last` take of each group, see `slopes_of`."""
+    """Return the slopes of the rows from `first` to before `last` in each group, see `slopes_of`."""
     inside = (rows.row >= first) & (rows.row < last)
     row, cell, weight = rows.row[inside] - first, rows.cell[inside], rows.weight[inside]
     slopes = slopes_of(groups, cells, row, cell, weight, last - first)
@@ -209,12 +209,12 @@ def row_errors(groups: Groups, cells: Contrasts, rows: Rows) -> Errors:
 
 
 def rows_known(cells: Contrasts, rows: Rows, differ: Bools | None = None) -> Bools:
-    """Return whether all cells of each row show an error, shape (n_rows,).
+    """Return whether the standard error of each row is known, shape (n_rows,): all its cells show an error.
 
     Args:
         cells: All cells.
         rows: Means of cells.
-        differ: Whether the treated of each cell differ; those of one cell of a row have to. None: not asked.
+        differ: Whether the treated items of each cell differ; if given, each row needs a cell where they do.
     """
     unknown = np.bincount(rows.row, weights=~cells.known[rows.cell], minlength=len(rows))
     if differ is None:

@@ -1,11 +1,11 @@
-"""Contrasts of a cohort with its controls, one per cell (cohort, period), and how each item moves them.
+"""Contrasts of a cohort with its controls, one per cell (cohort, period), and each item's influence on them.
 
     value(g, t) = mean_g(Y_t - Y_b) - mean_C(Y_t - Y_b)
     u_i = [i in g] (D_i - mean_g D) / m_g - [i in C] (D_i - mean_C D) / m_C,  D = Y_t - Y_b
     SE = sqrt(sum over clusters of (sum of their u_i)^2)
 
 Callaway and Sant'Anna (2021), https://doi.org/10.1016/j.jeconom.2020.12.001; u_i is the influence function
-over the number of items, and clusters of unequal size need nothing more than their sums.
+divided by the number of items. Clusters, even of unequal size, enter only by their sums of u_i.
 """
 
 from collections.abc import Iterator
@@ -33,15 +33,16 @@ class Contrasts:
     """Cells, sorted by cohort.
 
     Attributes:
-        own: Number of the cohort's group, rising, shape (n_cells,).
+        own: Index of the cohort's group, rising, shape (n_cells,).
         period: Period t, shape (n_cells,).
-        base: Period b, or the column of the origin: then levels are compared, not changes.
-        reach: Controls are first treated after this period, shape (n_cells,); FOREVER - 1: never treated.
-        controls_from: Controls are the groups from this number on, but for the cohort's, shape (n_cells,).
-        n_control: Control items, shape (n_cells,).
+        base: Period b, or the column of the origin, in which case levels are compared instead of changes.
+        reach: Controls are first treated after this period, shape (n_cells,); FOREVER - 1 if controls are
+            never treated.
+        controls_from: Controls are the groups from this index on, except the cohort, shape (n_cells,).
+        n_control: Number of control items, shape (n_cells,).
         own_mean: The cohort's mean of D, shape (n_cells,).
         control_mean: The controls' mean of D, shape (n_cells,).
-        known: Both sides have two clusters or more, so that they show an error, shape (n_cells,).
+        known: Whether both sides have two clusters or more, so that they show an error, shape (n_cells,).
     """
 
     own: Whole
@@ -65,7 +66,7 @@ class Contrasts:
 
     @property
     def inside(self) -> Bools:
-        """The cohort itself is among the groups from `controls_from` on, shape (n_cells,)."""
+        """Whether the cohort itself is among the groups from `controls_from` on, shape (n_cells,)."""
         return self.own >= self.controls_from
 
     def by_cohort(self) -> Iterator[slice]:
@@ -80,10 +81,10 @@ def contrast(groups: Groups, own: Whole, period: Whole, base: Whole, reach: Whol
 
     Args:
         groups: The items.
-        own: See `Contrasts`, as all that follow.
-        period: Period t.
-        base: Period b.
-        reach: Controls are first treated after it.
+        own: Index of the cohort's group in each cell, rising, shape (n_cells,).
+        period: Period t, shape (n_cells,).
+        base: Period b, shape (n_cells,).
+        reach: Controls are first treated after this period, shape (n_cells,).
     """
     controls = groups.first[:, None] > reach
     controls[own, np.arange(len(own))] = False
@@ -106,10 +107,10 @@ def contrast(groups: Groups, own: Whole, period: Whole, base: Whole, reach: Whol
 
 
 def treated_differ(groups: Groups, cells: Contrasts) -> Bools:
-    """Return whether the treated items of each cell do not all change by the same, shape (n_cells,).
+    """Return whether the treated items of each cell change by different amounts, shape (n_cells,).
 
-    Where they do, as rates of a few items often do, their spread is estimated as none, and any error is too
-    small. True where a period is compared with itself.
+    If all change by the same amount, as rates of a few items often do, their spread is estimated as 0 and the
+    standard error is too small. True where a period is compared with itself.
     """
     found = cells.period == cells.base
     for rows in cells.by_cohort():
@@ -132,7 +133,7 @@ def _many_clusters(groups: Groups, controls: Bools) -> Bools:
 def slopes_of(
     groups: Groups, cells: Contrasts, row: Whole, cell: Whole, weight: Floats, n_rows: int
 ) -> Floats:
-    """Return what sums of cells take of the columns of each group, shape (n_groups, n_rows, n_columns).
+    """Return the slopes of sums of cells in the columns of each group, shape (n_groups, n_rows, n_columns).
 
     Args:
         groups: The items.
@@ -140,7 +141,7 @@ def slopes_of(
         row: Row of each term of the sums, shape (n_terms,).
         cell: Cell of each term, shape (n_terms,).
         weight: Weight of each term, shape (n_terms,).
-        n_rows: Sums.
+        n_rows: Number of sums.
     """
     own, start, inside = cells.own[cell], cells.controls_from[cell], cells.inside[cell]
     treated, control = weight / groups.size[own], -weight / cells.n_control[cell]
@@ -152,7 +153,7 @@ def slopes_of(
         ends = at + cells.period[cell[which]], at + cells.base[cell[which]], at + (shape[2] - 1)
         factors = np.concatenate([factor, -factor, -factor * mean])
         found = np.bincount(np.concatenate(ends), weights=factors, minlength=int(np.prod(shape)))
-        # Of nothing, counts are whole numbers.
+        # Without entries, np.bincount returns integers.
         return np.asarray(found, dtype=np.float64).reshape(shape)
 
     everyone = np.arange(len(row))
@@ -161,7 +162,7 @@ def slopes_of(
     mean = np.concatenate([own_mean, control_mean])
     if (start == shape[0] - 1).all():
         return spread(twice, group, factor, mean)
-    # Controls are groups from one on: a step there, summed up, is the same for each of them.
+    # Controls are all groups from one on: the cumulative sum carries the entry of the first to all others.
     found = np.cumsum(spread(everyone, start, control, control_mean), axis=0)
     some = np.flatnonzero(inside)
     found -= spread(some, own[some], control[some], control_mean[some])
@@ -193,7 +194,7 @@ def cell_errors(groups: Groups, cells: Contrasts) -> Errors:
 
 
 def _expected(groups: Groups, cells: Contrasts) -> Floats:
-    """Return what an item's squared influence is expected to be were all items alike, (n_groups, n_cells)."""
+    """Return the expected squared influence of an item if all were alike, shape (n_groups, n_cells)."""
     columns = np.arange(len(cells))
     controls = np.arange(len(groups.first))[:, None] >= cells.controls_from
     found = controls / cells.n_control.astype(np.float64) ** 2
@@ -202,13 +203,13 @@ def _expected(groups: Groups, cells: Contrasts) -> Floats:
 
 
 def sides_of(groups: Groups, cells: Contrasts) -> tuple[Sizes, Sizes]:
-    """Return the sizes of the clusters of treated and of controls of each cell."""
+    """Return the cluster sizes of the treated and of the controls of each cell."""
     treated = groups.sizes.take(cells.own)
     return treated, groups.sizes.later().take(cells.controls_from).without(treated, cells.inside)
 
 
 def _squares_from_moments(groups: Groups, cells: Contrasts) -> tuple[Floats, Bools]:
-    """Return squares of treated and of controls, shape (2, n_cells), and where they lack digits."""
+    """Return the squares of treated and controls, shape (2, n_cells), and which cells lack digits."""
     if groups.moments is None:
         return np.zeros((2, len(cells))), np.ones(len(cells), dtype=np.bool_)
     later = groups.moments
@@ -236,11 +237,11 @@ def _square(moments: Floats, at: Whole, cells: Contrasts, mean: Floats) -> Float
 
 
 def reach_of(last: Whole, *, anticipation: int, control: str) -> Whole:
-    """Return after which period controls may first be treated.
+    """Return the period after which controls may first be treated.
 
     Args:
-        last: Later one of a cell's two periods.
-        anticipation: Periods that a treatment may be felt before it.
+        last: Later one of each cell's two periods.
+        anticipation: Number of periods before treatment in which it may already have an effect.
         control: "never" or "not_yet".
     """
     return np.full(len(last), FOREVER - 1) if control == "never" else last + anticipation

@@ -1,4 +1,4 @@
-"""Which cells a panel has: cohorts, their bases and controls, and what is left out."""
+"""The cells of a panel: cohorts, their bases and controls, and the cells that are left out."""
 
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -16,14 +16,15 @@ class Design:
     """How cells are made.
 
     Attributes:
-        base: Before treatment, "varying" compares a period with the one before it, "universal" with the
-            base of the cells after treatment.
+        base: Comparison of periods before treatment: "varying" with the period before each, "universal" with
+            the base of the cells after treatment.
         control: "never": items never treated; "not_yet": also those first treated later than both
-            periods of a cell (and `anticipation` more), the cohort itself left out.
-        anticipation: Periods that a treatment may be felt before it; the base is the last period before.
-        min_clusters: Cohorts with fewer clusters (items where these are their own) are left out. A
-            cohort of one shows no error, and then no mean that it takes part in does.
-        balanced_to: Last event time of a balanced event study; None: there is none.
+            periods of a cell (and `anticipation` more), except the cohort itself.
+        anticipation: Number of periods before treatment in which it may already have an effect; the base is
+            the last period before these.
+        min_clusters: Cohorts with fewer clusters (items, if each is its own cluster) are left out. A cohort
+            of one cluster has no standard error, and neither has any mean that includes it.
+        balanced_to: Last event time of a balanced event study; None for no such study.
     """
 
     base: Literal["varying", "universal"] = "varying"
@@ -35,13 +36,13 @@ class Design:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """Items, or cells of theirs, that no estimate is made of.
+    """Items of a cohort without an estimate in some periods, or in all.
 
     Attributes:
-        cohort: Their first treated period; the number of periods: after the last.
-        n_items: Items.
-        periods: Periods without an estimate; None: all of them.
-        reason: Why.
+        cohort: First treated period of the items; the number of periods if it comes after the last one.
+        n_items: Number of items.
+        periods: Periods without an estimate; None for all periods.
+        reason: Why there is no estimate.
     """
 
     cohort: int
@@ -59,7 +60,7 @@ def check(
     level: float,
     n_draws: int,
 ) -> None:
-    """Refuse what is not as `profile` describes it."""
+    """Raise a ValueError unless the arguments are as `profile` describes them."""
     if y.ndim != 2 or not len(y) or y.shape[1] < 2:
         raise ValueError(f"outcomes of shape {y.shape}; need items by at least 2 periods")
     if not np.isfinite(y).all():
@@ -82,7 +83,7 @@ def check(
 
 
 class Plan(NamedTuple):
-    """The cells that should be, as `Contrasts` has them; each shape (n_cells,)."""
+    """The planned cells, with fields as in `Contrasts`, each of shape (n_cells,)."""
 
     own: Whole
     period: Whole
@@ -91,7 +92,7 @@ class Plan(NamedTuple):
 
 
 def plan(groups: Groups, design: Design) -> tuple[Plan, list[Dropped]]:
-    """Return the cells that should be, and the cohorts left out."""
+    """Return the planned cells, and the cohorts left out."""
     n_periods = groups.n_periods
     own: list[int] = []
     dropped = []

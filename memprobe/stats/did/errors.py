@@ -1,4 +1,4 @@
-"""Standard errors from influence functions, and what few clusters beneath them mean for quantiles.
+"""Standard errors from influence functions, and quantiles that allow for few clusters.
 
 A standard error of few clusters is itself uncertain, so the quantile of an interval is the larger of these:
 
@@ -6,10 +6,10 @@ A standard error of few clusters is itself uncertain, so the quantile of an inte
                v_s the unbiased variance of sample s
     working:   of the mixture in behrens_fisher.py, with the shares that the v_s are expected to have
 
-The first follows a sample that varies more than the others: Welch (1947), https://doi.org/10.2307/2332510.
-Alone it takes a small sample that varies little by chance for one that is known well, which far out, where
-the band of many cells ends, goes wrong thirty times as often as it should. The second does not depend on
-chance; of more than two samples all but the largest are taken as one, with the degrees of freedom of
+The first adapts to a sample that varies more than the others: Welch (1947), https://doi.org/10.2307/2332510.
+Alone, it would treat a small sample that varies little by chance as well known. Far out in the tail, where
+the band of many cells ends, it would then fail thirty times too often. The second does not depend on chance;
+if there are more than two samples, all but the largest are merged into one, with the degrees of freedom of
 Satterthwaite (1946), https://doi.org/10.2307/3002019.
 """
 
@@ -21,7 +21,7 @@ from memprobe.stats.behrens_fisher import mixed_quantile, mixed_tail
 from memprobe.stats.did.groups import Floats
 from memprobe.stats.did.sizes import Leverage
 
-# Of samples with as many degrees of freedom, the mixture and Student's t differ by less than 1% at 4 errors.
+# From this many degrees of freedom on, the mixture and Student's t differ by less than 1% at 4 errors.
 MANY = 60
 
 
@@ -30,9 +30,9 @@ class Working:
     """How well a standard error is expected to be known.
 
     Attributes:
-        share: Share of the first variance, shape (n,).
-        few: Its degrees of freedom, shape (n,).
-        many: Degrees of freedom of the second, shape (n,).
+        share: Share of the first variance in the sum of both, shape (n,).
+        few: Degrees of freedom of the first variance, shape (n,).
+        many: Degrees of freedom of the second variance, shape (n,).
     """
 
     share: Floats
@@ -41,11 +41,11 @@ class Working:
 
     @classmethod
     def of(cls, variances: Floats, freedom: Floats) -> "Working":
-        """Take all samples but the one of most degrees of freedom as one.
+        """Merge all samples but the one with the most degrees of freedom into one.
 
         Args:
-            variances: What they are expected to be, up to a factor, shape (n_samples, n).
-            freedom: Their degrees of freedom, shape (n_samples, n) or (n_samples, 1).
+            variances: Expected variances of the samples, up to a factor, shape (n_samples, n).
+            freedom: Degrees of freedom of the samples, shape (n_samples, n) or (n_samples, 1).
         """
         freedom = np.broadcast_to(freedom, variances.shape)
         present = variances > 0
@@ -60,7 +60,7 @@ class Working:
         return cls(first / whole, few, many)
 
     def part(self, rows: slice) -> "Working":
-        """Return what is expected of some estimates."""
+        """Return the expected shares and degrees of freedom of some estimates."""
         return Working(self.share[rows], self.few[rows], self.many[rows])
 
     @property
@@ -70,20 +70,20 @@ class Working:
         return satterthwaite(both, np.stack([self.few, self.many]))
 
     def quantile(self, tail: float) -> Floats:
-        """Return the value that estimate over error exceeds with a probability, shape (n,)."""
+        """Return the value that estimate / error exceeds with probability `tail`, shape (n,)."""
         from scipy.special import stdtrit
 
         found: Floats = -stdtrit(self.freedom, tail)
         small = np.minimum(self.few, self.many) < MANY
         if small.any() and tail < 0.5:
             given = np.stack([self.share[small], self.few[small], self.many[small]])
-            # Cells of cohorts of one size are alike.
+            # Cells of equally large cohorts are alike.
             alike, at = np.unique(given, axis=1, return_inverse=True)
             found[small] = mixed_quantile(tail, *alike)[at.reshape(-1)]
         return found
 
     def tail(self, value: Floats) -> Floats:
-        """Return the probability that estimate over error exceeds a value, shape (n,)."""
+        """Return the probability that estimate / error exceeds a value, shape (n,)."""
         from scipy.special import stdtr
 
         found: Floats = stdtr(self.freedom, -value)
@@ -98,10 +98,10 @@ class Errors:
     """Standard errors, and how well they are known.
 
     Attributes:
-        se: Root of the summed squares of the clusters' influence, shape (n,); 0 up to rounding.
+        se: Root of the summed squares of the clusters' influence, shape (n,); 0 if it is rounding.
         inflation: Factor on `se` that makes its square unbiased in each sample, shape (n,).
         freedom: Estimated degrees of freedom, at least 1, shape (n,); 1 where `se` is 0.
-        working: How well `se` is expected to be known, under each of some working models.
+        working: How well `se` is expected to be known, for each working model.
     """
 
     se: Floats
@@ -124,7 +124,7 @@ class Errors:
         return replace(self, se=self.unbiased, inflation=np.ones_like(self.se))
 
     def at_most(self, freedom: Floats | None) -> "Errors":
-        """Return the same errors with no more degrees of freedom than these; None: as they are."""
+        """Return the same errors with at most these degrees of freedom; None for no limit."""
         if freedom is None:
             return self
         return replace(self, freedom=np.maximum(np.minimum(self.freedom, freedom), 1.0))
@@ -135,7 +135,7 @@ class Errors:
         return Errors(self.se[rows], self.inflation[rows], self.freedom[rows], working)
 
     def half_widths(self, quantile: float) -> Floats:
-        """Return how far an interval reaches whose normal quantile this is, shape (n,)."""
+        """Return the half widths of intervals with this normal quantile, shape (n,)."""
         from scipy.special import ndtr, stdtrit
 
         tail = float(ndtr(-quantile))
@@ -143,7 +143,7 @@ class Errors:
         return np.asarray(self.unbiased * np.maximum.reduce(found))
 
     def p_values(self, value: Floats) -> Floats:
-        """Return the two-sided p values of values against 0, shape (n,); 1 where `se` is 0."""
+        """Return the two-sided p values for each value against 0, shape (n,); 1 where `se` is 0."""
         from scipy.special import stdtr
 
         over = np.abs(value) / np.where(self.se > 0, self.unbiased, np.inf)
@@ -151,7 +151,7 @@ class Errors:
         return np.asarray(2 * np.maximum.reduce(found))
 
     def normal_scores(self, value: Floats) -> Floats:
-        """Return the normal quantiles at which intervals would just reach 0, shape (n,); 0 where `se` is."""
+        """Return the normal quantiles at which intervals just reach 0, shape (n,); 0 where `se` is 0."""
         from scipy.special import ndtri
 
         return np.asarray(np.maximum(-ndtri(self.p_values(value) / 2), 0.0))
@@ -163,12 +163,12 @@ def errors_from(
     """Return standard errors from summed squares.
 
     Args:
-        total: Of clusters, shape (n,).
-        parts: Of independent samples, shape (n_samples, n).
-        leverage: Of each sample, shape (n_samples, n) or (n_samples, 1).
-        working: What the variances of the samples are expected to be, up to a factor, under each of some
-            working models, each shape (n_samples, n).
-        noise: A standard error up to this is 0.
+        total: Summed squares of clusters, shape (n,).
+        parts: Summed squares of independent samples, shape (n_samples, n).
+        leverage: Leverage of each sample, shape (n_samples, n) or (n_samples, 1).
+        working: Expected variances of the samples, up to a factor, for each working model, each of shape
+            (n_samples, n).
+        noise: A standard error up to this counts as 0.
     """
     se = np.sqrt(total)
     varies = se > noise
@@ -179,7 +179,7 @@ def errors_from(
     freedom = np.where(varies, whole**2 / beyond - 2, 1.0)
     models = tuple(Working.of(expected, leverage.freedom) for expected in working)
     if len(models) > 1 and all(_same(models[0], each) for each in models[1:]):
-        # Where every item is its own cluster, the models are one.
+        # If every item is its own cluster, the models are identical.
         models = models[:1]
     return Errors(np.where(varies, se, 0.0), np.sqrt(whole / raw), np.maximum(freedom, 1.0), models)
 
@@ -193,8 +193,8 @@ def satterthwaite(variances: Floats, freedom: Floats) -> Floats:
     """Return the degrees of freedom of a sum of independent variances; infinite where all are 0.
 
     Args:
-        variances: Shape (n_samples, n).
-        freedom: Their degrees of freedom, shape (n_samples, n) or (n_samples, 1).
+        variances: Variances of the samples, shape (n_samples, n).
+        freedom: Degrees of freedom of the samples, shape (n_samples, n) or (n_samples, 1).
     """
     squares = (variances**2 / freedom).sum(0)
     found = np.full(variances.shape[1], np.inf)

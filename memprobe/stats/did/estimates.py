@@ -16,11 +16,11 @@ class Estimate:
 
     Attributes:
         value: The estimate.
-        se: Standard error; None: one of its sides has a single cluster, so its error is not known.
-        lo: Lower end of the interval, see `Estimates`; None with `se`.
-        hi: Its upper end.
-        n_cells: Cells that it is made of.
-        freedom: Degrees of freedom of the interval; None with `se`.
+        se: Standard error; None if it is not known, for example with a single cluster on one side.
+        lo: Lower end of the interval, see `Estimates`; None if `se` is.
+        hi: Upper end of the interval; None if `se` is.
+        n_cells: Number of cells that it is computed from.
+        freedom: Degrees of freedom of the interval; None if `se` is.
     """
 
     value: float
@@ -33,26 +33,26 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Estimates:
-    """Estimates that belong together, and bands that hold for all of them at once.
+    """Estimates that belong together, and bands that cover all of them at once.
 
-    Where `known` is false there is no error: `se` and all bands are to be read as missing there, whatever
-    they hold; `nullable` does so.
+    Where `known` is false, the error is not known: `se` and all bands are missing there, whatever their
+    values; `nullable` gives None for them.
 
     Attributes:
         value: The estimates, shape (n,).
         se: Standard errors from influence functions, shape (n,); 0 where no item differs from its group.
-            As in the literature they divide by clusters, not by clusters less one.
-        known: There is an error, shape (n,).
+            As in the literature, they divide by the number of clusters, not by that number minus one.
+        known: Whether the standard error is known, shape (n,).
         lo: Lower ends of the pointwise intervals, shape (n,). Their half width is the unbiased standard
-            error times the quantile of Student's t, see did_errors.py.
-        hi: Their upper ends.
+            error times a quantile, see errors.py.
+        hi: Upper ends of the pointwise intervals, shape (n,).
         se_boot: Interquartile range of the bootstrap draws over that of a standard normal, shape (n,);
-            0 where the quartiles of few clusters' draws fall together; None without draws.
-        lo_sim: Lower ends of the simultaneous band, shape (n,); None without draws. As the pointwise
-            ones, with the critical value in place of the normal quantile.
-        hi_sim: Its upper ends.
-        critical: Quantile over the draws of the largest |draw| / se, estimates with se 0 left out; None
-            without draws, or without any estimate that varies.
+            0 where the quartiles coincide, as they can with few clusters; None without draws.
+        lo_sim: Lower ends of the simultaneous band, shape (n,), computed like `lo` with the critical value
+            in place of the normal quantile; None without draws.
+        hi_sim: Upper ends of the simultaneous band, shape (n,); None without draws.
+        critical: Quantile over the draws of the largest |draw| / se, without estimates whose se is 0; None
+            without draws, or if no estimate varies.
         freedom: Degrees of freedom of the intervals, shape (n,).
     """
 
@@ -100,11 +100,12 @@ def with_bands(
 
     Args:
         value: The estimates.
-        errors: Their errors.
-        known: Where there is an error.
+        errors: Standard errors of the estimates.
+        known: Whether each standard error is known.
         level: Nominal coverage of one interval, and of the whole band.
-        se_boot: Their standard errors from the draws.
-        largest: Largest |draw| / se of each draw, shape (n_draws,); none of them varies: None.
+        se_boot: Standard errors of the estimates from the draws; None without draws.
+        largest: Largest |draw| / se of each draw, shape (n_draws,); None without draws, or if no estimate
+            varies.
     """
     half = errors.half_widths(normal_quantile(level))
     critical = None if largest is None else ranked(largest, level)
@@ -127,12 +128,12 @@ def with_bands(
 
 
 def ranked(draws: Floats, share: float) -> float:
-    """Return the smallest draw that a share of the draws does not exceed."""
+    """Return the smallest draw that a given share of the draws does not exceed."""
     place = place_of(len(draws), share)
     return float(np.partition(draws, place)[place])
 
 
 def place_of(n_draws: int, share: float) -> int:
-    """Return the position among sorted draws of the smallest that a share of them does not exceed."""
-    # The share times the draws may miss a whole number by rounding alone.
+    """Return the position, among sorted draws, of the smallest that a given share of them does not exceed."""
+    # The product may miss a whole number by a rounding error.
     return max(math.ceil(share * n_draws - 1e-9) - 1, 0)

@@ -1,8 +1,8 @@
-"""Items of a panel by cohort, summed by cluster, and sums of squares of what is linear in these.
+"""Items of a panel by cohort, summed by cluster, and sums of squares of linear functions of these sums.
 
-The influence of a cluster on an estimate is linear in its sums of outcomes, so clusters are summed once. Its
-squares, summed over a cohort, follow from the products of all pairs of periods, which are had once for all
-estimates; where they cancel to a small part of themselves, the clusters are gone through one by one.
+The influence of a cluster on an estimate is linear in its sums of outcomes, so clusters are summed once. The
+squared influences, summed over a cohort, follow from the products of all pairs of periods, which are computed
+once for all estimates. Where these products nearly cancel, the clusters are processed one by one.
 """
 
 from collections.abc import Iterator
@@ -17,45 +17,47 @@ Floats = NDArray[np.float64]
 Whole = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-# The first treated period of what is never treated: after every period.
+# First treated period of items that are never treated: after every period.
 FOREVER = int(np.iinfo(np.int64).max)
-# A value is known to half a unit in the last place, and a difference, a centring and a sum add to that.
+# A value is accurate to half a unit in the last place; a difference, a centring and a sum add to the error.
 _ROUNDINGS = 16
-# Multiplications of one matrix product. OpenBLAS shares more than 2^18 among its threads, which on a busy
-# machine wait for each other far longer than a small product takes.
+# Most multiplications in one matrix product. OpenBLAS splits more than 2^18 among its threads, which on a
+# busy machine wait for each other far longer than a small product takes.
 _ALONE, _FEWEST_COLUMNS = 250_000, 8
-# Numbers that products of pairs of periods may take up.
+# Most numbers that the products of pairs of periods may take up.
 _MOMENTS = 32_000_000
-# A sum of squares that is this part of its terms has lost 4 of 16 digits.
+# A sum of squares that is this share of the size of its terms has lost 4 of 16 digits.
 _ENOUGH_DIGITS = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """A panel, by the period in which an item is first treated.
+    """A panel whose items are grouped by the period in which they are first treated.
 
-    A part is what a cluster has in a group: one item where items are their own clusters. Columns are the
-    periods, then the origin, such that period less origin is the outcome itself (up to a constant of the
-    period), then the number of items.
+    A part is all items of one cluster in one group: a single item if items are their own clusters. Columns
+    are the periods, then the origin, then the number of items. The origin is defined such that period minus
+    origin is the outcome itself (up to a constant of the period).
 
     Attributes:
         first: First treated period of each group, rising, shape (n_groups,); FOREVER for the never treated.
-        size: Items of each group, shape (n_groups,).
-        mean: Mean change since the first period, and origin, of each group, shape (n_groups, n_periods + 1).
-        start: The parts of group h are those from `start[h]` to `start[h + 1]`.
-        values: The same summed over the items of each part, and their number, shape (n_parts, n_columns).
-        moments: Products of columns summed over parts, shape (n_groups, n_columns, n_columns); None where
-            clusters have parts in several groups, or where it would be too large.
+        size: Number of items in each group, shape (n_groups,).
+        mean: Mean of the change since the first period, and of the origin, in each group, shape
+            (n_groups, n_periods + 1).
+        start: The parts of group h are those from `start[h]` to before `start[h + 1]`.
+        values: Columns summed over the items of each part, shape (n_parts, n_columns).
+        moments: Products of columns summed over parts, shape (n_groups, n_columns, n_columns); None if
+            clusters have parts in several groups, or if it would be too large.
         cluster: Cluster of each part, 0 to n_clusters - 1, shape (n_parts,).
-        n_clusters: Clusters.
-        nested: No cluster has parts in two groups.
-        noise: A standard error up to this is what rounding leaves of zero.
+        n_clusters: Number of clusters.
+        nested: Whether no cluster has parts in two groups.
+        noise: A standard error up to this is a rounding error of zero.
         sizes: Sizes of the parts of each group.
-        pooled: Products of columns around the means of their groups, summed over the groups in use, shape
-            (n_columns, n_columns); what items of any group are expected to vary by, up to a factor.
-        overlap: Products of the items that clusters have in two groups, summed over clusters, shape
-            (n_groups, n_groups); None where no cluster has parts in two groups.
-        spread: Squares of each group over the pooled ones, on average over the periods, shape (n_groups,).
+        pooled: Products of columns, centred on the means of their groups, summed over the groups in use,
+            shape (n_columns, n_columns); the expected variation of items of any group, up to a factor.
+        overlap: Products of the numbers of items that a cluster has in two groups, summed over clusters,
+            shape (n_groups, n_groups); None if no cluster has parts in two groups.
+        spread: Ratio of each group's squares to the pooled ones, averaged over the periods, shape
+            (n_groups,).
     """
 
     first: Whole
@@ -74,16 +76,16 @@ class Groups:
     overlap: Floats | None
 
     def parts(self, group: int) -> slice:
-        """Return where the parts of a group are."""
+        """Return the slice of the parts of a group."""
         return slice(int(self.start[group]), int(self.start[group + 1]))
 
     def expected_spread(self, sizes: Floats) -> Floats:
         """Return how much more the treated vary than the last group, at least 1, shape (n_groups,).
 
-        One factor for all of them: of three items alone it would be chance.
+        All treated groups share one factor, since that of a group of three items would be mostly chance.
 
         Args:
-            sizes: What the squares of a group are taken to be proportional to, shape (n_groups,).
+            sizes: Sizes to which the squares of the groups are assumed to be proportional, shape (n_groups,).
         """
         leverage = self.sizes.leverage()
         unit = self.spread * leverage.factor / sizes
@@ -97,12 +99,12 @@ class Groups:
 
     @property
     def n_parts(self) -> Whole:
-        """Clusters that each group has items of, shape (n_groups,)."""
+        """Number of clusters that have items in each group, shape (n_groups,)."""
         return np.diff(self.start)
 
     @property
     def n_periods(self) -> int:
-        """Periods; also the column of the origin."""
+        """Number of periods; also the index of the origin's column."""
         return int(self.mean.shape[1]) - 1
 
 
@@ -112,7 +114,7 @@ def arrange(y: Floats, first: Whole, clusters: Whole | None) -> Groups:
     Args:
         y: Outcomes, shape (n_items, n_periods).
         first: First treated period of each item, or FOREVER.
-        clusters: Cluster number of each item, 0 to n_clusters - 1; None: every item is its own.
+        clusters: Cluster number of each item, 0 to n_clusters - 1; None if every item is its own cluster.
     """
     names = np.arange(len(y)) if clusters is None else clusters
     order = np.lexsort((names, first))
@@ -148,7 +150,7 @@ def arrange(y: Floats, first: Whole, clusters: Whole | None) -> Groups:
 
 
 def pooled_over(groups: Groups, kept: Bools) -> Groups:
-    """Return the groups with `pooled` and `spread` of those that estimates are made of, shape (n_groups,)."""
+    """Return the groups with `pooled` and `spread` computed over `kept`, flags of shape (n_groups,)."""
     if kept.all():
         return groups
     centred = _centred(groups.values, groups.start, groups.mean) * np.repeat(kept, groups.n_parts)[:, None]
@@ -162,13 +164,13 @@ def _pooled(centred: Floats, start: Whole, n_periods: int) -> tuple[Floats, Floa
 
 
 def _centred(values: Floats, start: Whole, mean: Floats) -> Floats:
-    """Return the columns of parts around the means of their groups."""
+    """Return the columns of the parts, centred on the means of their groups."""
     whole = np.column_stack([mean, np.ones(len(mean))])
     return np.asarray(values - values[:, -1:] * np.repeat(whole, np.diff(start), axis=0))
 
 
 def _overlap(n_items: Floats, start: Whole, cluster: Whole) -> Floats:
-    """Return sum over clusters of the products of their items in two groups."""
+    """Return the products of each cluster's numbers of items in two groups, summed over clusters."""
     from scipy.sparse import csr_array
 
     group = np.repeat(np.arange(len(start) - 1), np.diff(start))
@@ -177,7 +179,7 @@ def _overlap(n_items: Floats, start: Whole, cluster: Whole) -> Floats:
 
 
 def _spread(centred: Floats, start: Whole, pooled: Floats) -> Floats:
-    """Return the squares of each group over those of all, on average over the periods that vary."""
+    """Return the ratio of each group's squares to those of all, averaged over the periods that vary."""
     varies = np.flatnonzero(pooled[: centred.shape[1]] > 0)
     if not len(varies):
         return np.zeros(len(start) - 1)
@@ -186,14 +188,14 @@ def _spread(centred: Floats, start: Whole, pooled: Floats) -> Floats:
 
 
 def _columns(y: Floats, size: Whole) -> Floats:
-    """Return change since the first period, origin and 1 of each item; the last group's mean is 0.
+    """Return the change since the first period, the origin and 1 for each item; the last group's mean is 0.
 
-    An item's own level, and what moves all controls, cancel in every contrast; taken off, they do not cost
-    digits.
+    An item's own level and the changes common to all controls cancel in every contrast. They are subtracted
+    here so that no digits are lost.
     """
     columns = np.empty((len(y), y.shape[1] + 2))
     np.subtract(y, y[:, :1], out=columns[:, :-2])
-    # Not np.negative with `out`: numpy 2.4 gives wrong numbers for some pairs of strides, as of 8 periods.
+    # Not np.negative with `out`: numpy 2.4 gives wrong numbers for some pairs of strides, as with 8 periods.
     columns[:, -2] = 0.0 - y[:, 0]
     columns[:, :-1] -= columns[len(y) - size[-1] :, :-1].mean(0)
     columns[:, -1] = 1.0
@@ -210,11 +212,11 @@ def _moments(values: Floats, start: Whole) -> Floats:
 
 
 def product(left: Floats, right: Floats, out: Floats | None = None) -> Floats:
-    """Return the matrix product, in pieces of the right one's columns that are not shared among threads."""
+    """Return the matrix product, computed in pieces of `right` that are too small to use several threads."""
     (rows, inner), columns = left.shape, right.shape[1]
     found = np.empty((rows, columns)) if out is None else out
     step = _ALONE // (rows * inner)
-    # Pieces of less than this many columns are slow, and so large a product is worth sharing.
+    # Pieces of fewer columns than this are slow, and such a large product is worth several threads.
     if step < _FEWEST_COLUMNS:
         step = columns
     for first in range(0, columns, step):
@@ -223,7 +225,7 @@ def product(left: Floats, right: Floats, out: Floats | None = None) -> Floats:
 
 
 def enough_digits(squares: Floats, terms: Floats) -> Bools:
-    """Return whether sums of squares hold enough digits, given the size of the terms they are made of."""
+    """Return whether sums of squares have enough correct digits, given the size of their terms."""
     return np.asarray(squares >= _ENOUGH_DIGITS * terms)
 
 
@@ -232,10 +234,11 @@ def summed_squares(groups: Groups, slopes: Floats) -> tuple[Floats, Floats]:
 
     Args:
         groups: The items.
-        slopes: What each estimate takes of the columns of each group, shape (n_groups, n, n_columns).
+        slopes: Slopes of each estimate in the columns of each group, shape (n_groups, n, n_columns).
 
     Returns:
-        Of clusters, shape (n,); of parts, shape (n_groups, n), which add up to it where clusters are nested.
+        The sums over clusters, shape (n,), and over the parts of each group, shape (n_groups, n); the latter
+        add up to the former if clusters are nested.
     """
     n_groups, n, _ = slopes.shape
     parts, exact = np.zeros((n_groups, n)), np.ones(n, dtype=np.bool_)
@@ -257,11 +260,11 @@ def summed_squares(groups: Groups, slopes: Floats) -> tuple[Floats, Floats]:
 
 
 def cluster_influence(groups: Groups, slopes: Floats) -> Iterator[Floats]:
-    """Yield the influence of clusters on estimates, shape (some clusters, n); each cluster once.
+    """Yield the influence of clusters on estimates, shape (some clusters, n), with each cluster once.
 
     Args:
         groups: The items.
-        slopes: As of `summed_squares`.
+        slopes: As in `summed_squares`.
     """
     together = None if groups.nested else np.zeros((groups.n_clusters, slopes.shape[1]))
     for group in np.flatnonzero(slopes.any((1, 2))).tolist():
@@ -275,32 +278,31 @@ def cluster_influence(groups: Groups, slopes: Floats) -> Iterator[Floats]:
 
 
 def expected_squares(groups: Groups, slopes: Floats) -> Floats:
-    """Return what the square of one item's influence is expected to be were all groups alike.
+    """Return the expected square of one item's influence if all groups were alike.
 
     Args:
         groups: The items.
-        slopes: As of `summed_squares`.
+        slopes: As in `summed_squares`.
 
     Returns:
-        Up to a factor, shape (n_groups, n).
+        Expected squares up to a factor, shape (n_groups, n).
     """
     return np.asarray(np.maximum(((slopes @ groups.pooled) * slopes).sum(2), 0.0))
 
 
 def shared_freedom(groups: Groups, expected: Floats) -> Floats | None:
-    """Return degrees of freedom where clusters have parts in several groups; None where they have not.
+    """Return the degrees of freedom if clusters have parts in several groups; None if they do not.
 
         (sum_c w_c)^2 / sum_c w_c^2 - 1,  w_c = sum_h n_ch q_h
 
-    Samples that share clusters are not independent: of five clusters with treated and control items each,
-    there are five differences. w_c is what cluster c is expected to add to the variance, so this is the
-    effective number of clusters, less one: Carter, Schnepel and Steigerwald (2017),
+    Samples that share clusters are not independent: five clusters with treated and control items each give
+    five differences. w_c is the expected contribution of cluster c to the variance, so this is the
+    effective number of clusters, minus one: Carter, Schnepel and Steigerwald (2017),
     https://doi.org/10.1162/REST_a_00639.
 
     Args:
         groups: The items.
-        expected: What the square of one item's influence is expected to be, q, up to a factor, shape
-            (n_groups, n).
+        expected: Expected square q of one item's influence, up to a factor, shape (n_groups, n).
     """
     if groups.overlap is None:
         return None

@@ -2,7 +2,7 @@
 
     diff(g, t) = mean_g Y_t - mean_C Y_t,  variance s_g^2 / m_g + s_C^2 / m_C
 
-s^2 is the variance of a sample (over n - 1); of clusters, of their sums. It estimates the effect only
+s^2 is the variance of a sample (over n - 1); for clusters, that of their sums. It estimates the effect only
 where treated and control items are alike from the start (Lesci et al. 2024,
 https://arxiv.org/abs/2406.04327); the gap at the base shows whether they are.
 """
@@ -24,12 +24,13 @@ class BaseGap:
 
     Attributes:
         cohort: Cohorts, rising, shape (n_cohorts,).
-        base: Their base periods, shape (n_cohorts,).
+        base: Base period of each cohort, shape (n_cohorts,).
         estimates: Gap of each cohort.
-        overall: Mean gap by the cohorts' items.
-        p_value: Two-sided p value of `overall` against 0; None where it shows no error.
-        spread: Standard deviation of items at the same periods, see `spread_at_base`; None where no side
-            has two items.
+        overall: Mean gap, weighted by the cohorts' items.
+        p_value: Two-sided p value of the hypothesis that the overall gap is 0; None if its error is not
+            known, or 0.
+        spread: Standard deviation of items at the same periods, see `spread_at_base`; None if no side has two
+            items.
     """
 
     cohort: Whole
@@ -67,10 +68,10 @@ def base_gap(
 
     Args:
         groups: The items.
-        cells: The cells; their cohorts are asked for.
+        cells: The cells, which determine the cohorts.
         items: Outcomes of all items, shape (n_items, n_periods), and their first treated periods, shape
             (n_items,).
-        anticipation: Periods that a treatment may be felt before it.
+        anticipation: Number of periods before treatment in which it may already have an effect.
         control: "never" or "not_yet".
         level: Nominal coverage.
     """
@@ -97,23 +98,23 @@ def base_gap(
 
 
 def spread_at_base(y: Floats, first: Whole, cohort: Whole, base: Whole, reach: Whole) -> float | None:
-    """Return the standard deviation of items within treated and within controls at the base periods.
+    """Return the standard deviation of items, within the treated and within controls, at the base periods.
 
         s^2 = sum_g m_g (s_g^2 + s_C^2) / 2 / sum_g m_g,  s^2 over n - 1, at the base of cohort g
 
-    Each gap is taken at its own base, and so is what it is compared with: at another period items may differ
-    by a hundredth as much, as in a model that is not yet trained. The mean of the two variances: Imbens and
-    Rubin (2015), Causal Inference, section 14.2.
+    Each gap is taken at its own base, and so is the deviation that it is compared with: at another period
+    items may differ by a hundredth as much, as in a model that is not yet trained. The mean of the two
+    variances follows Imbens and Rubin (2015), Causal Inference, section 14.2.
 
     Args:
         y: Outcomes, shape (n_items, n_periods).
         first: First treated period of each item, shape (n_items,).
         cohort: First treated period of each cohort, shape (n_cohorts,).
-        base: Its base.
-        reach: Its controls are first treated after this period.
+        base: Base period of each cohort, shape (n_cohorts,).
+        reach: Period after which the controls of each cohort are first treated, shape (n_cohorts,).
 
     Returns:
-        The standard deviation, or None where neither side of any cohort has two items.
+        The standard deviation, or None if neither side of any cohort has two items.
     """
     total, weight = 0.0, 0.0
     for own, period, last in zip(cohort.tolist(), base.tolist(), reach.tolist(), strict=True):

@@ -5,23 +5,23 @@
     critical value = level quantile over b of max_k |draw_bk| / se_k,  se from the influence functions
 
 Callaway and Sant'Anna (2021), section 4.2, https://doi.org/10.1016/j.jeconom.2020.12.001, who divide by
-se_boot. Of a cell with few clusters the draws take few values, their quartiles may be 0, and that one cell
-would make the critical value of all infinite; the error from the influence functions is free of that, and
-of the noise of the draws, and elsewhere the same.
+se_boot. For a cell with few clusters, the draws take few values and their quartiles may be 0, so that this
+one cell would make the critical value of all cells infinite. The error from the influence functions has
+neither this problem nor the noise of the draws; elsewhere both agree.
 
-The draws of an estimate that is linear in the groups' means follow from those of the means, so that no
-matrix of items by cells is made. Cells are done in blocks, and so are draws.
+The draws of an estimate that is linear in the groups' means follow from the draws of the means, so no matrix
+of items by cells is needed. Cells and draws are processed in blocks.
 
-The signs of three items take four values up to their sign, and no draw of three items exceeds sqrt(3)
-errors: the critical value of small cohorts is far too small. Their draws are therefore mixed with normal ones
-that have the covariance of all groups pooled,
+The signs of three items have only four patterns up to a common sign, and no draw of three items exceeds
+sqrt(3) errors, so the critical value of small cohorts would be far too small. Their draws are therefore mixed
+with normal draws that have the pooled covariance of all groups,
 
     draw_h = sqrt((1 - a_h) f_h) sum_c v_c u_c + sqrt(a_h f_h k_h) L z,   a_h = max(0, 1 - freedom_h / 90)
 
-with L L' the pooled products, k_h the squares of group h over the pooled ones (their mean over periods), and
-f_h the factor of did_sizes.py; they are divided by their own root mean square. A covariance that is drawn
-towards a pooled one: Friedman (1989), https://doi.org/10.1080/01621459.1989.10478752. `se_boot` is of the
-signs alone.
+with L L' the pooled products, k_h the ratio of the squares of group h to the pooled ones (mean over periods),
+and f_h the factor of sizes.py. The mixed draws are divided by their own root mean square. Shrinking a
+covariance towards a pooled one: Friedman (1989), https://doi.org/10.1080/01621459.1989.10478752. `se_boot`
+uses the signs alone.
 """
 
 from collections.abc import Iterator
@@ -36,10 +36,10 @@ from memprobe.stats.did.cells import Contrasts
 from memprobe.stats.did.estimates import place_of
 from memprobe.stats.did.groups import Bools, Floats, Groups, product
 
-# Groups of as many degrees of freedom have draws of their own items alone. The tail of n signs is short of a
-# normal one by the part z^4 / 12 n: at 3 errors 0.22 with 30 signs, 0.07 with 90.
+# Groups with at least this many degrees of freedom have draws of their own items alone. The tail of n signs
+# is smaller than a normal tail by the share z^4 / 12 n: at 3 errors 0.22 with 30 signs, 0.07 with 90.
 OWN_FREEDOM = 90
-# Numbers held at once of the signs or their sums over groups, and of the draws of cells.
+# Most numbers held in memory at once: of the signs or their sums over groups, and of the draws of cells.
 _SIGNS, _BLOCK = 32_000_000, 16_000_000
 _QUARTILES = NormalDist().inv_cdf(0.75) - NormalDist().inv_cdf(0.25)
 
@@ -50,7 +50,7 @@ class RowDraws:
 
     Attributes:
         se_boot: Interquartile standard errors, shape (n_rows,).
-        scores: |draw| / se, shape (n_rows, n_draws); 0 for those that do not vary.
+        scores: |draw| / se, shape (n_rows, n_draws); 0 for rows that do not vary.
     """
 
     se_boot: Floats
@@ -63,9 +63,9 @@ class Draws:
 
     Attributes:
         se_boot: Interquartile standard errors of the cells, shape (n_cells,).
-        largest: For each set of cells the largest |draw| / se of each draw, shape (n_sets, n_draws); 0 for a
-            set without cells.
-        rows: Of the means.
+        largest: Largest |draw| / se in each set of cells, for each draw, shape (n_sets, n_draws); 0 for a set
+            without cells.
+        rows: Draws of the means.
     """
 
     se_boot: Floats
@@ -94,9 +94,9 @@ def bootstrap(
         cells: All cells; changes, not levels.
         se: Standard errors of cells, shape (n_cells,), and of means, shape (n_rows,).
         rows: Means of cells.
-        sets: Sets of cells, each shape (n_cells,), that a maximum is taken over; their errors are above 0.
+        sets: Flags of the cells to take a maximum over, each of shape (n_cells,); their errors are above 0.
         n_draws: Number of draws.
-        rng: Source of the signs; clusters have them in the order of their numbers.
+        rng: Source of the signs, which are assigned to clusters in the order of their numbers.
     """
     bits = rng.integers(0, 256, size=(groups.n_clusters, (n_draws + 7) // 8), dtype=np.uint8)
     signs = _Source(groups, bits, n_draws, several=_several(groups, cells))
@@ -122,7 +122,7 @@ def _scores(draws: Floats, se: Floats) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class _Pass:
-    """What one pass over all cells leaves: see `Draws`; `rows` are the draws of the means."""
+    """Result of one pass over all cells, see `Draws`; `rows` are the draws of the means."""
 
     se_boot: Floats
     largest: Floats
@@ -130,7 +130,7 @@ class _Pass:
 
 
 def _pass(source: "_Source", cells: Contrasts, se: Floats | None, rows: Rows, sets: list[Bools]) -> _Pass:
-    """Draw all cells and their means once; `se` None: cells are divided by their root mean squares."""
+    """Draw all cells and their means once; without `se`, cells are divided by their root mean squares."""
     from scipy.sparse import csr_array
 
     groups, n_draws = source.groups, source.n_draws
@@ -157,7 +157,7 @@ def _pass(source: "_Source", cells: Contrasts, se: Floats | None, rows: Rows, se
 
 
 def interquartile_errors(draws: Floats, noise: float) -> Floats:
-    """Return the interquartile range over that of a standard normal, along the last axis; 0 up to noise."""
+    """Return the interquartile range of the last axis over that of a standard normal; 0 if within noise."""
     quarter, three = place_of(draws.shape[-1], 0.25), place_of(draws.shape[-1], 0.75)
     parted = np.partition(draws, (quarter, three), axis=-1)
     errors = (parted[..., three] - parted[..., quarter]) / _QUARTILES
@@ -169,8 +169,9 @@ class _Signed:
     """Sums of columns times signs over groups, and over each group and all later ones.
 
     Attributes:
-        values: Of each group and column, shape (n_groups, n_columns, n_draws).
-        later: `values` from this group on, summed; `values` where controls are the last group alone.
+        values: Sums over each group, shape (n_groups, n_columns, n_draws).
+        later: Sums of `values` over each group and all later ones; `values` itself if controls are always the
+            last group alone.
     """
 
     values: Floats
@@ -190,8 +191,8 @@ class _Source:
         groups: The items.
         bits: Signs of the clusters, eight draws to a byte, shape (n_clusters, n_bytes).
         n_draws: Number of draws.
-        several: Controls of some cells are more than the last group.
-        normal: Seed of the normal draws; None: signs alone.
+        several: Whether some cells have controls outside the last group.
+        normal: Seed of the normal draws; None to use signs alone.
     """
 
     groups: Groups
@@ -207,7 +208,7 @@ class _Source:
         return np.asarray(np.maximum(0.0, 1 - freedom / OWN_FREEDOM))
 
     def sums(self) -> Iterator[tuple[slice, _Signed]]:
-        """Yield which draws, and their sums."""
+        """Yield slices of the draws, and their sums."""
         groups = self.groups
         n_groups, n_columns = len(groups.first), groups.values.shape[1]
         widest = max(len(groups.cluster), (1 + self.several) * n_groups * n_columns)
@@ -230,15 +231,15 @@ class _Source:
 
 @dataclass(frozen=True, slots=True)
 class _Normal:
-    """Normal draws of groups, and how they are mixed with those of their items.
+    """Normal draws of groups, and how they are mixed with the draws from signs of items.
 
     Attributes:
         root: L, shape (n_periods, n_periods): the symmetric root of the pooled products of changes.
         mean: Mean changes of each group, shape (n_groups, n_periods).
-        own: Factor of the draws from the items, shape (n_groups,).
+        own: Factor of the draws from signs of items, shape (n_groups,).
         scale: Factor of L z, shape (n_groups,).
-        items: Factor of a normal number of items, shape (n_groups,).
-        rng: Source of z, asked draw by draw, so that it does not matter how many are made at once.
+        items: Factor of the normal draw for the column of the number of items, shape (n_groups,).
+        rng: Source of z, used draw by draw, so that the size of the blocks does not matter.
     """
 
     root: Floats
@@ -250,7 +251,7 @@ class _Normal:
 
     @classmethod
     def of(cls, groups: Groups, mixed: Floats, seed: int) -> "_Normal":
-        """Prepare the draws of a pass."""
+        """Prepare the normal draws of a pass."""
         changes = groups.n_periods
         variances, directions = np.linalg.eigh(groups.pooled[:changes, :changes])
         roots = np.sqrt(np.maximum(variances, 0.0))
@@ -265,9 +266,9 @@ class _Normal:
         )
 
     def mix(self, values: Floats) -> None:
-        """Mix normal draws into those of the items, shape (n_groups, n_columns, n_draws).
+        """Mix normal draws into those of the items, in place; shape (n_groups, n_columns, n_draws).
 
-        Cells are of changes, so the origin is left as it is.
+        Cells compare changes and do not use the origin, so it gets no normal draws.
         """
         n_groups, _, n_draws = values.shape
         changes = len(self.root)
@@ -290,7 +291,7 @@ def _drawn_cells(groups: Groups, cells: Contrasts, block: slice, signed: _Signed
     control = signed.later[start, period]
     control -= signed.later[start, base]
     control -= control_mean * signed.later[start, -1]
-    # Of a cell before treatment, a cohort itself is among the later ones, and is no control.
+    # In a cell before treatment, the cohort itself is among the later groups, but is not a control.
     control[inside] -= treated[inside] - control_mean[inside] * signed.items[own[inside]]
     treated -= cells.own_mean[block][:, None] * signed.items[own]
     treated /= groups.size[own][:, None]

@@ -1,16 +1,16 @@
-"""Do cohorts and controls move alike before treatment? Two tests of all ATT(g, t) before it being zero.
+"""Two tests of whether cohorts and controls move alike before treatment: all ATT(g, t) before it are zero.
 
     Wald: W = att' S^+ att, S = sum over samples s of S_s, the unbiased covariance of its clusters
           W (nu - q + 1) / (nu q) ~ F(q, nu - q + 1),  q = rank(S)
           nu = q (q + 1) / sum_s (tr(R_s^2) + tr(R_s)^2) / f_s,  R_s = S^-1/2 S_s S^-1/2
-    sup-t: the largest |att| / se, as a normal score (did_errors.py), among bootstrap draws of it
+    sup-t: the largest |att| / se, as a normal score (errors.py), compared with its bootstrap draws
 
-nu is that of Nel and van der Merwe as Krishnamoorthy and Yu (2004) modify it,
-https://doi.org/10.1016/j.spl.2003.10.012; of one estimate it is Satterthwaite's.
+nu is that of Nel and van der Merwe, as modified by Krishnamoorthy and Yu (2004),
+https://doi.org/10.1016/j.spl.2003.10.012; for a single estimate it is Satterthwaite's.
 
-Neither shows that there is no difference: with few items both have little power (Roth 2022,
-https://doi.org/10.1257/aeri.20210236). Where a cohort has few clusters for its cells, event times stand in
-for cells, the latest first, as many as there are clusters for.
+Neither test shows that there is no difference: with few items both have little power (Roth 2022,
+https://doi.org/10.1257/aeri.20210236). If a cohort has too few clusters for its cells, W tests means by event
+time instead of cells: as many as the clusters allow, the latest first.
 """
 
 from collections.abc import Iterator
@@ -24,12 +24,12 @@ from memprobe.stats.did.cells import Contrasts, slopes_of
 from memprobe.stats.did.errors import Errors
 from memprobe.stats.did.groups import Bools, Floats, Groups, Whole, cluster_influence, product
 
-# Clusters of a cohort for each of its cells that enter S: below, S is hardly known.
+# Clusters that a cohort needs for each of its cells in S; with fewer, S is poorly known.
 CLUSTERS_PER_CELL = 10
-# Cells that enter S, and numbers held at once of the clusters' influence on them.
+# Most cells in S, and most numbers held in memory at once for the clusters' influence on them.
 _MOST_TESTED = 500
 _BLOCK = 32_000_000
-# Directions with less than this share of the largest variance are the rounding of none.
+# Directions with less than this share of the largest variance are rounding errors.
 _RANK_TOLERANCE = 1e-10
 
 
@@ -38,15 +38,15 @@ class Pretrend:
     """Tests of no difference before treatment.
 
     Attributes:
-        wald: Statistic W; None where there is none, see `reason`.
-        df: How many independent differences it tests, q.
-        p_value: Its p value.
-        over: What W tests: all cells before treatment, or means of them by event time.
-        n_tested: How many of these.
-        sup_t: Largest normal score of |att| / se over the cells before treatment; None where none varies.
-        sup_t_p_value: Its p value, (1 + draws at least as large) / (1 + draws); None without draws.
-        n_cells: Cells before treatment that vary.
-        reason: Why there is no W; None where there is one.
+        wald: Statistic W; None if there is none, see `reason`.
+        df: Number q of independent differences that W tests.
+        p_value: p value of W.
+        over: Whether W tests all cells before treatment, or means of them by event time.
+        n_tested: Number of cells or means that W tests.
+        sup_t: Largest normal score of |att| / se over the cells before treatment; None if none varies.
+        sup_t_p_value: p value of `sup_t`, (1 + draws at least as large) / (1 + draws); None without draws.
+        n_cells: Number of cells before treatment that vary.
+        reason: Why there is no W; None if there is one.
     """
 
     wald: float | None
@@ -61,7 +61,7 @@ class Pretrend:
 
 
 def before_treatment(groups: Groups, cells: Contrasts, anticipation: int) -> Bools:
-    """Return which cells lie before treatment and before any anticipation of it, shape (n_cells,)."""
+    """Return whether each cell lies before treatment and any anticipation of it, shape (n_cells,)."""
     return np.asarray(cells.period < groups.first[cells.own] - anticipation)
 
 
@@ -120,7 +120,7 @@ def _enough_for_cells(groups: Groups, cells: Contrasts, rows: Whole) -> bool:
 def _event_rows(
     groups: Groups, cells: Contrasts, fit: Bools, events: Family, event_se: Floats
 ) -> tuple[Floats, Floats]:
-    """Return the means by event time that can be tested at once, the latest ones, and their slopes."""
+    """Return the latest means by event time, as many as can be tested at once, and their slopes."""
     rows, n = events.rows, len(events.key)
     of_row = rows.row < n
     row, cell = rows.row[of_row], rows.cell[of_row]
@@ -138,7 +138,7 @@ def _event_rows(
 
 @dataclass(frozen=True, slots=True)
 class _Wald:
-    """W, the differences q that it tests, the freedom nu of its errors, and its p value; None: nu < q."""
+    """W, the number q of differences, the freedom nu of the errors, and the p value (None if nu <= q - 1)."""
 
     value: float
     df: int
@@ -173,7 +173,7 @@ def _wald(groups: Groups, value: Floats, slopes: Floats) -> _Wald:
 
 
 def _squares_of_groups(groups: Groups, slopes: Floats) -> Iterator[tuple[int, Whole, Floats]]:
-    """Yield each group that takes part, the differences that it is in, and its summed squares of these."""
+    """Yield each group that takes part, the indices of its differences, and their summed squares in it."""
     for group in np.flatnonzero(slopes.any((1, 2))).tolist():
         rows = np.flatnonzero(slopes[group].any(1))
         found = product(groups.values[groups.parts(group)], slopes[group, rows].T)
@@ -181,7 +181,7 @@ def _squares_of_groups(groups: Groups, slopes: Floats) -> Iterator[tuple[int, Wh
 
 
 def _crossing(groups: Groups, slopes: Floats) -> Floats:
-    """Return the summed squares of clusters that have parts in several groups, shape (n, n)."""
+    """Return the summed squares over clusters, for clusters with parts in several groups, shape (n, n)."""
     n = slopes.shape[1]
     found = np.zeros((n, n))
     for each in cluster_influence(groups, slopes):

@@ -1,8 +1,8 @@
 """Difference-in-differences with staggered treatment: effects by cohort and period, and their means.
 
 Callaway and Sant'Anna (2021), https://doi.org/10.1016/j.jeconom.2020.12.001, without covariates; as a
-measure of memorization: Lesci et al. (2024), https://arxiv.org/abs/2406.04327. Positive: treated items
-have a higher outcome than they would have had untreated. Formulas: did_cells.py, aggregate.py,
+measure of memorization: Lesci et al. (2024), https://arxiv.org/abs/2406.04327. A positive effect means that
+treated items have a higher outcome than they would have had untreated. Formulas: cells.py, aggregate.py,
 multiplier.py, pretrend.py, levels.py.
 """
 
@@ -39,10 +39,10 @@ class Cells:
         cohort: First treated period g, shape (n_cells,).
         period: Period t, shape (n_cells,).
         base: Period that t is compared with, shape (n_cells,).
-        is_post: t >= g, shape (n_cells,).
-        n_treated: Items of the cohort, shape (n_cells,).
-        n_control: Control items, shape (n_cells,).
-        att: The effects.
+        is_post: Whether t >= g, shape (n_cells,).
+        n_treated: Number of items in the cohort, shape (n_cells,).
+        n_control: Number of control items, shape (n_cells,).
+        att: The effects ATT(g, t).
         diff: Treated minus control at t, the difference estimator.
     """
 
@@ -57,22 +57,22 @@ class Cells:
 
     @property
     def event_time(self) -> Whole:
-        """Periods since the first treated one; below 0: before it."""
+        """Number of periods since the first treated one; negative before it."""
         return self.period - self.cohort
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """All that `profile` finds.
+    """All results of `profile`.
 
     Attributes:
         cells: Effects by cohort and period.
-        aggregations: Their means, by kind; "persistent" and "event_balanced" only where there are cells.
+        aggregations: Means of effects, by kind; "persistent" and "event_balanced" only if there are cells.
         pretrend: Tests that nothing happens before treatment.
         base_gap: Treated minus control at the base.
-        dropped: What no estimate is made of.
-        n_periods: Periods of the panel.
-        has_single_cluster: A side of some cell is one cluster, which shows no error.
+        dropped: Items and periods without an estimate.
+        n_periods: Number of periods of the panel.
+        has_single_cluster: Whether a side of some cell is a single cluster, which shows no error.
     """
 
     cells: Cells
@@ -85,20 +85,20 @@ class Profile:
 
     @property
     def instantaneous(self) -> Estimate:
-        """Mean effect by items in the first treated period: "event" at 0."""
+        """Mean effect in the first treated period, weighted by items: "event" at 0."""
         event = self.aggregations["event"]
         at = int(np.searchsorted(event.key, 0))
         return event.estimates.one(at, int(event.n_cells[at]))
 
     @property
     def persistent(self) -> Estimate | None:
-        """Mean effect by items over all later periods; None where there is none."""
+        """Mean effect over all later periods, weighted by items; None if there are none."""
         found = self.aggregations.get("persistent")
         return None if found is None else found.overall
 
     @property
     def residual(self) -> Estimate | None:
-        """Mean effect by items in the last period: "calendar" there; None where it has no controls."""
+        """Mean effect in the last period, weighted by items: "calendar" at it; None if it has no controls."""
         calendar = self.aggregations["calendar"]
         if calendar.key[-1] != self.n_periods - 1:
             return None
@@ -119,17 +119,17 @@ def profile(
     """Estimate the effect of treatment by cohort and period, with errors and bands.
 
     Args:
-        y: Outcomes, finite, shape (n_items, n_periods); higher is more. The order of items matters for
-            the draws alone, so sort by item for bands that do not depend on it.
-        cohort: Position of the first treated period of each item, shape (n_items,); n_periods: treated
-            only after the last; not read where `never`.
-        never: Items that are never treated, shape (n_items,).
+        y: Outcomes, finite, higher for more, shape (n_items, n_periods). Only the draws depend on the order
+            of items, so sort by item for bands that do not depend on it.
+        cohort: Position of the first treated period of each item, shape (n_items,); n_periods if it comes
+            after the last one; ignored where `never` is true.
+        never: Whether each item is never treated, shape (n_items,).
         rng: Source of the draws.
-        clusters: Cluster number of each item, shape (n_items,); any whole numbers. None: every item is
-            its own.
-        design: How cells are made; None: as `Design` has it.
+        clusters: Cluster number of each item, shape (n_items,); any integers. None if every item is its own
+            cluster.
+        design: How cells are made; None for the defaults of `Design`.
         level: Nominal coverage of one interval, and of a whole band.
-        n_draws: Bootstrap draws; 0: no bands.
+        n_draws: Number of bootstrap draws; 0 for no bands.
 
     Raises:
         ValueError: An argument is not as described, or no cohort has a base period and controls.
@@ -205,7 +205,7 @@ def _estimate(
 def _aggregation(
     family: Family, errors: Errors, known: Bools, draws: RowDraws | None, level: float
 ) -> Aggregation:
-    """Return one kind of means with their bands; the overall mean has a pointwise interval alone."""
+    """Return one kind of means with their bands; the overall mean has a pointwise interval only."""
     n = len(family.key)
     value, own = family.rows.value, errors.part(slice(0, n))
     se_boot = largest = None
@@ -226,7 +226,7 @@ def _aggregation(
 
 
 def _described(groups: Groups, cells: Contrasts, att: Estimates, diff: Estimates) -> Cells:
-    """Return the cells as the caller sees them."""
+    """Return the cells in the form that callers of `profile` get."""
     cohort = groups.first[cells.own]
     return Cells(
         cohort=cohort,
